@@ -1,0 +1,1 @@
+"""FastAPI routers, one per system. No ray, no torch, no models."""

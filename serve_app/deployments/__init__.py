@@ -1,0 +1,1 @@
+"""Thin Ray Serve wrappers, and the graph's own workers."""

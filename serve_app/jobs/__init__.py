@@ -1,0 +1,1 @@
+"""Durable jobs: record, store, delivery of callbacks. No ray, no torch."""

@@ -1,0 +1,126 @@
+"""The job record and its legal transitions: pure values, no store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class JobStatus(StrEnum):
+    """State of a job. The contract shows QUEUED as `processing`."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.PROCESSING, JobStatus.CANCELLED}),
+    # back to QUEUED: released at shutdown, or to be tried again
+    JobStatus.PROCESSING: frozenset(
+        {JobStatus.PROCESSING, JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}
+    ),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a client asked for, validated. Two requests are the same if they are equal."""
+
+    job_id: str
+    video_url: str
+    callback_base: str | None = None
+    enable_gpu: bool = True
+    emotion_detection: bool = True
+    language: str = "auto"
+    max_workers: int = 4
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stored job. Times are POSIX seconds."""
+
+    request: JobRequest
+    status: JobStatus
+    progress: int
+    message: str
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    attempts: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+    cancel_requested: bool = False
+    result: dict[str, Any] | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The id that the client chose."""
+        return self.request.job_id
+
+    @property
+    def processing_s(self) -> float | None:
+        """Seconds from the first start to the end; None until it has ended."""
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return self.completed_at - self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs, newest first. `next_cursor` asks for the following page; None at the end."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job and that its callback hears of.
+
+    Attributes:
+        seq: 1, 2, 3, … within the job.
+        payload: the contract's callback body, complete.
+    """
+
+    job_id: str
+    seq: int
+    created_at: float
+    payload: dict[str, Any]
+
+
+class DeliveryStatus(StrEnum):
+    """State of one event's delivery to the callback."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    NONE = "none"  # the job has no callback
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to the callback. Times are POSIX seconds."""
+
+    event: JobEvent
+    webhook_id: str
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: float | None = None
+    delivered_at: float | None = None
+    last_error: str | None = None
+    last_status_code: int | None = None

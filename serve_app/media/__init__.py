@@ -1,0 +1,1 @@
+"""Fetching, decoding and measuring media. Knows nothing of Ray or HTTP servers."""

@@ -1,0 +1,1 @@
+"""Pure model code. Knows nothing of Ray or HTTP."""

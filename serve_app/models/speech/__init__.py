@@ -1,0 +1,1 @@
+"""Speech: voice activity, recognition, words and their speakers."""

@@ -1,0 +1,126 @@
+"""Frozen value types that models return and every layer above passes on.
+
+Times are float seconds from the start of the file, unless a name says otherwise. Nothing here is heavy: this
+module imports the standard library only, so that it can be read in any process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Timing(StrEnum):
+    """How a word got its times."""
+
+    ALIGNED = "aligned"
+    INTERPOLATED = "interpolated"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRegion:
+    """A stretch of the file in which somebody speaks, as voice activity detection found it."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word. `start_s <= end_s`; `confidence` is a probability in [0, 1], None where unknown."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None
+    timing: Timing = Timing.ALIGNED
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of words without a long pause. Every word lies inside [start_s, end_s], in order."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a recogniser heard.
+
+    Attributes:
+        segments: in order of time, not overlapping.
+        language: two-letter code of what was spoken, or assumed to be.
+        model_version: names the model that really spoke (after any fall-back).
+        notes: anything degraded, retried or assumed, one sentence each.
+    """
+
+    segments: tuple[Segment, ...]
+    language: str
+    model_version: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerTurn:
+    """One speaker's uninterrupted stretch. Turns of different speakers may overlap."""
+
+    start_s: float
+    end_s: float
+    speaker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    """Who spoke when. Speakers are SPEAKER_00, SPEAKER_01, … in order of first appearance."""
+
+    turns: tuple[SpeakerTurn, ...]
+    model_version: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AcousticFeatures:
+    """How a stretch of audio sounds.
+
+    Attributes:
+        volume_db: RMS in dBFS (0 = full scale), never below -100.
+        pitch_hz: median fundamental frequency of the voiced frames; None where nothing is voiced.
+        spectral_centroid_hz: power-weighted mean frequency; None where there is no energy.
+    """
+
+    volume_db: float
+    pitch_hz: float | None
+    spectral_centroid_hz: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSource:
+    """A media file in the artefact store, and what fetching it told.
+
+    Attributes:
+        url: fsspec URL or local path of the stored file.
+        num_bytes: its size.
+        filename: a safe display name, from the URL's last path part.
+    """
+
+    url: str
+    num_bytes: int
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechActivity:
+    """What is known of a decoded file before any large model runs.
+
+    Attributes:
+        duration_s: of the decoded audio.
+        regions: where somebody speaks.
+        notes: e.g. that the file was truncated.
+    """
+
+    duration_s: float
+    regions: tuple[SpeechRegion, ...] = field(default=())
+    notes: tuple[str, ...] = ()
