@@ -1,7 +1,7 @@
 """The whole error tree. A class decides how a failure is reported; only its text varies.
 
     ServeAppError                     500 INTERNAL_ERROR
-    ├── InvalidRequest                422 INVALID_REQUEST         when a request is malformed or asks for what is not allowed.
+    ├── InvalidRequest                422 INVALID_REQUEST         when a request is malformed or asks for too much.
     │   └── CallbackRefused           422 CALLBACK_REFUSED        when a callback base may not be reached.
     ├── MediaError
     │   ├── DownloadError             400 DOWNLOAD_ERROR          when a URL can't be fetched.
