@@ -1,0 +1,138 @@
+"""The database under the job store: SQLite or Postgres, transactions, the clock, the schema."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, create_engine, event, func, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from serve_app.errors import JobError
+from serve_app.jobs import tables
+
+# How long a SQLite writer waits for the others. Writes take milliseconds; this covers a stalled disk.
+_BUSY_TIMEOUT_S = 30.0
+# Any number will do, as long as nothing else in the database locks the same.
+_SCHEMA_LOCK = 0x5E12BE0A
+
+
+class Database:
+    """Transactions on one job database, used by any number of threads and processes.
+
+    Args:
+        url: SQLAlchemy URL: `sqlite:///<file>` or `postgresql+psycopg://…`.
+        clock: returns POSIX seconds. Default: the clock that all users of the database share, which is the server's on
+            Postgres and the host's for a SQLite file.
+
+    Raises:
+        ValueError: if the URL names another kind of database, or SQLite in memory, which other processes can't see.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+        if kind not in ("sqlite", "postgresql"):
+            raise ValueError(f"the job store runs on sqlite or postgresql, not {kind}")
+        self.is_sqlite = kind == "sqlite"
+        self._clock = clock
+        if self.is_sqlite:
+            if not parsed.database or parsed.database == ":memory:":
+                raise ValueError("the job store needs a SQLite file: name one in the database URL")
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = create_engine(parsed, pool_size=8, max_overflow=16)
+            event.listen(self._engine, "connect", _configure_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            self._engine = create_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True)
+        self._writer = self._engine.execution_options(immediate=True)
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[tuple[Connection, float]]:
+        """Open a transaction that writes, and give it the time; it is committed at the end, or rolled back on an error.
+
+        On SQLite it holds the one write lock from the start, so that nothing read in it can be out of date.
+        """
+        with self._writer.begin() as connection:
+            yield connection, self.now(connection)
+
+    def now(self, connection: Connection) -> float:
+        """Return POSIX seconds."""
+        if self._clock is not None:
+            return self._clock()
+        if self.is_sqlite:
+            return time.time()
+        return float(connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
+
+    def insert(self, table: Table) -> Any:
+        """Return an INSERT of this database's own kind, which has `on_conflict_do_nothing`."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def create_schema(self) -> None:
+        """Create the tables that are missing; safe while others do the same.
+
+        Raises:
+            JobError: if the tables were made by a newer version.
+        """
+        if self.is_sqlite:
+            self._use_write_ahead_log()
+        with self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            tables.schema_version.create(connection, checkfirst=True)
+            found = connection.execute(select(func.max(tables.schema_version.c.version))).scalar()
+            if found is not None and found > tables.SCHEMA_VERSION:
+                raise JobError(
+                    f"the job store has schema version {found}, this program knows up to {tables.SCHEMA_VERSION}: "
+                    "upgrade serve_app, or give it another database"
+                )
+            if found is None:
+                tables.metadata.create_all(connection)
+                connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
+
+    def _use_write_ahead_log(self) -> None:
+        # The mode is a property of the file. Changing it needs the file alone, and SQLite does not wait for that.
+        retrying = Retrying(
+            retry=retry_if_exception_type((OperationalError, sqlite3.OperationalError)),
+            wait=wait_random(0.005, 0.05),
+            stop=stop_after_delay(_BUSY_TIMEOUT_S),
+            reraise=True,
+        )
+        for attempt in retrying:
+            with attempt:
+                raw = self._engine.raw_connection()
+                try:
+                    raw.cursor().execute("PRAGMA journal_mode=WAL")
+                finally:
+                    raw.close()
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once if another wrote in between.
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

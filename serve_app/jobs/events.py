@@ -1,0 +1,120 @@
+"""A job's events: written with the change that they tell of, read by callbacks and by watchers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from sqlalchemy import Connection, and_, case, func, or_, select
+
+from serve_app.jobs import retry
+from serve_app.jobs.record import DeliveryStatus, JobEvent, JobStatus
+from serve_app.jobs.tables import encode, job_events, jobs
+
+# Keeps a watcher's question below every database's limit of parameters (two for each job).
+_JOBS_IN_ONE_QUERY = 400
+
+# The result is kept once, in the job's row; the one event that carries it takes it from there.
+RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.result), else_=None).label("result")
+
+
+@dataclass(frozen=True, slots=True)
+class JobNews:
+    """What a watcher has not seen yet of a job.
+
+    Attributes:
+        events: in order.
+        ended: whether these are the last.
+    """
+
+    events: tuple[JobEvent, ...]
+    ended: bool
+
+
+def append(
+    connection: Connection, job_id: str, *, key: str, payload: dict[str, Any], target: str | None, now: float
+) -> None:
+    """Add an event to a job whose row this transaction has locked, and queue its delivery.
+
+    Args:
+        connection: a transaction that has just updated the job's row: that lock makes numbers gapless, and keeps a
+            delivery from ending unseen between the look at what is pending and the insert.
+        job_id: the job.
+        key: what may happen once: the unique index refuses a second one.
+        payload: the contract's callback body, without `result`.
+        target: base of the callback; None: the job has none.
+        now: POSIX seconds.
+    """
+    pending = job_events.c.delivery == DeliveryStatus.PENDING
+    last_seq, num_pending = connection.execute(
+        select(func.coalesce(func.max(job_events.c.seq), 0), func.count(case((pending, 1)))).where(
+            job_events.c.job_id == job_id
+        )
+    ).one()
+    connection.execute(
+        job_events.insert().values(
+            job_id=job_id,
+            seq=last_seq + 1,
+            key=key,
+            created_at=now,
+            payload=encode(payload),
+            webhook_id=f"msg_{uuid4().hex}",
+            target=target,
+            host=None if target is None else host_of(target),
+            delivery=DeliveryStatus.NONE if target is None else DeliveryStatus.PENDING,
+            attempts=0,
+            fence=0,
+            next_attempt_at=None if target is None or num_pending else now,
+            give_up_at=now + retry.DELIVERY_GIVE_UP_S,
+        )
+    )
+
+
+def host_of(target: str) -> str:
+    """Return host and port of a callback base: what fails together."""
+    return urlsplit(target).netloc.rpartition("@")[2].lower()
+
+
+def compose(payload: str, result: str | None) -> dict[str, Any]:
+    """Return a complete callback body from its stored parts."""
+    body: dict[str, Any] = json.loads(payload)
+    if result is not None:
+        body["result"] = json.loads(result)
+    return body
+
+
+def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]:
+    """Return what happened to each job after the event that was seen last; no entry for jobs that don't exist."""
+    found: dict[str, JobNews] = {}
+    asked = list(after.items())
+    for start in range(0, len(asked), _JOBS_IN_ONE_QUERY):
+        found.update(_news(connection, asked[start : start + _JOBS_IN_ONE_QUERY]))
+    return found
+
+
+def _news(connection: Connection, after: Sequence[tuple[str, int]]) -> dict[str, JobNews]:
+    # State and events in one statement: were it two, a job could end in between and its last event be missed.
+    unseen = or_(*(and_(job_events.c.job_id == job_id, job_events.c.seq > seq) for job_id, seq in after))
+    rows = connection.execute(
+        select(
+            jobs.c.job_id,
+            jobs.c.status,
+            job_events.c.seq,
+            job_events.c.created_at,
+            job_events.c.payload,
+            RESULT_OF_EVENT,
+        )
+        .select_from(jobs.outerjoin(job_events, and_(job_events.c.job_id == jobs.c.job_id, unseen)))
+        .where(jobs.c.job_id.in_([job_id for job_id, _ in after]))
+        .order_by(jobs.c.job_id, job_events.c.seq)
+    ).all()
+    events: dict[str, list[JobEvent]] = {row.job_id: [] for row in rows}
+    ended = {row.job_id: JobStatus(row.status).is_final for row in rows}
+    for row in rows:
+        if row.seq is not None:
+            events[row.job_id].append(JobEvent(row.job_id, row.seq, row.created_at, compose(row.payload, row.result)))
+    return {job_id: JobNews(tuple(events[job_id]), ended[job_id]) for job_id in events}

@@ -1,0 +1,286 @@
+"""The durable job store: submitting, finding and removing jobs, on top of the runner's and the courier's halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, case, delete, exists, func, select
+
+from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded
+from serve_app.jobs import events
+from serve_app.jobs.database import Database
+from serve_app.jobs.events import JobNews
+from serve_app.jobs.lifecycle import Lifecycle
+from serve_app.jobs.outbox import Outbox
+from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
+from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, to_job
+from serve_app.messages import Locale, queued_message
+
+# Speeds are those of the last few jobs: enough to even out long and short files, few enough to follow a new machine.
+_MEASURED_JOBS = 20
+# What a refused client is told before any job was measured, and the bounds after: longer, and it would miss its turn.
+_RETRY_AFTER_S = 5.0
+_RETRY_AFTER_BOUNDS_S = (1.0, 120.0)
+_ENDED = tuple(status.value for status in JobStatus if status.is_final)
+_PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many jobs wait, and how many are worked on."""
+
+    queued: int
+    running: int
+
+
+class JobStore(Lifecycle, Outbox):
+    """Durable jobs in SQLite or Postgres, shared by any number of threads and processes.
+
+    Synchronous: call it with `asyncio.to_thread`. Nothing is connected before the first call.
+
+    Args:
+        url: SQLAlchemy URL, `sqlite:///<file>` (its folder is made) or `postgresql+psycopg://…`.
+        lease_s: how long a job is left to a runner that gives no sign of life; renew at a third of it.
+        max_attempts: failed attempts after which a job fails for good.
+        max_crashes: runners lost in a row, with no step finished between, after which a job fails for good.
+        delivery_lease_s: how long a delivery is left to a courier that says nothing; must exceed its time-out.
+        locale: language of the messages.
+        clock: returns POSIX seconds; default: the database's own, so that hosts with other times agree.
+
+    Raises:
+        ValueError: if the URL names no such database.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_s: float = 15.0,
+        max_attempts: int = 3,
+        max_crashes: int = 5,
+        delivery_lease_s: float = 30.0,
+        locale: Locale = Locale.KO,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        db = Database(url, clock)
+        Lifecycle.__init__(self, db, lease_s=lease_s, max_attempts=max_attempts, max_crashes=max_crashes, locale=locale)
+        Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s)
+
+    def create_schema(self) -> None:
+        """Create the tables that are missing; safe while other processes do the same.
+
+        Raises:
+            JobError: if the tables were made by a newer version.
+        """
+        self._db.create_schema()
+
+    def close(self) -> None:
+        """Close the connections; the store can still be used, and opens new ones."""
+        self._db.close()
+
+    def submit(self, request: JobRequest, *, max_queued: int | None) -> tuple[Job, bool]:
+        """Store a job, or find the one that this request made before.
+
+        Args:
+            request: the job.
+            max_queued: how many may wait; None: any number. Submissions at the same instant may overshoot it by their
+                number on Postgres.
+
+        Returns:
+            The job, and whether it is new.
+
+        Raises:
+            JobConflict: if another request has this id.
+            Overloaded: if too many wait; says when a place should be free.
+        """
+        with self._db.write() as (connection, now):
+            existing = _existing(connection, request)
+            if existing is not None:
+                return existing, False
+            if max_queued is not None:
+                self._require_room(connection, max_queued, now)
+            row = connection.execute(
+                self._db.insert(jobs)
+                .values(
+                    job_id=request.job_id,
+                    request=encode_request(request),
+                    status=JobStatus.QUEUED,
+                    progress=0,
+                    message=queued_message(self._locale),
+                    created_at=now,
+                    attempts=0,
+                    crashes=0,
+                    due_at=now,
+                    fence=0,
+                    cancel_requested=False,
+                )
+                .on_conflict_do_nothing(index_elements=[jobs.c.job_id])
+                .returning(*JOB_COLUMNS)
+            ).first()
+            if row is not None:
+                return to_job(row), True
+            existing = _existing(connection, request)  # another submission of the same id was first
+            if existing is None:
+                raise JobConflict(f"job {request.job_id} was deleted while it was submitted: submit it again")
+            return existing, False
+
+    def get(self, job_id: str) -> Job:
+        """Return a job, with its result if it has one. JobNotFound."""
+        with self._db.read() as connection:
+            row = connection.execute(select(*JOB_COLUMNS, jobs.c.result).where(jobs.c.job_id == job_id)).first()
+        if row is None:
+            raise JobNotFound(f"no job {job_id}")
+        return to_job(row, result=row.result)
+
+    def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
+        """Return jobs, newest first, without their results.
+
+        Raises:
+            InvalidRequest: if the cursor is not one that a page gave.
+        """
+        query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if cursor is not None:
+            if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+                raise InvalidRequest("cursor: pass on `next_cursor` of the page before, as it is")
+            query = query.where(jobs.c.number < int(cursor))
+        with self._db.read() as connection:
+            rows = connection.execute(query).all()
+        more = len(rows) > limit
+        return JobPage(tuple(to_job(row) for row in rows[:limit]), str(rows[limit - 1].number) if more else None)
+
+    def queue_position(self, job_id: str) -> int | None:
+        """Return how many queued jobs were submitted before this one; None once it was taken. JobNotFound."""
+        with self._db.read() as connection:
+            row = _find(connection, job_id)
+            return _num_ahead(connection, row) if row.status == JobStatus.QUEUED else None
+
+    def queue_depth(self) -> QueueDepth:
+        """Return how many jobs wait and how many are worked on; one look into an index."""
+        with self._db.read() as connection:
+            return _depth(connection)
+
+    def estimate_s(self, job_id: str) -> float | None:
+        """Return the seconds until a job should be done, by the speed of the latest ones. JobNotFound.
+
+        A queued job waits for as many rounds as its place in the queue asks for, with as many jobs to a round as are
+        worked on now (while there is a queue, that is every runner's place). 0 for an ended job; None until a job
+        has been completed.
+        """
+        with self._db.read() as connection:
+            row = _find(connection, job_id)
+            if JobStatus(row.status).is_final:
+                return 0.0
+            mean_s = _mean_processing_s(connection)
+            if mean_s is None:
+                return None
+            if row.status == JobStatus.PROCESSING:
+                return max(0.0, mean_s - (self._db.now(connection) - row.started_at))
+            num_places = max(1, _depth(connection).running)
+            return mean_s * (1 + _num_ahead(connection, row) // num_places)
+
+    def delete(self, job_id: str) -> None:
+        """Remove an ended job with its steps, events and deliveries.
+
+        Raises:
+            JobNotFound: if there is no such job.
+            JobConflict: while it is active.
+        """
+        with self._db.write() as (connection, _now):
+            gone = connection.execute(delete(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(_ENDED))).rowcount
+            if not gone:
+                status = _find(connection, job_id).status
+                raise JobConflict(f"job {job_id} is {status}: cancel it first, or wait for its end")
+
+    def purge(self, older_than_s: float) -> list[str]:
+        """Remove jobs that ended longer ago than this and have no delivery pending; return their ids.
+
+        Takes the oldest 500 at most: call it again until it returns none. The caller removes their artefacts.
+        """
+        with self._db.write() as (connection, now):
+            undelivered = exists().where(
+                job_events.c.job_id == jobs.c.job_id, job_events.c.delivery == DeliveryStatus.PENDING
+            )
+            old = (
+                select(jobs.c.job_id)
+                .where(jobs.c.completed_at < now - older_than_s, jobs.c.status.in_(_ENDED), ~undelivered)
+                .order_by(jobs.c.completed_at)
+                .limit(_PURGED_AT_ONCE)
+                .with_for_update(skip_locked=True)
+            )
+            job_ids = list(connection.execute(old).scalars())
+            connection.execute(delete(jobs).where(jobs.c.job_id.in_(job_ids)))
+            return job_ids
+
+    def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:
+        """Return what happened to each job since the event seen last (0: from the first), and whether it has ended.
+
+        One query for up to 400 jobs: made to be asked once a tick for all that are watched. Jobs that don't exist, or
+        no longer, have no entry.
+        """
+        with self._db.read() as connection:
+            return events.news(connection, after)
+
+    def events(self, job_id: str, after_seq: int = 0) -> list[JobEvent]:
+        """Return a job's events after one, in order. JobNotFound."""
+        news = self.events_after({job_id: after_seq}).get(job_id)
+        if news is None:
+            raise JobNotFound(f"no job {job_id}")
+        return list(news.events)
+
+    def _require_room(self, connection: Connection, max_queued: int, now: float) -> None:
+        depth = _depth(connection)
+        if depth.queued < max_queued:
+            return
+        mean_s = _mean_processing_s(connection)
+        low_s, high_s = _RETRY_AFTER_BOUNDS_S
+        wait_s = _RETRY_AFTER_S if mean_s is None else min(max(mean_s / max(1, depth.running), low_s), high_s)
+        raise Overloaded(f"{depth.queued} jobs wait already, as many as may: try again later", wait_s)
+
+
+def _existing(connection: Connection, request: JobRequest) -> Job | None:
+    row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == request.job_id)).first()
+    if row is None:
+        return None
+    job = to_job(row)
+    if job.request != request:
+        raise JobConflict(f"job {request.job_id} was submitted before with another request: choose another id")
+    return job
+
+
+def _find(connection: Connection, job_id: str) -> AnyRow:
+    row = connection.execute(
+        select(jobs.c.number, jobs.c.status, jobs.c.started_at).where(jobs.c.job_id == job_id)
+    ).first()
+    if row is None:
+        raise JobNotFound(f"no job {job_id}")
+    return row
+
+
+def _num_ahead(connection: Connection, row: AnyRow) -> int:
+    ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < row.number)
+    return connection.execute(select(func.count()).select_from(jobs).where(ahead)).scalar_one()
+
+
+def _depth(connection: Connection) -> QueueDepth:
+    queued, running = connection.execute(
+        select(
+            func.count(case((jobs.c.status == JobStatus.QUEUED, 1))),
+            func.count(case((jobs.c.status == JobStatus.PROCESSING, 1))),
+        ).where(jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING]))
+    ).one()
+    return QueueDepth(queued, running)
+
+
+def _mean_processing_s(connection: Connection) -> float | None:
+    latest = (
+        select((jobs.c.completed_at - jobs.c.started_at).label("processing_s"))
+        .where(jobs.c.status == JobStatus.COMPLETED)
+        .order_by(jobs.c.number.desc())
+        .limit(_MEASURED_JOBS)
+        .subquery()
+    )
+    mean_s = connection.execute(select(func.avg(latest.c.processing_s))).scalar_one()
+    return None if mean_s is None else float(mean_s)

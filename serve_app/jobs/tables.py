@@ -1,0 +1,163 @@
+"""The job store's tables, and how rows become records.
+
+    jobs        one row a job: request, state, lease, and at last the result
+    job_steps   one row a finished step: its result until the job ends, its seconds for good
+    job_events  one row an event: what the callback hears, and the state of its delivery
+
+JSON is kept as text: the store never looks inside, and the same bytes come back from every database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus
+
+SCHEMA_VERSION = 1
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+metadata = MetaData()
+
+schema_version = Table("job_schema", metadata, Column("version", Integer, primary_key=True))
+
+_STATUSES = ", ".join(f"'{status}'" for status in JobStatus)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # The order of submission; never reused (fences are made of it), so AUTOINCREMENT on SQLite.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("job_id", String(200), nullable=False, unique=True),
+    Column("request", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("completed_at", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),  # leases that ran out since the last finished step
+    Column("due_at", Double, nullable=False),
+    Column("owner", String(200)),
+    Column("fence", BigInteger, nullable=False),
+    Column("lease_until", Double),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("result", Text),  # last: large, and read by few queries
+    CheckConstraint(f"status IN ({_STATUSES})", name="jobs_status"),
+    CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress"),
+    sqlite_autoincrement=True,
+)
+Index("jobs_by_status", jobs.c.status, jobs.c.number)
+Index("jobs_by_end", jobs.c.completed_at)
+
+job_steps = Table(
+    "job_steps",
+    metadata,
+    Column("job_id", ForeignKey(jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("finished_at", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("result", Text),  # NULL once the job has ended; a step that returned None holds 'null'
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", ForeignKey(jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(32), nullable=False),  # what may happen only once: a progress value, or an end
+    Column("created_at", Double, nullable=False),
+    Column("payload", Text, nullable=False),  # without `result`: that is in the job's row
+    Column("webhook_id", String(64), nullable=False, unique=True),
+    Column("target", Text),
+    Column("host", Text),
+    Column("delivery", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    # NULL while an earlier event of the job is pending: a claim reads the heads alone, however long the queues are.
+    Column("next_attempt_at", Double),
+    Column("give_up_at", Double, nullable=False),
+    Column("lease_until", Double),
+    Column("lease_owner", String(200)),
+    Column("delivered_at", Double),
+    Column("last_error", Text),
+    Column("last_status_code", Integer),
+    UniqueConstraint("job_id", "key", name="job_events_once"),
+)
+_PENDING = job_events.c.delivery == DeliveryStatus.PENDING.value
+Index(
+    "job_events_due",
+    job_events.c.next_attempt_at,
+    job_events.c.host,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+
+# What a Job is made of, but for the result: lists and claims leave that in the table.
+JOB_COLUMNS = tuple(column for column in jobs.c if column.name != "result")
+
+
+def encode(value: Any) -> str:
+    """Return compact JSON text that every database takes.
+
+    Raises:
+        ValueError: on NaN or infinity, which JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """Return a text without what Postgres refuses: NUL, and half of a surrogate pair."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def encode_request(request: JobRequest) -> str:
+    """Return a request as it is stored."""
+    return encode(asdict(request))
+
+
+def decode_request(text: str) -> JobRequest:
+    """Return a stored request; fields added since it was stored get their defaults."""
+    return JobRequest(**json.loads(text))
+
+
+def to_job(row: AnyRow, *, result: str | None = None) -> Job:
+    """Return the record of a row of JOB_COLUMNS."""
+    return Job(
+        request=decode_request(row.request),
+        status=JobStatus(row.status),
+        progress=row.progress,
+        message=row.message,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        attempts=row.attempts,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        cancel_requested=row.cancel_requested,
+        result=None if result is None else json.loads(result),
+    )

