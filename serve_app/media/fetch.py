@@ -1,0 +1,196 @@
+"""Getting a caller's media file onto this machine, whatever its URL, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+import re
+import ssl
+import stat
+import unicodedata
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from serve_app.errors import AddressRefused, DownloadError
+from serve_app.media.address_guard import AddressPolicy
+from serve_app.media.http_download import download_http
+from serve_app.media.part_file import PartFile, Progress
+from serve_app.media.s3_download import download_s3
+
+_COPY_BYTES = 1 << 20
+_MAX_FILENAME_CHARS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How much, how long and how often.
+
+    Attributes:
+        max_bytes: largest file accepted.
+        total_s: longest time for one file, tries and waits included.
+        stall_s: longest wait for the next bytes.
+        connect_s: longest wait for a connection.
+        num_tries: tries on a passing fault.
+        backoff_s: wait before the second try; doubles from then on, with as much jitter.
+        max_wait_s: longest wait between tries; a server that asks for more (Retry-After) is not tried again.
+        max_redirects: hops followed.
+    """
+
+    max_bytes: int = 4 << 30
+    total_s: float = 3600.0
+    stall_s: float = 30.0
+    connect_s: float = 10.0
+    num_tries: int = 3
+    backoff_s: float = 1.0
+    max_wait_s: float = 30.0
+    max_redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A complete local file.
+
+    Attributes:
+        path: where it lies.
+        num_bytes: its size.
+        filename: safe display name, from the last part of the URL's path; never a path.
+        content_type: as declared by the source, else guessed from the name; "" where neither knows.
+    """
+
+    path: Path
+    num_bytes: int
+    filename: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSources:
+    """What the operator lets callers read besides public http(s).
+
+    Attributes:
+        policy: addresses that http(s) may reach.
+        media_root: folder from which local paths and file:// may be read; None refuses them all.
+        s3_options: arguments of `s3fs.S3FileSystem`. Endpoint and credentials come from here or from the process's
+            AWS_* environment, never from a caller: every caller can read what these credentials can.
+        tls: context for private certificate authorities; None trusts the bundled public ones.
+    """
+
+    policy: AddressPolicy = field(default_factory=AddressPolicy)
+    media_root: Path | None = None
+    s3_options: Mapping[str, Any] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+
+
+async def fetch(
+    url: str,
+    destination: Path,
+    *,
+    sources: FetchSources,
+    limits: FetchLimits = FetchLimits(),
+    on_progress: Progress | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> FetchedFile:
+    """Copy what a URL names to `destination`, which appears only once it is complete.
+
+    http and https (redirects re-checked, resumed after a drop), s3://bucket/key, and local paths under the media root.
+
+    Args:
+        url: from a caller; no part of its query or user information is ever quoted in an error.
+        destination: file to write; its folder exists.
+        sources: what may be read.
+        limits: bytes, times, tries.
+        on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
+        sleep: waits between tries.
+
+    Raises:
+        AddressRefused: the scheme, host or path is not allowed.
+        MediaTooLarge: more than `limits.max_bytes`.
+        DownloadInterrupted: a passing fault outlasted all tries.
+        DownloadError: anything else: 4xx, a web page, no space, out of time.
+    """
+    part = PartFile(destination, limits.max_bytes, on_progress)
+    filename = display_name(url)
+    try:
+        async with asyncio.timeout(limits.total_s) as deadline:
+            scheme = url.partition("://")[0].lower() if "://" in url else ""
+            if scheme == "s3":
+                content_type = await download_s3(url, part, options=sources.s3_options, limits=limits, sleep=sleep)
+            elif scheme in ("", "file"):
+                content_type = await _copy_local(url, part, sources.media_root)
+            else:
+                content_type = await download_http(
+                    url, part, policy=sources.policy, tls=sources.tls, limits=limits, sleep=sleep
+                )
+            if part.looks_like_html(content_type):
+                raise DownloadError("The address answered with a web page (HTML), not with a media file")
+            await part.finish()
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        raise DownloadError(f"The download did not finish within {limits.total_s:.0f} s") from None
+    finally:
+        part.discard()
+    guessed = mimetypes.guess_type(filename)[0] or ""
+    return FetchedFile(destination, part.num_bytes, filename, content_type or guessed)
+
+
+def display_name(url: str) -> str:
+    """Return the last part of a URL's path, fit to be shown and stored; "media" where there is none."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        path = ""
+    name = unicodedata.normalize(
+        "NFC", unquote(path, errors="replace").replace("\\", "/").rstrip("/").rpartition("/")[2]
+    )
+    name = "".join(char for char in name if unicodedata.category(char)[0] != "C" and char not in '<>:"|?*')
+    name = re.sub(r"\s+", " ", name).strip(". ")
+    stem, dot, suffix = name.rpartition(".")
+    if len(name) > _MAX_FILENAME_CHARS:
+        name = f"{stem[: _MAX_FILENAME_CHARS - 1 - len(suffix)]}{dot}{suffix}"[:_MAX_FILENAME_CHARS]
+    return name or "media"
+
+
+async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
+    path = await asyncio.to_thread(_resolve_local, url, media_root)
+    try:
+        # not to wait for ever for the other end of a FIFO; the check below is on what was really opened
+        handle = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DownloadError("404 Not Found: no such file under the media root") from None
+    except OSError as error:
+        raise DownloadError(f"The local file can't be read: {os.strerror(error.errno or 0)}") from None
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise DownloadError("The local path is not a regular file")
+        part.expect(status.st_size)
+        while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
+            await part.write(chunk)
+    return ""
+
+
+def _resolve_local(url: str, media_root: Path | None) -> Path:
+    """Return the real path, which lies under the media root after every symbolic link; relative paths start there."""
+    if media_root is None:
+        raise AddressRefused(
+            "Local paths are not allowed here; the operator can allow a folder by SERVE_APP_MEDIA_ROOT"
+        )
+    text = url
+    if url.lower().startswith("file://"):
+        host, slash, rest = url[len("file://") :].partition("/")
+        if host not in ("", "localhost"):
+            raise AddressRefused("A file:// URL must not name a host")
+        text = unquote(slash + rest)
+    root = media_root.resolve()
+    try:
+        path = (root / text).resolve()
+    except (ValueError, OSError, RuntimeError):  # NUL byte, too long, loop of links
+        raise AddressRefused("The local path is malformed") from None
+    if not path.is_relative_to(root):
+        raise AddressRefused("The local path is outside the media root")
+    return path

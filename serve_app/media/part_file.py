@@ -1,0 +1,124 @@
+"""The file that a download grows in."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from serve_app.errors import DownloadError, MediaTooLarge
+
+Progress = Callable[[int, int | None], None]
+
+_FLUSH_BYTES = 1 << 20  # one hop to a thread per MiB, not per network packet
+_HEAD_BYTES = 512
+_MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
+
+
+class PartFile:
+    """`<destination>.part`: counts its bytes, keeps the byte limit, and becomes the destination only when complete.
+
+    Disk errors become DownloadError, the limit MediaTooLarge. Not safe for several writers.
+
+    Args:
+        destination: its folder exists.
+        max_bytes: largest size accepted.
+        on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
+    """
+
+    def __init__(self, destination: Path, max_bytes: int, on_progress: Progress | None = None) -> None:
+        self._destination = destination
+        self._path = destination.with_name(destination.name + ".part")
+        self._max_bytes = max_bytes
+        self._on_progress = on_progress
+        self._file: BinaryIO | None = None
+        self._pending = bytearray()
+        self.num_bytes = 0
+        self.expected_bytes: int | None = None
+        self.head = b""
+
+    def expect(self, num_bytes: int | None) -> None:
+        """Note the size that the source declares; refuse at once what can't fit."""
+        self.expected_bytes = num_bytes
+        if num_bytes is None:
+            return
+        self._check_size(num_bytes)
+        if num_bytes - self.num_bytes > shutil.disk_usage(self._destination.parent).free:
+            raise _disk_full()
+
+    async def write(self, chunk: bytes) -> None:
+        """Append."""
+        self.num_bytes += len(chunk)
+        self._check_size(self.num_bytes)
+        if len(self.head) < _HEAD_BYTES:
+            self.head += chunk[: _HEAD_BYTES - len(self.head)]
+        self._pending += chunk
+        if len(self._pending) >= _FLUSH_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Hand everything to the file system."""
+        pending, self._pending = self._pending, bytearray()
+        await self._to_disk(self._append, pending)
+        if self._on_progress is not None:
+            self._on_progress(self.num_bytes, self.expected_bytes)
+
+    async def restart(self) -> None:
+        """Forget what was written."""
+        self._pending.clear()
+        self.num_bytes, self.head = 0, b""
+        await self._to_disk(self._truncate)
+
+    async def finish(self) -> None:
+        """Rename to the destination, which until then does not exist or keeps its old content."""
+        await self.flush()
+        await self._to_disk(self._publish)
+
+    def discard(self) -> None:
+        """Remove the partial file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def looks_like_html(self, content_type: str) -> bool:
+        """Whether what came is a web page: its markup says so, or its declared type does and it is text."""
+        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        declared = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+        return start.startswith(_MARKUP) or (declared and b"\0" not in self.head)
+
+    def _check_size(self, num_bytes: int) -> None:
+        if num_bytes > self._max_bytes:
+            raise MediaTooLarge(f"The file is larger than the limit of {self._max_bytes / 2**20:.0f} MiB")
+
+    async def _to_disk(self, action: Callable[..., None], *args: object) -> None:
+        try:
+            await asyncio.to_thread(action, *args)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_full() from error
+            raise DownloadError(f"The download could not be written: {os.strerror(error.errno or 0)}") from error
+
+    def _append(self, data: bytearray) -> None:
+        self._opened().write(data)
+
+    def _truncate(self) -> None:
+        file = self._opened()
+        file.seek(0)
+        file.truncate()
+
+    def _publish(self) -> None:
+        self._opened().close()
+        os.replace(self._path, self._destination)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = self._path.open("wb", buffering=0)
+        return self._file
+
+
+def _disk_full() -> DownloadError:
+    return DownloadError("No space is left on the disk that takes downloads; free some, or lower the size limit")

@@ -1,0 +1,92 @@
+"""Download from S3, or whatever speaks its protocol at the operator's endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
+from serve_app.media.part_file import PartFile
+
+if TYPE_CHECKING:
+    from serve_app.media.fetch import FetchLimits
+
+_READ_BYTES = 1 << 20
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")  # it becomes part of a host name
+
+
+async def download_s3(
+    url: str,
+    part: PartFile,
+    *,
+    options: Mapping[str, Any],
+    limits: FetchLimits,
+    sleep: Callable[[float], Awaitable[None]],
+) -> str:
+    """Fill `part` and return the object's content type; errors as `fetch`."""
+    bucket, _, key = url.partition("://")[2].partition("/")
+    if not _BUCKET.fullmatch(bucket) or not key:
+        raise AddressRefused("An S3 URL must be of the form s3://bucket/key")
+    async for attempt in AsyncRetrying(
+        stop=stop_after_attempt(limits.num_tries),
+        retry=retry_if_exception_type(DownloadInterrupted),
+        wait=wait_exponential_jitter(initial=limits.backoff_s, max=limits.max_wait_s, jitter=limits.backoff_s),
+        sleep=sleep,
+        reraise=True,
+    ):
+        with attempt:
+            content_type = await _download_once(f"{bucket}/{key}", part, options, limits)
+    return content_type
+
+
+async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], limits: FetchLimits) -> str:
+    config = {"connect_timeout": limits.connect_s, "read_timeout": limits.stall_s, "retries": {"max_attempts": 1}}
+    try:
+        storage = fsspec.filesystem(
+            "s3",
+            asynchronous=True,
+            skip_instance_cache=True,  # its session belongs to this event loop
+            **{"config_kwargs": config, **options},
+        )
+    except ImportError:
+        raise DownloadError("s3:// is not installed here; install the extra: pip install 'serve_app[s3]'") from None
+    await part.restart()
+    session = None
+    try:
+        session = await storage.set_session()
+        about = await storage._info(path)
+        if about.get("type") == "directory":
+            raise FileNotFoundError(path)
+        part.expect(about["size"])
+        stream = await storage.open_async(path, "rb")
+        while chunk := await asyncio.wait_for(stream.read(_READ_BYTES), limits.stall_s):
+            await part.write(chunk)
+        if part.num_bytes != about["size"]:
+            raise DownloadInterrupted("The connection broke before the file was complete")
+        return str(about.get("ContentType") or "")
+    except DownloadError:
+        raise
+    except Exception as error:
+        raise _translated(error) from None
+    finally:
+        if session is not None:
+            await session.close()
+
+
+def _translated(error: Exception) -> DownloadError:
+    """Name what went wrong without the library's text, which may quote keys and endpoints."""
+    kind = type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return DownloadError("404 Not Found")
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"):
+        return DownloadError("No S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role")
+    if isinstance(error, PermissionError):
+        return DownloadError("403 Forbidden: the S3 credentials here may not read this object")
+    if isinstance(error, ValueError) or kind in ("ParamValidationError", "InvalidRegionError"):
+        return DownloadError(f"The S3 address is not valid ({kind})")
+    return DownloadInterrupted(f"S3 can't be reached or the transfer broke ({kind})")
