@@ -1,0 +1,66 @@
+"""The HTTP application: one OpenAPI document, one process, one port."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from serve_app import __version__
+from serve_app.api import health, jobs, speech
+from serve_app.api.failures import handle_unrouted
+from serve_app.api.options import ApiSettings
+from serve_app.api.request_context import RequestContextMiddleware
+from serve_app.services import Services
+
+_DESCRIPTION = """\
+Video jobs, speech, images, drums and music behind one address.
+
+**Failures.** New routes answer `{"error": {"code", "message", "request_id"}}`. The routes of the systems replaced add
+FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`. 429 and 503 carry
+`Retry-After`.
+
+| `error_code` of a job | when |
+| --- | --- |
+| `DOWNLOAD_ERROR` | the URL can't be fetched, is refused, is too large |
+| `AUDIO_EXTRACTION_ERROR` | no audio track, not a media file, broken container |
+| `PROCESSING_ERROR` | a model stage failed |
+| `MODEL_LOADING_ERROR` | a model could not be loaded |
+| `GPU_MEMORY_ERROR` | out of GPU memory, and the fall-back failed too |
+
+**Request ids.** Send `x-request-id` (1 to 128 letters, digits, `.`, `_`, `-`) or take the one in the answer.
+"""
+
+_TAGS = [
+    {"name": "jobs", "description": "Videos, analysed in the background; progress and result go to a callback."},
+    {"name": "speech", "description": "Speech, answered at once."},
+    {"name": "health", "description": "For people, load balancers and orchestrators."},
+]
+
+
+def create_app(services: Services, settings: ApiSettings) -> FastAPI:
+    """Build the application over services; each call builds its own, and nothing is shared between two."""
+    app = FastAPI(
+        title="serve-app", version=__version__, description=_DESCRIPTION, openapi_tags=_TAGS, redirect_slashes=False
+    )
+    app.state.services = services
+    app.state.settings = settings
+    for router in (jobs.contract_router, jobs.router, speech.router, health.contract_router, health.router):
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, handle_unrouted)
+    pages = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
+    app.add_middleware(
+        RequestContextMiddleware,
+        page_paths=frozenset(path for path in pages if path),
+        echo_request_id=not settings.proxy_echoes_request_id,
+    )
+    if settings.cors_origins:
+        # added last, so outermost: a failure must carry these headers too, or a page can't read it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Content-Type", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
+    return app

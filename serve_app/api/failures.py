@@ -1,0 +1,170 @@
+"""How a failure is told: one description of it, and a body for each kind of route.
+
+    new routes           {"error": {"code", "message", "request_id"}}
+    the contract's own   the same, and `detail` as FastAPI writes it, which today's clients read
+    POST /transcribe     the contract's answer with `success: false`, `error`, `error_code`
+
+A route answers its own failures through its class; what no route caught (an unknown path, a wrong method) goes
+through `handle_unrouted`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serve_app import messages
+from serve_app.api.body_limit import limited
+from serve_app.api.options import ApiSettings
+from serve_app.api.request_context import request_id_of
+from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError
+from serve_app.messages import Locale
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_RETRY_AFTER_S = 30  # for a 503 that does not say more: a model that is being loaded again
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="stable name of the failure")
+    message: str = Field(description="a sentence for people; do not parse it")
+    request_id: str = Field(description="quote it when you report the failure; `x-request-id` has it too")
+
+
+class ErrorBody(BaseModel):
+    """Body of every failure on new routes."""
+
+    error: ErrorDetail
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure, ready to be told.
+
+    Attributes:
+        status: HTTP status.
+        code: stable name, from the error tree or the HTTP status.
+        contract_code: the nearest code of the contract's table.
+        message: sentence for the client.
+        fields: FastAPI's list of what is wrong with the request; None where it is not about the request's form.
+        headers: e.g. Retry-After.
+    """
+
+    status: int
+    code: str
+    contract_code: str
+    message: str
+    fields: list[dict[str, Any]] | None
+    headers: Mapping[str, str]
+
+
+def describe(error: Exception, locale: Locale) -> Failure:
+    """Describe any exception; what is not ours says nothing of its text."""
+    fields: list[dict[str, Any]] | None = None
+    headers: dict[str, str] = {}
+    if isinstance(error, ServeAppError):
+        status, code = error.http_status, error.code
+        in_contract = messages.error_code(error) == code
+        message = messages.error_message(error, locale) if in_contract else error.detail or type(error).__name__
+        if isinstance(error, InvalidRequest):
+            location = ["body", "fastapi_base_url"] if isinstance(error, CallbackRefused) else ["body"]
+            fields = [{"type": code.lower(), "loc": location, "msg": message}]
+    elif isinstance(error, RequestValidationError):
+        status, code = HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequest.code
+        # without `input`: it may hold NaN or half a surrogate pair, which JSON can't, and a presigned URL
+        fields = [{"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"]} for item in error.errors()]
+        message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in fields)
+    elif isinstance(error, HTTPException):
+        status, code = error.status_code, _status_name(error.status_code)
+        message = str(error.detail)
+        headers.update(error.headers or {})
+    else:
+        status, code = HTTPStatus.INTERNAL_SERVER_ERROR, ServeAppError.code
+        message = "An unexpected error occurred; the operator finds it in the log by the request id"
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        wait_s = error.retry_after_s if isinstance(error, Overloaded) else DEFAULT_RETRY_AFTER_S
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    return Failure(int(status), code, messages.error_code(error), message, fields, headers)
+
+
+def _clean(location: tuple[Any, ...]) -> list[Any]:
+    # a field's name is the client's text, and JSON lets it be half a surrogate pair
+    return [part.encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in location]
+
+
+def _status_name(status: int) -> str:
+    try:
+        return HTTPStatus(status).name
+    except ValueError:
+        return ServeAppError.code
+
+
+def error_body(failure: Failure, request: Request) -> dict[str, Any]:
+    """Return the body of new routes."""
+    return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
+
+
+class ApiRoute(APIRoute):
+    """A new route: bounds its JSON body and answers its own failures."""
+
+    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        """Return the body that tells a failure."""
+        return error_body(failure, request)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler, so that each route tells failures in its own form."""
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            settings: ApiSettings = request.app.state.settings
+            try:
+                return await handle(limited(request, settings.max_body_bytes))
+            except Exception as error:
+                failure = describe(error, settings.locale)
+                if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
+                return JSONResponse(self.failure_content(failure, request), failure.status, dict(failure.headers))
+
+        return guarded
+
+
+class ContractRoute(ApiRoute):
+    """A route of the fixed contract."""
+
+    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        """Return FastAPI's `detail` beside our own body."""
+        detail = failure.message if failure.fields is None else failure.fields
+        return {"detail": detail, **error_body(failure, request)}
+
+
+async def handle_unrouted(request: Request, error: Exception) -> Response:
+    """Answer what failed outside any route."""
+    failure = describe(error, request.app.state.settings.locale)
+    return JSONResponse(error_body(failure, request), failure.status, dict(failure.headers))
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's description of the failures that a route can answer."""
+    meanings = {
+        404: "No job has this id",
+        409: "The id is taken by another request, or the job's state forbids the action",
+        413: "The body, or the file, is too large",
+        415: "The body is of a type that this route does not take",
+        422: "The request is malformed; each wrong field is named",
+        429: "A queue is full; try again after `Retry-After` seconds",
+        503: "Not up yet, or saturated; try again after `Retry-After` seconds",
+    }
+    return {status: {"model": ErrorBody, "description": meanings[status]} for status in statuses}

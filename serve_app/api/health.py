@@ -1,0 +1,75 @@
+"""Is the service there, alive, and ready?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from serve_app.api.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.failures import ApiRoute, ContractRoute, describe, error_body
+from serve_app.api.views import timestamp
+from serve_app.errors import Unavailable
+
+UP = "HEALTHY"
+_READY_RETRY_AFTER_S = 5.0  # deployments start within tens of seconds
+
+contract_router = APIRouter(route_class=ContractRoute, tags=["health"])
+router = APIRouter(prefix="/health", route_class=ApiRoute, tags=["health"])
+
+
+class HealthView(BaseModel):
+    """That this process answers."""
+
+    status: str = Field(examples=["healthy"])
+    timestamp: str = Field(examples=["2024-01-15T10:30:00Z"])
+
+
+class ReadinessView(BaseModel):
+    """State of every enabled deployment."""
+
+    status: str = Field(examples=["ready"])
+    timestamp: str
+    deployments: dict[str, str] = Field(examples=[{"SpeechRecognizer": UP, "Diarizer": UP}])
+
+
+@contract_router.get("/health", summary="Health")
+async def health() -> HealthView:
+    """Answer as long as this process does; `/health/ready` tells of the models."""
+    return HealthView(status="healthy", timestamp=timestamp(time.time()))
+
+
+@router.get("/live", summary="Liveness")
+async def live() -> HealthView:
+    """Answer as long as this process does: restart it where this fails."""
+    return HealthView(status="alive", timestamp=timestamp(time.time()))
+
+
+@router.get(
+    "/ready",
+    summary="Readiness",
+    response_model=ReadinessView,
+    responses={503: {"description": "Some deployment is not up; `error.message` names each, with its state"}},
+)
+async def ready(request: Request, services: InjectedServices, settings: InjectedSettings) -> JSONResponse:
+    """Answer 200 once every enabled deployment is up: send requests here only then."""
+    try:
+        async with asyncio.timeout(settings.readiness_timeout_s):
+            deployments = dict(await services.health.deployments())
+    except TimeoutError as error:
+        raise Unavailable("The graph did not describe itself in time", _READY_RETRY_AFTER_S) from error
+    down = {name: state for name, state in deployments.items() if state != UP}
+    content = {
+        "status": "ready" if deployments and not down else "not_ready",
+        "timestamp": timestamp(time.time()),
+        "deployments": deployments,
+    }
+    if content["status"] == "ready":
+        return JSONResponse(content)
+    named = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
+    failure = describe(Unavailable(f"Not up: {named}", _READY_RETRY_AFTER_S), settings.locale)
+    return JSONResponse({**content, **error_body(failure, request)}, failure.status, dict(failure.headers))

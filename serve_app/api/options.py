@@ -1,0 +1,32 @@
+"""What an operator can choose about the HTTP layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serve_app.messages import Locale
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Settings of the HTTP layer, passed down by the graph.
+
+    Attributes:
+        locale: language of the contract's messages.
+        cors_origins: origins whose pages may call this API; `*` for any. None by default.
+        backend_url: callback base of a job that names none; None: such a job has no callback.
+        max_body_bytes: limit of a JSON body; a valid one is a few kilobytes.
+        heartbeat_s: longest silence on an event stream, below the idle limit of common proxies (60 s).
+        retry_ms: how soon an event stream's client should reconnect.
+        readiness_timeout_s: how long a readiness probe waits for the graph to describe itself.
+        proxy_echoes_request_id: the server in front adds `x-request-id` to every answer, as Ray Serve does.
+    """
+
+    locale: Locale = Locale.KO
+    cors_origins: tuple[str, ...] = ()
+    backend_url: str | None = None
+    max_body_bytes: int = 1 << 20
+    heartbeat_s: float = 15.0
+    retry_ms: int = 3000
+    readiness_timeout_s: float = 5.0
+    proxy_echoes_request_id: bool = False

@@ -1,0 +1,111 @@
+"""Around every request: its id, one line in the access log, security headers, and an answer if all else fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SCOPE_KEY = "serve_app.request_id"
+_SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_log = logging.getLogger(__name__)
+_access_log = logging.getLogger("serve_app.access")
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+# no answer of this API is a page, so a browser that is made to show one must run nothing of it
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def request_id_of(scope: Mapping[str, Any]) -> str:
+    """Return the id of the request that a scope belongs to."""
+    return scope.get(_SCOPE_KEY, "")
+
+
+class RequestContextMiddleware:
+    """Give each request an id, log it, harden its answer, and answer for what nobody caught.
+
+    A client's `x-request-id` is taken if it is safe to log and echo (1 to 128 letters, digits, '.', '_', '-').
+
+    Args:
+        app: the application inside.
+        page_paths: paths that answer pages with scripts, which the API's content policy would break.
+        echo_request_id: whether to add `x-request-id` to answers; not where the server in front does.
+    """
+
+    def __init__(self, app: ASGIApp, *, page_paths: frozenset[str], echo_request_id: bool) -> None:
+        self._app = app
+        self._page_paths = page_paths
+        self._echo_request_id = echo_request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = Headers(scope=scope).get("x-request-id", "")
+        request_id = offered if _SAFE_REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        scope[_SCOPE_KEY] = request_id
+        started_s = time.perf_counter()
+        status = 0
+
+        async def send_hardened(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._harden(MutableHeaders(scope=message), scope["path"], request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_hardened)
+        except Exception:
+            _log.exception("request %s failed outside its route", request_id)
+            if status:
+                raise  # half an answer is out: only a broken connection can tell the client
+            message = "An unexpected error occurred; the operator finds it in the log by the request id"
+            body = {"error": {"code": "INTERNAL_ERROR", "message": message, "request_id": request_id}}
+            await JSONResponse(body, 500)(scope, receive, send_hardened)
+        finally:
+            _write_access_line(scope, request_id, status, time.perf_counter() - started_s)
+
+    def _harden(self, headers: MutableHeaders, path: str, request_id: str) -> None:
+        if self._echo_request_id:
+            headers["X-Request-ID"] = request_id
+        for name, value in _SECURITY_HEADERS.items():
+            headers[name] = value
+        if path not in self._page_paths:
+            headers["Content-Security-Policy"] = _API_POLICY
+            headers.setdefault("Cache-Control", "no-store")
+
+
+def _write_access_line(scope: Scope, request_id: str, status: int, took_s: float) -> None:
+    """Log one JSON object: its escapes keep a client's text from forging lines or colouring a terminal.
+
+    The query is left out: it is where secrets end up. A status of 0 means that the client left before the answer.
+    """
+    # probes come every few seconds and say nothing while all is well
+    level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
+    if not _access_log.isEnabledFor(level):
+        return
+    client = scope.get("client")
+    line = {
+        "request_id": request_id,
+        "method": scope["method"],
+        "path": scope["path"][:512],
+        "status": status,
+        "duration_ms": round(took_s * 1000, 1),
+        "client": client[0] if client else None,
+    }
+    _access_log.log(level, "%s", json.dumps(line))

@@ -1,0 +1,225 @@
+"""Answers as they go over the wire, and how they are made from our values.
+
+A field that says nothing of a job is absent, not null: `views` set only what they know, and routes leave out the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobPage, JobStatus
+from serve_app.messages import Locale, accepted_message
+from serve_app.services import SubmittedJob
+
+UNKNOWN_ESTIMATE_S = 300  # the contract's answer until speeds have been measured
+
+ShownStatus = Literal["processing", "completed", "failed", "cancelled"]
+
+_RESULT_EXAMPLE: dict[str, Any] = {
+    "segments": [
+        {
+            "start_time": 1.5,
+            "end_time": 3.2,
+            "text": "안녕하세요",
+            "speaker": {"speaker_id": "SPEAKER_00"},
+            "words": [
+                {
+                    "word": "안녕하세요",
+                    "start": 1.5,
+                    "end": 1.8,
+                    "acoustic_features": {"volume_db": -20.0, "pitch_hz": 150.0, "spectral_centroid": 1500.0},
+                }
+            ],
+        }
+    ],
+    "word_segments": [
+        {"word": "안녕하세요", "start_time": 1.5, "end_time": 1.8, "speaker_id": "SPEAKER_00", "confidence": 0.95}
+    ],
+    "speakers": {"SPEAKER_00": {"total_duration": 45.2, "segment_count": 12}},
+    "text": "…",
+    "language": "ko",
+    "duration": 120.5,
+    "metadata": {
+        "model_version": "whisperx-base",
+        "processing_time": 45.2,
+        "unique_speakers": 2,
+        "total_segments": 35,
+        "language_requested": "ko",
+        "language_detected": "ko",
+        "processing_mode": "targeted",
+    },
+}
+
+
+class SubmittedView(BaseModel):
+    """Answer to a submitted job."""
+
+    job_id: str
+    status: ShownStatus
+    message: str
+    status_url: str
+    estimated_time: int = Field(description="whole seconds until the job should be done; 300 until known; 0: it is")
+
+
+class JobView(BaseModel):
+    """A job. Fields that do not apply to its state are absent."""
+
+    status: ShownStatus
+    processing_time: float | None = Field(default=None, description="seconds from start to end, once ended")
+    completed_at: str | None = Field(default=None, description="once ended")
+    job_id: str
+    progress: int = Field(description="percent")
+    message: str
+    created_at: str
+    queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
+    error_code: str | None = Field(default=None, description="of a failed job: from the contract's table")
+    error_message: str | None = None
+    result: dict[str, Any] | None = Field(
+        default=None, description="of a completed job", json_schema_extra={"examples": [_RESULT_EXAMPLE]}
+    )
+
+
+class JobPageView(BaseModel):
+    """Some jobs, newest first, without their results."""
+
+    jobs: list[JobView]
+    next_cursor: str | None = Field(description="pass as `cursor` for the following page; null at the end")
+
+
+class DeliveryView(BaseModel):
+    """One event on its way to the job's callback."""
+
+    seq: int
+    webhook_id: str
+    status: DeliveryStatus
+    attempts: int
+    created_at: str
+    next_attempt_at: str | None
+    delivered_at: str | None
+    last_error: str | None
+    last_status_code: int | None
+    payload: dict[str, Any]
+
+
+class DeliveriesView(BaseModel):
+    """What was sent, or is to be sent, to a job's callback, in order."""
+
+    job_id: str
+    deliveries: list[DeliveryView]
+
+
+class ReplayView(BaseModel):
+    """Answer to a replay."""
+
+    job_id: str
+    replayed: int = Field(description="events queued to be sent again")
+
+
+class CallbackPayload(BaseModel):
+    """What this service sends to `{fastapi_base_url}/api/upload-video/result`; absent fields are left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"job_id": "…", "status": "processing", "progress": 60, "message": "음성을 텍스트로 변환 중..."},
+                {
+                    "job_id": "…",
+                    "status": "completed",
+                    "progress": 100,
+                    "message": "분석 완료",
+                    "result": _RESULT_EXAMPLE,
+                },
+                {
+                    "job_id": "…",
+                    "status": "failed",
+                    "error_message": "비디오 파일을 다운로드할 수 없습니다: 404 Not Found",
+                    "error_code": "DOWNLOAD_ERROR",
+                },
+            ]
+        }
+    )
+
+    job_id: str
+    status: ShownStatus
+    progress: int | None = None
+    message: str | None = None
+    result: dict[str, Any] | None = None
+    error_message: str | None = None
+    error_code: str | None = None
+
+
+def shown_status(status: JobStatus) -> ShownStatus:
+    """Return the contract's name of a status: a queued job is `processing` to a client."""
+    return "processing" if status is JobStatus.QUEUED else status.value  # type: ignore[return-value]
+
+
+def timestamp(posix_s: float) -> str:
+    """Return ISO 8601 in UTC with whole seconds, e.g. 2024-01-15T10:30:00Z."""
+    return datetime.fromtimestamp(posix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:
+    """Describe a job to the client that submitted it, now or again."""
+    job = submitted.job
+    estimate_s = submitted.estimated_s
+    if job.status.is_final:
+        estimated_time = 0
+    elif estimate_s is None or not math.isfinite(estimate_s):
+        estimated_time = UNKNOWN_ESTIMATE_S
+    else:
+        estimated_time = max(1, math.ceil(estimate_s))
+    return SubmittedView(
+        job_id=job.job_id,
+        status=shown_status(job.status),
+        message=job.message if job.status.is_final else accepted_message(locale),
+        status_url=f"{root_path.rstrip('/')}/jobs/{job.job_id}",
+        estimated_time=estimated_time,
+    )
+
+
+def view_job(job: Job, queue_position: int | None = None) -> JobView:
+    """Describe a job; the result is left out where the store left it out."""
+    known: dict[str, Any] = {"status": shown_status(job.status)}
+    if job.status.is_final:
+        if job.processing_s is not None:
+            known["processing_time"] = round(job.processing_s, 2)
+        if job.completed_at is not None:
+            known["completed_at"] = timestamp(job.completed_at)
+    known |= {
+        "job_id": job.job_id,
+        "progress": job.progress,
+        "message": job.message,
+        "created_at": timestamp(job.created_at),
+    }
+    if queue_position is not None:
+        known["queue_position"] = queue_position
+    if job.status is JobStatus.FAILED:
+        known |= {"error_code": job.error_code, "error_message": job.error_message}
+    if job.status is JobStatus.COMPLETED and job.result is not None:
+        known["result"] = job.result
+    return JobView(**known)
+
+
+def view_page(page: JobPage) -> JobPageView:
+    """Describe a page of jobs."""
+    return JobPageView(jobs=[view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
+
+
+def view_delivery(delivery: Delivery) -> DeliveryView:
+    """Describe one delivery."""
+    return DeliveryView(
+        seq=delivery.event.seq,
+        webhook_id=delivery.webhook_id,
+        status=delivery.status,
+        attempts=delivery.attempts,
+        created_at=timestamp(delivery.event.created_at),
+        next_attempt_at=None if delivery.next_attempt_at is None else timestamp(delivery.next_attempt_at),
+        delivered_at=None if delivery.delivered_at is None else timestamp(delivery.delivered_at),
+        last_error=delivery.last_error,
+        last_status_code=delivery.last_status_code,
+        payload=delivery.event.payload,
+    )

@@ -1,0 +1,248 @@
+"""The operator's environment, read once and frozen; the only module that reads `os.environ`.
+
+A variable that is set to nothing counts as not set. Secrets are `SecretStr`, so that no log or repr shows them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from serve_app.api.options import ApiSettings
+from serve_app.api.schemas import CallbackBase
+from serve_app.messages import Locale
+
+_PREFIX = "SERVE_APP_"
+_TEST_PREFIX = "SERVE_APP_TEST_"  # read by the test suite itself
+_UNPREFIXED = ("BACKEND_URL", "HF_TOKEN", "DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE")  # kept from the systems replaced
+
+_DATABASE_URL = re.compile(r"sqlite(\+pysqlite)?:///.+|postgresql\+psycopg://.+", re.DOTALL)
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+# of CTranslate2, which took this name first: https://opennmt.net/CTranslate2/quantization.html
+_COMPUTE_TYPES = (
+    "default",
+    "auto",
+    "int8",
+    "int8_float32",
+    "int8_float16",
+    "int8_bfloat16",
+    "int16",
+    "float16",
+    "bfloat16",
+    "float32",
+)
+
+
+class SettingsError(ValueError):
+    """Raised when the environment can't be used; names every wrong variable and what it may be."""
+
+
+def _split_commas(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _split_spaces(value: Any) -> Any:
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _check_host(text: str) -> str:
+    if "/" in text and "://" not in text:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a network; write e.g. 10.0.0.0/8") from None
+    elif "://" in text or any(character.isspace() for character in text):
+        raise ValueError(f"{text!r} is not a host; write names, addresses or networks, separated by commas")
+    return text.lower()
+
+
+def _check_origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text != "*" and (parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError(f"{text!r} is not an origin; write e.g. https://app.example (no path), or * for any")
+    return text
+
+
+def _check_webhook_secret(secret: SecretStr) -> SecretStr:
+    prefix, _, key = secret.get_secret_value().partition("_")
+    try:
+        if prefix != "whsec" or not base64.b64decode(key, validate=True):
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise ValueError("write whsec_ and a key in base64; several, separated by spaces, while rotating") from None
+    return secret
+
+
+def _check_database_url(url: SecretStr) -> SecretStr:
+    if not _DATABASE_URL.fullmatch(url.get_secret_value()):
+        raise ValueError("write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return url
+
+
+def _check_device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("write auto, cpu, mps, cuda, or cuda:N")
+    return text
+
+
+def _check_compute_type(text: str) -> str:
+    if text not in _COMPUTE_TYPES:
+        raise ValueError(f"write one of {', '.join(_COMPUTE_TYPES)}")
+    return text
+
+
+def _check_absolute(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError("write an absolute path: replicas have other working folders than this shell")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
+Device = Annotated[str, AfterValidator(_check_device)]
+
+
+class Settings(BaseModel):
+    """Everything that an operator can choose by environment; `configs/*.yaml` hold the numbers of the deployments.
+
+    Attributes:
+        state_dir: where the default store, artefacts and converted models live.
+        database_url: of the job store.
+        artifacts_url: of the artefact store: an fsspec URL, or a folder.
+        allowed_hosts: hosts and networks that fetches and callbacks may reach although they are private.
+        media_root: folder from which local paths may be read.
+        locale: language of the contract's messages.
+        webhook_secrets: the first signs; the others too, while receivers move to it.
+        cors_origins: origins whose pages may call the API.
+        backend_url: callback base of a job that names none.
+        hf_token: opens gated models on the Hugging Face hub.
+        device: where models run; `auto`: a GPU where there is one.
+        stt_device: where Whisper runs; None: on `device`.
+        stt_compute_type: Whisper's number format; None: the backend's choice.
+        max_download_bytes: limit of a fetched file.
+        download_timeout_s: limit of the whole fetch of one file.
+        max_duration_s: limit of a decoded file (4 hours; its samples then take 0.9 GB).
+        max_queued_jobs: more are answered 429.
+        retention_days: how long ended jobs are kept.
+        max_body_bytes: limit of a JSON request.
+        unknown_names: SERVE_APP_* variables that mean nothing here: misspelt, most likely.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    state_dir: AbsolutePath
+    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)]
+    artifacts_url: str
+    allowed_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
+    ] = ()
+    media_root: AbsolutePath | None = None
+    locale: Locale = Locale.KO
+    webhook_secrets: Annotated[
+        tuple[Annotated[SecretStr, AfterValidator(_check_webhook_secret)], ...], BeforeValidator(_split_spaces)
+    ] = ()
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split_commas)
+    ] = ()
+    backend_url: CallbackBase = None
+    hf_token: SecretStr | None = None
+    device: Device = "auto"
+    stt_device: Device | None = None
+    stt_compute_type: Annotated[str, AfterValidator(_check_compute_type)] | None = None
+    max_download_bytes: int = Field(default=4 * 1024**3, ge=1)
+    download_timeout_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    max_duration_s: float = Field(default=14400.0, gt=0, allow_inf_nan=False)
+    max_queued_jobs: int = Field(default=1000, ge=1)
+    retention_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    unknown_names: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingsError: a variable holds what is not allowed.
+        """
+        names = {name: _variable(name) for name in cls.model_fields if name != "unknown_names"}
+        given: dict[str, Any] = {
+            name: env[variable].strip() for name, variable in names.items() if env.get(variable, "").strip()
+        }
+        state_dir = Path(given.setdefault("state_dir", str(_default_state_dir(env)))).expanduser()
+        given.setdefault("database_url", f"sqlite:///{state_dir / 'jobs.sqlite3'}")
+        given.setdefault("artifacts_url", str(state_dir / "artifacts"))
+        unknown = sorted(
+            name
+            for name in env
+            if name.startswith(_PREFIX) and not name.startswith(_TEST_PREFIX) and name not in names.values()
+        )
+        try:
+            return cls(**given, unknown_names=tuple(unknown))
+        except ValidationError as error:
+            lines = [
+                f"{names[str(item['loc'][0])]}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+            raise SettingsError("\n".join(lines)) from None
+
+    @property
+    def api(self) -> ApiSettings:
+        """The part that the HTTP layer needs, behind Serve's proxy."""
+        return ApiSettings(
+            locale=self.locale,
+            cors_origins=self.cors_origins,
+            backend_url=self.backend_url,
+            max_body_bytes=self.max_body_bytes,
+            proxy_echoes_request_id=True,
+        )
+
+    @property
+    def retention_s(self) -> float:
+        """How long ended jobs are kept, in seconds."""
+        return self.retention_days * 86400
+
+    def webhook_secret_values(self) -> tuple[str, ...]:
+        """Return the webhook secrets in the clear, for the signer only."""
+        return tuple(secret.get_secret_value() for secret in self.webhook_secrets)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each variable that looks like one of ours and is none."""
+        known = [_variable(name) for name in type(self).model_fields if name != "unknown_names"]
+        sentences = []
+        for name in self.unknown_names:
+            near = difflib.get_close_matches(name, known, n=1)
+            sentences.append(f"{name} is not a setting and is ignored" + (f"; did you mean {near[0]}?" if near else ""))
+        return tuple(sentences)
+
+
+def _variable(field: str) -> str:
+    """Return the name of the variable that holds a setting."""
+    return field.upper() if field.upper() in _UNPREFIXED else _PREFIX + _RENAMED.get(field, field).upper()
+
+
+_RENAMED = {"webhook_secrets": "webhook_secret"}  # the contract's name; it may hold several
+
+
+def _default_state_dir(env: Mapping[str, str]) -> Path:
+    """Return the user's state folder after the XDG base directory specification, which ignores relative paths."""
+    root = Path(env.get("XDG_STATE_HOME", ""))
+    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    return (root if root.is_absolute() else home / ".local" / "state") / "serve_app"
