@@ -1,0 +1,153 @@
+"""A real HTTP receiver of callbacks and a real HTTP server of files, each on a free port of the loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+CALLBACK_PATH = "/api/upload-video/result"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCallback:
+    """One POST as it came.
+
+    Attributes:
+        path: of the request.
+        headers: lower-case names.
+        body: raw bytes, as a signature covers them.
+        received_at: POSIX seconds.
+    """
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    received_at: float
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def webhook_id(self) -> str:
+        """Stays the same when a callback is sent again."""
+        return self.headers.get("webhook-id", "")
+
+
+class CallbackReceiver:
+    """Accepts callbacks and keeps them in order of arrival.
+
+    Args:
+        answer: decides the HTTP status of each answer; 200 by default. It may sleep, or raise to drop the connection
+            without an answer: the callback is kept all the same, as a receiver's database would.
+    """
+
+    def __init__(self, answer: Callable[[ReceivedCallback], int] = lambda received: 200) -> None:
+        self._answer = answer
+        self._received: list[ReceivedCallback] = []
+        self._changed = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                received = ReceivedCallback(self.path, headers, body, time.time())
+                status = receiver._keep(received)
+                if status:
+                    self.send_response(status)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                else:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """What a job names as its `fastapi_base_url`."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _keep(self, received: ReceivedCallback) -> int:
+        with self._changed:
+            self._received.append(received)
+            self._changed.notify_all()
+        try:
+            return self._answer(received)
+        except Exception:
+            return 0
+
+    def received(self, job_id: str) -> list[ReceivedCallback]:
+        """Return what has come for a job so far, in order."""
+        with self._changed:
+            return [received for received in self._received if received.payload.get("job_id") == job_id]
+
+    def wait_for(
+        self, job_id: str, until: Callable[[list[ReceivedCallback]], bool], timeout_s: float
+    ) -> list[ReceivedCallback]:
+        """Return a job's callbacks as soon as `until` holds for them; TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not until(found := [r for r in self._received if r.payload.get("job_id") == job_id]):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    seen = [(r.payload.get("status"), r.payload.get("progress")) for r in found]
+                    raise TimeoutError(f"job {job_id}: only {seen} came in {timeout_s:.0f} s")
+                self._changed.wait(left_s)
+            return found
+
+    def wait_until_final(self, job_id: str, timeout_s: float) -> list[ReceivedCallback]:
+        """Return all callbacks of a job, up to the one that says how it ended; TimeoutError."""
+        return self.wait_for(job_id, lambda found: any(is_final(each.payload) for each in found), timeout_s)
+
+
+def is_final(payload: dict[str, Any]) -> bool:
+    """Return whether a callback is its job's last."""
+    return payload.get("status") in ("completed", "failed", "cancelled")
+
+
+class FileServer:
+    """Serves a folder over HTTP on the loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        handler = partial(_QuietFileHandler, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """Address of the folder."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _QuietFileHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass

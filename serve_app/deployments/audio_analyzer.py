@@ -1,0 +1,45 @@
+"""Deployment: decoding, voice activity and acoustic features (CPU only, no torch)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+
+from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.results import SpeechActivity
+
+
+@serve.deployment(name="AudioAnalyzer")
+class AudioAnalyzer:
+    """Turns a stored file into the one copy of its audio that every stage reads, and measures it.
+
+    Args:
+        max_duration_s: longer files are refused.
+        num_threads: calls that run at once.
+    """
+
+    def __init__(self, max_duration_s: float, num_threads: int = 2) -> None:
+        from serve_app.media import acoustics, decode
+        from serve_app.models.speech import voice_activity
+
+        self._acoustics = acoustics
+        self._decode = decode
+        self._voice_activity = voice_activity
+        self._max_duration_s = max_duration_s
+        self._threads = WorkerThreads(num_threads, "audio-analyzer")
+
+    async def decode(self, url: str) -> Any:
+        """Return `media.decode.DecodedAudio` of an artefact; call it by reference, it is large."""
+        return await self._threads.run(
+            lambda should_stop: self._decode.decode_audio(url, max_duration_s=self._max_duration_s)
+        )
+
+    async def detect_speech(self, audio: Any) -> SpeechActivity:
+        """Return the decoded audio's duration, where somebody speaks, and what decoding noted."""
+        regions = await self._threads.run(lambda should_stop: self._voice_activity.detect_speech(audio.samples))
+        return SpeechActivity(audio.duration_s, tuple(regions), tuple(audio.notes))
+
+    async def measure(self, audio: Any) -> Any:
+        """Return `media.acoustics.FrameFeatures` of the whole file."""
+        return await self._threads.run(lambda should_stop: self._acoustics.measure_frames(audio.samples))

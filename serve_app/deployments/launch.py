@@ -1,0 +1,128 @@
+"""Start Ray and the graph on this machine from a config file: what `make run` does.
+
+`serve run CONFIG` alone works too. This adds what no config file can say, because Ray reads it from the environment
+before anything of ours runs: Serve's fast path (HAProxy), niceness, folders and ports of its own so that two clusters
+on one machine never meet, and a token without which no other program can join. Names that are set already win.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve_app.deployments.config_check import check_config
+
+_OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
+
+
+def default_ray_dir(port: int) -> Path:
+    """Return the folder of the cluster behind an HTTP port: short, as Ray's socket paths may have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
+
+
+def ray_environment(ray_dir: Path) -> dict[str, str]:
+    """Return the variables that Ray must find before it starts."""
+    haproxy = ray_dir / "haproxy"
+    metrics_port, stats_port = _free_ports(2)
+    return {
+        # Ray starts workers at nice 15: beside any other process Serve would starve
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
+        # measured: 3 to 7 times the requests per second of the Python proxy (docs/performance.md)
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "PYANNOTE_METRICS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def load_config(path: Path, *, port: int | None) -> dict[str, Any]:
+    """Return a checked Serve config, with the HTTP port replaced where one is given; InvalidRequest."""
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    check_config(config)
+    if port is not None:
+        config.setdefault("http_options", {})["port"] = port
+    return config
+
+
+def launch(
+    config_path: Path,
+    *,
+    port: int | None = None,
+    ray_dir: Path | None = None,
+    dashboard: bool = False,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    environment: MutableMapping[str, str] = os.environ,
+) -> None:
+    """Start Ray and the graph, and stay until interrupted.
+
+    Args:
+        config_path: a Serve config file, as for `serve run`.
+        port: HTTP port instead of the config's.
+        ray_dir: folder of this cluster's session files, sockets and token.
+        dashboard: also start Ray's dashboard, which `serve status` and `serve deploy` need (about 400 MB).
+        num_cpus, num_gpus: logical resources instead of the machine's.
+        environment: changed in place before Ray is imported.
+    """
+    config = load_config(config_path, port=port)
+    ray_dir = ray_dir or default_ray_dir(config.get("http_options", {}).get("port", 8000))
+    (ray_dir / "haproxy").mkdir(parents=True, exist_ok=True)
+    ray_dir.chmod(0o700)
+    for name, value in ray_environment(ray_dir).items():
+        environment.setdefault(name, value)
+    token_path = Path(environment["RAY_AUTH_TOKEN_PATH"])
+    if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment and not token_path.exists():
+        token_path.touch(mode=0o600)
+        token_path.write_text(secrets.token_hex(32))
+    # a cluster that some other program started must not be joined by accident
+    environment.pop("RAY_ADDRESS", None)
+
+    import ray
+    from ray.serve.scripts import cli as serve_cli
+
+    ray.init(
+        address="local",
+        namespace="serve",
+        include_dashboard=dashboard,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(ray_dir),
+        configure_logging=True,
+        log_to_driver=True,
+    )
+    (ray_dir / "address").write_text(ray.get_runtime_context().gcs_address)
+    written = ray_dir / f"config-{hashlib.sha256(str(config_path).encode()).hexdigest()[:8]}.yaml"
+    written.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    sys.stdout.flush()
+    serve_cli.main(["run", str(written)], standalone_mode=False)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free now. Another program may take one before HAProxy does; the start then says so."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

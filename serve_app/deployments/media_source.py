@@ -1,0 +1,61 @@
+"""Where media comes from, where callbacks may go, and where files are kept meanwhile: settings made into objects."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from serve_app.media.address_guard import check_callback_base, guarded_client
+from serve_app.media.address_policy import AddressPolicy
+from serve_app.media.artifacts import ArtifactStore
+from serve_app.media.fetch import FetchLimits, FetchSources, fetch
+from serve_app.results import AudioSource
+from serve_app.settings import Settings
+
+_CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+
+
+def artifact_folder(job_id: str) -> str:
+    """Return the folder of a job's artefacts. A client's id is hashed: it never becomes part of a path."""
+    return f"jobs/{hashlib.sha256(job_id.encode()).hexdigest()[:32]}"
+
+
+class MediaSource:
+    """Fetches what callers name into the artefact store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._policy = AddressPolicy(settings.allowed_hosts)
+        self._sources = FetchSources(policy=self._policy, media_root=settings.media_root)
+        self._limits = FetchLimits(max_bytes=settings.max_download_bytes, total_s=settings.download_timeout_s)
+        self._artifacts = ArtifactStore(settings.artifacts_url)
+        # beside the artefacts of a local store, so that a fetched file is moved there, not copied
+        self._incoming = settings.state_dir / "incoming"
+
+    async def fetch(self, url: str, folder: str) -> AudioSource:
+        """Return the file that a URL names, kept under `folder`; DownloadError and its kinds."""
+        await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
+            fetched = await fetch(url, Path(incoming) / "media", sources=self._sources, limits=self._limits)
+            key = f"{folder}/media"
+            await asyncio.to_thread(self._artifacts.put_file, key, fetched.path)
+        return AudioSource(self._artifacts.locate(key), fetched.num_bytes, fetched.filename)
+
+    def exists(self, folder: str) -> bool:
+        """Return whether a job's fetched file is still there."""
+        return self._artifacts.exists(f"{folder}/media")
+
+    def discard(self, folder: str) -> None:
+        """Remove a job's artefacts."""
+        self._artifacts.delete_prefix(folder)
+
+    async def check_callback_base(self, url: str) -> None:
+        """Raise CallbackRefused unless callbacks may go there."""
+        await check_callback_base(url, self._policy)
+
+    def callback_client(self) -> httpx.AsyncClient:
+        """Return the client that sends callbacks, held to the same addresses as downloads."""
+        return guarded_client(self._policy, timeout=_CALLBACK_TIMEOUT, headers={"user-agent": "serve_app"})

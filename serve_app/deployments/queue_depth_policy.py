@@ -1,0 +1,64 @@
+"""Autoscaling of JobRunner by the depth of the job table.
+
+Serve pickles this module by value into its controller, which calls the policy about once a second from its event
+loop: the table is read in a thread, one read at a time, and the call answers from the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from typing import Any
+
+from ray.serve.config import AutoscalingContext
+
+logger = logging.getLogger("ray.serve")
+
+
+class QueueDepthPolicy:
+    """Wants one replica per `jobs_per_replica` jobs that wait or run; Serve clips it to the configured range.
+
+    Args:
+        database_url: of the job store; None: as the controller's own environment says (it holds a password then,
+            which Serve would show among the policy's arguments).
+        jobs_per_replica: jobs that one replica works on at once.
+        poll_interval_s: how often the table is read.
+    """
+
+    def __init__(self, database_url: str | None, jobs_per_replica: int = 1, poll_interval_s: float = 1.0) -> None:
+        self._database_url = database_url
+        self._jobs_per_replica = jobs_per_replica
+        self._poll_interval_s = poll_interval_s
+        self._store: Any = None
+        self._reading: asyncio.Task[None] | None = None
+        self._read_at = -math.inf
+        self._num_jobs: int | None = None
+
+    def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
+        """Return the wanted number of replicas; the present one until the table was read."""
+        now = time.monotonic()
+        if (self._reading is None or self._reading.done()) and now - self._read_at >= self._poll_interval_s:
+            self._read_at = now
+            # one short task a read: a loop of its own would keep this policy alive after a redeploy
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+        if self._num_jobs is None:
+            return context.target_num_replicas, {}
+        return math.ceil(self._num_jobs / self._jobs_per_replica), {"num_jobs": self._num_jobs}
+
+    async def _read(self) -> None:
+        try:
+            self._num_jobs = await asyncio.to_thread(self._count)
+        except Exception as error:
+            logger.warning("reading the job queue's depth failed, replicas stay as they are: %s", type(error).__name__)
+
+    def _count(self) -> int:
+        if self._store is None:
+            from serve_app.jobs.store import JobStore
+            from serve_app.settings import Settings
+
+            url = self._database_url or Settings.from_environment().database_url.get_secret_value()
+            self._store = JobStore(url)
+        depth = self._store.queue_depth()
+        return depth.queued + depth.running

@@ -1,0 +1,96 @@
+"""How a pipeline's steps are run: plainly, or so that a finished one is never run again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter
+
+from serve_app.jobs.store import Claim, JobStore
+from serve_app.messages import Stage
+
+T = TypeVar("T")
+
+
+class Steps(Protocol):
+    """Hook that a pipeline hands its steps to."""
+
+    seconds: dict[str, float]
+
+    async def run(
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+    ) -> T:
+        """Return the step's result, from `work()` or from an earlier run; `announce` becomes known with it."""
+        ...
+
+    async def announce(self, *stages: Stage) -> None:
+        """Report that these stages were reached."""
+        ...
+
+
+class PlainSteps:
+    """Runs each step and reports nothing: for a caller who waits for the answer."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    async def run(
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+    ) -> T:
+        """Return `work()`'s result."""
+        started = time.monotonic()
+        result = await work()
+        self.seconds[name] = time.monotonic() - started
+        return result
+
+    async def announce(self, *stages: Stage) -> None:
+        """Report nothing."""
+
+
+class DurableSteps:
+    """Keeps each step's result, under its name, in the job store.
+
+    Args:
+        store: where the results are kept.
+        claim: the hold on the job; once it is lost, LeaseLost is raised.
+        done: results of the steps that an earlier runner finished, by name (`JobStore.steps`).
+        on_step: told each finished step's name and seconds (metrics).
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        claim: Claim,
+        done: dict[str, object],
+        on_step: Callable[[str, float], None] = lambda name, seconds: None,
+    ) -> None:
+        self._store = store
+        self._claim = claim
+        self._done = done
+        self._on_step = on_step
+        self.seconds: dict[str, float] = {}
+
+    async def run(
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+    ) -> T:
+        """Return the step's kept result, or run it and commit its result and `announce` in one transaction."""
+        adapter: TypeAdapter[T] = TypeAdapter(result_type)
+        if name in self._done:
+            return adapter.validate_python(self._done[name])
+        started = time.monotonic()
+        result = await work()
+        seconds = time.monotonic() - started
+        kept = adapter.dump_python(result, mode="json")
+        await asyncio.to_thread(
+            self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce)
+        )
+        self.seconds[name] = seconds
+        self._on_step(name, seconds)
+        return result
+
+    async def announce(self, *stages: Stage) -> None:
+        """Commit progress events; one that was sent before is not sent again."""
+        await asyncio.to_thread(self._store.announce, self._claim, *stages)
