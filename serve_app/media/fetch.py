@@ -131,7 +131,7 @@ async def fetch(
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise DownloadError(f"The download did not finish within {limits.total_s:.0f} s") from None
+        raise DownloadError(f"The download did not finish within {limits.total_s:g} s") from None
     finally:
         part.discard()
     guessed = mimetypes.guess_type(filename)[0] or ""
@@ -164,10 +164,11 @@ async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
         raise DownloadError("404 Not Found: no such file under the media root") from None
     except OSError as error:
         raise DownloadError(f"The local file can't be read: {os.strerror(error.errno or 0)}") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise DownloadError("The local path is not a regular file")
     with os.fdopen(handle, "rb", buffering=0) as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise DownloadError("The local path is not a regular file")
         part.expect(status.st_size)
         while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
             await part.write(chunk)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_exponential_jitter
 
-from serve_app import __version__
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
 from serve_app.media.address_guard import AddressPolicy, guarded_client
 from serve_app.media.part_file import PartFile
@@ -43,7 +42,7 @@ async def download_http(
 ) -> str:
     """Fill `part` and return the declared content type; errors as `fetch`."""
     timeout = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
-    headers = {"user-agent": f"serve_app/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
+    headers = {"user-agent": "serve_app", "accept": "*/*", "accept-encoding": "identity"}
     async with guarded_client(policy, timeout=timeout, verify=tls or True, headers=headers) as client:
         download = _Download(client, url, part, policy, limits)
         async for attempt in AsyncRetrying(
@@ -88,7 +87,7 @@ class _Download:
             what = "connecting" if isinstance(error, httpx.ConnectTimeout) else "waiting for data"
             raise DownloadInterrupted(f"The server did not answer in time ({what})") from None
         except httpx.ConnectError as error:
-            if isinstance(error.__cause__.__cause__ if error.__cause__ else None, ssl.SSLCertVerificationError):
+            if _is_certificate_error(error):
                 raise DownloadError("The server's TLS certificate is not valid") from None
             raise DownloadInterrupted(f"The server can't be reached: {_reason(error)}") from None
         except (httpx.NetworkError, httpx.RemoteProtocolError):
@@ -200,6 +199,12 @@ def _retry_after_s(value: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
+
+
+def _is_certificate_error(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _reason(error: httpx.ConnectError) -> str:
