@@ -1,0 +1,331 @@
+"""Python client of the HTTP interface.
+
+    with Client("http://127.0.0.1:8000") as client:
+        client.submit("https://example.org/talk.mp4", job_id="talk-1")
+        for event in client.events("talk-1"):
+            print(event.payload)
+        job = client.get("talk-1")
+
+Answers are the JSON objects of the HTTP contract, as dicts. Failures are raised as the classes of `serve_app.errors`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from serve_app.errors import Overloaded, ServeAppError, Unavailable
+
+_STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
+_MAX_RECONNECT_WAIT_S = 30.0
+_FINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """One event of a job.
+
+    Attributes:
+        seq: its number within the job; pass it as `after_seq` to go on after it.
+        name: `progress`, `completed`, `failed` or `cancelled`.
+        payload: what the job's callback is told.
+    """
+
+    seq: int
+    name: str
+    payload: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _StreamState:
+    """Where an event stream stands, across its connections."""
+
+    after_seq: int
+    retry_s: float = 3.0  # until the service says otherwise
+    failures: int = 0
+    ended: bool = False
+
+
+class Client:
+    """A connection pool to one service. Thread-safe; close it, or use it as a context manager.
+
+    Args:
+        base_url: e.g. http://127.0.0.1:8000.
+        timeout_s: limit of each wait for the network; `analyze` has its own.
+        headers: sent with every request, e.g. an Authorization that a gateway wants.
+        max_reconnects: how often in a row `events` and `wait` may fail before the failure is raised.
+        transport: replaces the network, in tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        max_reconnects: int = 5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(
+            base_url=base_url.rstrip("/"), timeout=timeout_s, headers=dict(headers or {}), transport=transport
+        )
+        self._timeout_s = timeout_s
+        self._max_reconnects = max_reconnects
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def submit(self, video_url: str, *, job_id: str | None = None, **options: Any) -> dict[str, Any]:
+        """Submit a video.
+
+        Args:
+            video_url: the file to analyse.
+            job_id: a UUID is made up where it is None; choose your own to be able to repeat a submission safely.
+            **options: the contract's other fields (`fastapi_base_url`, `language`, `enable_gpu`, `max_workers`, …).
+
+        Raises:
+            InvalidRequest: a field is wrong, or the callback base may not be reached (CallbackRefused).
+            JobConflict: the id is taken by another request.
+            Overloaded: the queue is full.
+        """
+        body = {"job_id": job_id or str(uuid.uuid4()), "video_url": video_url, **options}
+        return self._json("POST", "/api/upload-video/process-video", json=body)
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """Return a job; JobNotFound."""
+        return self._json("GET", f"/jobs/{_quoted(job_id)}")
+
+    def page(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
+        """Return some jobs, newest first, and `next_cursor`."""
+        given = {"status": status, "limit": limit, "cursor": cursor}
+        return self._json("GET", "/jobs", params={name: value for name, value in given.items() if value is not None})
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Ask for a job's end and return the job; JobNotFound, JobConflict once it has ended otherwise."""
+        return self._json("POST", f"/jobs/{_quoted(job_id)}/cancel")
+
+    def delete(self, job_id: str) -> None:
+        """Remove an ended job; JobNotFound, JobConflict while it is active."""
+        self._send("DELETE", f"/jobs/{_quoted(job_id)}")
+
+    def deliveries(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what was sent, or is to be sent, to the job's callback; JobNotFound."""
+        return self._json("GET", f"/jobs/{_quoted(job_id)}/deliveries")["deliveries"]
+
+    def replay(self, job_id: str) -> int:
+        """Queue all of a job's events for its callback again; return how many."""
+        return self._json("POST", f"/jobs/{_quoted(job_id)}/deliveries/replay")["replayed"]
+
+    def events(self, job_id: str, *, after_seq: int = 0) -> Iterator[ClientEvent]:
+        """Yield a job's events as they come, until it has ended; reconnects after the last one seen.
+
+        Raises:
+            JobNotFound: no job has this id, or it was deleted meanwhile.
+            Unavailable: the stream failed more than `max_reconnects` times in a row.
+        """
+        stream = _StreamState(after_seq)
+        while True:
+            at_least_s = 0.0
+            try:
+                for event in self._stream_once(job_id, stream):
+                    yield event
+                    if event.payload["status"] in _FINAL:
+                        return
+                if stream.ended:
+                    return
+                problem: ServeAppError = Unavailable(f"the events of {job_id} ended before the job did")
+            except Overloaded as error:
+                problem, at_least_s = error, error.retry_after_s
+            except httpx.TransportError as error:
+                problem = Unavailable(f"the events of {job_id} broke off: {error!r}")
+            stream.failures += 1
+            if stream.failures > self._max_reconnects:
+                raise problem
+            backoff_s = stream.retry_s * 2 ** (stream.failures - 1)
+            time.sleep(min(max(backoff_s, at_least_s), _MAX_RECONNECT_WAIT_S))
+
+    def _stream_once(self, job_id: str, stream: _StreamState) -> Iterator[ClientEvent]:
+        """Yield events of one connection, and keep in `stream` where the next must go on."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(stream.after_seq)}
+        timeout = httpx.Timeout(self._timeout_s, read=_STREAM_SILENCE_S)
+        path = f"/jobs/{_quoted(job_id)}/events"
+        with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            if answer.status_code == httpx.codes.NO_CONTENT:
+                stream.ended = True
+                return
+            if not answer.is_success:
+                answer.read()
+                raise error_from_response(answer)
+            for block in _blocks(answer.iter_bytes()):
+                if "retry" in block:
+                    stream.retry_s = int(block["retry"]) / 1000
+                if "data" in block:
+                    stream.failures = 0
+                    stream.after_seq = int(block["id"])
+                    yield ClientEvent(stream.after_seq, block["event"], json.loads(block["data"]))
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None, poll_s: float = 1.0) -> dict[str, Any]:
+        """Return the job once it has ended, however it ended: look at its `status`.
+
+        Args:
+            job_id: of the job.
+            timeout_s: limit; None waits for ever.
+            poll_s: how often to look.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on all the same.
+            Unavailable: the service could not be reached more than `max_reconnects` times in a row.
+        """
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        failures = 0
+        while True:
+            wait_s = poll_s
+            try:
+                job = self.get(job_id)
+            except Overloaded as error:  # also Unavailable: a service that restarts keeps its jobs
+                failures += 1
+                if failures > self._max_reconnects:
+                    raise
+                wait_s = max(poll_s * 2**failures, error.retry_after_s)
+            else:
+                failures = 0
+                if job["status"] in _FINAL:
+                    return job
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"job {job_id} has not ended in {timeout_s} s")
+            time.sleep(min(wait_s, left_s))
+
+    def analyze(
+        self,
+        *,
+        audio_path: str | None = None,
+        video_url: str | None = None,
+        video_path: str | None = None,
+        timeout_s: float | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Analyse one file and wait for the result; `audio_path` wins over `video_url` wins over `video_path`.
+
+        Args:
+            audio_path: the file to analyse.
+            video_url: the file to analyse.
+            video_path: the file to analyse.
+            timeout_s: limit; None waits as long as it takes.
+            **options: the contract's other fields (`language`, `enable_gpu`, `num_speakers`, …).
+
+        Raises:
+            MediaError: the file can't be fetched, or has no usable audio.
+            ModelError: a stage failed, or the language is not served.
+            Overloaded: too many analyses at once; submit a job instead.
+        """
+        sources = {"audio_path": audio_path, "video_url": video_url, "video_path": video_path}
+        body = {**{name: url for name, url in sources.items() if url is not None}, **options}
+        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
+        return self._json("POST", "/transcribe", json=body, timeout=timeout)
+
+    def health(self) -> dict[str, Any]:
+        """Return the service's health."""
+        return self._json("GET", "/health")
+
+    def ready(self) -> dict[str, Any]:
+        """Return every deployment's state; Unavailable, which names those that are not up."""
+        return self._json("GET", "/health/ready")
+
+    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        answer = self._send(method, path, **arguments)
+        try:
+            return answer.json()
+        except ValueError:
+            raise ServeAppError(f"{answer.url} answered {answer.status_code} without JSON: not this service?") from None
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise Unavailable(f"{self._http.base_url} can't be reached: {error!r}") from error
+        if not answer.is_success:
+            raise error_from_response(answer)
+        return answer
+
+
+def error_from_response(answer: httpx.Response) -> ServeAppError:
+    """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    told = body.get("error")
+    if isinstance(told, dict):
+        code, detail = told.get("code"), str(told.get("message"))
+    else:
+        # POST /transcribe: `error` is a sentence; a code outside the contract's table shows in the status alone
+        code = body.get("error_code")
+        detail = str(told or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
+    kind = _kind_of(code, answer.status_code)
+    if issubclass(kind, Overloaded):
+        retry_after = answer.headers.get("retry-after", "")
+        return kind(detail, float(retry_after)) if retry_after.isdecimal() else kind(detail)
+    return kind(detail)
+
+
+def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
+    kinds = list(_tree(ServeAppError))
+    exact = [kind for kind in kinds if kind.code == code and kind.http_status == status]
+    if exact:
+        return exact[0]
+    if status in (Overloaded.http_status, Unavailable.http_status):
+        return Overloaded if status == Overloaded.http_status else Unavailable
+    return next((kind for kind in kinds if kind.code == code), ServeAppError)
+
+
+def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
+    """Yield a class and all below it, each before those that are more special."""
+    level = [root]
+    while level:
+        yield from level
+        level = [kind for parent in level for kind in parent.__subclasses__()]
+
+
+def _blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    """Parse a stream of server-sent events into blocks of fields.
+
+    Lines end at LF or CRLF only: `str.splitlines` knows more line ends, which are legal inside the data.
+    """
+    block: dict[str, str] = {}
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.removesuffix(b"\r").decode().partition(":")
+            value = value.removeprefix(" ")
+            if not name and not value:
+                if block:
+                    yield block
+                block = {}
+            elif name:  # a nameless line is a comment: a heartbeat
+                block[name] = f"{block[name]}\n{value}" if name == "data" and name in block else value
+
+
+def _quoted(job_id: str) -> str:
+    """Keep an id one part of the path; what else is wrong with it, the service tells."""
+    return quote(job_id, safe="")
