@@ -1,0 +1,68 @@
+"""Callback requests as Standard Webhooks (standardwebhooks.com, specification 1.0) has them: headers, signature."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+RESULT_PATH = "/api/upload-video/result"
+
+_PREFIX = "whsec_"
+_MIN_KEY_BYTES = 16  # 128 bits: below that a key can be guessed
+
+
+def callback_url(base: str) -> str:
+    """Return where a job's events go."""
+    return base.rstrip("/") + RESULT_PATH
+
+
+def parse_secrets(text: str | None) -> tuple[bytes, ...]:
+    """Return the signing keys of a setting: `whsec_<base64>`, several with spaces between while rotating.
+
+    Raises:
+        ValueError: if one is malformed or too short. Says which by its place, and never shows it.
+    """
+    keys = []
+    for place, secret in enumerate((text or "").split(), start=1):
+        try:
+            if not secret.startswith(_PREFIX):
+                raise ValueError("it does not start with whsec_")
+            key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"webhook secret {place} must be whsec_ and base64: {error}") from None
+        if len(key) < _MIN_KEY_BYTES:
+            raise ValueError(f"webhook secret {place} has {len(key)} bytes, at least {_MIN_KEY_BYTES} are needed")
+        keys.append(key)
+    return tuple(keys)
+
+
+def signature(keys: Sequence[bytes], webhook_id: str, timestamp_s: int, body: bytes) -> str:
+    """Return one `v1,<base64 of HMAC-SHA256>` a key, with spaces between; made over `id.timestamp.body`, raw."""
+    signed = b".".join((webhook_id.encode(), str(timestamp_s).encode(), body))
+    digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def headers(keys: Sequence[bytes], *, webhook_id: str, seq: int, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """Return an attempt's headers.
+
+    Args:
+        keys: signing keys; without one there is no signature.
+        webhook_id: the same at every attempt, so that a receiver can tell a repetition.
+        seq: the event's number within its job.
+        timestamp_s: POSIX seconds of this attempt.
+        body: what will be sent.
+    """
+    values = {
+        "content-type": "application/json",
+        "user-agent": "serve_app",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-sequence": str(seq),
+    }
+    if keys:
+        values["webhook-signature"] = signature(keys, webhook_id, timestamp_s, body)
+    return values

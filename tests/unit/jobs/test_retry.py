@@ -1,0 +1,65 @@
+import random
+
+import pytest
+
+from serve_app.errors import AddressRefused, DownloadInterrupted, Overloaded, ProcessingError
+from serve_app.jobs.retry import (
+    DELIVERY_BACKOFF,
+    JOB_BACKOFF,
+    Backoff,
+    GiveUp,
+    Retry,
+    after_failure,
+    is_taken,
+    job_retry_after_s,
+)
+
+
+def test_delays_double_up_to_the_cap():
+    backoff = Backoff(first_s=0.5, cap_s=600.0)
+    assert [backoff.delay_s(n, 0.0) for n in range(1, 6)] == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert backoff.delay_s(11, 0.0) == 512.0
+    assert backoff.delay_s(12, 0.0) == 600.0
+    assert backoff.delay_s(100_000, 0.0) == 600.0  # no overflow
+
+
+def test_jitter_takes_away_at_most_its_share():
+    backoff = Backoff(first_s=10.0, cap_s=10.0, jitter=0.5)
+    chances = [random.Random(7).random() for _ in range(50)] + [0.0, 0.999999]
+    delays_s = [backoff.delay_s(1, chance) for chance in chances]
+    assert min(delays_s) == pytest.approx(5.0, abs=1e-4)
+    assert max(delays_s) == 10.0
+
+
+@pytest.mark.parametrize(("status_code", "taken"), [(199, False), (200, True), (204, True), (299, True), (302, False)])
+def test_only_2xx_is_taken(status_code, taken):
+    assert is_taken(status_code) is taken
+
+
+@pytest.mark.parametrize("status_code", [None, 302, 400, 404, 429, 500, 503])
+def test_everything_else_is_tried_again(status_code):
+    decision = after_failure(status_code, attempts=3, chance=0.0, past_deadline=False)
+    assert decision == Retry(DELIVERY_BACKOFF.delay_s(3, 0.0))
+
+
+def test_gone_ends_the_whole_job_and_age_ends_the_event():
+    assert after_failure(410, attempts=1, chance=0.0, past_deadline=False) == GiveUp(whole_job=True)
+    assert after_failure(500, attempts=1, chance=0.0, past_deadline=True) == GiveUp(whole_job=False)
+
+
+def test_a_receivers_wish_is_kept_within_the_cap():
+    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=30) == Retry(30)
+    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=1e9) == Retry(600)
+    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=0) == Retry(0.5)
+
+
+def test_jobs_are_tried_again_only_after_what_may_pass():
+    assert job_retry_after_s(DownloadInterrupted("reset"), 0, 0.0) == JOB_BACKOFF.delay_s(1, 0.0)
+    assert job_retry_after_s(DownloadInterrupted("reset"), 1, 0.0) == JOB_BACKOFF.delay_s(2, 0.0)
+    for error in (AddressRefused("private"), ProcessingError("bad"), KeyError("bug")):
+        assert job_retry_after_s(error, 0, 0.0) is None
+
+
+def test_a_full_deployment_says_when():
+    assert job_retry_after_s(Overloaded("full", 20.0), 0, 0.0) == 20.0
+    assert job_retry_after_s(Overloaded("full", 1e6), 0, 0.0) == JOB_BACKOFF.cap_s

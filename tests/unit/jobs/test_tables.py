@@ -1,0 +1,34 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from serve_app.jobs.record import JobRequest
+from serve_app.jobs.tables import decode_request, encode, encode_request, storable
+
+
+def test_json_is_compact_and_keeps_korean():
+    assert encode({"text": "안녕", "n": [1, 2.5, None]}) == '{"text":"안녕","n":[1,2.5,null]}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_lacks_is_refused(value):
+    with pytest.raises(ValueError, match="JSON"):
+        encode({"confidence": value})
+
+
+def test_text_that_postgres_refuses_is_made_storable():
+    assert storable("a\x00b\ud800c") == "ab?c"
+    assert json.loads(encode(["a\x00b", "half \ud800"])) == ["a\x00b", "half ?"]
+
+
+def test_a_request_survives_storage():
+    request = JobRequest("id", "https://e.example/v.mp4", callback_base="https://b.example", language="ko")
+    assert decode_request(encode_request(request)) == request
+
+
+def test_a_request_stored_before_a_field_existed_gets_its_default():
+    request = JobRequest("id", "https://e.example/v.mp4", num_speakers=None)
+    stored = asdict(request)
+    del stored["num_speakers"]
+    assert decode_request(json.dumps(stored)) == request
