@@ -225,11 +225,14 @@ class Settings(BaseModel):
 
     def warnings(self) -> tuple[str, ...]:
         """Return a sentence for each variable that looks like one of ours and is none."""
-        known = [_variable(name) for name in type(self).model_fields if name != "unknown_names"]
+        variables = [_variable(name) for name in type(self).model_fields if name != "unknown_names"]
+        known = [name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)]
         sentences = []
         for name in self.unknown_names:
-            near = difflib.get_close_matches(name, known, n=1)
-            sentences.append(f"{name} is not a setting and is ignored" + (f"; did you mean {near[0]}?" if near else ""))
+            # without the prefix, which all share and which would make any two look alike
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            sentences.append(f"{name} is not a setting and is ignored{hint}")
         return tuple(sentences)
 
 

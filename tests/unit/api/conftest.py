@@ -1,0 +1,58 @@
+"""Clients of an app over services in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from serve_app.api.app import create_app
+from serve_app.api.options import ApiSettings
+from serve_app.services import Services
+from tests.unit.api.memory_services import MemoryAnalysis, MemoryHealth, MemoryJobs, memory_services
+
+with warnings.catch_warnings():
+    # starlette would rather have httpx2, which nothing else here needs
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+
+@pytest.fixture
+def services() -> Services:
+    return memory_services(max_queued=3)
+
+
+@pytest.fixture
+def jobs(services: Services) -> MemoryJobs:
+    assert isinstance(services.jobs, MemoryJobs)
+    return services.jobs
+
+
+@pytest.fixture
+def analysis(services: Services) -> MemoryAnalysis:
+    assert isinstance(services.analysis, MemoryAnalysis)
+    return services.analysis
+
+
+@pytest.fixture
+def health(services: Services) -> MemoryHealth:
+    assert isinstance(services.health, MemoryHealth)
+    return services.health
+
+
+@pytest.fixture
+def client_with(services: Services) -> Callable[..., TestClient]:
+    """Return a factory of clients of an app with given settings."""
+
+    def make(**settings: Any) -> TestClient:
+        return TestClient(create_app(services, ApiSettings(**settings)), raise_server_exceptions=False)
+
+    return make
+
+
+@pytest.fixture
+def client(client_with: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with client_with() as client:
+        yield client
