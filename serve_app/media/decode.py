@@ -1,0 +1,203 @@
+"""Any container with sound to 16 kHz mono float32, in memory.
+
+PyAV only: no ffmpeg binary. FFmpeg never opens anything by itself. It is handed a Python file object, no protocol is
+allowed, and only demuxers that read one file are: playlists, concat scripts, SDP and image sequences can make FFmpeg
+open other files and addresses (CVE-2016-1897, CVE-2016-1898).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import av
+import fsspec
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+
+from serve_app.errors import AudioExtractionError
+from serve_app.media.timeline import SAMPLE_RATE_HZ, Timeline
+
+MAX_DURATION_S = 4 * 3600.0
+
+_DEMUXERS = (
+    "3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,loas,m4a,matroska,"
+    "mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,sox,tak,truehd,tta,voc,w64,wav,webm,wtv,wv"
+)
+# Their headers say how long the sound is; elsewhere FFmpeg guesses from the bit rate.
+_TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
+_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": ""}
+_IO_BUFFER_BYTES = 1 << 18
+_HEAD_BYTES = 1024
+_PLAYLIST = re.compile(
+    rb"#EXTM3U|ffconcat version|\[playlist\]|v=0\r?\n|<\?xml[^>]*>\s*<(MPD|smil)|<(MPD|smil|asx)\b", re.I
+)
+_MARKUP = re.compile(rb"<!doctype html|<html|<head|<body", re.I)
+_TRUNCATED_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedAudio:
+    """The sound of a file.
+
+    Attributes:
+        samples: (n,) float32 at 16 kHz, mono, finite, within ±1. Sample 0 is the start of the file, also where the
+            sound begins later.
+        duration_s: n / 16000.
+        notes: what was missing or repaired, one sentence each.
+    """
+
+    samples: np.ndarray
+    duration_s: float
+    notes: tuple[str, ...] = ()
+
+
+def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S) -> DecodedAudio:
+    """Decode the default audio track, or the first.
+
+    What can be heard of a truncated or damaged file is returned, with a note. The mix weighs front channels alike and
+    never clips; a stereo pair in opposite polarity does not cancel.
+
+    Args:
+        source: local path, fsspec URL, or seekable binary file.
+        max_duration_s: a longer track is refused once that much was decoded, whatever its header claims.
+
+    Raises:
+        AudioExtractionError: empty, a web page, a playlist, not media, broken, no audio track, nothing decodable, or
+            too long. The file itself is at fault: trying again does not help.
+        OSError: reading the source failed.
+    """
+    if not isinstance(source, str):
+        return _decode(source, max_duration_s)
+    with closing(_open_source(source)) as file:
+        return _decode(file, max_duration_s)
+
+
+def _open_source(source: str) -> BinaryIO:
+    if "://" not in source:
+        return Path(source).open("rb")
+    return cast(BinaryIO, fsspec.open(source, "rb", cache_type="readahead", block_size=1 << 22).open())
+
+
+def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    _refuse_by_head(head)
+    with _open_container(file) as container:
+        stream = _select_stream(container)
+        declared_s = _declared_duration_s(container, stream)
+        origin_s = container.start_time / av.time_base if container.start_time is not None else None
+        timeline = Timeline(origin_s, declared_s, max_duration_s)
+        faults = _Faults()
+        for frame in _frames(container, stream, faults):
+            timeline.add(frame)
+        codec = stream.codec_context.name
+    samples, notes = timeline.finish()
+    if not len(samples):
+        reason = "every packet is damaged" if faults.num_packets else "it is empty"
+        raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
+    duration_s = len(samples) / SAMPLE_RATE_HZ
+    return DecodedAudio(samples, duration_s, (*notes, *faults.notes(duration_s, declared_s)))
+
+
+@dataclass(slots=True)
+class _Faults:
+    """What went wrong while reading."""
+
+    num_packets: int = 0
+    is_cut_off: bool = False
+
+    def notes(self, duration_s: float, declared_s: float | None) -> tuple[str, ...]:
+        notes = []
+        if self.num_packets:
+            notes.append(f"{self.num_packets} damaged audio packets were skipped")
+        missing_s = (declared_s or 0.0) - duration_s
+        if missing_s > max(_TRUNCATED_S, 0.02 * (declared_s or 0.0)):
+            notes.append(f"The file is cut off: {duration_s:.1f} s of the declared {declared_s:.1f} s are there")
+        elif self.is_cut_off:
+            notes.append(f"The file is cut off or damaged after {duration_s:.1f} s")
+        return tuple(notes)
+
+
+def _refuse_by_head(head: bytes) -> None:
+    if not head:
+        raise AudioExtractionError("The file is empty")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if _MARKUP.match(start):
+        raise AudioExtractionError("The file is a web page (HTML), not media")
+    if _PLAYLIST.match(start):
+        raise AudioExtractionError("The file is a playlist; give the address of the media that it names")
+
+
+def _open_container(file: BinaryIO) -> InputContainer:
+    try:
+        return av.open(file, mode="r", options=dict(_OPTIONS), buffer_size=_IO_BUFFER_BYTES, metadata_errors="replace")
+    except av.error.ArgumentError:  # the answer of format_whitelist
+        raise AudioExtractionError("The file's format is not one that is accepted here (audio or video)") from None
+    except av.error.FFmpegError:
+        raise AudioExtractionError(
+            "The file is not media, or its header is broken or missing (an upload that was cut off?)"
+        ) from None
+
+
+def _select_stream(container: InputContainer) -> AudioStream:
+    tracks = container.streams.audio
+    if not tracks:
+        raise AudioExtractionError("The file has no audio track")
+    usable = [track for track in tracks if track.codec_context is not None]
+    if not usable:
+        raise AudioExtractionError("The audio track's codec is not supported")
+    chosen = next((track for track in usable if track.disposition & Disposition.default), usable[0])
+    for stream in container.streams:
+        if stream is not chosen:
+            stream.discard = Discard.all
+    chosen.codec_context.thread_count = 1
+    return chosen
+
+
+def _declared_duration_s(container: InputContainer, stream: AudioStream) -> float | None:
+    """Return how long the file says its sound is, from its start; None where it does not say."""
+    if not _TRUSTED_DURATIONS & set(container.format.name.split(",")):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        lead = (stream.start_time or 0) * stream.time_base - (container.start_time or 0) / av.time_base
+        return float(stream.duration * stream.time_base + max(0, lead))
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip())
+    if match:  # Matroska: end of the last block, per track
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+    if len(container.streams) == 1 and container.duration is not None:
+        return container.duration / av.time_base
+    return None
+
+
+def _frames(container: InputContainer, stream: AudioStream, faults: _Faults) -> Iterator[AudioFrame]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError:
+            faults.is_cut_off = True
+            yield from _drain(stream, faults)
+            return
+        try:
+            yield from cast("list[AudioFrame]", packet.decode())
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            faults.num_packets += 1
+
+
+def _drain(stream: AudioStream, faults: _Faults) -> Iterator[AudioFrame]:
+    try:
+        yield from stream.codec_context.decode(None)
+    except av.error.FFmpegError:
+        faults.num_packets += 1

@@ -1,0 +1,189 @@
+"""One growing mono signal on the file's own clock."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+from serve_app.errors import AudioExtractionError
+from serve_app.media.downmix import channel_weights, downmix, to_float
+
+SAMPLE_RATE_HZ = 16_000
+
+_BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
+_GROWTH = 1.25
+# Matroska rounds times to 1 ms and FLV drifts by more; below this a difference is jitter, above it sound is missing.
+_GAP_S = 0.1
+_MAX_CHANNELS = 64
+_RATES_HZ = (1_000, 768_000)
+
+
+class SampleBuffer:
+    """Float32 samples that grow in place: at most 1.25 times their final size is ever in memory.
+
+    Args:
+        expected: number of samples to make room for; costs nothing until they come (pages are not touched).
+        limit: number of samples beyond which `append` raises AudioExtractionError.
+    """
+
+    def __init__(self, expected: int, limit: int) -> None:
+        self._limit = limit
+        self._data = np.empty(min(expected, limit), dtype=np.float32)
+        self.num_samples = 0
+
+    def append(self, samples: np.ndarray) -> None:
+        """Add samples."""
+        end = self._reserve(len(samples))
+        self._data[self.num_samples : end] = samples
+        self.num_samples = end
+
+    def append_silence(self, num_samples: int) -> None:
+        """Add zeros."""
+        end = self._reserve(num_samples)
+        self._data[self.num_samples : end] = 0.0
+        self.num_samples = end
+
+    def take(self) -> np.ndarray:
+        """Return all samples; the buffer must not be used afterwards."""
+        self._data.resize(self.num_samples, refcheck=False)
+        return self._data
+
+    def _reserve(self, num_samples: int) -> int:
+        end = self.num_samples + num_samples
+        if end > self._limit:
+            limit_s = self._limit / SAMPLE_RATE_HZ
+            raise AudioExtractionError(f"The audio is longer than the limit of {limit_s / 60:.0f} minutes")
+        if end > len(self._data):
+            # realloc of a large block moves pages, it does not copy them
+            self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
+        return end
+
+
+class Timeline:
+    """Turns decoded frames of any format, also one that changes on the way, into 16 kHz mono in file time.
+
+    Frames say when they sound. A late start and gaps become silence, so that times stay those of the file; a jump
+    that can't be meant (back, or beyond the end) is ignored and noted.
+
+    Args:
+        origin_s: time stamp of the start of the file.
+        expected_s: declared duration; None where the file does not say.
+        max_duration_s: longest result; beyond it `add` raises AudioExtractionError.
+    """
+
+    def __init__(self, origin_s: float | None, expected_s: float | None, max_duration_s: float) -> None:
+        limit = int(max_duration_s * SAMPLE_RATE_HZ)
+        expected = int(((expected_s or 60.0) + 1.0) * SAMPLE_RATE_HZ)
+        self._buffer = SampleBuffer(expected, limit)
+        self._latest_s = min(max_duration_s, expected_s + 1.0 if expected_s else max_duration_s)
+        self._origin_s = origin_s
+        self._shape: tuple[str, str, int] | None = None
+        self._weights = np.ones(1, dtype=np.float32)
+        self._resampler: AudioResampler | None = None
+        self._block: list[np.ndarray] = []
+        self._block_values = 0
+        self._run_start_s = 0.0
+        self._run_samples = 0
+        self._skip = 0
+        self._notes: dict[str, None] = {}
+
+    def add(self, frame: AudioFrame) -> None:
+        """Append one decoded frame."""
+        if frame.samples == 0:
+            return
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:
+            self._start_shape(frame, shape)
+        self._keep_time(frame)
+        samples = frame.to_ndarray()  # planar: (channels, n), packed: (1, n × channels)
+        if not frame.format.is_planar:
+            samples = samples.reshape(-1, len(self._weights)).T
+        if self._skip:
+            dropped = min(self._skip, samples.shape[1])
+            self._skip -= dropped
+            samples = samples[:, dropped:]
+        self._block.append(samples)
+        self._block_values += samples.size
+        self._run_samples += frame.samples
+        if self._block_values >= _BLOCK_VALUES:
+            self._mix_block()
+
+    def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return (n,) float32 at 16 kHz within ±1, and what had to be repaired."""
+        self._end_run()
+        return self._buffer.take(), tuple(self._notes)
+
+    def _start_shape(self, frame: AudioFrame, shape: tuple[str, str, int]) -> None:
+        names = [channel.name for channel in frame.layout.channels]
+        rate_hz = frame.sample_rate
+        if not 1 <= len(names) <= _MAX_CHANNELS or not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+            raise AudioExtractionError(f"The audio has {len(names)} channels at {rate_hz} Hz, which is not accepted")
+        if self._shape is not None:
+            self._end_run()
+            self._run_start_s, self._run_samples = self._buffer.num_samples / SAMPLE_RATE_HZ, 0
+        self._shape = shape
+        self._weights = channel_weights(names)
+
+    def _keep_time(self, frame: AudioFrame) -> None:
+        if frame.pts is None or frame.time_base is None:
+            return
+        stamp_s = float(frame.pts * frame.time_base)
+        expected_s = self._run_start_s + self._run_samples / frame.sample_rate
+        if self._origin_s is None:
+            self._origin_s = stamp_s
+        time_s = stamp_s - self._origin_s
+        if self._run_samples == 0 and self._buffer.num_samples == 0 and -1.0 < time_s < 0:
+            self._skip = round(-time_s * frame.sample_rate)  # encoder delay, not meant to be heard
+            self._run_start_s = time_s
+            return
+        if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / SAMPLE_RATE_HZ):
+            return
+        if expected_s < time_s <= self._latest_s:
+            if self._run_samples:
+                self._end_run()
+                self._notes[f"{time_s - expected_s:.1f} s of sound are missing at {expected_s:.1f} s"] = None
+            self._buffer.append_silence(max(0, round(time_s * SAMPLE_RATE_HZ) - self._buffer.num_samples))
+            self._run_start_s, self._run_samples = time_s, 0
+        else:
+            self._origin_s = stamp_s - expected_s
+            self._notes["The file's time stamps jump; they were taken as continuous"] = None
+
+    def _mix_block(self) -> None:
+        if not self._block or self._shape is None:
+            return
+        samples = to_float(self._block[0] if len(self._block) == 1 else np.concatenate(self._block, axis=1))
+        self._block, self._block_values = [], 0
+        if not np.isfinite(samples).all():
+            samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+            self._notes["Samples that are not numbers were replaced by silence"] = None
+        mono, inverted = downmix(np.require(samples, requirements=("C", "W")), self._weights)
+        if inverted:
+            self._notes["Left and right have opposite polarity; one was turned over"] = None
+        self._resample(mono)
+
+    def _end_run(self) -> None:
+        self._mix_block()
+        if self._resampler is not None:
+            self._store(self._resampler.resample(None))
+            self._resampler = None
+
+    def _resample(self, mono: np.ndarray) -> None:
+        assert self._shape is not None
+        if self._shape[2] == SAMPLE_RATE_HZ:
+            self._append(mono)
+            return
+        if self._resampler is None:
+            self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        frame = av.AudioFrame.from_ndarray(mono[np.newaxis], format="flt", layout="mono")
+        frame.sample_rate = self._shape[2]
+        self._store(self._resampler.resample(frame))
+
+    def _store(self, frames: list[AudioFrame]) -> None:
+        for frame in frames:
+            self._append(frame.to_ndarray()[0])
+
+    def _append(self, samples: np.ndarray) -> None:
+        # beyond full scale: float files recorded too hot, and the resampler's overshoot at clipped peaks
+        self._buffer.append(np.clip(samples, -1.0, 1.0))
