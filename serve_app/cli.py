@@ -1,0 +1,139 @@
+"""Command line: start the graph, show it, talk to it. All but `run` speaks HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from serve_app import __version__
+from serve_app.errors import ServeAppError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 if it did what it says, 1 if not, 2 if it was called wrongly."""
+    arguments = _parser().parse_args(argv)
+    try:
+        sys.exit(arguments.command(arguments))
+    except ServeAppError as error:
+        sys.exit(f"serve-app: {error.detail or error.code}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="serve-app", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="start Ray and the graph on this machine from a Serve config file")
+    run.add_argument("config", type=Path)
+    run.add_argument("--port", type=int, help="HTTP port instead of the config's")
+    run.add_argument("--ray-dir", type=Path, help="folder of this cluster's session (default: /tmp/serve_app-UID-PORT)")
+    run.add_argument("--dashboard", action="store_true", help="also start Ray's dashboard (serve status, serve deploy)")
+    run.add_argument("--num-cpus", type=int, help="logical CPUs instead of the machine's")
+    run.add_argument("--num-gpus", type=int, help="logical GPUs instead of the machine's")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="check Serve config files strictly: a misspelt key is an error")
+    check.add_argument("configs", type=Path, nargs="+")
+    check.set_defaults(command=_check)
+
+    demo = commands.add_parser("demo", help="start the graph and run two real video jobs to their last callback")
+    demo.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
+    demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results, logs and state there")
+    demo.set_defaults(command=_demo)
+
+    base = argparse.ArgumentParser(add_help=False)
+    base.add_argument("--url", default=os.environ.get("SERVE_APP_URL", "http://127.0.0.1:8000"), help="of the ingress")
+    submit = commands.add_parser("submit", parents=[base], help="submit a video job and follow it to its end")
+    submit.add_argument("video_url")
+    submit.add_argument("--job-id", help="a new UUID by default")
+    submit.add_argument("--language", default="auto")
+    submit.add_argument("--num-speakers", type=int)
+    submit.add_argument("--callback-base", help="fastapi_base_url of the receiver")
+    submit.add_argument("--no-wait", action="store_true")
+    submit.set_defaults(command=_submit)
+
+    job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
+    job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])
+    job.add_argument("job_id")
+    job.set_defaults(command=_job)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from serve_app.deployments.launch import launch
+
+    launch(
+        arguments.config,
+        port=arguments.port,
+        ray_dir=arguments.ray_dir,
+        dashboard=arguments.dashboard,
+        num_cpus=arguments.num_cpus,
+        num_gpus=arguments.num_gpus,
+    )
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from serve_app.deployments.launch import load_config
+
+    for config in arguments.configs:
+        load_config(config, port=None)
+        _say(f"{config}: good")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from serve_app.demo.show import show
+
+    return show(arguments.config, keep=arguments.keep)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    import uuid
+
+    from serve_app.client import Client
+
+    job_id = arguments.job_id or str(uuid.uuid4())
+    with Client(arguments.url) as client:
+        optional = {"num_speakers": arguments.num_speakers, "fastapi_base_url": arguments.callback_base}
+        given = {name: value for name, value in optional.items() if value is not None}
+        _print_json(client.submit(arguments.video_url, job_id=job_id, language=arguments.language, **given))
+        if arguments.no_wait:
+            return 0
+        for event in client.events(job_id):
+            _print_json({name: value for name, value in event.payload.items() if name != "result"})
+        job = client.get(job_id)
+    _print_json(job)
+    return 0 if job["status"] == "completed" else 1
+
+
+def _job(arguments: argparse.Namespace) -> int:
+    from serve_app.client import Client
+
+    with Client(arguments.url) as client:
+        actions = {
+            "show": client.get,
+            "cancel": client.cancel,
+            "delete": client.delete,
+            "deliveries": client.deliveries,
+            "replay": client.replay,
+        }
+        answer = actions[arguments.action](arguments.job_id)
+    if answer is not None:
+        _print_json(answer)
+    return 0
+
+
+def _print_json(value: object) -> None:
+    _say(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

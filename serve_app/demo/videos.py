@@ -1,0 +1,46 @@
+"""The two videos of the demonstration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from serve_app.demo_media import make_call_video
+
+
+@dataclass(frozen=True, slots=True)
+class DemoVideo:
+    """A video and what is known of it.
+
+    Attributes:
+        path: where it lies.
+        title: what it is.
+        language: to ask for.
+        num_speakers: told to the service; None: it must find out.
+        truth: words, times and speakers; None where they are not known that exactly.
+    """
+
+    path: Path
+    title: str
+    language: str
+    num_speakers: int | None
+    truth: dict[str, Any] | None
+
+
+def demo_videos(folder: Path) -> list[DemoVideo]:
+    """Put both videos into a folder and return them."""
+    media = resources.files("serve_app.demo_media")
+    dialogue = folder / "dialogue.mp4"
+    with resources.as_file(media / "dialogue.mp4") as shipped:
+        shutil.copy(shipped, dialogue)
+    truth = json.loads((media / "dialogue.json").read_text(encoding="utf-8"))
+    call = folder / "call.mp4"
+    make_call_video(call)
+    return [
+        DemoVideo(dialogue, "A dialogue that we made: synthetic voices, known words", "en", None, truth),
+        DemoVideo(call, "A real telephone call (pyannote.audio.sample): two real voices", "auto", 2, None),
+    ]

@@ -1,0 +1,79 @@
+"""The second way in: Ray handles from another Python program."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from serve_app.demo.local_graph import LocalGraph
+from serve_app.demo.videos import DemoVideo
+
+PROGRAM = """
+import json, sys
+import ray
+from ray import serve
+from serve_app.errors import AudioExtractionError, LanguageUnsupported
+from serve_app.models.speech.voice_activity import cut_at_silences
+
+ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
+analyzer, recognizer, diarizer = (
+    serve.get_deployment_handle(name, "serve_app") for name in ("AudioAnalyzer", "SpeechRecognizer", "Diarizer")
+)
+audio = analyzer.decode.remote(sys.argv[2])  # goes on to the others by reference, without coming here
+activity = analyzer.detect_speech.remote(audio).result()
+pieces = cut_at_silences(activity.regions, activity.duration_s, max_piece_s=30.0)
+heard = [recognizer.transcribe.remote(audio, piece, "en") for piece in pieces]
+turns = diarizer.diarize.remote(audio, 2)
+errors = []
+for call, expected in (
+    (lambda: recognizer.check_language.remote("ja").result(), LanguageUnsupported),
+    (lambda: analyzer.decode.remote("/nowhere.mp4").result(), AudioExtractionError),
+):
+    try:
+        call()
+    except expected as error:
+        errors.append(type(error.cause).__name__)
+print(json.dumps({
+    "duration_s": activity.duration_s,
+    "text": " ".join(segment.text for response in heard for segment in response.result().segments),
+    "speakers": sorted({turn.speaker_id for turn in turns.result().turns}),
+    "errors": errors,
+}))
+"""
+
+
+def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, videos: dict[str, DemoVideo]) -> None:
+    video = videos["dialogue"]
+    address = (graph.ray_dir / "address").read_text()
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(graph.ray_dir / "auth_token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, address, str(video.path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["duration_s"] > 30
+    assert len(told["text"].split()) > 40
+    assert told["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
+    assert told["errors"] == ["LanguageUnsupported", "AudioExtractionError"]
+
+
+def test_without_the_token_no_program_joins(graph: LocalGraph, tmp_path: Path) -> None:
+    address = (graph.ray_dir / "address").read_text()
+    (tmp_path / "token").write_text("0" * 64)
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    program = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "joined" not in done.stdout

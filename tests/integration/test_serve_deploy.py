@@ -1,0 +1,90 @@
+"""The third way in: `serve deploy CONFIG` onto a Ray cluster that is already there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from serve_app.client import Client
+from serve_app.demo.contract import callback_problems
+from serve_app.demo.local_graph import free_port, session_members
+from serve_app.demo.receiver import CallbackReceiver
+from serve_app.demo.videos import DemoVideo
+from serve_app.deployments.launch import ray_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """Address of the dashboard of a running Ray, and the environment that talks to it."""
+    folder = Path(tempfile.mkdtemp(prefix="sa-"))
+    (folder / "haproxy").mkdir()
+    environment = {
+        **os.environ,
+        **ray_environment(folder),
+        "RAY_AUTH_TOKEN": "ab" * 32,
+        "SERVE_APP_STATE_DIR": str(folder / "state"),
+        "SERVE_APP_ALLOWED_HOSTS": "127.0.0.1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    }
+    dashboard_port = free_port()
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--port", str(free_port()), "--temp-dir", str(folder)]
+    command += ["--dashboard-port", str(dashboard_port), "--object-store-memory", str(10**9), "--num-cpus", "4"]
+    with (folder / "ray.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    yield f"http://127.0.0.1:{dashboard_port}", environment
+    for pid in session_members(process.pid):
+        os.kill(pid, 9)
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_serve_deploy(
+    cluster: tuple[str, dict[str, str]],
+    make_config: Callable[..., Path],
+    receiver: CallbackReceiver,
+    served: tuple[Path, str],
+    videos: dict[str, DemoVideo],
+) -> None:
+    dashboard, environment = cluster
+    path = make_config()
+    config = yaml.safe_load(path.read_text())
+    config["http_options"]["port"] = port = free_port()
+    path.write_text(yaml.safe_dump(config))
+    deploy = [str(BIN / "serve"), "deploy", str(path), "--address", dashboard]
+    deadline = time.monotonic() + 120
+    while (done := subprocess.run(deploy, env=environment, capture_output=True, text=True)).returncode != 0:
+        assert time.monotonic() < deadline, done.stderr[-3000:]  # the dashboard is still starting
+        time.sleep(1.0)
+
+    base_url = f"http://127.0.0.1:{port}"
+    while True:
+        try:
+            if httpx.get(f"{base_url}/health/ready", timeout=5.0).status_code == 200:
+                break
+        except httpx.HTTPError:
+            pass
+        status = [str(BIN / "serve"), "status", "--address", dashboard]
+        assert time.monotonic() < deadline + 120, subprocess.run(
+            status, env=environment, capture_output=True, text=True
+        ).stdout
+        time.sleep(1.0)
+
+    job_id = str(uuid.uuid4())
+    with Client(base_url) as client:
+        client.submit(f"{served[1]}/dialogue.mp4", job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
+    payloads = [callback.payload for callback in receiver.wait_until_final(job_id, 240.0)]
+    assert callback_problems(payloads, job_id) == []
