@@ -7,6 +7,7 @@ open other files and addresses (CVE-2016-1897, CVE-2016-1898).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -87,6 +88,8 @@ def _open_source(source: str) -> BinaryIO:
 
 
 def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     _refuse_by_head(head)
@@ -95,7 +98,7 @@ def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:
         declared_s = _declared_duration_s(container, stream)
         origin_s = container.start_time / av.time_base if container.start_time is not None else None
         timeline = Timeline(origin_s, declared_s, max_duration_s)
-        faults = _Faults()
+        faults = _Faults(is_cut_off=_riff_bytes(head) > num_bytes)
         for frame in _frames(container, stream, faults):
             timeline.add(frame)
         codec = stream.codec_context.name
@@ -134,6 +137,17 @@ def _refuse_by_head(head: bytes) -> None:
         raise AudioExtractionError("The file is a web page (HTML), not media")
     if _PLAYLIST.match(start):
         raise AudioExtractionError("The file is a playlist; give the address of the media that it names")
+
+
+def _riff_bytes(head: bytes) -> int:
+    """Return the size that a WAV or AVI header declares; 0 where there is none, or it was written without knowing.
+
+    FFmpeg takes the file's size instead, so a cut-off WAV looks whole to it.
+    """
+    if head[:4] != b"RIFF" or len(head) < 8:
+        return 0
+    declared = int.from_bytes(head[4:8], "little")
+    return declared + 8 if declared < 0x7FFF0000 else 0  # near the top: "unknown", as written to a pipe
 
 
 def _open_container(file: BinaryIO) -> InputContainer:

@@ -17,6 +17,9 @@ _GROWTH = 1.25
 # Matroska rounds times to 1 ms and FLV drifts by more; below this a difference is jitter, above it sound is missing.
 _GAP_S = 0.1
 _MAX_CHANNELS = 64
+# PyAV 18 counts planes by reading pointers until a null one. FFmpeg's own array holds eight and no null, so with eight
+# or more it reads on into other memory: `to_ndarray` of a planar 7.1 frame crashes the process.
+_SAFE_PLANES = 7
 _RATES_HZ = (1_000, 768_000)
 
 
@@ -81,6 +84,7 @@ class Timeline:
         self._origin_s = origin_s
         self._shape: tuple[str, str, int] | None = None
         self._weights = np.ones(1, dtype=np.float32)
+        self._packer: AudioResampler | None = None
         self._resampler: AudioResampler | None = None
         self._block: list[np.ndarray] = []
         self._block_values = 0
@@ -97,16 +101,9 @@ class Timeline:
         if shape != self._shape:
             self._start_shape(frame, shape)
         self._keep_time(frame)
-        samples = frame.to_ndarray()  # planar: (channels, n), packed: (1, n × channels)
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, len(self._weights)).T
-        if self._skip:
-            dropped = min(self._skip, samples.shape[1])
-            self._skip -= dropped
-            samples = samples[:, dropped:]
-        self._block.append(samples)
-        self._block_values += samples.size
         self._run_samples += frame.samples
+        for readable in [frame] if self._packer is None else self._packer.resample(frame):
+            self._hold(readable)
         if self._block_values >= _BLOCK_VALUES:
             self._mix_block()
 
@@ -125,6 +122,19 @@ class Timeline:
             self._run_start_s, self._run_samples = self._buffer.num_samples / SAMPLE_RATE_HZ, 0
         self._shape = shape
         self._weights = channel_weights(names)
+        needs_packing = frame.format.is_planar and len(names) > _SAFE_PLANES
+        self._packer = AudioResampler(format=frame.format.packed.name) if needs_packing else None
+
+    def _hold(self, frame: AudioFrame) -> None:
+        samples = frame.to_ndarray()  # planar: (channels, n), packed: (1, n × channels)
+        if not frame.format.is_planar:
+            samples = samples.reshape(-1, len(self._weights)).T
+        if self._skip:
+            dropped = min(self._skip, samples.shape[1])
+            self._skip -= dropped
+            samples = samples[:, dropped:]
+        self._block.append(samples)
+        self._block_values += samples.size
 
     def _keep_time(self, frame: AudioFrame) -> None:
         if frame.pts is None or frame.time_base is None:
