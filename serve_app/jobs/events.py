@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from sqlalchemy import Connection, and_, case, func, or_, select
@@ -75,8 +75,9 @@ def append(
 
 
 def host_of(target: str) -> str:
-    """Return host and port of a callback base: what fails together."""
-    return urlsplit(target).netloc.rpartition("@")[2].lower()
+    """Return host and port of a callback base: what fails together. Never raises: a bad base must not fail a job."""
+    after_scheme = target.partition("://")[2] or target
+    return re.split(r"[/?#\\]", after_scheme, maxsplit=1)[0].rpartition("@")[2].lower()
 
 
 def compose(payload: str, result: str | None) -> dict[str, Any]:

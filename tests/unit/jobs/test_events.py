@@ -10,6 +10,9 @@ from serve_app.jobs.events import compose, host_of
         ("http://127.0.0.1:8080", "127.0.0.1:8080"),
         ("https://user:secret@b.example:8443/x", "b.example:8443"),
         ("http://[::1]:9000/", "[::1]:9000"),
+        ("http://b.example?x=https://c.example", "b.example"),
+        ("http://[::1", "[::1"),
+        ("not a url", "not a url"),
     ],
 )
 def test_host_of_a_callback(base, host):
