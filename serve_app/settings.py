@@ -32,6 +32,7 @@ from serve_app.messages import Locale
 
 _PREFIX = "SERVE_APP_"
 _TEST_PREFIX = "SERVE_APP_TEST_"  # read by the test suite itself
+_SERVICE_URL = "SERVE_APP_URL"  # read by the command line, which is a client
 _UNPREFIXED = ("BACKEND_URL", "HF_TOKEN", "DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE")  # kept from the systems replaced
 
 _DATABASE_URL = re.compile(r"sqlite(\+pysqlite)?:///.+|postgresql\+psycopg://.+", re.DOTALL)
@@ -192,7 +193,9 @@ class Settings(BaseModel):
         unknown = sorted(
             name
             for name in env
-            if name.startswith(_PREFIX) and not name.startswith(_TEST_PREFIX) and name not in names.values()
+            if name.startswith(_PREFIX)
+            and not name.startswith(_TEST_PREFIX)
+            and name not in {_SERVICE_URL, *names.values()}
         )
         try:
             return cls(**given, unknown_names=tuple(unknown))
@@ -234,6 +237,11 @@ class Settings(BaseModel):
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
             sentences.append(f"{name} is not a setting and is ignored{hint}")
         return tuple(sentences)
+
+
+def service_url(env: Mapping[str, str] = os.environ) -> str:
+    """Return where the command line finds the service: SERVE_APP_URL, else the default port of this machine."""
+    return env.get(_SERVICE_URL, "").strip() or "http://127.0.0.1:8000"
 
 
 def _variable(field: str) -> str:

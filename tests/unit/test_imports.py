@@ -35,7 +35,7 @@ OWN = {
     "client": {"", "errors"},
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
-    "cli": {"", "errors", "client", "demo", "launch"},
+    "cli": {"", "errors", "client", "demo", "launch", "settings"},
     "demo": {"", "errors", "messages", "client", "scoring", "demo_media"},
     "__main__": {"cli"},
 }

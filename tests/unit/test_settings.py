@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from serve_app.messages import Locale
-from serve_app.settings import Settings, SettingsError
+from serve_app.settings import Settings, SettingsError, service_url
 
 HOME = {"HOME": "/home/op"}
 
@@ -206,3 +206,9 @@ def test_reads_the_real_environment_by_default(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SERVE_APP_STATE_DIR", "/data")
     settings = Settings.from_environment()
     assert (settings.locale, settings.state_dir) == (Locale.EN, Path("/data"))
+
+
+def test_service_url_is_the_command_lines_alone() -> None:
+    assert service_url({"SERVE_APP_URL": "http://gpu-box:9000"}) == "http://gpu-box:9000"
+    assert service_url({"SERVE_APP_URL": " "}) == service_url({}) == "http://127.0.0.1:8000"
+    assert read(SERVE_APP_URL="http://gpu-box:9000").unknown_names == ()

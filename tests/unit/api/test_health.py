@@ -1,0 +1,64 @@
+"""Health, liveness, readiness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fastapi.testclient import TestClient
+
+from tests.unit.api.memory_services import MemoryHealth
+
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def test_health_answers_as_the_contract_whatever_the_models_do(client: TestClient, health: MemoryHealth) -> None:
+    health.states = {}
+    health.hangs = True
+    answer = client.get("/health")
+    assert (answer.status_code, list(answer.json())) == (200, ["status", "timestamp"])
+    assert answer.json()["status"] == "healthy"
+    assert TIMESTAMP.fullmatch(answer.json()["timestamp"])
+
+
+def test_live(client: TestClient) -> None:
+    assert client.get("/health/live").json()["status"] == "alive"
+
+
+def test_ready_lists_every_deployment(client: TestClient) -> None:
+    answer = client.get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ready"
+    assert answer.json()["deployments"] == {
+        "JobRunner": "HEALTHY",
+        "SpeechRecognizer": "HEALTHY",
+        "Diarizer": "HEALTHY",
+    }
+
+
+def test_not_ready_names_each_that_is_not_up(client: TestClient, health: MemoryHealth) -> None:
+    health.states |= {"Diarizer": "UPDATING", "JobRunner": "UNHEALTHY"}
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    body = answer.json()
+    assert body["status"] == "not_ready"
+    assert body["deployments"] == health.states
+    assert body["error"] == {
+        "code": "UNAVAILABLE",
+        "message": "Not up: JobRunner (UNHEALTHY), Diarizer (UPDATING)",
+        "request_id": answer.headers["x-request-id"],
+    }
+
+
+def test_not_ready_while_nothing_is_known(client: TestClient, health: MemoryHealth) -> None:
+    health.states = {}
+    answer = client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "no deployment is known yet" in answer.json()["error"]["message"]
+
+
+def test_not_ready_if_the_graph_does_not_answer(client_with: Callable[..., TestClient], health: MemoryHealth) -> None:
+    health.hangs = True
+    answer = client_with(readiness_timeout_s=0.01).get("/health/ready")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["message"] == "The graph did not describe itself in time"
