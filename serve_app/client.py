@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import httpx
 
-from serve_app.errors import Overloaded, ServeAppError, Unavailable
+from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
 _STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
 _MAX_RECONNECT_WAIT_S = 30.0
@@ -278,8 +278,8 @@ def error_from_response(answer: httpx.Response) -> ServeAppError:
     if isinstance(told, dict):
         code, detail = told.get("code"), str(told.get("message"))
     else:
-        # POST /transcribe: `error` is a sentence; a code outside the contract's table shows in the status alone
-        code = body.get("error_code")
+        # POST /transcribe: `error` is a sentence, and a wrong request shows in FastAPI's `detail`
+        code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
         detail = str(told or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
     kind = _kind_of(code, answer.status_code)
     if issubclass(kind, Overloaded):

@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
 from serve_app.api import health, jobs, speech
+from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.failures import handle_unrouted
 from serve_app.api.options import ApiSettings
 from serve_app.api.request_context import RequestContextMiddleware
@@ -41,17 +42,23 @@ _TAGS = [
 def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     """Build the application over services; each call builds its own, and nothing is shared between two."""
     app = FastAPI(
-        title="serve-app", version=__version__, description=_DESCRIPTION, openapi_tags=_TAGS, redirect_slashes=False
+        title="serve-app",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.services = services
     app.state.settings = settings
     for router in (jobs.contract_router, jobs.router, speech.router, health.contract_router, health.router):
         app.include_router(router)
     app.add_exception_handler(HTTPException, handle_unrouted)
-    pages = {app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
+    add_documentation(app)
     app.add_middleware(
         RequestContextMiddleware,
-        page_paths=frozenset(path for path in pages if path),
+        page_paths=frozenset({DOCS_PATH, REDOC_PATH}),
         echo_request_id=not settings.proxy_echoes_request_id,
     )
     if settings.cors_origins:

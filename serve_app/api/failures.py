@@ -35,6 +35,15 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_RETRY_AFTER_S = 30  # for a 503 that does not say more: a model that is being loaded again
 
+# not HTTPStatus.name: Python renamed some of them between versions, and clients compare these
+_STATUS_CODES = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "REQUEST_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
 
 class ErrorDetail(BaseModel):
     """What went wrong."""
@@ -48,6 +57,15 @@ class ErrorBody(BaseModel):
     """Body of every failure on new routes."""
 
     error: ErrorDetail
+
+
+class ContractErrorBody(ErrorBody):
+    """Body of every failure on the contract's own routes."""
+
+    detail: str | list[dict[str, Any]] = Field(
+        description="as FastAPI writes it: a sentence, or what is wrong with each field",
+        examples=[[{"type": "missing", "loc": ["body", "job_id"], "msg": "Field required"}]],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ def describe(error: Exception, locale: Locale) -> Failure:
         fields = [{"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"]} for item in error.errors()]
         message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in fields)
     elif isinstance(error, HTTPException):
-        status, code = error.status_code, _status_name(error.status_code)
+        status, code = error.status_code, _STATUS_CODES.get(error.status_code, f"HTTP_{error.status_code}")
         message = str(error.detail)
         headers.update(error.headers or {})
     else:
@@ -103,13 +121,6 @@ def describe(error: Exception, locale: Locale) -> Failure:
 def _clean(location: tuple[Any, ...]) -> list[Any]:
     # a field's name is the client's text, and JSON lets it be half a surrogate pair
     return [part.encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in location]
-
-
-def _status_name(status: int) -> str:
-    try:
-        return HTTPStatus(status).name
-    except ValueError:
-        return ServeAppError.code
 
 
 def error_body(failure: Failure, request: Request) -> dict[str, Any]:
@@ -156,7 +167,7 @@ async def handle_unrouted(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(failure, request), failure.status, dict(failure.headers))
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int, body: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's description of the failures that a route can answer."""
     meanings = {
         404: "No job has this id",
@@ -167,4 +178,4 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "A queue is full; try again after `Retry-After` seconds",
         503: "Not up yet, or saturated; try again after `Retry-After` seconds",
     }
-    return {status: {"model": ErrorBody, "description": meanings[status]} for status in statuses}
+    return {status: {"model": body, "description": meanings[status]} for status in statuses}

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from serve_app.api import views
 from serve_app.api.dependencies import InjectedServices, InjectedSettings
 from serve_app.api.event_stream import stream_events
-from serve_app.api.failures import ApiRoute, ContractRoute, error_responses
+from serve_app.api.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.schemas import JobId, ProcessVideoRequest
 from serve_app.jobs.record import JobStatus
 
@@ -36,7 +36,7 @@ def job_callback(body: views.CallbackPayload) -> None:
     "/api/upload-video/process-video",
     summary="Submit a video",
     response_description="The job is stored; follow it at `status_url`",
-    responses=error_responses(409, 413, 422, 429, 503),
+    responses=error_responses(409, 413, 422, 429, 503, body=ContractErrorBody),
     callbacks=callback_router.routes,
 )
 async def process_video(
@@ -52,7 +52,10 @@ async def process_video(
 
 
 @contract_router.get(
-    "/jobs/{job_id}", summary="A job", response_model_exclude_unset=True, responses=error_responses(404, 422)
+    "/jobs/{job_id}",
+    summary="A job",
+    response_model_exclude_unset=True,
+    responses=error_responses(404, 422, body=ContractErrorBody),
 )
 async def get_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
     """Return a job, with its result once it has completed."""

@@ -114,6 +114,8 @@ class WireRequest(BaseModel):
     def _sentence(cls, kind: str, sentence: str) -> Any:
         if kind == "extra_forbidden":
             return f"Unknown field. Allowed: {', '.join(cls.model_fields)}"
+        if kind in ("model_type", "model_attributes_type"):
+            return "Send a JSON object, with Content-Type: application/json"
         return sentence
 
 

@@ -236,6 +236,12 @@ class TestSubmit:
         assert answer.json()["detail"]
         assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
 
+    @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded"])
+    def test_other_media_type_tells_what_to_send(self, client: TestClient, media_type: str) -> None:
+        answer = client.post(SUBMIT, content=json.dumps(BODY), headers={"content-type": media_type})
+        assert answer.status_code == 422
+        assert "Content-Type: application/json" in answer.json()["detail"][0]["msg"]
+
     def test_unexpected_failure_tells_nothing_of_itself(self, client: TestClient, jobs: MemoryJobs) -> None:
         jobs.fail_with = RuntimeError("password hunter2 at /srv/secret")
         answer = submit(client)
