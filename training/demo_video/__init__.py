@@ -1,0 +1,1 @@
+"""Dialogues with a known truth, spoken by Debian's flite: the one that is shipped, and others to evaluate on."""
