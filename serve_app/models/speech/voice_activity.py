@@ -1,0 +1,141 @@
+"""Where somebody speaks: silero's detector (MIT) as shipped in faster-whisper, and cutting at the pauses it finds.
+
+The network is run in blocks with its state carried on: faster-whisper's own call copies the whole signal twice, 2 GB
+for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from faster_whisper.vad import get_vad_model
+
+from serve_app.errors import ModelLoadingError
+from serve_app.results import SpeechRegion
+
+SAMPLE_RATE_HZ = 16_000
+THRESHOLD = 0.5  # speech begins at this probability
+END_THRESHOLD = 0.35  # and goes on until it falls below this one
+MIN_SPEECH_S = 0.1  # silero: 0.25; short answers ("네", "yes") take 0.15 s
+MIN_SILENCE_S = 0.3  # silero: 0.1; pauses between words are not cut, pauses between sentences are
+PAD_S = 0.1  # silero: 0.03; keeps soft first and last consonants
+
+_WINDOW = 512  # samples per probability, 32 ms: the network's input
+_CONTEXT = 64  # samples of the window before, which the network sees as well
+_BLOCK_WINDOWS = 1024
+
+
+def detect_speech(samples: np.ndarray) -> tuple[SpeechRegion, ...]:
+    """Find speech; regions are in order and do not touch. One thread; memory beyond the samples: below 100 MB.
+
+    Args:
+        samples: (n,) float32 at 16 kHz.
+
+    Raises:
+        ModelLoadingError: faster-whisper's detector file can't be loaded.
+    """
+    if not len(samples):
+        return ()
+    return _regions(speech_probabilities(samples), len(samples) / SAMPLE_RATE_HZ)
+
+
+def speech_probabilities(samples: np.ndarray) -> np.ndarray:
+    """Return (ceil(n / 512),) float32, the probability of speech in each 32 ms."""
+    try:
+        session = get_vad_model().session  # cached per process; made with one thread
+    except Exception as error:
+        raise ModelLoadingError(f"Silero's voice activity detector can't be loaded: {type(error).__name__}") from error
+    num_windows = -(-len(samples) // _WINDOW)
+    probabilities = np.empty(num_windows, dtype=np.float32)
+    hidden = np.zeros((1, 1, 128), dtype=np.float32)
+    cell = np.zeros((1, 1, 128), dtype=np.float32)
+    inputs = np.zeros((_BLOCK_WINDOWS, _CONTEXT + _WINDOW), dtype=np.float32)
+    for start in range(0, num_windows, _BLOCK_WINDOWS):
+        stop = min(start + _BLOCK_WINDOWS, num_windows)
+        block = samples[start * _WINDOW : stop * _WINDOW]
+        if len(block) % _WINDOW:
+            block = np.pad(block, (0, -len(block) % _WINDOW))
+        rows = inputs[: stop - start]
+        rows[0, :_CONTEXT] = samples[start * _WINDOW - _CONTEXT : start * _WINDOW] if start else 0.0
+        rows[:, _CONTEXT:] = block.reshape(-1, _WINDOW)
+        rows[1:, :_CONTEXT] = rows[:-1, -_CONTEXT:]
+        output, hidden, cell = session.run(None, {"input": rows, "h": hidden, "c": cell})
+        probabilities[start:stop] = np.asarray(output).reshape(-1)
+    return probabilities
+
+
+def cut_at_silences(
+    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0
+) -> tuple[SpeechRegion, ...]:
+    """Join regions into pieces for a recogniser, cut in the longest pauses.
+
+    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends in the longest pause of
+    its second half, so that few pieces are short; speech without any pause for that long is cut into equal parts.
+
+    Args:
+        regions: in order, not overlapping.
+        duration_s: of the file; pieces are clamped to it.
+        max_piece_s: what the recogniser takes at once.
+
+    Raises:
+        ValueError: `max_piece_s` is not positive.
+    """
+    if max_piece_s <= 0:
+        raise ValueError("max_piece_s must be positive")
+    parts = _at_most(regions, duration_s, max_piece_s)
+    pieces: list[SpeechRegion] = []
+    first = 0
+    while first < len(parts):
+        start_s = parts[first].start_s
+        last, best_pause_s = first, -1.0
+        for index in range(first, len(parts)):
+            if parts[index].end_s - start_s > max_piece_s:
+                break
+            if index + 1 == len(parts):
+                last = index
+                break
+            pause_s = parts[index + 1].start_s - parts[index].end_s
+            is_late = parts[index].end_s - start_s >= max_piece_s / 2
+            # a pause in the second half beats any in the first; among early ones the last is taken
+            score = pause_s if is_late else -0.5
+            if score >= best_pause_s:
+                last, best_pause_s = index, score
+        pieces.append(SpeechRegion(start_s, parts[last].end_s))
+        first = last + 1
+    return tuple(pieces)
+
+
+def _at_most(regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float) -> list[SpeechRegion]:
+    """Clamp regions to the file and halve, third, … those that are longer than a piece."""
+    parts: list[SpeechRegion] = []
+    for region in regions:
+        start_s, end_s = max(0.0, region.start_s), min(duration_s, region.end_s)
+        if end_s <= start_s:
+            continue
+        count = max(1, int(np.ceil((end_s - start_s) / max_piece_s - 1e-9)))
+        edges = np.linspace(start_s, end_s, count + 1).tolist()
+        parts.extend(SpeechRegion(left, right) for left, right in pairwise(edges))
+    return parts
+
+
+def _regions(probabilities: np.ndarray, duration_s: float) -> tuple[SpeechRegion, ...]:
+    """Hysteresis between the two thresholds, then drop short silences, then short speech, then pad."""
+    # last decisive window at or before each one: +1 speech, -1 silence, 0 in between keeps what was
+    decisive = np.where(probabilities >= THRESHOLD, 1, np.where(probabilities < END_THRESHOLD, -1, 0))
+    latest = np.maximum.accumulate(np.where(decisive != 0, np.arange(len(decisive)), -1))
+    speaking = (latest >= 0) & (decisive[np.maximum(latest, 0)] == 1)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], speaking.astype(np.int8), [0]))))
+    starts_s, ends_s = (edges.reshape(-1, 2).T * (_WINDOW / SAMPLE_RATE_HZ)).astype(np.float64)
+    if not len(starts_s):
+        return ()
+    long_pause = starts_s[1:] - ends_s[:-1] >= MIN_SILENCE_S
+    starts_s = starts_s[np.concatenate(([True], long_pause))]
+    ends_s = ends_s[np.concatenate((long_pause, [True]))]
+    long_speech = ends_s - starts_s >= MIN_SPEECH_S
+    starts_s, ends_s = starts_s[long_speech], ends_s[long_speech]
+    # pauses are at least 0.3 s, so 0.1 s on each side never makes two regions meet
+    starts_s, ends_s = np.maximum(starts_s - PAD_S, 0.0), np.minimum(ends_s + PAD_S, duration_s)
+    return tuple(SpeechRegion(start, end) for start, end in zip(starts_s.tolist(), ends_s.tolist(), strict=True))
