@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import JSON, Connection, Integer, TableValuedAlias, Text, and_, case, cast, func, literal, select
 
 from serve_app.jobs import retry
 from serve_app.jobs.record import DeliveryStatus, JobEvent, JobStatus
 from serve_app.jobs.tables import encode, job_events, jobs
-
-# Keeps a watcher's question below every database's limit of parameters (two for each job).
-_JOBS_IN_ONE_QUERY = 400
 
 # The result is kept once, in the job's row; the one event that carries it takes it from there.
 RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.result), else_=None).label("result")
@@ -89,17 +86,13 @@ def compose(payload: str, result: str | None) -> dict[str, Any]:
 
 
 def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]:
-    """Return what happened to each job after the event that was seen last; no entry for jobs that don't exist."""
-    found: dict[str, JobNews] = {}
-    asked = list(after.items())
-    for start in range(0, len(asked), _JOBS_IN_ONE_QUERY):
-        found.update(_news(connection, asked[start : start + _JOBS_IN_ONE_QUERY]))
-    return found
+    """Return what happened to each job after the event that was seen last; no entry for jobs that don't exist.
 
-
-def _news(connection: Connection, after: Sequence[tuple[str, int]]) -> dict[str, JobNews]:
-    # State and events in one statement: were it two, a job could end in between and its last event be missed.
-    unseen = or_(*(and_(job_events.c.job_id == job_id, job_events.c.seq > seq) for job_id, seq in after))
+    One statement, for any number of jobs: were state and events asked for apart, a job could end in between, and its
+    last event be missed.
+    """
+    asked = _as_rows(connection, after)
+    unseen = and_(job_events.c.job_id == jobs.c.job_id, job_events.c.seq > cast(asked.c.value, Integer))
     rows = connection.execute(
         select(
             jobs.c.job_id,
@@ -109,13 +102,21 @@ def _news(connection: Connection, after: Sequence[tuple[str, int]]) -> dict[str,
             job_events.c.payload,
             RESULT_OF_EVENT,
         )
-        .select_from(jobs.outerjoin(job_events, and_(job_events.c.job_id == jobs.c.job_id, unseen)))
-        .where(jobs.c.job_id.in_([job_id for job_id, _ in after]))
+        .select_from(asked.join(jobs, jobs.c.job_id == asked.c.key).outerjoin(job_events, unseen))
         .order_by(jobs.c.job_id, job_events.c.seq)
     ).all()
     events: dict[str, list[JobEvent]] = {row.job_id: [] for row in rows}
     ended = {row.job_id: JobStatus(row.status).is_final for row in rows}
     for row in rows:
         if row.seq is not None:
-            events[row.job_id].append(JobEvent(row.job_id, row.seq, row.created_at, compose(row.payload, row.result)))
+            body = compose(row.payload, row.result)
+            events[row.job_id].append(JobEvent(row.job_id, row.seq, row.created_at, body))
     return {job_id: JobNews(tuple(events[job_id]), ended[job_id]) for job_id in events}
+
+
+def _as_rows(connection: Connection, after: Mapping[str, int]) -> TableValuedAlias:
+    """Return a mapping as a table with columns `key` and `value`: one parameter, so one statement to compile, ever."""
+    text = encode(dict(after))
+    if connection.dialect.name == "sqlite":
+        return func.json_each(text).table_valued("key", "value", name="asked")
+    return func.json_each_text(cast(literal(text, Text), JSON)).table_valued("key", "value", name="asked")

@@ -217,8 +217,8 @@ class JobStore(Lifecycle, Outbox):
     def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:
         """Return what happened to each job since the event seen last (0: from the first), and whether it has ended.
 
-        One query for up to 400 jobs: made to be asked once a tick for all that are watched. Jobs that don't exist, or
-        no longer, have no entry.
+        One query for any number of jobs: made to be asked once a tick for all that are watched. Jobs that don't exist,
+        or no longer, have no entry.
         """
         with self._db.read() as connection:
             return events.news(connection, after)
