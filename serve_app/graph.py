@@ -31,12 +31,6 @@ class AnalyzerArgs(_Args):
     num_threads: int = Field(default=2, ge=1)
 
 
-class RecognizerArgs(_Args):
-    """The embedded recogniser: pieces that one replica recognises at once."""
-
-    num_threads: int = Field(default=1, ge=1)
-
-
 class DiarizerArgs(_Args):
     """Diarization.
 
@@ -77,7 +71,6 @@ class GraphArgs(_Args):
     """Arguments of the application in a Serve config file."""
 
     analyzer: AnalyzerArgs = AnalyzerArgs()
-    recognizer: RecognizerArgs = RecognizerArgs()
     diarizer: DiarizerArgs = DiarizerArgs()
     job_runner: RunnerArgs = RunnerArgs()
     ingress: IngressArgs = IngressArgs()
@@ -89,7 +82,7 @@ def build(args: GraphArgs) -> Application:
     hf_token = settings.hf_token.get_secret_value() if settings.hf_token else None
 
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
-    recognizer = SpeechRecognizer.bind(args.recognizer.num_threads)
+    recognizer = SpeechRecognizer.bind()
     diarizer = (args.diarizer.num_threads, args.diarizer.model_id, hf_token)
     diarizers = [(Diarizer.bind(args.diarizer.device, *diarizer), args.diarizer.device != "cpu")]
     names = [AudioAnalyzer.name, SpeechRecognizer.name, Diarizer.name, JobRunner.name, Ingress.name]

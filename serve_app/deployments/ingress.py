@@ -13,12 +13,13 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.deployments.event_watcher import EventWatcher
-from serve_app.deployments.media_source import MediaSource, artifact_folder
+from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import PlainSteps
 from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
 from serve_app.errors import Unavailable
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
+from serve_app.media.artifacts import job_key
 from serve_app.services import AnalysisRequest, Services, SubmittedJob
 from serve_app.settings import Settings
 
@@ -64,7 +65,7 @@ class StoredJobs:
     async def delete(self, job_id: str) -> None:
         """Remove an ended job with its artefacts."""
         await asyncio.to_thread(self._store.delete, job_id)
-        await asyncio.to_thread(self._media.discard, artifact_folder(job_id))
+        await asyncio.to_thread(self._media.discard, job_key(job_id))
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         """Yield a job's events as they come."""
@@ -93,7 +94,7 @@ class DirectAnalysis:
         if self._free.locked():
             raise Unavailable("all synchronous analyses are busy; submit a job instead", _RETRY_AFTER_S)
         async with self._free:
-            folder = artifact_folder(f"direct-{uuid.uuid4().hex}")
+            folder = job_key(f"direct-{uuid.uuid4().hex}")
             try:
                 return await self._pipeline.analyze(request, folder, PlainSteps())
             finally:

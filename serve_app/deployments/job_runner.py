@@ -19,7 +19,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
 
-from serve_app.deployments.media_source import MediaSource, artifact_folder
+from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import DurableSteps
 from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
 from serve_app.errors import LeaseLost, ServeAppError
@@ -27,6 +27,7 @@ from serve_app.jobs.delivery import Courier
 from serve_app.jobs.record import JobRequest
 from serve_app.jobs.retry import job_retry_after_s
 from serve_app.jobs.store import Claim, JobStore
+from serve_app.media.artifacts import job_key
 from serve_app.messages import error_code, error_message
 from serve_app.services import AnalysisRequest
 from serve_app.settings import Settings
@@ -214,7 +215,7 @@ class JobRunner:
         done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, self._observe)
         request = analysis_request(claim.job.request)
-        return await self._pipeline.analyze(request, artifact_folder(claim.job.job_id), steps)
+        return await self._pipeline.analyze(request, job_key(claim.job.job_id), steps)
 
     def _observe(self, step: str, seconds: float) -> None:
         self._stage_seconds.observe(seconds, tags={"stage": step.partition("/")[0]})
@@ -239,7 +240,7 @@ class JobRunner:
     async def _discard(self, job_id: str) -> None:
         """Remove an ended job's artefacts; what a fault leaves behind goes when the record does."""
         try:
-            await asyncio.to_thread(self._media.discard, artifact_folder(job_id))
+            await asyncio.to_thread(self._media.discard, job_key(job_id))
         except OSError:
             logger.exception("job %s: its artefacts could not be removed", job_id)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import tempfile
 from pathlib import Path
 
@@ -17,11 +16,6 @@ from serve_app.results import AudioSource
 from serve_app.settings import Settings
 
 _CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-
-
-def artifact_folder(job_id: str) -> str:
-    """Return the folder of a job's artefacts. A client's id is hashed: it never becomes part of a path."""
-    return f"jobs/{hashlib.sha256(job_id.encode()).hexdigest()[:32]}"
 
 
 class MediaSource:

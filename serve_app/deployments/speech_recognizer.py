@@ -7,22 +7,22 @@ from typing import Any
 from ray import serve
 
 from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, Transcript
 
 
 @serve.deployment(name="SpeechRecognizer")
 class SpeechRecognizer:
-    """Transcribes pieces of decoded audio.
+    """Transcribes pieces of decoded audio, one at a time.
 
-    Args:
-        num_threads: pieces that are recognised at once; each thread holds its own decoder.
+    Its decoder has one thread: more pieces at once need more replicas.
     """
 
-    def __init__(self, num_threads: int = 1) -> None:
+    def __init__(self) -> None:
         from serve_app.models.speech.recognizer import PocketsphinxRecognizer
 
-        self._recognizer = PocketsphinxRecognizer(num_threads=num_threads)
-        self._threads = WorkerThreads(num_threads, "recognizer")
+        self._recognizer = PocketsphinxRecognizer()
+        self._threads = WorkerThreads(1, "recognizer")
 
     async def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
@@ -32,7 +32,7 @@ class SpeechRecognizer:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file."""
         return await self._threads.run(
             lambda should_stop: self._recognizer.transcribe(
-                audio.cut(piece.start_s, piece.end_s),
+                audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
                 offset_s=piece.start_s,
                 language=language,
                 should_stop=should_stop,

@@ -68,6 +68,16 @@ class PocketsphinxRecognizer:
                 f"pocketsphinx could not load its US English model ({error}); reinstall the pocketsphinx wheel"
             ) from error
 
+    @staticmethod
+    def check_language(language: str) -> None:
+        """Raise LanguageUnsupported for all but "auto" and "en"."""
+        if language not in LANGUAGES:
+            raise LanguageUnsupported(
+                f"the embedded recogniser hears English only, not {language!r}; deploy a Whisper backend for it "
+                "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in the "
+                "configuration"
+            )
+
     def transcribe(
         self,
         samples: NDArray[np.float32],  # (samples,) 16 kHz mono
@@ -90,12 +100,7 @@ class PocketsphinxRecognizer:
             LanguageUnsupported: for any other language.
             ProcessingError: if the decoder fails, or `should_stop` answered True.
         """
-        if language not in LANGUAGES:
-            raise LanguageUnsupported(
-                f"the embedded recogniser hears English only, not {language!r}; deploy a Whisper backend for it "
-                "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in the "
-                "configuration"
-            )
+        self.check_language(language)
         notes = (
             ("language assumed to be English: the embedded recogniser can't detect it",) if language == "auto" else ()
         )
