@@ -6,7 +6,6 @@ for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.
 
 from __future__ import annotations
 
-
 from collections.abc import Sequence
 from itertools import pairwise
 
