@@ -81,6 +81,11 @@ class Client:
         self._timeout_s = timeout_s
         self._max_reconnects = max_reconnects
 
+    @property
+    def base_url(self) -> str:
+        """Where the service is, without a trailing slash."""
+        return str(self._http.base_url).rstrip("/")
+
     def __enter__(self) -> Self:
         return self
 

@@ -28,7 +28,7 @@ OWN = {
     "jobs": {"errors", "results", "messages"},
     "services": {"errors", "results", "jobs"},
     "api": {"", "errors", "results", "messages", "jobs", "services"},
-    "settings": {"errors", "messages", "api"},
+    "settings": {"errors", "messages", "api", "jobs", "media"},
     "deployments": {"", "errors", "results", "messages", "media", "models", "jobs", "services", "api", "settings"},
     "graph": {"", "errors", "messages", "deployments", "settings", "jobs"},
     "launch": {"", "errors", "deployments", "graph", "settings"},

@@ -52,7 +52,7 @@ def test_every_name_of_the_contract_is_read() -> None:
         SERVE_APP_ALLOWED_HOSTS="127.0.0.1, 10.0.0.0/8,Backend.Internal,",
         SERVE_APP_MEDIA_ROOT="/srv/media",
         SERVE_APP_LOCALE="en",
-        SERVE_APP_WEBHOOK_SECRET="whsec_b25l whsec_dHdv",
+        SERVE_APP_WEBHOOK_SECRET="whsec_b25lb25lb25lb25lb25lb25l whsec_dHdvdHdvdHdvdHdvdHdvdHdv",
         SERVE_APP_CORS_ORIGINS="https://a.example,http://localhost:3000",
         BACKEND_URL="https://backend.example/",
         HF_TOKEN="hf_abc",
@@ -63,10 +63,10 @@ def test_every_name_of_the_contract_is_read() -> None:
     assert settings.database_url.get_secret_value() == "postgresql+psycopg://app:pw@db/jobs"
     assert settings.state_dir == Path("/var/lib/serve_app")
     assert settings.artifacts_url == "s3://bucket/artifacts"
-    assert settings.allowed_hosts == ("127.0.0.1", "10.0.0.0/8", "backend.internal")
+    assert settings.allowed_hosts == ("127.0.0.1", "10.0.0.0/8", "Backend.Internal")
     assert settings.media_root == Path("/srv/media")
     assert settings.locale is Locale.EN
-    assert settings.webhook_secret_values() == ("whsec_b25l", "whsec_dHdv")
+    assert settings.webhook_secret_values() == ("whsec_b25lb25lb25lb25lb25lb25l", "whsec_dHdvdHdvdHdvdHdvdHdvdHdv")
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
     assert settings.backend_url == "https://backend.example"
     assert settings.hf_token is not None
@@ -99,10 +99,12 @@ def test_set_to_nothing_is_not_set() -> None:
         ("SERVE_APP_DATABASE_URL", "postgres://db/jobs", "postgresql+psycopg://"),
         ("SERVE_APP_STATE_DIR", "state", "absolute"),
         ("SERVE_APP_MEDIA_ROOT", "media", "absolute"),
-        ("SERVE_APP_ALLOWED_HOSTS", "10.0.0.0/99", "'10.0.0.0/99' is not a network"),
-        ("SERVE_APP_ALLOWED_HOSTS", "ok.example,http://bad", "'http://bad' is not a host"),
-        ("SERVE_APP_WEBHOOK_SECRET", "whsec_not-base64", "whsec_ and a key in base64"),
-        ("SERVE_APP_WEBHOOK_SECRET", "whsec_", "whsec_ and a key in base64"),
+        ("SERVE_APP_ALLOWED_HOSTS", "10.0.0.0/99", "'10.0.0.0/99' is neither a host name"),
+        ("SERVE_APP_ALLOWED_HOSTS", "ok.example,http://bad", "'http://bad' is neither a host name"),
+        ("SERVE_APP_ALLOWED_HOSTS", "backend:8000", "port"),
+        ("SERVE_APP_WEBHOOK_SECRET", "whsec_not-base64", "whsec_ and base64"),
+        ("SERVE_APP_WEBHOOK_SECRET", "whsec_YQ==", "at least 16"),
+        ("SERVE_APP_WEBHOOK_SECRET", "whsec_b25lb25lb25lb25lb25lb25l b64", "secret 2"),
         ("SERVE_APP_CORS_ORIGINS", "https://a.example/path", "no path"),
         ("SERVE_APP_CORS_ORIGINS", "a.example", "is not an origin"),
         ("BACKEND_URL", "file:///etc", "http:// or https://"),
@@ -156,7 +158,7 @@ def test_error_does_not_repeat_a_secret(name: str, value: str) -> None:
 def test_secrets_are_not_shown() -> None:
     settings = read(
         SERVE_APP_DATABASE_URL="postgresql+psycopg://app:hunter2@db/jobs",
-        SERVE_APP_WEBHOOK_SECRET="whsec_aHVudGVyMg==",
+        SERVE_APP_WEBHOOK_SECRET="whsec_aHVudGVyMmh1bnRlcjJodW50ZXIy",
         HF_TOKEN="hf_hunter2",
     )
     shown = f"{settings!r} {settings} {settings.model_dump_json()}"
@@ -175,10 +177,12 @@ def test_misspelt_names_are_reported_with_the_nearest() -> None:
 
 
 def test_travels_between_processes_whole() -> None:
-    settings = read(SERVE_APP_WEBHOOK_SECRET="whsec_b25l", HF_TOKEN="hf_abc", SERVE_APP_ALLOWED_HOSTS="a,b")
+    settings = read(
+        SERVE_APP_WEBHOOK_SECRET="whsec_b25lb25lb25lb25lb25lb25l", HF_TOKEN="hf_abc", SERVE_APP_ALLOWED_HOSTS="a,b"
+    )
     copy = pickle.loads(pickle.dumps(settings))
     assert copy == settings
-    assert copy.webhook_secret_values() == ("whsec_b25l",)
+    assert copy.webhook_secret_values() == ("whsec_b25lb25lb25lb25lb25lb25l",)
 
 
 def test_is_frozen() -> None:
