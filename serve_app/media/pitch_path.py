@@ -26,7 +26,10 @@ def cheapest_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced_strength:
     num_frames, num_candidates = pitch_hz.shape
     num_stretches = -(-num_frames // _STRETCH)
     rows = np.arange(num_stretches)[:, None] * _STRETCH + np.arange(-_MARGIN, _STRETCH + _MARGIN)[None, :]
-    rows = np.clip(rows, 0, num_frames - 1)  # (stretches, steps); repeated frames at the file's ends change nothing
+    inside = (rows >= 0) & (
+        rows < num_frames
+    )  # (stretches, steps); what lies beyond the file has neither gain nor cost
+    rows = np.clip(rows, 0, num_frames - 1)
     # candidate 0 is "unvoiced"
     scores = np.concatenate((unvoiced_strength[:, None], strength), axis=1)
     octaves = np.concatenate((np.zeros((num_frames, 1), np.float32), np.log2(pitch_hz)), axis=1)
@@ -38,16 +41,18 @@ def cheapest_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced_strength:
 
     num_steps = rows.shape[1]
     came_from = np.zeros((num_steps, num_stretches, num_choices), dtype=np.int8)
-    total = scores[rows[:, 0]]
+    total = np.where(inside[:, :1], scores[rows[:, 0]], 0.0)
     before = octaves[rows[:, 0]]
     for step in range(1, num_steps):
         now = octaves[rows[:, step]]
         # (stretches, to, from)
         cost = np.abs(now[:, :, None] - before[:, None, :]) * jumps + toggles
+        cost[~(inside[:, step] & inside[:, step - 1])] = 0.0
         reached = total[:, None, :] - cost
         choice = reached.argmax(axis=2)
         came_from[step] = choice
-        total = np.take_along_axis(reached, choice[:, :, None], axis=2)[:, :, 0] + scores[rows[:, step]]
+        gain = np.where(inside[:, step, None], scores[rows[:, step]], 0.0)
+        total = np.take_along_axis(reached, choice[:, :, None], axis=2)[:, :, 0] + gain
         before = now
 
     chosen = np.zeros((num_steps, num_stretches), dtype=np.int64)

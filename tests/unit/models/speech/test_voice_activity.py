@@ -1,0 +1,163 @@
+"""Speech regions on made and real sound, and the pieces cut from them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faster_whisper.vad import get_vad_model
+
+from serve_app.errors import ModelLoadingError
+from serve_app.media.decode import decode_audio
+from serve_app.models.speech import voice_activity
+from serve_app.models.speech.voice_activity import cut_at_silences, detect_speech, speech_probabilities
+from serve_app.results import SpeechRegion
+
+SPEECH = Path(__file__).parents[4] / "../shared/data/speech"
+
+
+@pytest.fixture(scope="module")
+def spoken() -> np.ndarray:
+    """Return 11 s of real speech with pauses."""
+    path = SPEECH / "openai-whisper-jfk.flac"
+    if not path.exists():
+        pytest.skip(f"{path} is not here: real recordings lie beside the project")
+    return decode_audio(str(path)).samples
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 511, 512, 513, 160_000])
+def test_silence_has_no_regions(num_samples: int) -> None:
+    assert detect_speech(np.zeros(num_samples, np.float32)) == ()
+
+
+def test_noise_and_tones_are_not_speech() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.05, 10 * 16_000).astype(np.float32)
+    tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(160_000) / 16_000)).astype(np.float32)
+    for sound in (noise, tone):
+        assert sum(region.end_s - region.start_s for region in detect_speech(sound)) < 0.5
+
+
+def test_speech_is_found_where_it_was_put(spoken: np.ndarray) -> None:
+    silence = np.zeros(5 * 16_000, np.float32)
+    alone = detect_speech(spoken)
+    placed = detect_speech(np.concatenate([silence, spoken, silence, spoken, silence]))
+    assert placed[0].start_s == pytest.approx(5 + alone[0].start_s, abs=0.2)
+    assert placed[-1].end_s == pytest.approx(5 + 11 + 5 + alone[-1].end_s, abs=0.2)
+    assert not any(region.end_s > 16.3 and region.start_s < 20.7 for region in placed)
+    for before, after in pairwise(placed):
+        assert before.start_s < before.end_s < after.start_s
+
+
+def test_blocks_give_what_the_library_gives_at_once(spoken: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.ascontiguousarray(spoken[: len(spoken) // 512 * 512])
+    expected = np.asarray(get_vad_model()(whole.copy())).reshape(-1)
+    monkeypatch.setattr(voice_activity, "_BLOCK_WINDOWS", 37)
+    # the library blanks the end of the last window
+    np.testing.assert_allclose(speech_probabilities(whole)[:-1], expected[:-1], atol=1e-4)
+    assert expected.max() > 0.9
+
+
+class Deaf:
+    """Stands in for the network: no speech anywhere. What is measured is the memory of feeding it."""
+
+    @property
+    def session(self) -> Deaf:
+        return self
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert inputs["input"].shape[1] == 576
+        return np.zeros(len(inputs["input"]), np.float32), inputs["h"], inputs["c"]
+
+
+def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice_activity, "get_vad_model", Deaf)
+    samples = np.zeros(60 * 60 * 16_000, np.float32)
+    tracemalloc.start()
+    assert detect_speech(samples) == ()
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 0.05 * samples.nbytes
+
+
+def test_detector_that_is_missing_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise FileNotFoundError("silero_vad_v6.onnx")
+
+    monkeypatch.setattr(voice_activity, "get_vad_model", missing)
+    with pytest.raises(ModelLoadingError, match="FileNotFoundError"):
+        detect_speech(np.zeros(16_000, np.float32))
+
+
+def probabilities(*runs: tuple[float, float]) -> np.ndarray:
+    """Return windows of (probability, seconds)."""
+    return np.concatenate([np.full(round(seconds / 0.032), value, np.float32) for value, seconds in runs])
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([(0.0, 3.2)], []),
+        ([(0.0, 0.96), (0.9, 0.96), (0.0, 1.28)], [(0.86, 2.02)]),
+        ([(0.0, 0.96), (0.9, 0.064), (0.0, 1.28)], []),  # too short to be a word
+        ([(0.9, 0.96), (0.0, 0.16), (0.9, 0.96)], [(0.0, 2.08)]),  # a pause between words
+        ([(0.9, 0.96), (0.0, 0.64), (0.9, 0.96)], [(0.0, 1.06), (1.5, 2.56)]),
+        ([(0.9, 0.96), (0.4, 0.96), (0.0, 0.96)], [(0.0, 2.02)]),  # in doubt it goes on
+        ([(0.4, 0.96), (0.9, 0.96)], [(0.86, 1.92)]),  # but does not begin
+    ],
+)
+def test_thresholds(runs: list[tuple[float, float]], expected: list[tuple[float, float]]) -> None:
+    windows = probabilities(*runs)
+    found = voice_activity._regions(windows, len(windows) * 0.032)
+    assert len(found) == len(expected)
+    for region, (start_s, end_s) in zip(found, expected, strict=True):
+        assert (region.start_s, region.end_s) == pytest.approx((start_s, end_s), abs=1e-6)
+
+
+def regions(*spans: tuple[float, float]) -> tuple[SpeechRegion, ...]:
+    return tuple(SpeechRegion(start, end) for start, end in spans)
+
+
+def test_short_speech_is_one_piece() -> None:
+    assert cut_at_silences(regions((1, 5), (6, 20)), 25.0) == regions((1, 20))
+    assert cut_at_silences((), 25.0) == ()
+
+
+def test_cut_falls_into_the_longest_pause_of_the_second_half() -> None:
+    spoken = regions((0, 8), (12, 17), (17.5, 20), (21.5, 25), (25.4, 29), (29.3, 40))
+    assert cut_at_silences(spoken, 40.0) == regions((0, 20), (21.5, 40))
+
+
+def test_last_early_pause_is_used_where_no_late_one_is() -> None:
+    assert cut_at_silences(regions((0, 5), (8, 10), (11, 39)), 40.0) == regions((0, 10), (11, 39))
+
+
+def test_speech_without_pause_is_cut_into_equal_parts() -> None:
+    assert cut_at_silences(regions((0, 70)), 70.0, 30.0) == regions((0, 70 / 3), (70 / 3, 140 / 3), (140 / 3, 70))
+
+
+def test_pieces_are_clamped_to_the_file() -> None:
+    assert cut_at_silences(regions((-1, 5), (9, 12), (13, 14)), 10.0, 30.0) == regions((0, 10))
+
+
+@pytest.mark.parametrize("max_piece_s", [5.0, 15.0, 30.0])
+def test_pieces_cover_all_speech_and_stay_short(max_piece_s: float) -> None:
+    random = np.random.default_rng(7)
+    edges = np.cumsum(random.exponential(3.0, 2000) + 0.05)
+    spoken = tuple(SpeechRegion(float(a), float(b)) for a, b in edges.reshape(-1, 2))
+    pieces = cut_at_silences(spoken, float(edges[-1]), max_piece_s)
+    assert all(0 < piece.end_s - piece.start_s <= max_piece_s + 1e-9 for piece in pieces)
+    assert all(before.end_s <= after.start_s for before, after in pairwise(pieces))
+    covered = sum(
+        max(0.0, min(piece.end_s, region.end_s) - max(piece.start_s, region.start_s))
+        for piece in pieces
+        for region in spoken
+    )
+    assert covered == pytest.approx(sum(region.end_s - region.start_s for region in spoken))
+
+
+def test_piece_length_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        cut_at_silences(regions((0, 1)), 1.0, 0.0)
