@@ -1,0 +1,126 @@
+"""pyannote's SpeakerDiarization put together from models that are here, with nothing fetched from a hub."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from pyannote.audio.core.inference import Inference
+from pyannote.audio.core.plda import PLDA
+from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
+from pyannote.core import SlidingWindowFeature
+
+from serve_app.models.diarization.clustering import ConversationClustering
+from serve_app.models.diarization.embedding import load_embedding
+from serve_app.models.diarization.segmentation import load_segmentation
+
+# Chosen on conversations of held-out speakers (docs/models/speaker-embedding.md has the table).
+SEGMENTATION_STEP = 0.1
+SEGMENTATION_THRESHOLD = 0.5
+_MIN_DURATION_OFF_S = 0.0
+_SEGMENTATION_BATCH = 16
+_EMBEDDING_BATCH = 32
+# A local speaker heard alone for less than this in a chunk gets the embedding of all of their speech in it.
+_MIN_CLEAN_S = 0.5
+# Below this a local speaker is not embedded at all: a syllable says nothing about a voice.
+_MIN_ACTIVE_S = 0.15
+
+
+class LocalPipeline(SpeakerDiarization):
+    """SpeakerDiarization on the whisperx wheel's segmentation and our embedding.
+
+    Three things differ from the parent: inactive speaker slots are not embedded (about half of all), clusters are
+    found by `ConversationClustering`, and the frames are put together without a Python loop over them, in memory that
+    does not grow with chunks times speakers.
+    """
+
+    def __init__(self) -> None:
+        # The parent wants a PLDA for any clustering, or else fetches one from the hub; ours does not use it.
+        super().__init__(
+            segmentation=load_segmentation(),
+            segmentation_step=SEGMENTATION_STEP,
+            segmentation_batch_size=_SEGMENTATION_BATCH,
+            embedding=load_embedding(),
+            embedding_batch_size=_EMBEDDING_BATCH,
+            embedding_exclude_overlap=True,
+            plda=PLDA.__new__(PLDA),
+            clustering="AgglomerativeClustering",
+        )
+        self.clustering = ConversationClustering()
+        self._expects_num_speakers = False
+        self.instantiate(
+            {"segmentation": {"threshold": SEGMENTATION_THRESHOLD, "min_duration_off": _MIN_DURATION_OFF_S}}
+        )
+
+    def get_embeddings(
+        self,
+        file: Any,
+        binary_segmentations: SlidingWindowFeature,
+        exclude_overlap: bool = False,
+        hook: Callable[..., None] | None = None,
+    ) -> np.ndarray:
+        """Return embeddings, (chunks, local speakers, dimension); NaN where a speaker is hardly active."""
+        cached = file.get("training_cache/embeddings") if self.training else None
+        if cached is not None:
+            return cached
+        windows = binary_segmentations.sliding_window
+        active = np.nan_to_num(binary_segmentations.data).astype(np.float32)  # (chunks, frames, speakers)
+        num_chunks, num_frames, num_speakers = active.shape
+        frames_per_s = num_frames / windows.duration
+        clean = active * (active.sum(axis=2, keepdims=True) < 2) if exclude_overlap else active
+        enough = clean.sum(axis=1) >= _MIN_CLEAN_S * frames_per_s
+        masks = np.where(enough[:, None, :], clean, active).transpose(0, 2, 1)  # (chunks, speakers, frames)
+        chunks, speakers = np.nonzero(masks.sum(axis=2) >= _MIN_ACTIVE_S * frames_per_s)
+        embeddings = np.full((num_chunks, num_speakers, self._embedding.dimension), np.nan, np.float32)
+        samples = file["waveform"][0]
+        size = round(windows.duration * self._embedding.sample_rate)
+        total = -(-len(chunks) // self.embedding_batch_size)
+        for number in range(total):
+            rows = slice(number * self.embedding_batch_size, (number + 1) * self.embedding_batch_size)
+            batch = torch.zeros(len(chunks[rows]), 1, size)
+            for row, chunk in enumerate(chunks[rows]):
+                first = round(windows[int(chunk)].start * self._embedding.sample_rate)
+                piece = samples[first : first + size]
+                batch[row, 0, : len(piece)] = piece
+            mask = torch.from_numpy(masks[chunks[rows], speakers[rows]])
+            embeddings[chunks[rows], speakers[rows]] = self._embedding(batch, masks=mask)
+            if hook is not None:
+                hook("embeddings", None, total=total, completed=number + 1)
+        if self.training:
+            file["training_cache/embeddings"] = embeddings
+        return embeddings
+
+    def reconstruct(
+        self, segmentations: SlidingWindowFeature, hard_clusters: np.ndarray, count: SlidingWindowFeature
+    ) -> SlidingWindowFeature:
+        """Return the discrete diarization, (frames, clusters): in each frame the `count` most active clusters.
+
+        As the parent does it (a cluster's activation in a chunk is that of its most active local speaker, chunks are
+        added up), but one cluster at a time and without a loop over frames: a 4-hour file takes seconds, not minutes.
+        """
+        num_clusters = max(int(hard_clusters.max()) + 1, int(count.data.max()))
+        columns = []
+        for cluster in range(num_clusters):
+            own = hard_clusters == cluster  # (chunks, local speakers)
+            scores = np.where(own[:, None, :], segmentations.data, 0.0).max(axis=2, keepdims=True)
+            summed = Inference.aggregate(
+                SlidingWindowFeature(scores.astype(np.float32), segmentations.sliding_window),
+                count.sliding_window,
+                missing=0.0,
+                skip_average=True,
+            )
+            columns.append(summed.data[:, 0])
+        activations = np.stack(columns, axis=1)
+        num_frames = min(len(activations), len(count.data))
+        activations, wanted = activations[:num_frames], count.data[:num_frames]
+        ranks = np.argsort(np.argsort(-activations, axis=1, kind="stable"), axis=1)
+        return SlidingWindowFeature((ranks < wanted).astype(np.float32), count.sliding_window)
+
+    def apply(self, file: Any, **options: Any) -> Any:
+        """Apply the pipeline to `{"waveform": (1, samples), "sample_rate": 16000}`, without the parent's warnings."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().apply(file, **options)

@@ -1,0 +1,222 @@
+"""Speaker diarization behind one call: our own pipeline, or one from the hub, in the same words."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from pyannote.audio import Pipeline
+from pyannote.core import Annotation
+
+from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, ProcessingError
+from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint
+from serve_app.models.diarization.local_pipeline import LocalPipeline
+from serve_app.results import Diarization, SpeakerTurn
+
+SAMPLE_RATE_HZ = 16_000
+
+ProgressHook = Callable[[str, float], None]
+
+# Less is not worth five seconds of padding; nobody's voice can be told in it.
+_MIN_DURATION_S = 0.25
+# -80 dBFS: below the noise of any microphone, so nobody speaks.
+_SILENCE_PEAK = 1e-4
+# Share of the whole at which each of pyannote's steps begins and ends, by time on one CPU core.
+_STEP_SHARES = {
+    "segmentation": (0.0, 0.45),
+    "speaker_counting": (0.45, 0.45),
+    "embeddings": (0.45, 0.97),
+    "discrete_diarization": (0.97, 1.0),
+}
+
+
+class SpeakerDiarizer:
+    """Tell who spoke when.
+
+    Without a model id: pyannote's SpeakerDiarization on the segmentation network of the whisperx wheel and our own
+    embedding; nothing is fetched. With one: that pipeline of the Hugging Face hub, which wants a token.
+
+    An instance is not for several threads at once: pyannote keeps state on the pipeline while it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        num_threads: int | None = None,
+        model_id: str | None = None,
+        hf_token: str | None = None,
+    ) -> None:
+        """Load the models.
+
+        Args:
+            device: torch device, such as "cpu" or "cuda".
+            num_threads: threads that torch may use in this process; None leaves them as they are.
+            model_id: id of a pipeline on the hub, or its folder; None: our own.
+            hf_token: token for the hub.
+
+        Raises:
+            ModelLoadingError: a model is missing, broken or may not be had, or the device is not there.
+        """
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        version = importlib.metadata.version("pyannote.audio")
+        if model_id is None:
+            self._pipeline: Any = LocalPipeline()
+            segmentation = f"whisperx-{importlib.metadata.version('whisperx')}"
+            self.model_version = (
+                f"pyannote-audio-{version} ({segmentation}, serve-app-embedding-{fingerprint(WEIGHTS_PATH)})"
+            )
+        else:
+            self._pipeline = _load_from_hub(model_id, hf_token)
+            self.model_version = f"pyannote-audio-{version} ({model_id})"
+        try:
+            self._pipeline.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            raise ModelLoadingError(f"Diarization can't run on device {device!r}: {error}") from error
+
+    def diarize(
+        self,
+        waveform: np.ndarray,
+        *,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        on_progress: ProgressHook | None = None,
+    ) -> Diarization:
+        """Return who spoke when; no turns where nobody speaks, or hardly anything is there.
+
+        Args:
+            waveform: (samples,) float32, 16 kHz mono.
+            num_speakers: how many there are, if known: the other two are then ignored. Where fewer voices can be
+                told apart, that many are returned, with a note.
+            min_speakers: at least this many.
+            max_speakers: at most this many.
+            on_progress: called several times a second with the step's name and the share of the whole done, in
+                [0, 1]. Whatever it raises ends the work and reaches the caller as it is: so work is cancelled.
+
+        Raises:
+            InvalidRequest: the speaker counts contradict each other, or the waveform is not one.
+            GpuMemoryError: the device's memory ran out.
+            ProcessingError: the pipeline failed otherwise.
+        """
+        _check_counts(num_speakers, min_speakers, max_speakers)
+        if waveform.ndim != 1 or waveform.dtype.kind != "f":
+            raise InvalidRequest(f"A waveform is (samples,) of floats; got {waveform.shape} of {waveform.dtype}.")
+        duration_s = waveform.size / SAMPLE_RATE_HZ
+        if duration_s < _MIN_DURATION_S or float(np.abs(waveform).max()) < _SILENCE_PEAK:
+            return Diarization((), self.model_version)
+        if not np.isfinite(waveform.sum(dtype=np.float64)):
+            raise InvalidRequest("The waveform holds values that are not numbers.")
+        tensor = torch.from_numpy(
+            np.array(waveform, dtype=np.float32, copy=None if waveform.flags.writeable else True)
+        )[None]
+        counts = {"num_speakers": num_speakers} if num_speakers is not None else {}
+        if num_speakers is None:
+            counts = {"min_speakers": min_speakers, "max_speakers": max_speakers}
+        progress = _Progress(on_progress)
+        try:
+            output = self._pipeline(
+                {"waveform": tensor, "sample_rate": SAMPLE_RATE_HZ, "uri": "waveform"}, hook=progress, **counts
+            )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if progress.interrupted is error:
+                raise
+            raise GpuMemoryError(
+                f"Diarization of {duration_s:.0f} s ran out of memory ({error}). Run it on a CPU replica."
+            ) from error
+        except Exception as error:
+            if progress.interrupted is error:
+                raise
+            raise ProcessingError(f"Diarization failed ({type(error).__name__}: {error}).") from error
+        # Pipelines from before pyannote 4 answer with the annotation itself.
+        annotation = getattr(output, "speaker_diarization", output)
+        turns = turns_of(annotation, duration_s)
+        return Diarization(turns, self.model_version, _notes(turns, num_speakers, min_speakers, max_speakers))
+
+
+class _Progress:
+    """pyannote's hook, told to the caller as one share of the whole; remembers what the caller raised."""
+
+    def __init__(self, on_progress: ProgressHook | None) -> None:
+        self._on_progress = on_progress
+        self._share = 0.0
+        self.interrupted: BaseException | None = None
+
+    def __call__(
+        self,
+        step: str,
+        artifact: Any,
+        file: Any = None,
+        total: int | None = None,
+        completed: int | None = None,
+    ) -> None:
+        if self._on_progress is None:
+            return
+        first, last = _STEP_SHARES.get(step, (self._share, self._share))
+        done = 1.0 if not total else min(1.0, (completed or 0) / total)
+        self._share = float(max(self._share, first + (last - first) * done))
+        try:
+            self._on_progress(step, self._share)
+        except BaseException as error:
+            self.interrupted = error
+            raise
+
+
+def turns_of(annotation: Annotation, duration_s: float) -> tuple[SpeakerTurn, ...]:
+    """Return an annotation's tracks as turns: clipped to the audio, in order, speakers named by first appearance."""
+    spans = []
+    for segment, _, label in annotation.itertracks(yield_label=True):
+        start_s, end_s = max(0.0, float(segment.start)), min(duration_s, float(segment.end))
+        if start_s < end_s:
+            spans.append((start_s, end_s, label))
+    spans.sort(key=lambda span: (span[0], span[1], str(span[2])))
+    names: dict[Any, str] = {}
+    for _, _, label in spans:
+        names.setdefault(label, f"SPEAKER_{len(names):02d}")
+    return tuple(SpeakerTurn(start_s, end_s, names[label]) for start_s, end_s, label in spans)
+
+
+def _check_counts(num_speakers: int | None, min_speakers: int | None, max_speakers: int | None) -> None:
+    given = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise InvalidRequest(f"{name} must be at least 1, got {value}.")
+    low, high = min_speakers or 1, max_speakers or math.inf
+    if low > high:
+        raise InvalidRequest(f"min_speakers ({min_speakers}) is more than max_speakers ({max_speakers}).")
+    if num_speakers is not None and not low <= num_speakers <= high:
+        raise InvalidRequest(f"num_speakers ({num_speakers}) is not between min_speakers and max_speakers.")
+
+
+def _notes(
+    turns: tuple[SpeakerTurn, ...], num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
+) -> tuple[str, ...]:
+    found = len({turn.speaker_id for turn in turns})
+    least = num_speakers or min_speakers
+    if turns and least is not None and found < least:
+        return (f"{least} speakers were asked for, but only {found} could be told apart.",)
+    most = num_speakers or max_speakers
+    if most is not None and found > most:
+        return (f"{most} speakers were asked for, but {found} were found.",)
+    return ()
+
+
+def _load_from_hub(model_id: str, hf_token: str | None) -> Pipeline:
+    try:
+        pipeline = Pipeline.from_pretrained(model_id, token=hf_token)
+    except Exception as error:  # the hub client, pyannote and torch each raise their own kinds
+        raise ModelLoadingError(
+            f"Diarization pipeline {model_id!r} can't be loaded ({type(error).__name__}: {error}). Accept its terms on "
+            "the hub, set HF_TOKEN, or leave the model id out to use the embedded one."
+        ) from error
+    if pipeline is None:
+        raise ModelLoadingError(
+            f"Diarization pipeline {model_id!r} is gated or absent: accept its terms on the hub and set HF_TOKEN."
+        )
+    return pipeline

@@ -1,0 +1,77 @@
+"""The segmentation network: pyannote's PyanNet as it comes inside the whisperx wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.listconfig import ListConfig
+from omegaconf.nodes import AnyNode
+from pyannote.audio.core.model import Introspection
+from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.audio.models.segmentation.PyanNet import PyanNet
+from torch.torch_version import TorchVersion
+
+from serve_app.errors import ModelLoadingError
+
+# All that the checkpoint names beside tensors: plain values. Nothing else can be constructed while it is read.
+_SAFE_GLOBALS: list[Any] = [
+    Any,
+    AnyNode,
+    ContainerMetadata,
+    Introspection,
+    ListConfig,
+    Metadata,
+    Problem,
+    Resolution,
+    Specifications,
+    TorchVersion,
+    defaultdict,
+    dict,
+    int,
+    list,
+]
+
+
+def find_checkpoint() -> Path:
+    """Return where the checkpoint lies; whisperx itself is not imported (it would cost seconds).
+
+    Raises:
+        ModelLoadingError: whisperx is not installed, or came without its checkpoint.
+    """
+    spec = importlib.util.find_spec("whisperx")
+    for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+        path = Path(folder) / "assets" / "pytorch_model.bin"
+        if path.is_file():
+            return path
+    raise ModelLoadingError("No segmentation checkpoint: install whisperx 3.8, whose wheel carries it.")
+
+
+def load_segmentation(path: Path | None = None) -> PyanNet:
+    """Return the network, in evaluation mode on the CPU; it names up to three speakers in a 5 s chunk.
+
+    The file is a pickle, read with `weights_only` and a closed list of value types, so no code in it can run.
+
+    Raises:
+        ModelLoadingError: the file is missing or is not the checkpoint that we know.
+    """
+    path = path or find_checkpoint()
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        model = PyanNet(**checkpoint["hyper_parameters"])
+        model.specifications = checkpoint["pyannote.audio"]["specifications"]
+        model.build()
+        # The training loss has weights of its own in the file; inference has no use for them.
+        wanted = model.state_dict().keys()
+        model.load_state_dict({name: tensor for name, tensor in checkpoint["state_dict"].items() if name in wanted})
+    except Exception as error:  # whatever an unknown file makes torch raise, it is a model that can't be loaded
+        raise ModelLoadingError(
+            f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). "
+            "Install the whisperx version of requirements.lock."
+        ) from error
+    return model.eval()

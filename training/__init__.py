@@ -1,0 +1,1 @@
+"""How each shipped weight was made, one command each."""

@@ -1,0 +1,1 @@
+"""Train the speaker embedding of the diarization pipeline, and measure it."""
