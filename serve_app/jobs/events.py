@@ -93,15 +93,9 @@ def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]
     """
     asked = _as_rows(connection, after)
     unseen = and_(job_events.c.job_id == jobs.c.job_id, job_events.c.seq > cast(asked.c.value, Integer))
+    event = (job_events.c.seq, job_events.c.created_at, job_events.c.payload, RESULT_OF_EVENT)
     rows = connection.execute(
-        select(
-            jobs.c.job_id,
-            jobs.c.status,
-            job_events.c.seq,
-            job_events.c.created_at,
-            job_events.c.payload,
-            RESULT_OF_EVENT,
-        )
+        select(jobs.c.job_id, jobs.c.status, *event)
         .select_from(asked.join(jobs, jobs.c.job_id == asked.c.key).outerjoin(job_events, unseen))
         .order_by(jobs.c.job_id, job_events.c.seq)
     ).all()

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import event
 
 from serve_app.errors import LeaseLost
 from serve_app.jobs.events import JobNews
@@ -47,10 +48,10 @@ def test_a_watcher_gets_what_it_has_not_seen(store, make_events, make_request):
     store.submit(make_request("queued"), max_queued=None)
     news = store.events_after({"ended": 1, "active": 0, "queued": 0, "nobody": 0})
     assert set(news) == {"ended", "active", "queued"}
-    assert [(event.seq, event.payload["progress"]) for event in news["ended"].events] == [(2, 25), (3, 100)]
+    assert [(each.seq, each.payload["progress"]) for each in news["ended"].events] == [(2, 25), (3, 100)]
     assert news["ended"].events[-1].payload["result"] == {"text": "안녕 ended"}
     assert news["ended"].ended
-    assert [event.seq for event in news["active"].events] == [1]
+    assert [each.seq for each in news["active"].events] == [1]
     assert not news["active"].ended
     assert news["queued"] == JobNews((), ended=False)
     assert store.events_after({"ended": 3}) == {"ended": JobNews((), ended=True)}
@@ -60,7 +61,7 @@ def test_a_watcher_gets_what_it_has_not_seen(store, make_events, make_request):
 def test_a_thousand_jobs_can_be_watched(store, make_events):
     make_events("job-1")
     asked = {f"nobody-{n}": 0 for n in range(1000)}
-    assert [event.seq for event in store.events_after({**asked, "job-1": 0})["job-1"].events] == [1, 2, 3]
+    assert [each.seq for each in store.events_after({**asked, "job-1": 0})["job-1"].events] == [1, 2, 3]
 
 
 def test_deliveries_go_one_by_one_in_order(store, make_events):
@@ -199,7 +200,7 @@ def test_replay_wakes_the_dead(store, make_events, clock):
 
 def test_a_job_without_a_callback_has_events_and_no_deliveries(store, make_events):
     make_events("job-1", callback_base=None)
-    assert [event.seq for event in store.events("job-1")] == [1, 2, 3]
+    assert [each.seq for each in store.events("job-1")] == [1, 2, 3]
     assert statuses(store) == [DeliveryStatus.NONE] * 3
     assert store.claim_deliveries("courier", 10) == []
     assert store.replay("job-1") == 0
@@ -247,25 +248,26 @@ def test_two_couriers_never_hold_the_same(open_store, store, make_events):
         assert mine == sorted(mine)
 
 
-def test_events_added_while_deliveries_end_are_never_stranded(open_store, store, make_request):
-    """The race that needs the lock on the job's row: the last pending event ends just as the next is added."""
+def test_an_event_added_while_the_last_delivery_ends_is_not_stranded(open_store, store, make_request):
+    """A delivery that ends must see the event that is being added, or neither would make that one due."""
     courier = open_store()
-    for n in range(8):
-        job_id = f"job-{n}"
-        store.submit(make_request(job_id), max_queued=None)
-        claim = store.claim("runner")
-        store.announce(claim, Stage.DOWNLOADED)
-        due = claim_one(courier)
-        with ThreadPoolExecutor(2) as pool:
-            adding = pool.submit(store.announce, claim, Stage.DETECTING_SPEECH)
-            ending = pool.submit(courier.record_delivered, due, status_code=200)
-            adding.result()
-            assert ending.result()
-        second = claim_one(courier)
-        assert (second.job_id, second.seq) == (job_id, 2)
-        courier.record_delivered(second, status_code=200)
-        store.complete(claim, {})
-        courier.record_delivered(claim_one(courier), status_code=200)
+    store.submit(make_request(), max_queued=None)
+    claim = store.claim("runner")
+    store.announce(claim, Stage.DOWNLOADED)
+    first = claim_one(courier)
+    ending = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def end_delivery_before_commit(_connection):
+            if not ending:
+                ending.append(pool.submit(courier.record_delivered, first, status_code=200))
+                with pytest.raises(TimeoutError):
+                    ending[0].result(timeout=0.3)  # it waits for this transaction
+
+        event.listen(store._db._engine, "commit", end_delivery_before_commit)
+        store.announce(claim, Stage.DETECTING_SPEECH)
+        assert ending[0].result(timeout=30.0) is True
+    assert claim_one(courier).seq == 2
 
 
 def test_a_refused_commit_tells_nobody(open_store, store, make_request, clock):
