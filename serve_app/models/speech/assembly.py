@@ -17,7 +17,6 @@ from serve_app.results import AcousticFeatures, Diarization, Segment, SpeakerTur
 AUTO = "auto"
 # What ISO 639-2 calls a language that nobody could tell: nothing was said.
 UNDETERMINED = "und"
-_ONLY_SPEAKER = "SPEAKER_00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +85,11 @@ def assemble(
     """
     notes = [*facts.notes, *transcript.notes, *diarization.notes]
     parts = _parts(spoken, features, facts.duration_s)
-    if any(part.speaker_id is None for part, _ in parts):
-        notes.append(f"no speaker could be told from the audio: such words are given to {_ONLY_SPEAKER}")
     names = _numbered((part.speaker_id for part, _ in parts), diarization.turns)
-    segments, word_segments = [], []
+    if None in names:
+        notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
+    segments: list[dict[str, Any]] = []
+    word_segments: list[dict[str, Any]] = []
     speakers: dict[str, dict[str, Any]] = {}
     for part, heard in parts:
         segment, speaker_id = part.segment, names[part.speaker_id]
