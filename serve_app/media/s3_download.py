@@ -45,7 +45,7 @@ async def download_s3(
 
 
 async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], limits: FetchLimits) -> str:
-    config = {"connect_timeout": limits.connect_s, "read_timeout": limits.stall_s, "retries": {"max_attempts": 1}}
+    config = {"connect_timeout": limits.connect_s, "read_timeout": limits.stall_s, "retries": {"total_max_attempts": 1}}
     try:
         storage = fsspec.filesystem(
             "s3",
@@ -55,6 +55,7 @@ async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], 
         )
     except ImportError:
         raise DownloadError("s3:// is not installed here; install the extra: pip install 'serve_app[s3]'") from None
+    storage.retries = 1  # the caller of this function tries again, and says so
     await part.restart()
     session = None
     try:

@@ -1,4 +1,4 @@
-"""The same behaviour over a folder and over memory (S3: tests/contract/media)."""
+"""The same behaviour over a folder, over memory and over a real S3 server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 from serve_app.media.artifacts import ArtifactStore, job_key
 
 
-@pytest.fixture(params=["folder", "file-url", "memory"])
+@pytest.fixture(params=["folder", "file-url", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     urls = {
         "folder": str(tmp_path / "artifacts"),
         "file-url": f"file://{tmp_path}/artifacts",
         "memory": f"memory://{tmp_path.name}",
+        "s3": "s3://bucket/artifacts",
     }
+    if request.param == "s3":
+        request.getfixturevalue("s3_bucket")
+        return ArtifactStore(urls["s3"], skip_instance_cache=True)
     return ArtifactStore(urls[request.param])
 
 
