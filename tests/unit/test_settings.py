@@ -87,6 +87,13 @@ def test_chosen_state_folder_moves_what_lives_there() -> None:
     assert settings.artifacts_url == "/data/artifacts"
 
 
+def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/op")
+    settings = read(SERVE_APP_STATE_DIR="~/state", SERVE_APP_MEDIA_ROOT="~/media")
+    assert (settings.state_dir, settings.media_root) == (Path("/home/op/state"), Path("/home/op/media"))
+    assert settings.artifacts_url == "/home/op/state/artifacts"
+
+
 def test_set_to_nothing_is_not_set() -> None:
     blank = read(SERVE_APP_LOCALE="", BACKEND_URL=" ", SERVE_APP_MAX_QUEUED_JOBS="", HF_TOKEN="")
     assert blank == read()
@@ -153,6 +160,13 @@ def test_error_does_not_repeat_a_secret(name: str, value: str) -> None:
         read(**{name: value})
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_validation_error_does_not_show_a_secret_either() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(state_dir=Path("/s"), database_url="mysql://app:hunter2@db", artifacts_url="/a")  # type: ignore[arg-type]
+    assert "database_url" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_are_not_shown() -> None:

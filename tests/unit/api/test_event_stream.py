@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from serve_app.api.event_stream import HEARTBEAT, encode_event, event_name, stream_events
@@ -35,6 +36,7 @@ class Source:
                     raise item
                 yield item
         finally:
+            await asyncio.sleep(0)  # a real source has to wait when it lets go, too
             self.closed = True
 
 
@@ -148,3 +150,22 @@ def test_client_that_leaves_in_silence_frees_the_source() -> None:
     closed, num_tasks = asyncio.run(run())
     assert closed
     assert num_tasks == 1  # nothing goes on in the background
+
+
+def test_stream_that_the_server_cancels_frees_the_source() -> None:
+    """As Starlette does when a client leaves: anyio cancels every wait inside, also those of cleaning up."""
+
+    async def run() -> bool:
+        source = Source()
+
+        async def consume() -> None:
+            async for _ in stream(source):
+                pass
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await source.asked.wait()
+            group.cancel_scope.cancel()
+        return source.closed
+
+    assert asyncio.run(run())

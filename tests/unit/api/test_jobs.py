@@ -190,6 +190,9 @@ class TestSubmit:
             assert known in problem["msg"]
         assert jobs.jobs == {}
 
+    def test_unknown_field_is_refused_even_if_null(self, client: TestClient) -> None:
+        assert submit(client, lang=None).json()["detail"][0]["loc"] == ["body", "lang"]
+
     def test_every_problem_is_told_at_once(self, client: TestClient) -> None:
         problems = submit(client, job_id="a b", language="de", foo=1).json()["detail"]
         assert {problem["loc"][1] for problem in problems} == {"job_id", "language", "foo"}
