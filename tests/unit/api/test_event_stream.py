@@ -152,7 +152,8 @@ def test_client_that_leaves_in_silence_frees_the_source() -> None:
     assert num_tasks == 1  # nothing goes on in the background
 
 
-def test_stream_that_the_server_cancels_frees_the_source() -> None:
+@pytest.mark.parametrize("just_then", [[], [event(1)]], ids=["in silence", "with an event just taken"])
+def test_stream_that_the_server_cancels_frees_the_source(just_then: list[JobEvent]) -> None:
     """As Starlette does when a client leaves: anyio cancels every wait inside, also those of cleaning up."""
 
     async def run() -> bool:
@@ -165,6 +166,8 @@ def test_stream_that_the_server_cancels_frees_the_source() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(consume)
             await source.asked.wait()
+            for item in just_then:
+                source.queue.put_nowait(item)
             group.cancel_scope.cancel()
         return source.closed
 
