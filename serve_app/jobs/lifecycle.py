@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
-from serve_app.errors import JobConflict, JobNotFound, LeaseLost, ProcessingError
+from serve_app.errors import JobConflict, JobNotFound, ProcessingError
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
-from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobStatus
+from serve_app.jobs.record import Job, JobStatus
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode, job_steps, jobs, storable, to_job
+from serve_app.jobs.transitions import Claim, end, held_by, hold, payload_of, transition
 from serve_app.messages import (
     Locale,
     Stage,
@@ -28,23 +28,6 @@ from serve_app.messages import (
 # Fences of one job lie below those of any job submitted later, so a runner left over from a job that was deleted
 # can't touch a new job of the same id. No job is claimed a million times.
 _FENCES_PER_JOB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to work on a job until its lease runs out.
-
-    Attributes:
-        job: as it was when claimed.
-        fence: higher than that of every claim before; the store refuses writes under an older one.
-        owner: who claimed it.
-        takeovers: how many runners in a row were lost on it since its last finished step.
-    """
-
-    job: Job
-    fence: int
-    owner: str
-    takeovers: int
 
 
 class Lifecycle:
@@ -67,7 +50,7 @@ class Lifecycle:
         self._locale = locale
 
     def claim(self, owner: str) -> Claim | None:
-        """Take over the job whose lease ran out first, or else take the oldest that is due; None if there is none."""
+        """Take over the oldest job whose lease ran out, or else take the oldest that is due; None if there is none."""
         if self._db.is_sqlite and not self._any_claimable():
             return None  # idle runners must not queue for the one write lock
         while True:
@@ -152,9 +135,9 @@ class Lifecycle:
         message = stage_message(Stage.COMPLETED, self._locale)
         progress = int(Stage.COMPLETED)
         with self._db.write() as (connection, now):
-            return self._end(
+            return end(
                 connection,
-                _held_by(claim),
+                held_by(claim),
                 JobStatus.COMPLETED,
                 now,
                 payload={"progress": progress, "message": message},
@@ -180,7 +163,7 @@ class Lifecycle:
             held = self._hold(connection, claim, now)
             attempts = held.attempts + 1
             if retry_after_s is None or attempts >= self._max_attempts:
-                return self._fail(connection, _held_by(claim), code, message, now, attempts=attempts)
+                return self._fail(connection, held_by(claim), code, message, now, attempts=attempts)
             return self._hand_back(connection, claim, held, now, due_at=now + retry_after_s, attempts=attempts)
 
     def release(self, claim: Claim) -> Job:
@@ -226,7 +209,7 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
                 raise JobConflict(f"nobody asked to cancel job {claim.job.job_id}: release it instead")
-            return self._cancel(connection, _held_by(claim), now)
+            return self._cancel(connection, held_by(claim), now)
 
     def _any_claimable(self) -> bool:
         with self._db.read() as connection:
@@ -264,7 +247,7 @@ class Lifecycle:
 
     def _take(self, connection: Connection, row: AnyRow, owner: str, now: float) -> Claim:
         taken = connection.execute(
-            _transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
+            transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
             .values(
                 owner=owner,
                 fence=max(row.fence, row.number * _FENCES_PER_JOB) + 1,
@@ -281,16 +264,7 @@ class Lifecycle:
         return stage_message(Stage(progress), self._locale) if progress else accepted_message(self._locale)
 
     def _hold(self, connection: Connection, claim: Claim, now: float) -> AnyRow:
-        """Renew a lease and lock the job's row for the rest of the transaction. LeaseLost."""
-        row = connection.execute(
-            update(jobs)
-            .where(_held_by(claim))
-            .values(lease_until=now + self._lease_s)
-            .returning(jobs.c.progress, jobs.c.attempts, jobs.c.crashes, jobs.c.cancel_requested)
-        ).first()
-        if row is None:
-            raise LeaseLost(f"{claim.owner} no longer holds job {claim.job.job_id}: drop this work")
-        return row
+        return hold(connection, claim, lease_until=now + self._lease_s)
 
     def _announce(
         self, connection: Connection, claim: Claim, progress: int, stages: Sequence[Stage], now: float
@@ -302,12 +276,12 @@ class Lifecycle:
             if stage <= progress:
                 continue  # a takeover's or a retry's repetition, or a branch that fell behind
             progress, message = int(stage), stage_message(stage, self._locale)
-            connection.execute(update(jobs).where(_held_by(claim)).values(progress=progress, message=message))
+            connection.execute(update(jobs).where(held_by(claim)).values(progress=progress, message=message))
             events.append(
                 connection,
                 request.job_id,
                 key=f"{JobStatus.PROCESSING}:{progress}",
-                payload=_payload(request.job_id, JobStatus.PROCESSING, {"progress": progress, "message": message}),
+                payload=payload_of(request.job_id, JobStatus.PROCESSING, {"progress": progress, "message": message}),
                 target=request.callback_base,
                 now=now,
             )
@@ -316,9 +290,9 @@ class Lifecycle:
         self, connection: Connection, claim: Claim, held: AnyRow, now: float, *, due_at: float, attempts: int
     ) -> Job:
         if held.cancel_requested:
-            return self._cancel(connection, _held_by(claim), now)
+            return self._cancel(connection, held_by(claim), now)
         queued = connection.execute(
-            _transition(_held_by(claim), JobStatus.QUEUED)
+            transition(held_by(claim), JobStatus.QUEUED)
             .values(
                 owner=None, lease_until=None, due_at=due_at, attempts=attempts, message=queued_message(self._locale)
             )
@@ -328,7 +302,7 @@ class Lifecycle:
 
     def _cancel(self, connection: Connection, where: ColumnElement[bool], now: float) -> Job:
         message = cancelled_message(self._locale)
-        return self._end(
+        return end(
             connection,
             where,
             JobStatus.CANCELLED,
@@ -342,7 +316,7 @@ class Lifecycle:
         self, connection: Connection, where: ColumnElement[bool], code: str, message: str, now: float, *, attempts: int
     ) -> Job:
         message = storable(message)
-        return self._end(
+        return end(
             connection,
             where,
             JobStatus.FAILED,
@@ -353,51 +327,3 @@ class Lifecycle:
             error_message=message,
             attempts=attempts,
         )
-
-    def _end(
-        self,
-        connection: Connection,
-        where: ColumnElement[bool],
-        status: JobStatus,
-        now: float,
-        *,
-        payload: dict[str, Any],
-        **values: Any,
-    ) -> Job:
-        row = connection.execute(
-            _transition(where, status)
-            .values(completed_at=now, owner=None, lease_until=None, **values)
-            .returning(*JOB_COLUMNS)
-        ).first()
-        if row is None:
-            raise LeaseLost("the job was taken over by another runner, or has ended: drop this work")
-        job = to_job(row)
-        events.append(
-            connection,
-            job.job_id,
-            key=status.value,
-            payload=_payload(job.job_id, status, payload),
-            target=job.request.callback_base,
-            now=now,
-        )
-        connection.execute(update(job_steps).where(job_steps.c.job_id == job.job_id).values(result=None))
-        return job
-
-
-def _held_by(claim: Claim) -> ColumnElement[bool]:
-    return and_(
-        jobs.c.job_id == claim.job.job_id,
-        jobs.c.status == JobStatus.PROCESSING,
-        jobs.c.owner == claim.owner,
-        jobs.c.fence == claim.fence,
-    )
-
-
-def _transition(where: ColumnElement[bool], target: JobStatus) -> Any:
-    """Return an UPDATE that can't make an illegal transition, whatever the caller believes the state to be."""
-    sources = [source.value for source, targets in LEGAL_TRANSITIONS.items() if target in targets]
-    return update(jobs).where(where, jobs.c.status.in_(sources)).values(status=target.value)
-
-
-def _payload(job_id: str, status: JobStatus, rest: dict[str, Any]) -> dict[str, Any]:
-    return {"job_id": job_id, "status": status.value, **rest}

@@ -49,9 +49,19 @@ def postgres_server() -> Iterator[URL]:
     with tempfile.TemporaryDirectory(prefix="serve_app_postgres_") as folder:
         server = server_module.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            yield make_url(server.get_uri(driver="psycopg"))
+            url = make_url(server.get_uri(driver="psycopg"))
+            _do_not_wait_for_the_disk(url)
+            yield url
         finally:
             server.cleanup()
+
+
+def _do_not_wait_for_the_disk(server: URL) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
