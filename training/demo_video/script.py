@@ -1,4 +1,4 @@
-"""The dialogue that is shipped: an order that is late, told by two people in two rooms."""
+"""The dialogue that is shipped: a delivery and a meeting, two people in two rooms."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ SPEAKERS = (
 SCRIPT = (
     Line("Daniel", "Good morning, this is Daniel from the office. Do you have a few minutes to talk?", 0.0),
     Line("Sarah", "Good morning Daniel. Yes, of course. What can I do for you today?", 0.5),
-    Line("Daniel", "I want to ask you about the order that we sent to the company last week.", 0.45),
-    Line("Sarah", "The big order for the new school? It left our building on Monday morning.", 0.4),
-    Line("Daniel", "That is good news. When do you think it will arrive?", 0.5),
-    Line("Sarah", "The driver told me that the road is closed because of the snow. It will take two more days.", 0.6),
-    Line("Daniel", "So it will be there on Friday afternoon. The school wants everything before the weekend.", 0.4),
-    Line("Sarah", "I understand. I will call the driver again and ask him to take the other road.", -0.2),
-    Line("Daniel", "Thank you very much. Please send me a message when you know more.", 0.55),
-    Line("Sarah", "I will do that right after lunch. Is there anything else?", 0.5),
-    Line("Daniel", "No, that is all for now. Have a nice day Sarah.", -0.15),
-    Line("Sarah", "Thank you Daniel. You too.", 0.4),
+    Line("Daniel", "I am calling about the new equipment for the hospital in Boston.", 0.45),
+    Line("Sarah", "The driver told me that there is a problem with the weather in the mountains.", 0.5),
+    Line("Daniel", "The hospital needs everything before the end of the week.", 0.4),
+    Line("Sarah", "I think that it will take another two or three days.", 0.5),
+    Line("Daniel", "I understand. I will talk to the driver again this afternoon.", -0.15),
+    Line("Sarah", "That is good news.", 0.4),
+    Line("Daniel", "I would like to know how many people are coming to the meeting.", 0.6),
+    Line("Sarah", "There will be about twenty people from five different companies.", 0.45),
+    Line("Daniel", "My brother is going to bring the children on Saturday.", 0.5),
+    Line("Sarah", "There is an excellent restaurant on the other side of the river.", 0.5),
+    Line("Daniel", "I will do that right after lunch. Is there anything else?", 0.4),
+    Line("Sarah", "I will be at the airport at seven o'clock tomorrow morning.", 0.45),
+    Line("Daniel", "No, that is all for now. Have a wonderful weekend.", -0.12),
 )
+
+NOISE_DB = -48.0
+SEED = 5
