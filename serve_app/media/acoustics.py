@@ -210,7 +210,7 @@ def _energy(samples: np.ndarray) -> np.ndarray:
         sums[at : at + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
     rest = samples[whole:].astype(np.float64)
     sums[-1] = rest @ rest
-    return np.cumsum(sums)
+    return np.cumsum(sums, out=sums)
 
 
 def _summed(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ addresses, so that a second DNS answer (rebinding) is never asked for; the TLS n
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -24,6 +25,21 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305, section 5
 _RESOLVE_LIMIT_S = 5.0
+
+
+class _WithoutQuery(logging.Filter):
+    """httpx logs every URL at INFO; the query of a presigned one is a credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.copy_with(query=None, fragment=None, userinfo=b"") if isinstance(arg, httpx.URL) else arg
+                for arg in record.args
+            )
+        return True
+
+
+logging.getLogger("httpx").addFilter(_WithoutQuery())
 
 
 async def resolve(host: str, port: int) -> list[str]:

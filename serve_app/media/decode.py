@@ -21,6 +21,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from serve_app.errors import AudioExtractionError
@@ -198,20 +199,23 @@ def _frames(container: InputContainer, stream: AudioStream, faults: _Faults) -> 
             packet = next(packets)
         except StopIteration:
             return
+        except IndexError:  # PyAV, at the end of a file in which a stream appeared on the way
+            yield from _decoded(stream, None, faults)
+            return
         except av.error.FFmpegError:
             faults.is_cut_off = True
-            yield from _drain(stream, faults)
+            yield from _decoded(stream, None, faults)
             return
-        try:
-            yield from cast("list[AudioFrame]", packet.decode())
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            faults.num_packets += 1
+        if packet.stream.index == stream.index:
+            yield from _decoded(stream, packet, faults)
 
 
-def _drain(stream: AudioStream, faults: _Faults) -> Iterator[AudioFrame]:
+def _decoded(stream: AudioStream, packet: Packet | None, faults: _Faults) -> list[AudioFrame]:
+    """Decode a packet, or what the decoder still holds (None)."""
     try:
-        yield from stream.codec_context.decode(None)
+        return stream.codec_context.decode(packet)
+    except av.error.EOFError:
+        return []
     except av.error.FFmpegError:
         faults.num_packets += 1
+        return []

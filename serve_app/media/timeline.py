@@ -91,6 +91,8 @@ class Timeline:
         self._run_start_s = 0.0
         self._run_samples = 0
         self._skip = 0
+        self._gaps: list[float] = []  # their seconds
+        self._first_gap_s = 0.0
         self._notes: dict[str, None] = {}
 
     def add(self, frame: AudioFrame) -> None:
@@ -110,6 +112,11 @@ class Timeline:
     def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return (n,) float32 at 16 kHz within ±1, and what had to be repaired."""
         self._end_run()
+        if self._gaps:
+            where = f"at {self._first_gap_s:.1f} s"
+            if len(self._gaps) > 1:
+                where = f"in {len(self._gaps)} places, the first {where}"
+            self._notes[f"{sum(self._gaps):.1f} s of sound are missing {where}"] = None
         return self._buffer.take(), tuple(self._notes)
 
     def _start_shape(self, frame: AudioFrame, shape: tuple[str, str, int]) -> None:
@@ -153,7 +160,8 @@ class Timeline:
         if expected_s < time_s <= self._latest_s:
             if self._run_samples:
                 self._end_run()
-                self._notes[f"{time_s - expected_s:.1f} s of sound are missing at {expected_s:.1f} s"] = None
+                self._first_gap_s = self._first_gap_s if self._gaps else expected_s
+                self._gaps.append(time_s - expected_s)
             self._buffer.append_silence(max(0, round(time_s * SAMPLE_RATE_HZ) - self._buffer.num_samples))
             self._run_start_s, self._run_samples = time_s, 0
         else:

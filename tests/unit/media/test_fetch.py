@@ -67,6 +67,17 @@ def test_file_arrives_whole_with_name_type_and_progress(server: ScriptedServer, 
     assert server.requests[0][1]["accept-encoding"] == "identity"
 
 
+def test_signature_of_a_presigned_url_is_not_logged(
+    server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = server.on("/v", answer(302, Location="/w?X-Amz-Signature=secret"))
+    server.on("/w", answer(200, BODY))
+    with caplog.at_level("INFO"):
+        get(url + "?X-Amz-Signature=secret", tmp_path)
+    assert "/w" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_404_reads_as_the_contract_says(server: ScriptedServer, tmp_path: Path) -> None:
     assert refusal(DownloadError, server.url + "/none.mp4?token=secret", tmp_path) == "404 Not Found"
     assert len(server.requests) == 1

@@ -1,0 +1,67 @@
+"""The growing file by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from serve_app.errors import DownloadError, MediaTooLarge
+from serve_app.media.part_file import PartFile
+
+
+def test_destination_keeps_its_old_content_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    destination.write_bytes(b"old")
+
+    async def download() -> None:
+        part = PartFile(destination, 100)
+        await part.write(b"first try")
+        await part.restart()
+        await part.write(b"new")
+        await part.flush()
+        assert destination.read_bytes() == b"old"
+        assert (tmp_path / "file.part").read_bytes() == b"new"
+        await part.finish()
+        part.discard()
+
+    asyncio.run(download())
+    assert destination.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_limit_holds_for_what_is_declared_and_for_what_comes(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "file", 10)
+    part.expect(10)
+    with pytest.raises(MediaTooLarge):
+        part.expect(11)
+    asyncio.run(part.write(b"x" * 10))
+    with pytest.raises(MediaTooLarge):
+        asyncio.run(part.write(b"x"))
+    part.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_missing_is_a_download_error(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "none" / "file", 10)
+    with pytest.raises(DownloadError, match="could not be written: No such file"):
+        asyncio.run(part.finish())
+    part.discard()
+
+
+@pytest.mark.parametrize(
+    ("head", "content_type", "expected"),
+    [
+        (b"<!DOCTYPE HTML>", "", True),
+        (b"\r\n\t<html>", "application/octet-stream", True),
+        (b"hello", "text/html;charset=utf-8", True),
+        (b"hello", "text/plain", False),
+        (b"\0\0\0\x20ftypisom", "text/html", False),
+        (b"", "video/mp4", False),
+    ],
+)
+def test_web_pages_are_told_from_media(tmp_path: Path, head: bytes, content_type: str, expected: bool) -> None:
+    part = PartFile(tmp_path / "file", 100)
+    part.head = head
+    assert part.looks_like_html(content_type) is expected

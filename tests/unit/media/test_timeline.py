@@ -1,0 +1,103 @@
+"""Frames with odd time stamps, one by one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from serve_app.errors import AudioExtractionError
+from serve_app.media.timeline import SampleBuffer, Timeline
+
+RATE_HZ = 48_000
+
+
+def frame(start_s: float | None, duration_s: float = 0.1, value: float = 0.5, layout: str = "mono") -> av.AudioFrame:
+    size = int(duration_s * RATE_HZ) * av.AudioLayout(layout).nb_channels
+    made = av.AudioFrame.from_ndarray(np.full((1, size), value, np.float32), format="flt", layout=layout)
+    made.sample_rate = RATE_HZ
+    if start_s is not None:
+        made.pts, made.time_base = round(start_s * RATE_HZ), Fraction(1, RATE_HZ)
+    return made
+
+
+def lay(
+    *frames: av.AudioFrame, origin_s: float | None = 0.0, expected_s: float | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    timeline = Timeline(origin_s, expected_s, 100.0)
+    for each in frames:
+        timeline.add(each)
+    return timeline.finish()
+
+
+def sounding(samples: np.ndarray, at_s: float) -> bool:
+    return bool(abs(samples[int(at_s * 16_000)]) > 0.4)
+
+
+def test_small_jitter_is_not_a_gap() -> None:
+    samples, notes = lay(*(frame(index * 0.1 + (0.02 if index % 2 else 0.0)) for index in range(20)))
+    assert len(samples) == pytest.approx(2.0 * 16_000, abs=20)
+    assert notes == ()
+
+
+def test_gaps_become_silence_and_one_note() -> None:
+    samples, notes = lay(frame(0.0), frame(1.0), frame(1.1), frame(2.0))
+    assert len(samples) == pytest.approx(2.1 * 16_000, abs=20)
+    assert [sounding(samples, at) for at in (0.05, 0.5, 1.05, 1.15, 1.6, 2.05)] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert notes == ("1.7 s of sound are missing in 2 places, the first at 0.1 s",)
+
+
+def test_time_that_goes_back_is_taken_as_continuous() -> None:
+    samples, notes = lay(frame(5.0), frame(5.1), frame(0.0), frame(0.1), origin_s=5.0)
+    assert len(samples) == pytest.approx(0.4 * 16_000, abs=20)
+    assert notes == ("The file's time stamps jump; they were taken as continuous",)
+
+
+def test_jump_beyond_the_declared_end_adds_no_silence() -> None:
+    samples, notes = lay(frame(0.0), frame(50.0), frame(50.1), expected_s=1.0)
+    assert len(samples) == pytest.approx(0.3 * 16_000, abs=20)
+    assert len(notes) == 1
+
+
+def test_lead_before_the_start_of_the_file_is_dropped() -> None:
+    samples, _ = lay(frame(-0.15, 0.1, value=-0.5), frame(-0.05, 0.1, value=-0.5), frame(0.05, 0.1, value=0.5))
+    assert len(samples) == pytest.approx(0.15 * 16_000, abs=20)
+    assert samples[100] == pytest.approx(-0.5, abs=0.01)
+    assert samples[1200] == pytest.approx(0.5, abs=0.01)
+
+
+def test_frames_without_time_follow_each_other() -> None:
+    samples, notes = lay(frame(None), frame(None), origin_s=None)
+    assert len(samples) == pytest.approx(0.2 * 16_000, abs=20)
+    assert notes == ()
+
+
+def test_layout_changes_between_frames() -> None:
+    samples, notes = lay(frame(0.0), frame(0.1, layout="5.1"), frame(0.2, layout="7.1"), frame(0.3, layout="stereo"))
+    assert len(samples) == pytest.approx(0.4 * 16_000, abs=40)
+    for at in (0.05, 0.15, 0.25, 0.35):
+        assert samples[int(at * 16_000)] == pytest.approx(0.5, abs=0.02)
+    assert notes == ()
+
+
+def test_buffer_grows_in_place_and_keeps_its_limit() -> None:
+    buffer = SampleBuffer(expected=10, limit=1000)
+    buffer.append(np.arange(8, dtype=np.float32))
+    buffer.append_silence(100)
+    buffer.append(np.ones(892, np.float32))
+    with pytest.raises(AudioExtractionError, match="longer than the limit"):
+        buffer.append_silence(1)
+    samples = buffer.take()
+    assert samples.shape == (1000,)
+    np.testing.assert_array_equal(samples[:8], np.arange(8))
+    assert not samples[8:108].any()
+    assert samples[108:].all()
