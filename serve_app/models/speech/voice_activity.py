@@ -1,4 +1,4 @@
-"""Where somebody speaks: silero's detector (MIT) as shipped in faster-whisper, and cutting at the pauses it finds.
+"""Where somebody speaks: silero's detector (MIT) as shipped in faster-whisper.
 
 The network is run in blocks with its state carried on: faster-whisper's own call copies the whole signal twice, 2 GB
 for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.
@@ -6,14 +6,14 @@ for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.pieces import cut_at_silences
 from serve_app.results import SpeechRegion
+
+__all__ = ["cut_at_silences", "detect_speech", "speech_probabilities"]
 
 SAMPLE_RATE_HZ = 16_000
 THRESHOLD = 0.5  # speech begins at this probability
@@ -64,60 +64,6 @@ def speech_probabilities(samples: np.ndarray) -> np.ndarray:
         output, hidden, cell = session.run(None, {"input": rows, "h": hidden, "c": cell})
         probabilities[start:stop] = np.asarray(output).reshape(-1)
     return probabilities
-
-
-def cut_at_silences(
-    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0
-) -> tuple[SpeechRegion, ...]:
-    """Join regions into pieces for a recogniser, cut in the longest pauses.
-
-    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends in the longest pause of
-    its second half, so that few pieces are short; speech without any pause for that long is cut into equal parts.
-
-    Args:
-        regions: in order, not overlapping.
-        duration_s: of the file; pieces are clamped to it.
-        max_piece_s: what the recogniser takes at once.
-
-    Raises:
-        ValueError: `max_piece_s` is not positive.
-    """
-    if max_piece_s <= 0:
-        raise ValueError("max_piece_s must be positive")
-    parts = _at_most(regions, duration_s, max_piece_s)
-    pieces: list[SpeechRegion] = []
-    first = 0
-    while first < len(parts):
-        start_s = parts[first].start_s
-        last, best_pause_s = first, -1.0
-        for index in range(first, len(parts)):
-            if parts[index].end_s - start_s > max_piece_s:
-                break
-            if index + 1 == len(parts):
-                last = index
-                break
-            pause_s = parts[index + 1].start_s - parts[index].end_s
-            is_late = parts[index].end_s - start_s >= max_piece_s / 2
-            # a pause in the second half beats any in the first; among early ones the last is taken
-            score = pause_s if is_late else -0.5
-            if score >= best_pause_s:
-                last, best_pause_s = index, score
-        pieces.append(SpeechRegion(start_s, parts[last].end_s))
-        first = last + 1
-    return tuple(pieces)
-
-
-def _at_most(regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float) -> list[SpeechRegion]:
-    """Clamp regions to the file and halve, third, … those that are longer than a piece."""
-    parts: list[SpeechRegion] = []
-    for region in regions:
-        start_s, end_s = max(0.0, region.start_s), min(duration_s, region.end_s)
-        if end_s <= start_s:
-            continue
-        count = max(1, int(np.ceil((end_s - start_s) / max_piece_s - 1e-9)))
-        edges = np.linspace(start_s, end_s, count + 1).tolist()
-        parts.extend(SpeechRegion(left, right) for left, right in pairwise(edges))
-    return parts
 
 
 def _regions(probabilities: np.ndarray, duration_s: float) -> tuple[SpeechRegion, ...]:

@@ -1,4 +1,4 @@
-"""Speech regions on made and real sound, and the pieces cut from them."""
+"""Speech regions on made and real sound."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from faster_whisper.vad import get_vad_model
 from serve_app.errors import ModelLoadingError
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech import voice_activity
-from serve_app.models.speech.voice_activity import cut_at_silences, detect_speech, speech_probabilities
-from serve_app.results import SpeechRegion
+from serve_app.models.speech.voice_activity import detect_speech, speech_probabilities
 
 SPEECH = Path(__file__).parents[4] / "../shared/data/speech"
 
@@ -114,50 +113,3 @@ def test_thresholds(runs: list[tuple[float, float]], expected: list[tuple[float,
     assert len(found) == len(expected)
     for region, (start_s, end_s) in zip(found, expected, strict=True):
         assert (region.start_s, region.end_s) == pytest.approx((start_s, end_s), abs=1e-6)
-
-
-def regions(*spans: tuple[float, float]) -> tuple[SpeechRegion, ...]:
-    return tuple(SpeechRegion(start, end) for start, end in spans)
-
-
-def test_short_speech_is_one_piece() -> None:
-    assert cut_at_silences(regions((1, 5), (6, 20)), 25.0) == regions((1, 20))
-    assert cut_at_silences((), 25.0) == ()
-
-
-def test_cut_falls_into_the_longest_pause_of_the_second_half() -> None:
-    spoken = regions((0, 8), (12, 17), (17.5, 20), (21.5, 25), (25.4, 29), (29.3, 40))
-    assert cut_at_silences(spoken, 40.0) == regions((0, 20), (21.5, 40))
-
-
-def test_last_early_pause_is_used_where_no_late_one_is() -> None:
-    assert cut_at_silences(regions((0, 5), (8, 10), (11, 39)), 40.0) == regions((0, 10), (11, 39))
-
-
-def test_speech_without_pause_is_cut_into_equal_parts() -> None:
-    assert cut_at_silences(regions((0, 70)), 70.0, 30.0) == regions((0, 70 / 3), (70 / 3, 140 / 3), (140 / 3, 70))
-
-
-def test_pieces_are_clamped_to_the_file() -> None:
-    assert cut_at_silences(regions((-1, 5), (9, 12), (13, 14)), 10.0, 30.0) == regions((0, 10))
-
-
-@pytest.mark.parametrize("max_piece_s", [5.0, 15.0, 30.0])
-def test_pieces_cover_all_speech_and_stay_short(max_piece_s: float) -> None:
-    random = np.random.default_rng(7)
-    edges = np.cumsum(random.exponential(3.0, 2000) + 0.05)
-    spoken = tuple(SpeechRegion(float(a), float(b)) for a, b in edges.reshape(-1, 2))
-    pieces = cut_at_silences(spoken, float(edges[-1]), max_piece_s)
-    assert all(0 < piece.end_s - piece.start_s <= max_piece_s + 1e-9 for piece in pieces)
-    assert all(before.end_s <= after.start_s for before, after in pairwise(pieces))
-    covered = sum(
-        max(0.0, min(piece.end_s, region.end_s) - max(piece.start_s, region.start_s))
-        for piece in pieces
-        for region in spoken
-    )
-    assert covered == pytest.approx(sum(region.end_s - region.start_s for region in spoken))
-
-
-def test_piece_length_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="positive"):
-        cut_at_silences(regions((0, 1)), 1.0, 0.0)

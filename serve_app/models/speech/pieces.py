@@ -1,0 +1,66 @@
+"""Pieces of speech that a recogniser takes at once. Imports nothing heavy: whoever fans the work out needs it too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from serve_app.results import SpeechRegion
+
+_MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
+
+
+def cut_at_silences(
+    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0
+) -> tuple[SpeechRegion, ...]:
+    """Join regions into pieces for a recogniser, cut in the longest pauses.
+
+    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends at any pause of 5 s, else
+    in the longest pause of its second half, so that few pieces are short. Speech that goes on without a pause for
+    longer than a piece is cut into equal parts.
+
+    Args:
+        regions: in order, not overlapping.
+        duration_s: of the file; pieces are clamped to it.
+        max_piece_s: what the recogniser takes at once.
+
+    Raises:
+        ValueError: `max_piece_s` is not positive.
+    """
+    if max_piece_s <= 0:
+        raise ValueError("max_piece_s must be positive")
+    parts = _at_most(regions, duration_s, max_piece_s)
+    pieces: list[SpeechRegion] = []
+    first = 0
+    while first < len(parts):
+        start_s = parts[first].start_s
+        last, best_pause_s = first, -1.0
+        for index in range(first, len(parts)):
+            if parts[index].end_s - start_s > max_piece_s:
+                break
+            pause_s = parts[index + 1].start_s - parts[index].end_s if index + 1 < len(parts) else math.inf
+            if pause_s >= _MAX_PAUSE_S:
+                last = index
+                break
+            is_late = parts[index].end_s - start_s >= max_piece_s / 2
+            # a pause in the second half beats any in the first; among early ones the last is taken
+            score = pause_s if is_late else -0.5
+            if score >= best_pause_s:
+                last, best_pause_s = index, score
+        pieces.append(SpeechRegion(start_s, parts[last].end_s))
+        first = last + 1
+    return tuple(pieces)
+
+
+def _at_most(regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float) -> list[SpeechRegion]:
+    """Clamp regions to the file and halve, third, … those that are longer than a piece."""
+    parts: list[SpeechRegion] = []
+    for region in regions:
+        start_s, end_s = max(0.0, region.start_s), min(duration_s, region.end_s)
+        if end_s <= start_s:
+            continue
+        count = max(1, math.ceil((end_s - start_s) / max_piece_s - 1e-9))
+        edges = [start_s + (end_s - start_s) * index / count for index in range(count + 1)]
+        parts.extend(SpeechRegion(left, right) for left, right in pairwise(edges))
+    return parts
