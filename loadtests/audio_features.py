@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import faster_whisper
 import librosa
 import numpy as np
 import scipy.signal
@@ -23,6 +24,7 @@ import torchaudio
 
 from serve_app.media.acoustics import HOP_S, MAX_PITCH_HZ, MIN_PITCH_HZ, features_of, measure_frames
 from serve_app.media.decode import decode_audio
+from serve_app.models.speech.voice_activity import detect_speech
 
 RATE_HZ = 16_000
 HOP = int(HOP_S * RATE_HZ)
@@ -206,8 +208,10 @@ def main() -> None:
         pyin(minute[:RATE_HZ])
         rows.append(("librosa.pyin (one minute × 10)", 10 * cpu_s(lambda: pyin(minute), 1)))
     if VIDEO.exists():
-        seconds = decode_audio(str(VIDEO)).duration_s
-        rows.append(("serve_app: decode mp4 (42 s, scaled)", cpu_s(lambda: decode_audio(str(VIDEO))) * 600 / seconds))
+        scale = 600 / decode_audio(str(VIDEO)).duration_s
+        rows.append(("serve_app: decode mp4 (42 s, scaled)", cpu_s(lambda: decode_audio(str(VIDEO))) * scale))
+        rows.append(("faster_whisper: decode the same", cpu_s(lambda: faster_whisper.decode_audio(str(VIDEO))) * scale))
+    rows.append(("serve_app: voice activity (one minute × 10)", 10 * cpu_s(lambda: detect_speech(minute))))
     for name, value in rows:
         print(f"  {name:48s} {value:8.3f}")
 

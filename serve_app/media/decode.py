@@ -37,6 +37,7 @@ _DEMUXERS = (
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": ""}
 _IO_BUFFER_BYTES = 1 << 18
+_REMOTE_BLOCK_BYTES = 1 << 22
 _HEAD_BYTES = 1024
 _PLAYLIST = re.compile(
     rb"#EXTM3U|ffconcat version|\[playlist\]|v=0\r?\n|<\?xml[^>]*>\s*<(MPD|smil)|<(MPD|smil|asx)\b", re.I
@@ -85,7 +86,8 @@ def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION
 def _open_source(source: str) -> BinaryIO:
     if "://" not in source:
         return Path(source).open("rb")
-    return cast(BinaryIO, fsspec.open(source, "rb", cache_type="readahead", block_size=1 << 22).open())
+    storage, path = fsspec.core.url_to_fs(source)
+    return cast(BinaryIO, storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead"))
 
 
 def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:

@@ -8,6 +8,7 @@ import struct
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import av
 import fsspec
@@ -351,6 +352,17 @@ def test_remote_artefact_is_read_through_fsspec(tmp_path: Path) -> None:
     path = write_media(tmp_path / "a.mp4", tone(2.0, 44_100)[None], 44_100, codec="aac")
     fsspec.filesystem("memory").pipe_file("/jobs/1/source", path.read_bytes())
     assert decode_audio("memory://jobs/1/source").duration_s == pytest.approx(2.0, abs=0.06)
+
+
+@pytest.mark.parametrize("options", [{}, {"movflags": "faststart"}], ids=["index last", "index first"])
+def test_artefact_on_s3_is_read_in_place(s3_bucket: Any, tmp_path: Path, options: dict[str, str]) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, (1, 60 * 44_100)).astype(np.float32)
+    path = write_media(tmp_path / "a.mp4", sound, 44_100, codec="aac", options=options)
+    s3_bucket.upload_file(str(path), "jobs/1/source")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    decoded = decode_audio("s3://bucket/jobs/1/source")
+    np.testing.assert_array_equal(decoded.samples, decode_audio(str(path)).samples)
+    assert decoded.duration_s == pytest.approx(60.0, abs=0.06)
 
 
 def test_reading_error_of_the_source_is_not_blamed_on_the_file(tmp_path: Path) -> None:
