@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app import __version__
 from serve_app.errors import ServeAppError
+from serve_app.settings import Settings, SettingsError, service_url
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         sys.exit(arguments.command(arguments))
+    except SettingsError as error:
+        sys.exit(f"serve-app: the environment holds what is not allowed:\n{error}")
     except ServeAppError as error:
         sys.exit(f"serve-app: {error.detail or error.code}")
     except KeyboardInterrupt:
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
 
     base = argparse.ArgumentParser(add_help=False)
-    base.add_argument("--url", default=os.environ.get("SERVE_APP_URL", "http://127.0.0.1:8000"), help="of the ingress")
+    base.add_argument("--url", default=service_url(), help="of the ingress")
     submit = commands.add_parser("submit", parents=[base], help="submit a video job and follow it to its end")
     submit.add_argument("video_url")
     submit.add_argument("--job-id", help="a new UUID by default")
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from serve_app.deployments.launch import launch
 
+    for warning in Settings.from_environment().warnings():
+        sys.stderr.write(f"serve-app: {warning}\n")
     launch(
         arguments.config,
         port=arguments.port,
@@ -80,10 +84,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from serve_app.deployments.config_check import check_config
     from serve_app.deployments.launch import load_config
 
     for config in arguments.configs:
-        load_config(config, port=None)
+        check_config(load_config(config))
         _say(f"{config}: good")
     return 0
 

@@ -5,7 +5,7 @@ numbers that a deployment's constructor takes are arguments here; replicas, GPU 
 bounds stand under `deployments:` in the same config file.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations` here: Serve looks at the annotation of `args` itself to build GraphArgs
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.serve import Application

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+
+from serve_app.ports import free_ports
 
 _STOP_S = 40.0
 
@@ -34,7 +35,7 @@ class LocalGraph:
         self._config = config
         self._folder = folder
         self._options = options
-        self.port = free_port()
+        [self.port] = free_ports(1)
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log_path = folder / "serve.log"
         self.ray_dir = folder / "ray"
@@ -130,10 +131,3 @@ def session_members(session_id: int) -> list[int]:
             if int(fields[3]) == session_id:
                 members.append(int(entry.name))
     return members
-
-
-def free_port() -> int:
-    """Return a TCP port that is free on the loopback now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

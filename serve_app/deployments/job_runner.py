@@ -24,9 +24,10 @@ from serve_app.deployments.steps import DurableSteps
 from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.jobs.delivery import Courier
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import JobRequest
 from serve_app.jobs.retry import job_retry_after_s
-from serve_app.jobs.store import Claim, JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import job_key
 from serve_app.messages import error_code, error_message
 from serve_app.services import AnalysisRequest

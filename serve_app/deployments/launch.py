@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import socket
+import signal
 import sys
 import tempfile
 from collections.abc import MutableMapping
@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 
 from serve_app.deployments.config_check import check_config
+from serve_app.errors import InvalidRequest
+from serve_app.ports import free_ports
 
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
@@ -32,7 +34,7 @@ def default_ray_dir(port: int) -> Path:
 def ray_environment(ray_dir: Path) -> dict[str, str]:
     """Return the variables that Ray must find before it starts."""
     haproxy = ray_dir / "haproxy"
-    metrics_port, stats_port = _free_ports(2)
+    metrics_port, stats_port = free_ports(2)
     return {
         # Ray starts workers at nice 15: beside any other process Serve would starve
         "RAY_worker_niceness": "0",
@@ -53,12 +55,13 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
     }
 
 
-def load_config(path: Path, *, port: int | None) -> dict[str, Any]:
-    """Return a checked Serve config, with the HTTP port replaced where one is given; InvalidRequest."""
+def load_config(path: Path, *, port: int | None = None) -> dict[str, Any]:
+    """Return a Serve config, with the HTTP port replaced where one is given; InvalidRequest where it is no mapping."""
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    check_config(config)
+    if not isinstance(config, dict):
+        raise InvalidRequest(f"{path} is no Serve config file: it must be a mapping with `applications:`")
     if port is not None:
-        config.setdefault("http_options", {})["port"] = port
+        config["http_options"] = {**(config.get("http_options") or {}), "port": port}
     return config
 
 
@@ -94,6 +97,7 @@ def launch(
         token_path.write_text(secrets.token_hex(32))
     # a cluster that some other program started must not be joined by accident
     environment.pop("RAY_ADDRESS", None)
+    check_config(config)  # imports Ray: only now, as it reads the environment at import
 
     import ray
     from ray.serve.scripts import cli as serve_cli
@@ -113,16 +117,8 @@ def launch(
     written = ray_dir / f"config-{hashlib.sha256(str(config_path).encode()).hexdigest()[:8]}.yaml"
     written.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     sys.stdout.flush()
+    # SIGTERM is how containers and init systems stop a program; SIGINT arrives ignored where a shell said `&`.
+    # Ray sets handlers of its own, so these come after ray.init.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     serve_cli.main(["run", str(written)], standalone_mode=False)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now. Another program may take one before HAProxy does; the start then says so."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

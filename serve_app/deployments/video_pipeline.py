@@ -20,10 +20,11 @@ from serve_app.deployments.calls import Calls
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import Steps
 from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
-from serve_app.media.acoustics import FrameFeatures
+from serve_app.media.acoustics import FrameFeatures, features_of
 from serve_app.messages import Stage
-from serve_app.models.speech.assembly import assemble
-from serve_app.models.speech.voice_activity import cut_at_silences
+from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
+from serve_app.models.speech.attribution import attribute
+from serve_app.models.speech.pieces import cut_at_silences
 from serve_app.results import AudioSource, Diarization, SpeechActivity, SpeechRegion, Transcript
 from serve_app.services import AnalysisRequest
 
@@ -104,17 +105,23 @@ class VideoPipeline:
         if request.emotion_detection:
             notes.append("emotion recognition was skipped: no model for it is configured")
         await steps.announce(Stage.MERGING)
-        return await asyncio.to_thread(
-            assemble,
-            transcript=transcript,
-            diarization=diarization,
-            frames=frames,
-            activity=activity,
-            language_requested=request.language,
-            stage_seconds=steps.seconds,
-            notes=notes,
-            started_monotonic_s=started,
-        )
+        merging = time.monotonic()
+
+        def merge() -> dict[str, Any]:
+            spoken = attribute(transcript.segments, diarization.turns)
+            words = [word for part in spoken for word in part.segment.words]
+            features = features_of(frames, [word.start_s for word in words], [word.end_s for word in words])
+            now = time.monotonic()
+            facts = RunFacts(
+                duration_s=activity.duration_s,
+                language_requested=request.language,
+                processing_time_s=now - started,
+                stage_seconds={**steps.seconds, "merge": now - merging},
+                notes=notes,
+            )
+            return assemble(spoken, features, transcript=transcript, diarization=diarization, facts=facts)
+
+        return await asyncio.to_thread(merge)
 
     async def _fetched(self, url: str, key: str, steps: Steps) -> AudioSource:
         source = await steps.run(
@@ -184,19 +191,7 @@ class VideoPipeline:
         for name in [name for name in steps.seconds if name.startswith("transcribe/")]:
             del steps.seconds[name]
         steps.seconds["transcribe"] = time.monotonic() - started
-        return _stitched(heard, request.language)
-
-
-def _stitched(heard: Sequence[Transcript], language: str) -> Transcript:
-    """Join the pieces' transcripts, which come in order of time."""
-    if not heard:
-        return Transcript((), "en" if language == "auto" else language, "none")
-    return Transcript(
-        segments=tuple(segment for transcript in heard for segment in transcript.segments),
-        language=heard[0].language,
-        model_version=heard[0].model_version,
-        notes=tuple(dict.fromkeys(note for transcript in heard for note in transcript.notes)),
-    )
+        return join_transcripts(heard, language=request.language)
 
 
 async def _all(*works: Awaitable[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ import json, sys
 import ray
 from ray import serve
 from serve_app.errors import AudioExtractionError, LanguageUnsupported
-from serve_app.models.speech.voice_activity import cut_at_silences
+from serve_app.models.speech.pieces import cut_at_silences
 
 ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
 analyzer, recognizer, diarizer = (

@@ -18,10 +18,11 @@ import yaml
 
 from serve_app.client import Client
 from serve_app.demo.contract import callback_problems
-from serve_app.demo.local_graph import free_port, session_members
+from serve_app.demo.local_graph import session_members
 from serve_app.demo.receiver import CallbackReceiver
 from serve_app.demo.videos import DemoVideo
 from serve_app.deployments.launch import ray_environment
+from serve_app.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BIN = Path(sys.executable).parent
@@ -40,8 +41,8 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
         "SERVE_APP_ALLOWED_HOSTS": "127.0.0.1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
     }
-    dashboard_port = free_port()
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--port", str(free_port()), "--temp-dir", str(folder)]
+    dashboard_port, gcs_port = free_ports(2)
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--port", str(gcs_port), "--temp-dir", str(folder)]
     command += ["--dashboard-port", str(dashboard_port), "--object-store-memory", str(10**9), "--num-cpus", "4"]
     with (folder / "ray.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -62,7 +63,8 @@ def test_serve_deploy(
     dashboard, environment = cluster
     path = make_config()
     config = yaml.safe_load(path.read_text())
-    config["http_options"]["port"] = port = free_port()
+    [port] = free_ports(1)
+    config["http_options"]["port"] = port
     path.write_text(yaml.safe_dump(config))
     deploy = [str(BIN / "serve"), "deploy", str(path), "--address", dashboard]
     deadline = time.monotonic() + 120

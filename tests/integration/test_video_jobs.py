@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from serve_app.scoring import score_result
 
 from serve_app.client import Client
 from serve_app.demo.contract import callback_problems, result_problems
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CALLBACK_PATH, CallbackReceiver
 from serve_app.demo.videos import DemoVideo
+from serve_app.scoring import score_result
 from tests.integration.recordings import read_audio, write_audio, write_silent_video
 
 JOB_TIMEOUT_S = 240.0

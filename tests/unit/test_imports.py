@@ -33,10 +33,11 @@ OWN = {
     "graph": {"", "errors", "messages", "deployments", "settings", "jobs"},
     "launch": {"", "errors", "deployments", "graph", "settings"},
     "client": {"", "errors"},
+    "ports": set(),
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
     "cli": {"", "errors", "client", "demo", "launch", "settings"},
-    "demo": {"", "errors", "messages", "client", "scoring", "demo_media"},
+    "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media"},
     "__main__": {"cli"},
 }
 RAY, WEB, TENSORS = {"ray"}, {"fastapi", "starlette", "uvicorn"}, {"torch", "torchvision", "torchaudio"}
