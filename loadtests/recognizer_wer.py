@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 from serve_app.media.decode import decode_audio
+from serve_app.models.speech.pieces import cut_at_silences
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
-from serve_app.models.speech.voice_activity import cut_at_silences, detect_speech
+from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.scoring import count_word_errors
 
 _READ = ("ljspeech", "librispeech")

@@ -20,8 +20,9 @@ from serve_app.demo_media.video import Card, write_video
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import attribute
+from serve_app.models.speech.pieces import cut_at_silences
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
-from serve_app.models.speech.voice_activity import cut_at_silences, detect_speech
+from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.results import AcousticFeatures, Diarization, SpeakerTurn
 from serve_app.scoring import Scores, score_result
 from training.demo_video import script

@@ -137,7 +137,7 @@ class PocketsphinxRecognizer:
         decoder.activate_search(self._words_search)
         # Taken block by block the features are normalised by a running mean. It starts at 40,3,-1 by default, which
         # garbles the first seconds; started at the piece's own mean it does as well as the whole piece in one call.
-        decoder.reinit_feat()
+        # The noise floor is kept from the first pass: starting cold, it takes the first words for noise.
         decoder.set_cmn(cepstral_mean)
         decoder.start_utt()
         try:

@@ -154,6 +154,13 @@ def test_another_language_is_refused_with_what_would_serve_it(recognizer: Pocket
         assert part in caught.value.detail
 
 
+def test_languages_can_be_checked_before_any_audio_is_there(recognizer: PocketsphinxRecognizer):
+    recognizer.check_language("auto")
+    recognizer.check_language("en")
+    with pytest.raises(LanguageUnsupported, match="faster-whisper"):
+        recognizer.check_language("ko")
+
+
 def test_stereo_is_refused(recognizer: PocketsphinxRecognizer):
     with pytest.raises(ProcessingError, match="mono"):
         recognizer.transcribe(np.zeros((2, SAMPLE_RATE_HZ), np.float32))
