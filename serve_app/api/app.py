@@ -47,6 +47,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         redirect_slashes=False,
+        # clients of the systems replaced may leave Content-Type out; no cookie grants anything here, so that is no risk
+        strict_content_type=False,
         docs_url=None,
         redoc_url=None,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
 from serve_app.api.app import create_app
 from serve_app.deployments.event_watcher import EventWatcher
@@ -123,7 +124,17 @@ class GraphHealth:
     def _ask(self) -> dict[str, str]:
         application = serve.status().applications.get(self._app_name)
         found = application.deployments if application is not None else {}
-        return {name: found[name].status.value if name in found else "NOT_DEPLOYED" for name in self._expected}
+        return {name: _state(found.get(name)) for name in self._expected}
+
+
+def _state(deployment: DeploymentStatusOverview | None) -> str:
+    """Return a deployment's state; one that scales or is updated counts as healthy while a replica of it runs."""
+    if deployment is None:
+        return "NOT_DEPLOYED"
+    changing = (DeploymentStatus.UPDATING, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
+    if deployment.status in changing and deployment.replica_states.get(ReplicaState.RUNNING, 0):
+        return DeploymentStatus.HEALTHY.value
+    return deployment.status.value
 
 
 @serve.deployment(name="Ingress")

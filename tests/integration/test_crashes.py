@@ -27,9 +27,9 @@ STAGES = [0, 10, 25, 40, 60, 75, 90]
 
 @pytest.fixture(scope="module")
 def long_file(served: tuple[Path, str], videos: dict[str, DemoVideo]) -> str:
-    """Address of two minutes of dialogue: every stage takes long enough to be killed in."""
+    """Address of a minute and a half of dialogue: every stage takes long enough to be killed in."""
     speech = read_audio(videos["dialogue"].path)
-    write_audio(served[0] / "long.wav", np.tile(speech, 3)[None, : 120 * 16000], 16000, "pcm_s16le")
+    write_audio(served[0] / "long.wav", np.tile(speech, 3)[None, : 90 * 16000], 16000, "pcm_s16le")
     return f"{served[1]}/long.wav"
 
 

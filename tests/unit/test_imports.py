@@ -31,7 +31,7 @@ OWN = {
     "settings": {"errors", "messages", "api", "jobs", "media"},
     "deployments": {"", "errors", "results", "messages", "media", "models", "jobs", "services", "api", "settings"},
     "graph": {"", "errors", "messages", "deployments", "settings", "jobs"},
-    "launch": {"", "errors", "deployments", "graph", "settings"},
+    "launch": {"", "errors", "deployments", "graph", "ports", "settings"},
     "client": {"", "errors"},
     "ports": set(),
     "scoring": {"errors", "results"},

@@ -549,3 +549,10 @@ class TestEvents:
         answer = client.get("/jobs/job-1/events", headers={"Last-Event-ID": last})
         assert answer.status_code == 422
         assert "last-event-id" in answer.json()["error"]["message"]
+
+
+def test_a_body_without_a_content_type_is_taken_as_json(client: TestClient) -> None:
+    """As FastAPI did for the systems replaced; its present default refuses it."""
+    request = client.build_request("POST", SUBMIT, content=json.dumps(BODY))
+    request.headers.pop("content-type", None)
+    assert client.send(request).status_code == 200
