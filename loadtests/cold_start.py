@@ -37,14 +37,16 @@ def main() -> None:
 
 
 def _measure(config: Path) -> tuple[float, float, list[ProcessGroup]]:
-    with tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True) as folder:
-        with LocalGraph(config, Path(folder)) as graph:
-            ready_s = graph.wait_until_ready(300.0)
-            time.sleep(5.0)  # what starting left to do
-            before = sum(group.cpu_s for group in process_groups(graph.pid))
-            time.sleep(IDLE_S)
-            groups = process_groups(graph.pid)
-            return ready_s, (sum(group.cpu_s for group in groups) - before) / IDLE_S, groups
+    with (
+        tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True) as folder,
+        LocalGraph(config, Path(folder)) as graph,
+    ):
+        ready_s = graph.wait_until_ready(300.0)
+        time.sleep(5.0)  # what starting left to do
+        before = sum(group.cpu_s for group in process_groups(graph.pid))
+        time.sleep(IDLE_S)
+        groups = process_groups(graph.pid)
+        return ready_s, (sum(group.cpu_s for group in groups) - before) / IDLE_S, groups
 
 
 if __name__ == "__main__":

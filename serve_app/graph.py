@@ -35,14 +35,15 @@ class DiarizerArgs(_Args):
     """Diarization.
 
     Attributes:
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; None: what `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it, so
+            a config that has one says so here too).
         num_threads: of torch in one replica.
         model_id: Hugging Face id of a pyannote pipeline; the embedded models without one.
         cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
             for files that run out of GPU memory.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     num_threads: int = Field(default=1, ge=1)
     model_id: str | None = None
     cpu_fallback: bool = False
@@ -84,7 +85,8 @@ def build(args: GraphArgs) -> Application:
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
     recognizer = SpeechRecognizer.bind()
     diarizer = (args.diarizer.num_threads, args.diarizer.model_id, hf_token)
-    diarizers = [(Diarizer.bind(args.diarizer.device, *diarizer), args.diarizer.device != "cpu")]
+    device = args.diarizer.device or ("cpu" if settings.device == "auto" else settings.device)
+    diarizers = [(Diarizer.bind(device, *diarizer), device != "cpu")]
     names = [AudioAnalyzer.name, SpeechRecognizer.name, Diarizer.name, JobRunner.name, Ingress.name]
     if args.diarizer.cpu_fallback:
         on_cpu = Diarizer.options(name="DiarizerCPU")

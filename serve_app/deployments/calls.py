@@ -28,6 +28,7 @@ _RETRY_AFTER_S = 5.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError)
+_LOST_OR_REMOTE = (*_LOST, RayTaskError)
 
 
 class ReplicaLost(Unavailable):
@@ -68,38 +69,36 @@ class Calls:
 
     Args:
         patience_s: how long to go on trying; 0 fails at once (a synchronous caller can try again itself).
-        is_live: asked before each new try.
     """
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
 
-    async def __call__(self, handle: DeploymentHandle, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def __call__(self, handle: DeploymentHandle, method: str, *args: Any) -> Any:
         """Return the method's result; any error of `serve_app.errors`."""
-        return await self._persist(handle, lambda: self._result(handle, method, args, kwargs))
+        return await self.persist(handle, lambda: _result(handle, method, args))
 
-    async def by_reference(self, handle: DeploymentHandle, method: str, *args: Any, **kwargs: Any) -> ray.ObjectRef:
-        """Return a reference to the method's result once it is there, without moving it to this node.
+    def shared(self, handle: DeploymentHandle, method: str, *args: Any) -> SharedResult:
+        """Return the method's result as something that other calls take by reference."""
+        return SharedResult(self, handle, method, args)
 
-        A failure of the method shows where the reference is used.
-        """
-        return await self._persist(handle, lambda: self._reference(handle, method, args, kwargs))
+    async def with_shared(self, handle: DeploymentHandle, method: str, first: SharedResult, *args: Any) -> Any:
+        """Return the method's result; its first argument is read where it lies, and made again if it was lost."""
 
-    async def _result(self, handle: DeploymentHandle, method: str, args: tuple, kwargs: dict) -> Any:
-        return await getattr(handle, method).remote(*args, **kwargs)
+        async def attempt() -> Any:
+            reference = await first.reference()
+            try:
+                return await _result(handle, method, (reference, *args))
+            except _LOST_OR_REMOTE as raised:
+                # the callee or the audio: Ray does not tell which, and making it again is cheap beside either
+                if isinstance(translate(raised, handle.deployment_name), ReplicaLost):
+                    first.forget(reference)
+                raise
 
-    async def _reference(self, handle: DeploymentHandle, method: str, args: tuple, kwargs: dict) -> ray.ObjectRef:
-        response = getattr(handle.options(_by_reference=True), method).remote(*args, **kwargs)
-        reference = await response._to_object_ref()
-        try:
-            while not (await asyncio.to_thread(ray.wait, [reference], timeout=1.0, fetch_local=False))[0]:
-                pass
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        return reference
+        return await self.persist(handle, attempt)
 
-    async def _persist(self, handle: DeploymentHandle, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def persist(self, handle: DeploymentHandle, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what `attempt()` returns, trying again as long as it may pass; any error of `serve_app.errors`."""
         deadline = time.monotonic() + self._patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -115,3 +114,45 @@ class Calls:
                     raise error from None
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 (jitter)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+class SharedResult:
+    """A large result in the object store: made once, read by many, never moved through the caller.
+
+    A failure to make it shows in the calls that take it.
+    """
+
+    def __init__(self, calls: Calls, handle: DeploymentHandle, method: str, args: tuple[Any, ...]) -> None:
+        self._calls = calls
+        self._handle = handle
+        self._method = method
+        self._args = args
+        self._reference: ray.ObjectRef | None = None
+        self._making = asyncio.Lock()
+
+    async def reference(self) -> ray.ObjectRef:
+        """Return a reference to the result once it is there."""
+        async with self._making:
+            if self._reference is None:
+                self._reference = await self._calls.persist(self._handle, self._make)
+            return self._reference
+
+    def forget(self, reference: ray.ObjectRef) -> None:
+        """Have the result made again, unless somebody did so since this reference was taken."""
+        if self._reference == reference:
+            self._reference = None
+
+    async def _make(self) -> ray.ObjectRef:
+        response = getattr(self._handle.options(_by_reference=True), self._method).remote(*self._args)
+        reference = await response._to_object_ref()
+        try:
+            while not (await asyncio.to_thread(ray.wait, [reference], timeout=1.0, fetch_local=False))[0]:
+                pass
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        return reference
+
+
+async def _result(handle: DeploymentHandle, method: str, args: tuple[Any, ...]) -> Any:
+    return await getattr(handle, method).remote(*args)

@@ -14,6 +14,7 @@ from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, Replica
 
 from serve_app.api.app import create_app
 from serve_app.deployments.event_watcher import EventWatcher
+from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import PlainSteps
 from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
@@ -160,6 +161,7 @@ class Ingress:
         diarizers: Sequence[tuple[DeploymentHandle, bool]],
         job_runner: DeploymentHandle,
     ) -> None:
+        join_serve_log()
         store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)
         store.create_schema()
         media = MediaSource(settings)

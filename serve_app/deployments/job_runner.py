@@ -19,6 +19,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
 
+from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import DurableSteps
 from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
@@ -39,6 +40,7 @@ logger = logging.getLogger("ray.serve")
 _PATIENCE_S = 600.0
 _RENEW_AT_MOST_EVERY_S = 2.0
 _MAINTENANCE_EVERY_S = 600.0
+_COURIER_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class JobRunner:
     no ongoing request when it stops a replica; jobs in work are handed back then, without counting an attempt.
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits it: the loops start in the replica's own event loop
         self,
         settings: Settings,
         options: RunnerOptions,
@@ -81,6 +83,7 @@ class JobRunner:
         recognizer: DeploymentHandle,
         diarizers: Sequence[tuple[DeploymentHandle, bool]],
     ) -> None:
+        join_serve_log()
         self._settings = settings
         self._options = options
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -127,10 +130,15 @@ class JobRunner:
         """Hand all jobs back, so that another runner goes on with them."""
         if not hasattr(self, "_loops"):
             return
-        self._stop.set()
-        for task in (*self._loops, *self._jobs):
-            task.cancel()
-        await asyncio.gather(*self._loops, *self._jobs, return_exceptions=True)
+        self._stop.set()  # the courier gives back what it holds by itself
+        consume, courier, maintain = self._loops
+        consume.cancel()
+        maintain.cancel()
+        await _ended(consume)  # it starts no job after this
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.wait({courier, maintain, *self._jobs}, timeout=_COURIER_GRACE_S)
+        await asyncio.gather(*(_ended(task) for task in (courier, maintain, *self._jobs)))
         await self._client.aclose()
         await asyncio.to_thread(self._store.close)
 
@@ -185,6 +193,8 @@ class JobRunner:
             # the lease runs out and another runner resumes after the last finished step
             logger.exception("job %s: its end could not be stored", job_id)
         finally:
+            work.cancel()
+            lease.cancel()
             self._courier.wake()
 
     async def _settle(self, claim: Claim, work: asyncio.Task[dict[str, Any]]) -> None:
@@ -204,7 +214,7 @@ class JobRunner:
                 claim,
                 error_code(error),
                 error_message(error, self._settings.locale),
-                retry_after_s=job_retry_after_s(error, claim.job.attempts, random.random()),  # noqa: S311 (jitter),
+                retry_after_s=job_retry_after_s(error, claim.job.attempts, random.random()),  # noqa: S311 (jitter)
             )
             status = failed.status.value
         logger.info("job %s: %s", job_id, status)
@@ -256,8 +266,10 @@ class JobRunner:
                 self._queue_gauge.set(depth.running, tags={"status": "processing"})
                 if time.monotonic() >= next_purge:
                     next_purge = time.monotonic() + _MAINTENANCE_EVERY_S
-                    for job_id in await asyncio.to_thread(self._store.purge, self._settings.retention_s):
-                        await self._discard(job_id)
+                    while purged := await asyncio.to_thread(self._store.purge, self._settings.retention_s):
+                        for job_id in purged:
+                            await self._discard(job_id)
+                    await asyncio.to_thread(self._media.sweep, self._settings.retention_s)
             except Exception:
                 logger.exception("maintenance failed; trying again")
 

@@ -21,8 +21,9 @@ import yaml
 
 from serve_app.deployments.config_check import check_config
 from serve_app.errors import InvalidRequest
-from serve_app.ports import free_ports
+from serve_app.ports import free_port_block, free_ports
 
+_REPLICA_PORTS = 64
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
 
@@ -35,13 +36,14 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
     """Return the variables that Ray must find before it starts."""
     haproxy = ray_dir / "haproxy"
     metrics_port, stats_port = free_ports(2)
+    first_replica_port = free_port_block(_REPLICA_PORTS)
     return {
         # Ray starts workers at nice 15: beside any other process Serve would starve
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
-        # measured: 3 to 7 times the requests per second of the Python proxy (docs/performance.md)
+        # measured: 2 to 7 times the requests per second of the Python proxy (docs/performance.md)
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
@@ -50,6 +52,12 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # HAProxy reaches the ingress replicas here. They listen with SO_REUSEPORT: with Serve's fixed default, two
+        # clusters on one machine would answer each other's requests
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica_port),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica_port + _REPLICA_PORTS),
+        # glibc keeps an arena per thread, and Ray has dozens of threads: two are enough and save resident memory
+        "MALLOC_ARENA_MAX": "2",
         "PYANNOTE_METRICS_ENABLED": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import httpx
@@ -45,6 +47,14 @@ class MediaSource:
     def discard(self, folder: str) -> None:
         """Remove a job's artefacts."""
         self._artifacts.delete_prefix(folder)
+
+    def sweep(self, older_than_s: float) -> None:
+        """Remove files that processes left behind when they died in the middle of a fetch or an analysis."""
+        self._artifacts.sweep("jobs", older_than_s)
+        limit = time.time() - older_than_s
+        for folder in self._incoming.glob("*") if self._incoming.exists() else ():
+            if folder.stat().st_mtime < limit:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def check_callback_base(self, url: str) -> None:
         """Raise CallbackRefused unless callbacks may go there."""

@@ -35,6 +35,7 @@ class QueueDepthPolicy:
         self._reading: asyncio.Task[None] | None = None
         self._read_at = -math.inf
         self._num_jobs: int | None = None
+        self._is_failing = False
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         """Return the wanted number of replicas; the present one until the table was read."""
@@ -50,8 +51,11 @@ class QueueDepthPolicy:
     async def _read(self) -> None:
         try:
             self._num_jobs = await asyncio.to_thread(self._count)
+            self._is_failing = False
         except Exception as error:
-            logger.warning("reading the job queue's depth failed, replicas stay as they are: %s", type(error).__name__)
+            if not self._is_failing:  # said once, not once a second
+                logger.warning("the job table can't be read, JobRunner is not scaled: %s", type(error).__name__)
+            self._is_failing = True
 
     def _count(self) -> int:
         if self._store is None:
@@ -59,6 +63,8 @@ class QueueDepthPolicy:
             from serve_app.settings import Settings
 
             url = self._database_url or Settings.from_environment().database_url.get_secret_value()
-            self._store = JobStore(url)
+            store = JobStore(url)
+            store.create_schema()  # the controller asks before the first runner is there
+            self._store = store
         depth = self._store.queue_depth()
         return depth.queued + depth.running

@@ -13,10 +13,9 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import ray
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.deployments.calls import Calls
+from serve_app.deployments.calls import Calls, SharedResult
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import Steps
 from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
@@ -24,13 +23,14 @@ from serve_app.media.acoustics import FrameFeatures, features_of
 from serve_app.messages import Stage
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import attribute
-from serve_app.models.speech.pieces import cut_at_silences
+from serve_app.models.speech.pieces import cut_at_silences, with_margins
 from serve_app.results import AudioSource, Diarization, SpeechActivity, SpeechRegion, Transcript
 from serve_app.services import AnalysisRequest
 
 T = TypeVar("T")
 
-MAX_PIECE_S = 30.0
+# a recogniser's window is 30 s; the margins around a piece are part of it
+MAX_PIECE_S = 29.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,16 @@ class VideoPipeline:
         # before anything is fetched: a language that nobody here speaks will not be spoken later either
         await self._call(self._models.recognizer, "check_language", request.language)
         source = await self._fetched(request.source_url, key, steps)
-        audio = await self._call.by_reference(self._models.analyzer, "decode", source.url)
-        steps.seconds["decode"] = time.monotonic() - started - steps.seconds.get("fetch", 0.0)
+        decoding = time.monotonic()
+        audio = self._call.shared(self._models.analyzer, "decode", source.url)
+        await audio.reference()
+        steps.seconds["decode"] = time.monotonic() - decoding
 
         await steps.announce(Stage.DETECTING_SPEECH)
         activity = await steps.run(
             "detect_speech",
             SpeechActivity,
-            lambda: self._call(self._models.analyzer, "detect_speech", audio),
+            lambda: self._call.with_shared(self._models.analyzer, "detect_speech", audio),
             announce=(Stage.DIARIZING,),
         )
         await steps.announce(Stage.TRANSCRIBING)
@@ -132,14 +134,14 @@ class VideoPipeline:
             source = await self._media.fetch(url, key)
         return source
 
-    async def _measure(self, audio: ray.ObjectRef, steps: Steps) -> FrameFeatures:
+    async def _measure(self, audio: SharedResult, steps: Steps) -> FrameFeatures:
         started = time.monotonic()
-        frames = await self._call(self._models.analyzer, "measure", audio)
+        frames = await self._call.with_shared(self._models.analyzer, "measure", audio)
         steps.seconds["measure"] = time.monotonic() - started
         return frames
 
     async def _diarize(
-        self, request: AnalysisRequest, audio: ray.ObjectRef, activity: SpeechActivity, steps: Steps
+        self, request: AnalysisRequest, audio: SharedResult, activity: SpeechActivity, steps: Steps
     ) -> Diarization:
         if not activity.regions:
             return Diarization((), "none")
@@ -153,7 +155,7 @@ class VideoPipeline:
             notes: tuple[str, ...] = ()
             for placed in candidates:
                 try:
-                    found = await self._call(
+                    found = await self._call.with_shared(
                         placed.handle,
                         "diarize",
                         audio,
@@ -172,11 +174,13 @@ class VideoPipeline:
         return await steps.run("diarize", Diarization, work)
 
     async def _transcribe(
-        self, request: AnalysisRequest, audio: ray.ObjectRef, activity: SpeechActivity, steps: Steps
+        self, request: AnalysisRequest, audio: SharedResult, activity: SpeechActivity, steps: Steps
     ) -> Transcript:
         """Recognize pieces between silences, at most `max_workers` at once, each a step of its own."""
         started = time.monotonic()
-        pieces = cut_at_silences(activity.regions, activity.duration_s, max_piece_s=MAX_PIECE_S)
+        pieces = with_margins(
+            cut_at_silences(activity.regions, activity.duration_s, max_piece_s=MAX_PIECE_S), activity.duration_s
+        )
         free = asyncio.Semaphore(request.max_workers)
 
         async def recognize(number: int, piece: SpeechRegion) -> Transcript:
@@ -184,7 +188,9 @@ class VideoPipeline:
                 return await steps.run(
                     f"transcribe/{number:05d}",
                     Transcript,
-                    lambda: self._call(self._models.recognizer, "transcribe", audio, piece, request.language),
+                    lambda: self._call.with_shared(
+                        self._models.recognizer, "transcribe", audio, piece, request.language
+                    ),
                 )
 
         heard = await _all(*(recognize(number, piece) for number, piece in enumerate(pieces)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serve_app.errors import Overloaded, ServeAppError
+from serve_app.errors import DownloadError, Overloaded, ServeAppError
 
 GONE = 410  # the receiver says that it will never want this again
 
@@ -92,12 +92,15 @@ def after_failure(
 def job_retry_after_s(error: BaseException, attempts: int, chance: float) -> float | None:
     """Return how long a job waits before it is tried again; None if the error won't pass.
 
+    An error that is none of ours (a database that restarts, a full disk, a bug) may pass: the limit of attempts
+    decides. A download is not tried again: fetching had its own tries, as many as the contract names.
+
     Args:
         error: what ended the attempt.
         attempts: failed so far, this one not included (`Job.attempts`).
         chance: uniform in [0, 1).
     """
-    if not isinstance(error, ServeAppError) or not error.transient:
+    if isinstance(error, DownloadError) or (isinstance(error, ServeAppError) and not error.transient):
         return None
     delay_s = JOB_BACKOFF.delay_s(attempts + 1, chance)
     if isinstance(error, Overloaded):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import re
 import shutil
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -90,6 +92,16 @@ class ArtifactStore:
         elif files:
             self._fs.rm(files)
         return len(files)
+
+    def sweep(self, prefix: str, older_than_s: float) -> int:
+        """Remove files under `<prefix>/` last written before then, and return how many: what dead processes left."""
+        self._fs.invalidate_cache()
+        limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
+        old = [path for path in self._fs.find(self._path(prefix)) if self._fs.modified(path) < limit]
+        for path in old:
+            with contextlib.suppress(FileNotFoundError):  # its job's own end came first
+                self._fs.rm_file(path)
+        return len(old)
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 

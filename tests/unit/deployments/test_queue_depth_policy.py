@@ -35,7 +35,8 @@ def test_it_wants_a_replica_for_so_many_jobs(tmp_path: Path, num_jobs: int, jobs
 
 
 def test_without_an_answer_the_replicas_stay(tmp_path: Path) -> None:
-    policy = QueueDepthPolicy(f"sqlite:///{tmp_path}/no/table.sqlite3", 1)
+    (tmp_path / "file").write_text("no folder, so no database can be made in it")
+    policy = QueueDepthPolicy(f"sqlite:///{tmp_path}/file/jobs.sqlite3", 1)
     assert asyncio.run(settled(policy, target=2)) == 2
 
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from serve_app.errors import AddressRefused, DownloadInterrupted, Overloaded, ProcessingError
+from serve_app.errors import AddressRefused, DownloadInterrupted, Overloaded, ProcessingError, Unavailable
 from serve_app.jobs.retry import (
     DELIVERY_BACKOFF,
     JOB_BACKOFF,
@@ -54,9 +54,11 @@ def test_a_receivers_wish_is_kept_within_the_cap():
 
 
 def test_jobs_are_tried_again_only_after_what_may_pass():
-    assert job_retry_after_s(DownloadInterrupted("reset"), 0, 0.0) == JOB_BACKOFF.delay_s(1, 0.0)
-    assert job_retry_after_s(DownloadInterrupted("reset"), 1, 0.0) == JOB_BACKOFF.delay_s(2, 0.0)
-    for error in (AddressRefused("private"), ProcessingError("bad"), KeyError("bug")):
+    for passing in (Unavailable("a replica was lost", 0.0), ConnectionError("the database restarts")):
+        assert job_retry_after_s(passing, 0, 0.0) == JOB_BACKOFF.delay_s(1, 0.0)
+        assert job_retry_after_s(passing, 1, 0.0) == JOB_BACKOFF.delay_s(2, 0.0)
+    # a download has had its tries when it fails
+    for error in (AddressRefused("private"), ProcessingError("bad"), DownloadInterrupted("reset")):
         assert job_retry_after_s(error, 0, 0.0) is None
 
 

@@ -101,3 +101,18 @@ def test_file_from_another_file_system_is_copied_whole(tmp_path: Path, monkeypat
     assert location.read_bytes() == b"x" * 100_000
     assert not source.exists()
     assert [path.name for path in location.parent.iterdir()] == ["source"]
+
+
+def test_sweep_removes_what_is_old(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    for name in ("old", "new"):
+        (tmp_path / name).write_bytes(b"x")
+        store.put_file(f"jobs/{name}/media", tmp_path / name)
+    os.utime(store.locate("jobs/old/media"), (1_000_000_000, 1_000_000_000))
+    assert store.sweep("jobs", 3600.0) == 1
+    assert not store.exists("jobs/old/media")
+    assert store.exists("jobs/new/media")
+
+
+def test_sweep_of_a_store_that_holds_nothing_yet(tmp_path: Path) -> None:
+    assert ArtifactStore(str(tmp_path / "never-written")).sweep("jobs", 0.0) == 0

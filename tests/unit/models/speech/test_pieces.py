@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from serve_app.models.speech.pieces import cut_at_silences
+from serve_app.models.speech.pieces import cut_at_silences, with_margins
 from serve_app.results import SpeechRegion
 
 
@@ -69,3 +69,12 @@ def test_a_day_of_short_regions_is_cut_at_once() -> None:
     pieces = cut_at_silences(spoken, 24 * 3600.0)
     assert time.process_time() - begin < 5.0
     assert 24 * 3600 / 30 <= len(pieces) <= 24 * 3600 / 14
+
+
+def test_margins_reach_into_the_silence_around() -> None:
+    assert with_margins(regions((1, 5), (6, 20)), 25.0, 0.2) == regions((0.8, 5.2), (5.8, 20.2))
+
+
+def test_margins_meet_in_a_short_pause_and_stay_in_the_file() -> None:
+    assert with_margins(regions((0.1, 5), (5.2, 20)), 20.0, 0.2) == regions((0.0, 5.1), (5.1, 20.0))
+    assert with_margins((), 20.0) == ()
