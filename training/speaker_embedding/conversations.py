@@ -185,7 +185,7 @@ def _render(
 
 
 def join_turns(turns: list[Turn]) -> tuple[Turn, ...]:
-    """Return the turns in order of start; a speaker's pauses up to half a second belong to the turn, as annotators do."""
+    """Return the turns in order of start; a speaker's pauses up to half a second belong to the turn."""
     joined: dict[str, list[Turn]] = {}
     for turn in sorted(turns, key=lambda turn: turn.start_s):
         own = joined.setdefault(turn.speaker_id, [])

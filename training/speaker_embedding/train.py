@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from serve_app.models.diarization.network import NetworkShape, SpeakerNetwork
@@ -43,12 +43,12 @@ class MarginHead(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
         """Return the loss and the share of crops classified right."""
-        cosines = F.linear(F.normalize(embeddings.float()), F.normalize(self.centres))
+        cosines = functional.linear(functional.normalize(embeddings.float()), functional.normalize(self.centres))
         right = (cosines.argmax(dim=1) == labels).float().mean()
         own = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
         pushed = torch.cos(torch.acos(own) + margin)
         logits = cosines.scatter(1, labels[:, None], pushed) * _SCALE
-        return F.cross_entropy(logits, labels), right
+        return functional.cross_entropy(logits, labels), right
 
 
 def margin_at(progress: float) -> float:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from serve_app.models.diarization.features import SpeechFeatures
 from serve_app.models.diarization.network import SpeakerNetwork
@@ -60,7 +60,7 @@ def equal_error_rates(network: SpeakerNetwork, prepared: VerificationSet) -> dic
     rates = {}
     for name, features in prepared.features.items():
         with torch.inference_mode():
-            vectors = F.normalize(network(features, torch.ones(features.shape[:2]))).numpy()
+            vectors = functional.normalize(network(features, torch.ones(features.shape[:2]))).numpy()
         pairs = np.array(list(combinations(range(len(vectors)), 2)))
         scores = np.einsum("pd,pd->p", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
         rates[name] = equal_error_rate(scores, prepared.speakers[pairs[:, 0]] == prepared.speakers[pairs[:, 1]])

@@ -92,7 +92,7 @@ class ConversationClustering(BaseClustering):
         super().__init__(metric="cosine")
         self.rule = rule or ClusteringRule()
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # pyannote's own hint forgets two of the three
         self,
         embeddings: np.ndarray,
         segmentations: SlidingWindowFeature | None = None,
@@ -151,13 +151,13 @@ def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift
     members: list[list[tuple[int, int]]] = []
     for chunk in range(num_chunks):
         links = _links(active[chunk - 1, shift:], active[chunk, : num_frames - shift]) if chunk else {}
-        for local in np.flatnonzero(usable[chunk]):
+        for local in np.flatnonzero(usable[chunk]).tolist():
             atom = atom_of[chunk - 1, links[local]] if local in links else -1
             if atom < 0 or len(members[atom]) >= rule.atom_chunks:
                 atom = len(members)
                 members.append([])
             atom_of[chunk, local] = atom
-            members[atom].append((chunk, int(local)))
+            members[atom].append((chunk, local))
     slots = [(np.array([c for c, _ in own]), np.array([s for _, s in own])) for own in members]
     vectors = _unit(np.nan_to_num(embeddings))
     sums = np.array([vectors[slot].sum(axis=0) for slot in slots]).reshape(len(slots), embeddings.shape[2])
@@ -205,10 +205,10 @@ def agglomerate(atoms: Atoms, conflict_penalty: float) -> list[tuple[int, int, f
         stale[kept] = False
         better = alive & (scores > best) & ~stale
         best[better], partner[better] = scores[better], kept
-        for index in np.flatnonzero(stale):
-            own = row(int(index))
-            partner[index] = own.argmax()
-            best[index] = own[partner[index]]
+        for orphan in np.flatnonzero(stale).tolist():
+            own = row(orphan)
+            partner[orphan] = own.argmax()
+            best[orphan] = own[partner[orphan]]
     return merges
 
 
@@ -236,7 +236,7 @@ def choose_groups(
 
 
 def assign(similarities: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return each active local speaker's cluster; local speakers of one chunk get different ones where there are enough."""
+    """Return each active local speaker's cluster; in one chunk they get different ones where there are enough."""
     spoken = active.sum(axis=1)  # (chunks, local speakers)
     num_clusters = similarities.shape[2]
     hard = np.where(spoken > 0, similarities.argmax(axis=2), -2).astype(np.int16)
@@ -282,7 +282,7 @@ def _large(groups: list[np.ndarray], sizes_s: np.ndarray, min_speaker_s: float) 
     totals_s = np.array([sizes_s[group].sum() for group in groups])
     large = np.flatnonzero(totals_s >= min_speaker_s)
     if not len(large):
-        large = totals_s.argmax()[None]
+        large = np.array([totals_s.argmax()])
     return [groups[index] for index in large]
 
 

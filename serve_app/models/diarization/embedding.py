@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from pyannote.audio.core.model import Model
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.diarization.features import SAMPLE_RATE_HZ, SpeechFeatures
@@ -45,7 +45,7 @@ class SpeakerEmbedding(Model):
         """Return the size of an embedding."""
         return self.shape.dimension
 
-    def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return embeddings, (batch, dimension), not normalised.
 
         Args:
@@ -104,7 +104,7 @@ def _on_frames(weights: Tensor | None, features: Tensor) -> Tensor:
     num_rows, num_frames, _ = features.shape
     if weights is None:
         return features.new_ones(num_rows, num_frames)
-    return F.interpolate(weights[:, None].to(features.dtype), size=num_frames, mode="nearest")[:, 0]
+    return functional.interpolate(weights[:, None].to(features.dtype), size=num_frames, mode="nearest")[:, 0]
 
 
 def fingerprint(path: Path) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 SAMPLE_RATE_HZ = 16_000
 HOP_SAMPLES = 160
@@ -57,7 +57,7 @@ class SpeechFeatures(nn.Module):
         first, last = _comb_bins()
         power = _power(waveforms, _PITCH_FFT_SAMPLES, self.pitch_window)[:, first:last]
         magnitude = power.clamp(min=1e-12).sqrt().sqrt()
-        smooth = F.avg_pool1d(
+        smooth = functional.avg_pool1d(
             magnitude.transpose(1, 2), _WHITENING_BINS, stride=1, padding=_WHITENING_BINS // 2, count_include_pad=False
         ).transpose(1, 2)
         pitchgram = torch.matmul(self.combs, magnitude / smooth - 1.0)

@@ -1,12 +1,14 @@
-"""Import pyannote without two packages that it never uses: more than half of its import time, for four names.
+"""Import pyannote without two packages that it never uses: half of its import time, for four names.
 
-`lightning` and `pyannote.audio` want `Metric` and `MetricCollection` of torchmetrics (to subclass and to compare types)
-and `OptimizedModule` and `disable` of torch._dynamo (for isinstance, and to mark a method of the trainer). The package files of the two, however, import every
-metric there is (with transformers, torchvision and sklearn) and the whole of torch.compile (with sympy).
+`lightning` and `pyannote.audio` want `Metric` and `MetricCollection` of torchmetrics (to subclass, and to tell types)
+and `OptimizedModule` and `disable` of torch._dynamo (for isinstance, and to mark a method of lightning's trainer). The
+package files of the two, however, import every metric there is (with transformers, torchvision and librosa) and all of
+torch.compile (with sympy).
 
-So both packages are entered in `sys.modules` with their own files not yet run. Nothing is faked: submodules import as
-always, the classes come from where they are defined, and the first use of any other name runs the package file after
-all. Once torch.compile is used, for instance, everything is as it would have been.
+So while pyannote is imported, both packages stand in `sys.modules` with their own files not run. Their submodules
+import as always, the metric classes come from where they are defined, and what stands for the two names of
+torch._dynamo looks for the real thing whenever it is used. Any other name that is asked for runs the package file after
+all. Afterwards the stand-ins are taken away again: a later import of either package is an ordinary one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import importlib.metadata
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -29,29 +32,29 @@ class _LazyPackage(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         # The import system looks for dunders (`__all__`, `__wrapped__`) that may well not exist: no reason to run.
-        if name.startswith("__") and name != "__version__":
+        if name.startswith("__") and name not in self._finders:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if name in self._finders:
             return self._finders[name]()
-        return getattr(_run(self), name)
+        self.__class__ = ModuleType  # type: ignore[assignment]  # first: the file asks its package for names
+        assert self.__spec__ is not None
+        assert self.__spec__.loader is not None
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
 
 
-def _run(package: ModuleType) -> ModuleType:
-    """Run a deferred package's own file, in place."""
-    if isinstance(package, _LazyPackage):
-        package.__class__ = ModuleType  # first: the file asks its package for names while it runs
-        assert package.__spec__ is not None
-        assert package.__spec__.loader is not None
-        package.__spec__.loader.exec_module(package)
-    return package
+def _real_dynamo() -> Any:
+    """Return torch._dynamo if torch.compile has come into use in this process, else None."""
+    package = sys.modules.get("torch._dynamo")
+    return None if isinstance(package, _LazyPackage) else package
 
 
 class _OptimizedModuleType(type):
     """Make isinstance exact without torch._dynamo: where that was never run, nothing can be one of its modules."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        package = sys.modules["torch._dynamo"]
-        return not isinstance(package, _LazyPackage) and isinstance(instance, package.OptimizedModule)
+        dynamo = _real_dynamo()
+        return dynamo is not None and isinstance(instance, dynamo.OptimizedModule)
 
 
 class _OptimizedModule(metaclass=_OptimizedModuleType):
@@ -63,10 +66,10 @@ def _disable(function: Callable[..., Any], *options: Any, **named_options: Any) 
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        package = sys.modules["torch._dynamo"]
-        if isinstance(package, _LazyPackage):
+        dynamo = _real_dynamo()
+        if dynamo is None:
             return function(*args, **kwargs)
-        return package.disable(function, *options, **named_options)(*args, **kwargs)
+        return dynamo.disable(function, *options, **named_options)(*args, **kwargs)
 
     return call
 
@@ -92,25 +95,36 @@ _FINDERS: dict[str, dict[str, Callable[[], Any]]] = {
 }
 
 
-def defer_unused_packages() -> None:
-    """Put the packages off until more than those names is asked for; call before pyannote is imported.
+@contextmanager
+def unused_packages_deferred() -> Iterator[None]:
+    """Put the packages off while pyannote is imported inside; one that is imported already is left as it is."""
+    deferred = [package for name in _FINDERS if (package := _defer(name)) is not None]
+    try:
+        yield
+    finally:
+        for package in deferred:
+            if isinstance(package, _LazyPackage) and sys.modules.get(package.__name__) is package:
+                del sys.modules[package.__name__]
+                parent, _, child = package.__name__.rpartition(".")
+                if parent and vars(sys.modules[parent]).get(child) is package:
+                    delattr(sys.modules[parent], child)
 
-    A package that is imported already, or is not there, is left as it is.
-    """
-    for name, finders in _FINDERS.items():
-        if name in sys.modules:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            continue
-        package = _LazyPackage(name)
-        package.__spec__ = spec
-        package.__loader__ = spec.loader
-        package.__file__ = spec.origin
-        package.__path__ = list(spec.submodule_search_locations or ())
-        package.__package__ = name
-        package.__dict__["_finders"] = finders
-        sys.modules[name] = package
-        parent, _, child = name.rpartition(".")
-        if parent:
-            setattr(sys.modules[parent], child, package)
+
+def _defer(name: str) -> _LazyPackage | None:
+    if name in sys.modules:
+        return None
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return None
+    package = _LazyPackage(name)
+    package.__spec__ = spec
+    package.__loader__ = spec.loader
+    package.__file__ = spec.origin
+    package.__path__ = list(spec.submodule_search_locations or ())
+    package.__package__ = name
+    package.__dict__["_finders"] = _FINDERS[name]
+    sys.modules[name] = package
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, package)
+    return package

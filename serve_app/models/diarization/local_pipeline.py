@@ -119,8 +119,16 @@ class LocalPipeline(SpeakerDiarization):
         ranks = np.argsort(np.argsort(-activations, axis=1, kind="stable"), axis=1)
         return SlidingWindowFeature((ranks < wanted).astype(np.float32), count.sliding_window)
 
-    def apply(self, file: Any, **options: Any) -> Any:
+    def apply(
+        self,
+        file: Any,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Callable[..., Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Apply the pipeline to `{"waveform": (1, samples), "sample_rate": 16000}`, without the parent's warnings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return super().apply(file, **options)
+            return super().apply(file, num_speakers, min_speakers, max_speakers, hook, **kwargs)

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from serve_app.models.diarization.features import NUM_FEATURES, NUM_LAGS, NUM_MELS
 
@@ -70,12 +70,12 @@ class SpeakerNetwork(nn.Module):
         mean, _ = weighted_statistics(mels, weights)
         centred = (mels - mean[:, None]) * 0.4
         x = torch.cat([centred, pitchgram], dim=2).transpose(1, 2)  # (batch, features, frames)
-        x = F.relu(self.stem_norm(self.stem(x)))
+        x = functional.relu(self.stem_norm(self.stem(x)))
         layers = [x]
         for block in self.blocks:
             x = block(x)
             layers.append(x)
-        x = F.relu(self.expand_norm(self.expand(torch.cat(layers, dim=1))))
+        x = functional.relu(self.expand_norm(self.expand(torch.cat(layers, dim=1))))
         halved = weights[:, ::2]  # the stem's stride
         pooled = torch.cat(weighted_statistics(x.transpose(1, 2).float(), halved), dim=1)
         deep = self.project(self.pooled_norm(pooled))
@@ -105,8 +105,8 @@ class _Block(nn.Module):
         self.mix_norm = nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.spread_norm(self.spread(x)))
-        return F.relu(x + self.mix_norm(self.mix(y)))
+        y = functional.relu(self.spread_norm(self.spread(x)))
+        return functional.relu(x + self.mix_norm(self.mix(y)))
 
 
 def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,9 +115,9 @@ class SpeakerDiarizer:
         tensor = torch.from_numpy(
             np.array(waveform, dtype=np.float32, copy=None if waveform.flags.writeable else True)
         )[None]
-        counts = {"num_speakers": num_speakers} if num_speakers is not None else {}
-        if num_speakers is None:
-            counts = {"min_speakers": min_speakers, "max_speakers": max_speakers}
+        counts: dict[str, int | None] = {"min_speakers": min_speakers, "max_speakers": max_speakers}
+        if num_speakers is not None:
+            counts = {"num_speakers": num_speakers}
         progress = _Progress(on_progress)
         try:
             output = self._pipeline(
