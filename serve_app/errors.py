@@ -11,7 +11,8 @@
     │   └── AudioExtractionError      422 AUDIO_EXTRACTION_ERROR  when a file has no usable audio.
     ├── ModelError
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
-    │   │   └── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
+    │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
+    │   │   └── StorageError          503 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
     │   └── GpuMemoryError            503 GPU_MEMORY_ERROR        when GPU memory ran out and the fall-back failed too.
     ├── JobError
@@ -107,6 +108,13 @@ class LanguageUnsupported(ProcessingError):
     """Raised when no deployed backend serves the requested language."""
 
     http_status = 422
+
+
+class StorageError(ProcessingError):
+    """Raised when a file in the artefact store can't be read: gone, or the store does not answer."""
+
+    http_status = 503
+    transient = True
 
 
 class ModelLoadingError(ModelError):

@@ -7,6 +7,7 @@ from typing import Any
 from ray import serve
 
 from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.errors import StorageError
 from serve_app.results import SpeechActivity
 
 
@@ -31,9 +32,12 @@ class AudioAnalyzer:
 
     async def decode(self, url: str) -> Any:
         """Return `media.decode.DecodedAudio` of an artefact; call it by reference, it is large."""
-        return await self._threads.run(
-            lambda should_stop: self._decode.decode_audio(url, max_duration_s=self._max_duration_s)
-        )
+        try:
+            return await self._threads.run(
+                lambda should_stop: self._decode.decode_audio(url, max_duration_s=self._max_duration_s)
+            )
+        except OSError as error:
+            raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
 
     async def detect_speech(self, audio: Any) -> SpeechActivity:
         """Return the decoded audio's duration, where somebody speaks, and what decoding noted."""

@@ -35,7 +35,7 @@ def default_ray_dir(port: int) -> Path:
 def ray_environment(ray_dir: Path) -> dict[str, str]:
     """Return the variables that Ray must find before it starts."""
     haproxy = ray_dir / "haproxy"
-    metrics_port, stats_port = free_ports(2)
+    metrics_port, stats_port, fallback_port, grpc_fallback_port = free_ports(4)
     first_replica_port = free_port_block(_REPLICA_PORTS)
     return {
         # Ray starts workers at nice 15: beside any other process Serve would starve
@@ -52,8 +52,10 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        # HAProxy reaches the ingress replicas here. They listen with SO_REUSEPORT: with Serve's fixed default, two
-        # clusters on one machine would answer each other's requests
+        # HAProxy reaches the ingress replicas, and the Python proxy behind them, here. All listen with SO_REUSEPORT: with
+        # Serve's fixed defaults, two clusters on one machine would answer each other's requests
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_fallback_port),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica_port + _REPLICA_PORTS),
         # glibc keeps an arena per thread, and Ray has dozens of threads: two are enough and save resident memory

@@ -15,7 +15,7 @@ PROGRAM = """
 import json, sys
 import ray
 from ray import serve
-from serve_app.errors import AudioExtractionError, LanguageUnsupported
+from serve_app.errors import AudioExtractionError, LanguageUnsupported, StorageError
 from serve_app.models.speech.pieces import cut_at_silences
 
 ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
@@ -30,7 +30,8 @@ turns = diarizer.diarize.remote(audio, 2)
 errors = []
 for call, expected in (
     (lambda: recognizer.check_language.remote("ja").result(), LanguageUnsupported),
-    (lambda: analyzer.decode.remote("/nowhere.mp4").result(), AudioExtractionError),
+    (lambda: analyzer.decode.remote("/nowhere.mp4").result(), StorageError),
+    (lambda: analyzer.decode.remote("/dev/null").result(), AudioExtractionError),
 ):
     try:
         call()
@@ -66,7 +67,7 @@ def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, videos:
     assert told["duration_s"] > 30
     assert len(told["text"].split()) > 40
     assert told["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
-    assert told["errors"] == ["LanguageUnsupported", "AudioExtractionError"]
+    assert told["errors"] == ["LanguageUnsupported", "StorageError", "AudioExtractionError"]
 
 
 def test_without_the_token_no_program_joins(graph: LocalGraph, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from serve_app.demo.contract import callback_problems
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver
 from serve_app.demo.videos import DemoVideo
+from serve_app.errors import JobConflict
 from serve_app.jobs.store import JobStore
 from tests.integration.processes import replicas, wait_until
 from tests.integration.recordings import read_audio, write_audio
@@ -30,7 +32,7 @@ import json, sys
 import ray
 from ray.util.state import list_actors
 ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
-alive = [actor for actor in list_actors(detail=True, limit=1000) if actor.state == "ALIVE"]
+alive = [actor for actor in list_actors(address=sys.argv[1], detail=True, limit=1000) if actor.state == "ALIVE"]
 found = {actor.name.split("#")[-2] if actor.name.count("#") > 1 else actor.name: actor.required_resources
          for actor in alive if actor.name.startswith("SERVE_REPLICA")}
 print(json.dumps({"replicas": found, "free_gpus": ray.available_resources().get("GPU", 0.0)}))
@@ -138,4 +140,15 @@ def test_a_full_queue_answers_429_with_retry_after(scaled: LocalGraph, short_fil
         assert {answer.status_code for answer in refused} == {429}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         for job_id in submitted:
-            client.cancel(job_id)
+            with contextlib.suppress(JobConflict):  # it has ended meanwhile
+                client.cancel(job_id)
+
+
+def test_two_clusters_on_one_machine_never_meet(graph: LocalGraph, scaled: LocalGraph) -> None:
+    """Serve's replicas and proxies share ports where they can: a request must not end up in the other cluster."""
+    job_id = str(uuid.uuid4())
+    with Client(graph.base_url) as client:
+        client.submit("http://10.0.0.1/refused.mp4", job_id=job_id)
+    for _ in range(100):
+        assert httpx.get(f"{graph.base_url}/jobs/{job_id}").status_code == 200
+        assert httpx.get(f"{scaled.base_url}/jobs/{job_id}").status_code == 404

@@ -59,7 +59,7 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
     [
         ("DOWNLOAD_ERROR", {"DownloadError", "AddressRefused", "MediaTooLarge", "DownloadInterrupted"}),
         ("AUDIO_EXTRACTION_ERROR", {"AudioExtractionError"}),
-        ("PROCESSING_ERROR", {"ProcessingError", "LanguageUnsupported"}),
+        ("PROCESSING_ERROR", {"ProcessingError", "LanguageUnsupported", "StorageError"}),
         ("MODEL_LOADING_ERROR", {"ModelLoadingError"}),
         ("GPU_MEMORY_ERROR", {"GpuMemoryError"}),
     ],
@@ -69,4 +69,9 @@ def test_contract_codes_name_these_classes(code: str, names: set[str]) -> None:
 
 
 def test_only_what_may_pass_is_transient() -> None:
-    assert {kind.__name__ for kind in tree() if kind.transient} == {"DownloadInterrupted", "Overloaded", "Unavailable"}
+    assert {kind.__name__ for kind in tree() if kind.transient} == {
+        "DownloadInterrupted",
+        "StorageError",
+        "Overloaded",
+        "Unavailable",
+    }
