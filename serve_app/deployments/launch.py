@@ -52,8 +52,8 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        # HAProxy reaches the ingress replicas, and the Python proxy behind them, here. All listen with SO_REUSEPORT: with
-        # Serve's fixed defaults, two clusters on one machine would answer each other's requests
+        # HAProxy reaches the ingress replicas, and the Python proxy behind them, here. All listen with SO_REUSEPORT:
+        # with Serve's fixed defaults, two clusters on one machine would answer each other's requests
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_fallback_port),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica_port),

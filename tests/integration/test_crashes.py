@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from serve_app.client import Client
 from serve_app.demo.contract import callback_problems
@@ -113,6 +116,43 @@ def test_one_of_two_runners_is_killed(doubled: LocalGraph, receiver: CallbackRec
     for job_id in ids:
         told_once_and_in_order(receiver.wait_until_final(job_id, 2 * JOB_TIMEOUT_S), job_id)
         assert store.get(job_id).attempts == 0
+
+
+def test_a_scale_down_hands_the_job_back(
+    doubled: LocalGraph, receiver: CallbackReceiver, make_config: Callable[..., Path], long_file: str
+) -> None:
+    """A runner that is taken away in the middle of a job gives it back: no attempt counted, nothing told twice."""
+    store = store_of(doubled)
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    wait_until("two runners", lambda: len(replicas(doubled, "JobRunner")) == 2, 120.0)
+    with Client(doubled.base_url) as client:
+        for job_id in ids:
+            client.submit(long_file, job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
+    wait_until("both in transcription", lambda: all(store.get(i).progress >= 60 for i in ids), JOB_TIMEOUT_S)
+    fewer = yaml.safe_load(make_config(job_runner={"min_replicas": 1, "max_replicas": 1}).read_text())
+    fewer["http_options"]["port"] = doubled.port
+    path = doubled.ray_dir / "fewer.yaml"
+    path.write_text(yaml.safe_dump(fewer))
+    redeploy(doubled, path)
+    wait_until("one runner", lambda: len(replicas(doubled, "JobRunner")) == 1, 120.0)
+    wait_until("a job handed back", lambda: "handed back" in doubled.log_path.read_text(errors="replace"), 30.0)
+    for job_id in ids:
+        told_once_and_in_order(receiver.wait_until_final(job_id, JOB_TIMEOUT_S), job_id)
+        assert store.get(job_id).attempts == 0
+
+
+def redeploy(graph: LocalGraph, config: Path) -> None:
+    """`serve run --non-blocking` onto the graph's own cluster."""
+    environment = {
+        **graph.environment,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(graph.ray_dir / "auth_token"),
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    }
+    address = (graph.ray_dir / "address").read_text()
+    command = [str(Path(sys.executable).parent / "serve"), "run", "--address", address, "--non-blocking", str(config)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("deployment", ["Diarizer", "SpeechRecognizer", "AudioAnalyzer"])
