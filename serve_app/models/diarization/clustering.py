@@ -29,18 +29,24 @@ class ClusteringRule:
     Attributes:
         stop_similarity: clusters less alike than this are different speakers.
         conflict_penalty: what being heard at once, in every chunk of the smaller cluster, takes off the similarity.
+        size_penalty: what each e-fold of the smaller cluster's size above ten seconds takes off the similarity, and
+            below adds to it. The mean of much speech is known better, and so is alike even for small differences: long
+            clusters must agree more than short ones to be one speaker.
         min_clean_s: a local speaker must be heard alone for this long in a chunk to help find the clusters.
         min_speaker_s: a cluster whose chunks begin in less than this much time together is not a speaker of its own.
         atom_chunks: most chunks that an atom may span.
     """
 
-    stop_similarity: float = 0.42
-    conflict_penalty: float = 0.12
+    stop_similarity: float = 0.33
+    conflict_penalty: float = 0.06
+    size_penalty: float = 0.12
     min_clean_s: float = 1.0
     min_speaker_s: float = 3.0
     atom_chunks: int = 6
 
 
+# At this size of the smaller cluster the size penalty is nothing: ten seconds at a step of half a second.
+_USUAL_CHUNKS = 20.0
 # Agglomeration keeps a few square matrices: 64 MB each at this size. Longer recordings are done in two rounds.
 _MAX_AT_ONCE = 4000
 _FIRST_ROUND = 1500
@@ -123,8 +129,8 @@ class ConversationClustering(BaseClustering):
         if not atoms.slots:
             hard = np.where(active.sum(axis=1) > 0, 0, -2).astype(np.int16)
             return hard, np.ones((num_chunks, num_local, 1)), np.zeros((1, dimension))
-        atoms = _shortened(atoms, self.rule.conflict_penalty)
-        merges = agglomerate(atoms, self.rule.conflict_penalty)
+        atoms = _shortened(atoms, self.rule)
+        merges = agglomerate(atoms, self.rule)
         sizes_s = np.array([len(chunks) for chunks, _ in atoms.slots]) * windows.step
         groups = choose_groups(
             merges, sizes_s, self.rule, num_clusters or min_clusters or 1, num_clusters or max_clusters or np.inf
@@ -164,7 +170,7 @@ def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift
     return Atoms(sums, np.array([float(len(chunks)) for chunks, _ in slots]), slots)
 
 
-def agglomerate(atoms: Atoms, conflict_penalty: float) -> list[tuple[int, int, float]]:
+def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, float]]:
     """Return all merges, best first as average linkage finds them: (kept, absorbed, similarity less penalty)."""
     count = len(atoms.slots)
     products = (atoms.sums @ atoms.sums.T).astype(np.float32)
@@ -175,7 +181,10 @@ def agglomerate(atoms: Atoms, conflict_penalty: float) -> list[tuple[int, int, f
 
     def row(index: int) -> np.ndarray:
         scores = products[index] / (weights[index] * weights)
-        scores -= conflict_penalty * conflicts[index] / np.minimum(lengths[index], lengths)
+        smaller = np.minimum(lengths[index], lengths)
+        scores -= rule.conflict_penalty * conflicts[index] / smaller + rule.size_penalty * np.log(
+            smaller / _USUAL_CHUNKS
+        )
         scores[~alive] = -np.inf
         scores[index] = -np.inf
         return scores
@@ -255,13 +264,13 @@ def assign(similarities: np.ndarray, active: np.ndarray) -> np.ndarray:
     return hard
 
 
-def _shortened(atoms: Atoms, conflict_penalty: float) -> Atoms:
+def _shortened(atoms: Atoms, rule: ClusteringRule) -> Atoms:
     """Merge what is surely one speaker, block by block in time, until what is left fits into square matrices."""
     while len(atoms.slots) > _MAX_AT_ONCE:
         groups: list[np.ndarray] = []
         for first in range(0, len(atoms.slots), _FIRST_ROUND):
             block = np.arange(first, min(first + _FIRST_ROUND, len(atoms.slots)))
-            merges = agglomerate(atoms.subset(block), conflict_penalty)
+            merges = agglomerate(atoms.subset(block), rule)
             sure = next((n for n, merge in enumerate(merges) if merge[2] < _SURE_SIMILARITY), len(merges))
             # Whatever the voices are like, a round must shorten, or it would not end.
             sure = max(sure, len(block) // 2)
