@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import secrets
 import signal
 import sys
@@ -23,6 +24,7 @@ from serve_app.deployments.config_check import check_config
 from serve_app.errors import InvalidRequest
 from serve_app.ports import free_port_block, free_ports
 
+_RAY_SITE = Path(__file__).parent / "ray_site"
 _REPLICA_PORTS = 64
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
@@ -107,6 +109,8 @@ def launch(
         token_path.write_text(secrets.token_hex(32))
     # a cluster that some other program started must not be joined by accident
     environment.pop("RAY_ADDRESS", None)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_RAY_SITE), environment.get("PYTHONPATH")]))
+    runpy.run_path(str(_RAY_SITE / "sitecustomize.py"))  # for this process, which has started already
     check_config(config)  # imports Ray: only now, as it reads the environment at import
 
     import ray
