@@ -12,9 +12,10 @@ from serve_app.models.diarization.local_pipeline import LocalPipeline
 from training.speaker_embedding.evaluation import Recording, score
 
 _GRID = {
-    "stop_similarity": (0.30, 0.33, 0.36, 0.39, 0.42, 0.45, 0.48),
-    "conflict_penalty": (0.0, 0.06, 0.12, 0.25),
-    "min_speaker_s": (2.0, 3.0, 4.0, 5.0),
+    "stop_similarity": (0.27, 0.30, 0.33, 0.36, 0.39, 0.42),
+    "brevity_bonus": (0.0, 0.04, 0.08, 0.12, 0.16),
+    "conflict_penalty": (0.0, 0.06, 0.12),
+    "min_speaker_s": (2.0, 3.0, 4.0),
 }
 
 

@@ -29,9 +29,8 @@ class ClusteringRule:
     Attributes:
         stop_similarity: clusters less alike than this are different speakers.
         conflict_penalty: what being heard at once, in every chunk of the smaller cluster, takes off the similarity.
-        size_penalty: what each e-fold of the smaller cluster's size above ten seconds takes off the similarity, and
-            below adds to it. The mean of much speech is known better, and so is alike even for small differences: long
-            clusters must agree more than short ones to be one speaker.
+        brevity_bonus: what each e-fold of the smaller cluster's size below ten seconds adds to the similarity: the mean
+            of little speech is known badly, so that even one voice may seem two.
         min_clean_s: a local speaker must be heard alone for this long in a chunk to help find the clusters.
         min_speaker_s: a cluster whose chunks begin in less than this much time together is not a speaker of its own.
         atom_chunks: most chunks that an atom may span.
@@ -39,14 +38,14 @@ class ClusteringRule:
 
     stop_similarity: float = 0.33
     conflict_penalty: float = 0.06
-    size_penalty: float = 0.12
+    brevity_bonus: float = 0.12
     min_clean_s: float = 1.0
     min_speaker_s: float = 3.0
     atom_chunks: int = 6
 
 
-# At this size of the smaller cluster the size penalty is nothing: ten seconds at a step of half a second.
-_USUAL_CHUNKS = 20.0
+# Ten seconds at a step of half a second: from here on the mean of a cluster's vectors is as well known as it will be.
+_FULL_CHUNKS = 20.0
 # Agglomeration keeps a few square matrices: 64 MB each at this size. Longer recordings are done in two rounds.
 _MAX_AT_ONCE = 4000
 _FIRST_ROUND = 1500
@@ -182,9 +181,8 @@ def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, floa
     def row(index: int) -> np.ndarray:
         scores = products[index] / (weights[index] * weights)
         smaller = np.minimum(lengths[index], lengths)
-        scores -= rule.conflict_penalty * conflicts[index] / smaller + rule.size_penalty * np.log(
-            smaller / _USUAL_CHUNKS
-        )
+        scores -= rule.conflict_penalty * conflicts[index] / smaller
+        scores += rule.brevity_bonus * np.log(_FULL_CHUNKS / np.minimum(smaller, _FULL_CHUNKS))
         scores[~alive] = -np.inf
         scores[index] = -np.inf
         return scores

@@ -102,10 +102,10 @@ def test_someone_too_brief_does_not_become_a_speaker():
 
 def test_voices_heard_at_once_resist_merging():
     pair = voices(2, similarity=0.62)
-    rule = ClusteringRule(stop_similarity=0.45, size_penalty=0.0, conflict_penalty=0.0)
+    rule = ClusteringRule(stop_similarity=0.45, brevity_bonus=0.0, conflict_penalty=0.0)
     embeddings, segmentations, truth = conversation(alternating(2, 40.0, 1.5), pair, 70, noise=0.02)
     assert len(ConversationClustering(rule)(embeddings, segmentations)[2]) == 1
-    rule = ClusteringRule(stop_similarity=0.45, size_penalty=0.0, conflict_penalty=0.4)
+    rule = ClusteringRule(stop_similarity=0.45, brevity_bonus=0.0, conflict_penalty=0.4)
     assert partition(ConversationClustering(rule)(embeddings, segmentations)[0], truth) == (2, True)
 
 
@@ -125,7 +125,7 @@ def test_agglomeration_is_average_linkage_where_nothing_is_penalised():
     vectors = rng.standard_normal((40, 6))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     atoms = clustering.Atoms(vectors, np.ones(40), [(np.array([i]), np.array([0])) for i in range(40)])
-    merges = agglomerate(atoms, ClusteringRule(conflict_penalty=0.0, size_penalty=0.0))
+    merges = agglomerate(atoms, ClusteringRule(conflict_penalty=0.0, brevity_bonus=0.0))
     groups = clustering._groups_after(merges, 33, 40)
     labels = np.empty(40, int)
     for number, group in enumerate(groups):

@@ -38,8 +38,10 @@ def test_only_active_speakers_are_embedded(pipeline):
     segmentations = SlidingWindowFeature(masks, SlidingWindow(duration=5.0, step=0.5, start=0.0))
     file = {"waveform": torch.randn(1, 88_000, generator=torch.Generator().manual_seed(0))}
     seen = []
-    embeddings = pipeline.get_embeddings(
-        file, segmentations, hook=lambda step, _, total, completed: seen.append(completed)
-    )
+
+    def hook(step, artifact, total, completed):
+        seen.append((completed, total))
+
+    embeddings = pipeline.get_embeddings(file, segmentations, hook=hook)
     assert np.argwhere(np.isfinite(embeddings[..., 0])).tolist() == [[0, 1]]
     assert seen == [(1, 1)]
