@@ -26,7 +26,7 @@ _MAX_MARGIN = 0.2
 class Recipe:
     """What decides the result, beside the data."""
 
-    steps: int = 10_000
+    steps: int = 7_500
     batch_size: int = 96
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
