@@ -12,7 +12,7 @@
     ├── ModelError
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
-    │   │   └── StorageError          503 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
+    │   │   └── StorageError          500 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
     │   └── GpuMemoryError            503 GPU_MEMORY_ERROR        when GPU memory ran out and the fall-back failed too.
     ├── JobError
@@ -22,6 +22,7 @@
     │   └── LeaseLost                 409 LEASE_LOST              when a runner writes to a job that it no longer holds.
     └── Overloaded                    429 OVERLOADED              when a queue is full. Carries `retry_after_s`.
         └── Unavailable               503 UNAVAILABLE             when a deployment is missing, starting or saturated.
+            └── ReplicaLost           503 UNAVAILABLE             when a replica died under a call (worth another try).
 
 Every constructor takes its arguments positionally and hands all of them to `Exception`, so that each error survives
 pickling between processes. `transient` says whether the same call may succeed later.
@@ -113,7 +114,6 @@ class LanguageUnsupported(ProcessingError):
 class StorageError(ProcessingError):
     """Raised when a file in the artefact store can't be read: gone, or the store does not answer."""
 
-    http_status = 503
     transient = True
 
 
@@ -179,3 +179,7 @@ class Unavailable(Overloaded):
 
     code = "UNAVAILABLE"
     http_status = 503
+
+
+class ReplicaLost(Unavailable):
+    """Raised when a replica died, or its node took the data along; the same call may succeed on another one."""

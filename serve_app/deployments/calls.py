@@ -20,7 +20,7 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.errors import ProcessingError, ServeAppError, Unavailable
+from serve_app.errors import ProcessingError, ReplicaLost, ServeAppError, Unavailable
 
 T = TypeVar("T")
 
@@ -29,10 +29,6 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError)
 _LOST_OR_REMOTE = (*_LOST, RayTaskError)
-
-
-class ReplicaLost(Unavailable):
-    """Raised when a replica died, or its node took the data along; the same call may succeed on another one."""
 
 
 def translate(error: BaseException, deployment: str) -> ServeAppError | None:

@@ -74,4 +74,5 @@ def test_only_what_may_pass_is_transient() -> None:
         "StorageError",
         "Overloaded",
         "Unavailable",
+        "ReplicaLost",
     }

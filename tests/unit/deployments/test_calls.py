@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from serve_app.deployments.calls import Calls, ReplicaLost, translate
-from serve_app.errors import AudioExtractionError, ProcessingError, ServeAppError, Unavailable
+from serve_app.deployments.calls import Calls, translate
+from serve_app.errors import AudioExtractionError, ProcessingError, ReplicaLost, ServeAppError, Unavailable
 
 
 def over_a_handle(cause: Exception) -> RayTaskError:
@@ -55,10 +54,6 @@ def test_what_ray_raises_itself_is_worth_another_try(raised: Exception, expected
 
 def test_a_bug_of_the_caller_is_not_translated() -> None:
     assert translate(TypeError("x"), "Diarizer") is None
-
-
-def test_replica_lost_pickles() -> None:
-    assert pickle.loads(pickle.dumps(ReplicaLost("gone", 3.0))).retry_after_s == 3.0
 
 
 class FakeHandle:
