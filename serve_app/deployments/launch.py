@@ -7,10 +7,12 @@ on one machine never meet, and a token without which no other program can join. 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import runpy
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from serve_app.ports import free_port_block, free_ports
 
 _RAY_SITE = Path(__file__).parent / "ray_site"
 _REPLICA_PORTS = 64
+_MAX_RAY_DIR_CHARS = 44  # Ray adds 62 for its longest socket, and a socket's path may have 107
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
 
@@ -34,8 +37,13 @@ def default_ray_dir(port: int) -> Path:
     return Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
 
 
-def ray_environment(ray_dir: Path) -> dict[str, str]:
-    """Return the variables that Ray must find before it starts."""
+def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
+    """Return the variables that Ray must find before it starts.
+
+    Args:
+        ray_dir: folder of the cluster's files.
+        socket_dir: folder of HAProxy's socket: Serve adds 68 characters, and HAProxy takes 97 in all.
+    """
     haproxy = ray_dir / "haproxy"
     metrics_port, stats_port, fallback_port, grpc_fallback_port = free_ports(4)
     first_replica_port = free_port_block(_REPLICA_PORTS)
@@ -49,7 +57,7 @@ def ray_environment(ray_dir: Path) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(socket_dir / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
@@ -99,9 +107,15 @@ def launch(
     """
     config = load_config(config_path, port=port)
     ray_dir = ray_dir or default_ray_dir(config.get("http_options", {}).get("port", 8000))
+    if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
+        raise InvalidRequest(
+            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} or less"
+        )
     (ray_dir / "haproxy").mkdir(parents=True, exist_ok=True)
+    socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))
+    atexit.register(shutil.rmtree, socket_dir, ignore_errors=True)
     ray_dir.chmod(0o700)
-    for name, value in ray_environment(ray_dir).items():
+    for name, value in ray_environment(ray_dir, socket_dir).items():
         environment.setdefault(name, value)
     token_path = Path(environment["RAY_AUTH_TOKEN_PATH"])
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment and not token_path.exists():

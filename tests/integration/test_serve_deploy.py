@@ -35,7 +35,7 @@ def cluster() -> Iterator[tuple[str, dict[str, str]]]:
     (folder / "haproxy").mkdir()
     environment = {
         **os.environ,
-        **ray_environment(folder),
+        **ray_environment(folder, folder),
         "RAY_AUTH_TOKEN": "ab" * 32,
         "SERVE_APP_STATE_DIR": str(folder / "state"),
         "SERVE_APP_ALLOWED_HOSTS": "127.0.0.1",
