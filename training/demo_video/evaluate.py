@@ -1,6 +1,6 @@
 """How well the embedded models do on dialogues that nothing was chosen for.
 
-    python -m training.demo_video.evaluate [--num 10] [--first-seed 100] [--turns truth|diarized]
+    python -m training.demo_video.evaluate [--num 10] [--first-seed 100] [--turns truth|diarized] [--told]
 
 Each dialogue is made, written as an mp4, decoded, and goes through voice activity, recogniser, diarizer and attribution
 as in a job. With `--turns truth` the true turns stand in for the diarizer's, which shows what attribution alone costs.
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=100)
+    parser.add_argument("--told", action="store_true", help="tell the diarizer the number of speakers")
     parser.add_argument("--turns", choices=("diarized", "truth"), default="diarized")
     args = parser.parse_args()
     synthesizer, recognizer = Synthesizer(), PocketsphinxRecognizer()
@@ -46,9 +47,9 @@ def main() -> None:
     shipped = perform(
         script.SCRIPT, script.SPEAKERS, noise_db=script.NOISE_DB, seed=script.SEED, synthesizer=synthesizer
     )
-    _row("shipped", shipped, recognizer, diarizer)
+    _row("shipped", shipped, recognizer, diarizer, args.told)
     rows = [
-        _row(str(seed), random_dialogue(seed, synthesizer), recognizer, diarizer)
+        _row(str(seed), random_dialogue(seed, synthesizer), recognizer, diarizer, args.told)
         for seed in range(args.first_seed, args.first_seed + args.num)
     ]
     words, speaker, start_s = (
@@ -64,9 +65,9 @@ def _diarizer() -> Any:
     return SpeakerDiarizer()
 
 
-def _row(name: str, dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: Any) -> Scores:
+def _row(name: str, dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: Any, told: bool) -> Scores:
     began = time.perf_counter()
-    result = _analyze(dialogue, recognizer, diarizer)
+    result = _analyze(dialogue, recognizer, diarizer, told)
     took_s = time.perf_counter() - began
     scores = score_result(result, dialogue.truth())
     found = f"{result['metadata']['unique_speakers']}/{len(dialogue.speakers)}"
@@ -78,7 +79,7 @@ def _row(name: str, dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diar
     return scores
 
 
-def _analyze(dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: Any) -> dict[str, Any]:
+def _analyze(dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: Any, told: bool) -> dict[str, Any]:
     """Return what a job would: the pipeline's stages, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         video = write_video(Path(folder) / "dialogue.mp4", dialogue.samples, SAMPLE_RATE_HZ, [Card(0.0, "A dialogue")])
@@ -91,7 +92,10 @@ def _analyze(dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: A
         )
         for piece in pieces
     )
-    diarization = diarizer.diarize(audio.samples) if diarizer is not None else _true_turns(dialogue)
+    if diarizer is None:
+        diarization = _true_turns(dialogue)
+    else:
+        diarization = diarizer.diarize(audio.samples, num_speakers=len(dialogue.speakers) if told else None)
     spoken = attribute(transcript.segments, diarization.turns)
     facts = RunFacts(audio.duration_s, "auto", 0.0)
     sounds = [_UNMEASURED] * sum(len(part.segment.words) for part in spoken)
