@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.pieces import cut_at_silences
+from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.scoring import count_word_errors
@@ -44,7 +44,7 @@ def main() -> None:
         audio = decode_audio(str(args.data / clip["path"]))
         began_cpu = time.process_time()
         heard = []
-        for piece in cut_at_silences(detect_speech(audio.samples), audio.duration_s, args.max_piece_s):
+        for piece in recognizer_pieces(detect_speech(audio.samples), audio.duration_s, args.max_piece_s):
             first, last = (round(edge * SAMPLE_RATE_HZ) for edge in (piece.start_s, piece.end_s))
             transcript = recognizer.transcribe(audio.samples[first:last], offset_s=piece.start_s, language="en")
             heard += [segment.text for segment in transcript.segments]

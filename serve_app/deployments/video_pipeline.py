@@ -23,14 +23,11 @@ from serve_app.media.acoustics import FrameFeatures, features_of
 from serve_app.messages import Stage
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import attribute
-from serve_app.models.speech.pieces import cut_at_silences, with_margins
+from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.results import AudioSource, Diarization, SpeechActivity, SpeechRegion, Transcript
 from serve_app.services import AnalysisRequest
 
 T = TypeVar("T")
-
-# a recogniser's window is 30 s; the margins around a piece are part of it
-MAX_PIECE_S = 29.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +175,7 @@ class VideoPipeline:
     ) -> Transcript:
         """Recognize pieces between silences, at most `max_workers` at once, each a step of its own."""
         started = time.monotonic()
-        pieces = with_margins(
-            cut_at_silences(activity.regions, activity.duration_s, max_piece_s=MAX_PIECE_S), activity.duration_s
-        )
+        pieces = recognizer_pieces(activity.regions, activity.duration_s)
         free = asyncio.Semaphore(request.max_workers)
 
         async def recognize(number: int, piece: SpeechRegion) -> Transcript:

@@ -20,7 +20,7 @@ from serve_app.demo_media.video import Card, write_video
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import attribute
-from serve_app.models.speech.pieces import cut_at_silences, with_margins
+from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.results import AcousticFeatures, Diarization, SpeakerTurn
@@ -84,7 +84,7 @@ def _analyze(dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: A
     with tempfile.TemporaryDirectory() as folder:
         video = write_video(Path(folder) / "dialogue.mp4", dialogue.samples, SAMPLE_RATE_HZ, [Card(0.0, "A dialogue")])
         audio = decode_audio(str(video))
-    pieces = with_margins(cut_at_silences(detect_speech(audio.samples), audio.duration_s, 29.5), audio.duration_s)
+    pieces = recognizer_pieces(detect_speech(audio.samples), audio.duration_s)
     transcript = join_transcripts(
         recognizer.transcribe(
             audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],

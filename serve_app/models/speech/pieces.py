@@ -11,6 +11,13 @@ from serve_app.results import SpeechRegion
 _MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
 
 
+def recognizer_pieces(
+    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0, margin_s: float = 0.2
+) -> tuple[SpeechRegion, ...]:
+    """Return what a recogniser takes one after the other: cut at silences, with margins, at most `max_piece_s` long."""
+    return with_margins(cut_at_silences(regions, duration_s, max_piece_s - 2 * margin_s), duration_s, margin_s)
+
+
 def cut_at_silences(
     regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0
 ) -> tuple[SpeechRegion, ...]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from serve_app.models.speech.pieces import cut_at_silences, with_margins
+from serve_app.models.speech.pieces import cut_at_silences, recognizer_pieces, with_margins
 from serve_app.results import SpeechRegion
 
 
@@ -78,3 +78,10 @@ def test_margins_reach_into_the_silence_around() -> None:
 def test_margins_meet_in_a_short_pause_and_stay_in_the_file() -> None:
     assert with_margins(regions((0.1, 5), (5.2, 20)), 20.0, 0.2) == regions((0.0, 5.1), (5.1, 20.0))
     assert with_margins((), 20.0) == ()
+
+
+def test_a_recognisers_pieces_fit_its_window_margins_included() -> None:
+    pieces = recognizer_pieces(regions((0.0, 100.0)), 100.0, 30.0)
+    assert all(piece.end_s - piece.start_s <= 30.0 + 1e-9 for piece in pieces)
+    assert pieces[0].start_s == 0.0
+    assert pieces[-1].end_s == 100.0
