@@ -15,7 +15,7 @@ def free_ports(count: int) -> list[int]:
     """Return different ports on which nothing listens now, on any interface; OSError if there are none."""
     found: list[int] = []
     for port in random.sample(range(_FIRST, _LAST + 1), _TRIES + count):
-        if len(found) < count and _are_free(port, 1):
+        if len(found) < count and are_free(port, 1):
             found.append(port)
     if len(found) < count:
         raise OSError(f"no free TCP port between {_FIRST} and {_LAST}")
@@ -25,12 +25,13 @@ def free_ports(count: int) -> list[int]:
 def free_port_block(size: int) -> int:
     """Return the first of `size` ports in a row on which nothing listens now; OSError if there are none."""
     for first in random.sample(range(_FIRST, _LAST + 2 - size), _TRIES):
-        if _are_free(first, size):
+        if are_free(first, size):
             return first
     raise OSError(f"no {size} free TCP ports in a row between {_FIRST} and {_LAST}")
 
 
-def _are_free(first: int, count: int) -> bool:
+def are_free(first: int, count: int) -> bool:
+    """Return whether nothing listens on any of `count` ports in a row."""
     for port in range(first, first + count):
         # without SO_REUSEPORT: a listener that would share the port is found too
         with socket.socket() as probe:

@@ -8,6 +8,7 @@ on one machine never meet, and a token without which no other program can join. 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
 import runpy
@@ -16,18 +17,22 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from serve_app.deployments.config_check import check_config
 from serve_app.errors import InvalidRequest
-from serve_app.ports import free_port_block, free_ports
+from serve_app.ports import are_free, free_port_block, free_ports
 
 _RAY_SITE = Path(__file__).parent / "ray_site"
 _REPLICA_PORTS = 64
+_ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
 _MAX_RAY_DIR_CHARS = 44  # Ray adds 62 for its longest socket, and a socket's path may have 107
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
@@ -106,7 +111,11 @@ def launch(
         environment: changed in place before Ray is imported.
     """
     config = load_config(config_path, port=port)
-    ray_dir = ray_dir or default_ray_dir(config.get("http_options", {}).get("port", 8000))
+    http = config.get("http_options") or {}
+    host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
+    if not are_free(port, 1):
+        raise InvalidRequest(f"port {port} is in use on this machine: take another one (make run PORT=…, or --port …)")
+    ray_dir = ray_dir or default_ray_dir(port)
     if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
         raise InvalidRequest(
             f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} or less"
@@ -149,4 +158,18 @@ def launch(
     # Ray sets handlers of its own, so these come after ray.init.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
+    url = f"http://{'127.0.0.1' if host in _ANY_HOST else host}:{port}"
+    threading.Thread(target=_tell_when_ready, args=(url,), daemon=True).start()
     serve_cli.main(["run", str(written)], standalone_mode=False)
+
+
+def _tell_when_ready(url: str) -> None:
+    """Print one line once every deployment is up."""
+    started = time.monotonic()
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health/ready", timeout=5.0, trust_env=False).status_code == 200:
+                break
+        time.sleep(0.5)
+    sys.stdout.write(f"\nserve-app is ready ({time.monotonic() - started:.0f} s after Ray): {url}/docs\n\n")
+    sys.stdout.flush()

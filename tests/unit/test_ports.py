@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 
-from serve_app.ports import _are_free, free_port_block, free_ports
+from serve_app.ports import are_free, free_port_block, free_ports
 
 
 def test_ports_are_different_and_can_be_bound() -> None:
@@ -33,5 +33,5 @@ def test_a_port_that_would_be_shared_is_not_free() -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen()
-        assert not _are_free(port, 1)
-    assert _are_free(port, 1)
+        assert not are_free(port, 1)
+    assert are_free(port, 1)
