@@ -42,7 +42,28 @@ class ReceivedCallback:
         return self.headers.get("webhook-id", "")
 
 
-class CallbackReceiver:
+class _LoopbackServer:
+    """An HTTP server on a free port of the loopback, in a thread, while it is entered."""
+
+    def __init__(self, handler: Callable[..., BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens; a job names it as its `fastapi_base_url`, or as the folder of its file."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class CallbackReceiver(_LoopbackServer):
     """Accepts callbacks and keeps them in order of arrival.
 
     Args:
@@ -72,21 +93,7 @@ class CallbackReceiver:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def base_url(self) -> str:
-        """What a job names as its `fastapi_base_url`."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def _keep(self, received: ReceivedCallback) -> int:
         with self._changed:
@@ -126,26 +133,11 @@ def is_final(payload: dict[str, Any]) -> bool:
     return payload.get("status") in ("completed", "failed", "cancelled")
 
 
-class FileServer:
+class FileServer(_LoopbackServer):
     """Serves a folder over HTTP on the loopback."""
 
     def __init__(self, folder: Path) -> None:
-        handler = partial(_QuietFileHandler, directory=str(folder))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def base_url(self) -> str:
-        """Address of the folder."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(partial(_QuietFileHandler, directory=str(folder)))
 
 
 class _QuietFileHandler(SimpleHTTPRequestHandler):
