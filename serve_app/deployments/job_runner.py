@@ -147,8 +147,14 @@ class JobRunner:
         while True:
             await free.acquire()
             claim = None
+            claiming = asyncio.ensure_future(asyncio.to_thread(self._store.claim, self._owner))
             try:
-                claim = await asyncio.to_thread(self._store.claim, self._owner)
+                claim = await asyncio.shield(claiming)
+            except asyncio.CancelledError:
+                # the replica is going down, and the thread may just have claimed a job for it
+                if (claim := await claiming) is not None:
+                    await asyncio.to_thread(self._store.release, claim)
+                raise
             except Exception:
                 logger.exception("claiming a job failed; trying again")
             if claim is None:
