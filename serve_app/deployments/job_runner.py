@@ -230,7 +230,8 @@ class JobRunner:
 
     async def _analyze(self, claim: Claim) -> dict[str, Any]:
         done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
-        steps = DurableSteps(self._store, claim, done, self._observe)
+        done_seconds = await asyncio.to_thread(self._store.step_seconds, claim.job.job_id)
+        steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)
         request = analysis_request(claim.job.request)
         return await self._pipeline.analyze(request, job_key(claim.job.job_id), steps)
 
@@ -258,7 +259,7 @@ class JobRunner:
         """Remove an ended job's artefacts; what a fault leaves behind goes when the record does."""
         try:
             await asyncio.to_thread(self._media.discard, job_key(job_id))
-        except OSError:
+        except Exception:  # object stores raise their own kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
 
     async def _maintain(self) -> None:

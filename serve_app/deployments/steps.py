@@ -58,6 +58,7 @@ class DurableSteps:
         store: where the results are kept.
         claim: the hold on the job; once it is lost, LeaseLost is raised.
         done: results of the steps that an earlier runner finished, by name (`JobStore.steps`).
+        done_seconds: how long those took (`JobStore.step_seconds`).
         on_step: told each finished step's name and seconds (metrics).
     """
 
@@ -66,11 +67,13 @@ class DurableSteps:
         store: JobStore,
         claim: Claim,
         done: dict[str, object],
+        done_seconds: dict[str, float],
         on_step: Callable[[str, float], None] = lambda name, seconds: None,
     ) -> None:
         self._store = store
         self._claim = claim
         self._done = done
+        self._done_seconds = done_seconds
         self._on_step = on_step
         self.seconds: dict[str, float] = {}
 
@@ -80,6 +83,7 @@ class DurableSteps:
         """Return the step's kept result, or run it and commit its result and `announce` in one transaction."""
         adapter: TypeAdapter[T] = TypeAdapter(result_type)
         if name in self._done:
+            self.seconds[name] = self._done_seconds.get(name, 0.0)
             return adapter.validate_python(self._done[name])
         started = time.monotonic()
         result = await work()
