@@ -38,12 +38,19 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of words without a long pause. Every word lies inside [start_s, end_s], in order."""
+    """A run of words without a long pause. Every word lies inside [start_s, end_s], in order.
+
+    Attributes:
+        avg_logprob: mean log probability of the segment's tokens, as Whisper tells it; None from other recognisers.
+        no_speech_prob: probability that nothing is said, as Whisper tells it; None from other recognisers.
+    """
 
     start_s: float
     end_s: float
     text: str
     words: tuple[Word, ...] = ()
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,19 @@ class Transcript:
     language: str
     model_version: str
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """What a classifier says of one input.
+
+    Attributes:
+        label: the likeliest class.
+        scores: probability of every class, by name; they add up to 1.
+    """
+
+    label: str
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

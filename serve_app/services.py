@@ -6,11 +6,12 @@ Every method may raise any error of `serve_app.errors`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
+from serve_app.results import Segment, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,77 @@ class AnalysisService(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """An uploaded recording that is to be put into words, nothing else.
+
+    Attributes:
+        file: its bytes, seekable, at the start; open until the call returns.
+        filename: what the caller named it; for display only.
+        language: "auto" or a two-letter code.
+        backend: name of a speech backend; None: the first healthy one in the contract's order.
+        prompt: text that the recording continues, or whose spelling it shares; None: none.
+        align: whether words' times are wanted as exactly as can be had (forced alignment, where it is deployed).
+    """
+
+    file: BinaryIO
+    filename: str
+    language: str = "auto"
+    backend: str | None = None
+    prompt: str | None = None
+    align: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """A recording's words.
+
+    Attributes:
+        transcript: of the whole recording, stitched; its notes tell what was degraded.
+        duration_s: of the decoded audio.
+        backend: name of the backend that heard it.
+        stage_seconds: how long each stage took; `backend_start` where a replica had to be started for this request.
+    """
+
+    transcript: Transcript
+    duration_s: float
+    backend: str
+    stage_seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBackend:
+    """A speech backend that the operator configured.
+
+    Attributes:
+        name: as the contract's `backend` names it.
+        model: what it was told to load (Hugging Face id, path, `embedded:…`), the first choice.
+        healthy: whether it takes requests now; one that is scaled to zero does.
+        created_at: seconds since the epoch when the graph was started.
+    """
+
+    name: str
+    model: str
+    healthy: bool
+    created_at: float
+
+
+class SpeechService(Protocol):
+    """Synchronous transcription of uploaded recordings."""
+
+    async def transcribe(self, request: TranscriptionRequest) -> Transcription:
+        """Return the words; InvalidRequest (no such backend), Unavailable (not healthy), MediaError, ModelError."""
+        ...
+
+    def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
+        """Yield segments in order of time as soon as they are known, then the whole; errors as `transcribe`."""
+        ...
+
+    async def backends(self) -> Sequence[SpeechBackend]:
+        """Return the configured backends in the contract's order."""
+        ...
+
+
 class HealthService(Protocol):
     """State of the graph."""
 
@@ -102,4 +174,5 @@ class Services:
 
     jobs: JobService
     analysis: AnalysisService
+    speech: SpeechService
     health: HealthService
