@@ -1,0 +1,34 @@
+"""How a Whisper is to be loaded, the same for every backend. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_LEFT_TO_THE_BACKEND = (None, "default", "auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperOptions:
+    """Where and how a Whisper runs.
+
+    Attributes:
+        cache_dir: `<state dir>/models`: downloaded, completed and converted checkpoints.
+        device: "auto" (a GPU where the process sees one), "cpu", "cuda", "cuda:N", "mps".
+        compute_type: number format, by CTranslate2's names; None, "default" and "auto" leave it to the backend.
+        num_threads: CPU threads of one call.
+        beam_size: hypotheses kept while decoding; 1: greedy.
+        hf_token: opens gated models on the Hugging Face hub.
+    """
+
+    cache_dir: Path
+    device: str = "auto"
+    compute_type: str | None = None
+    num_threads: int = 1
+    beam_size: int = 1
+    hf_token: str | None = field(default=None, repr=False)
+
+    @property
+    def chosen_compute_type(self) -> str | None:
+        """The number format that the operator insists on; None: float16 on a GPU, float32 on a CPU."""
+        return None if self.compute_type in _LEFT_TO_THE_BACKEND else self.compute_type
