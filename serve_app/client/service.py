@@ -1,13 +1,4 @@
-"""Python client of the HTTP interface.
-
-    with Client("http://127.0.0.1:8000") as client:
-        client.submit("https://example.org/talk.mp4", job_id="talk-1")
-        for event in client.events("talk-1"):
-            print(event.payload)
-        job = client.get("talk-1")
-
-Answers are the JSON objects of the HTTP contract, as dicts. Failures are raised as the classes of `serve_app.errors`.
-"""
+"""The client: one method for each route."""
 
 from __future__ import annotations
 
@@ -16,43 +7,21 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Literal, Self
 from urllib.parse import quote
 
 import httpx
 
-from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
+from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, StreamState, parse_blocks
+from serve_app.client.failures import error_from_response
+from serve_app.errors import Overloaded, ServeAppError, Unavailable
 
-_STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
+# A busy service may leave an upload half read while it works on others.
+_UPLOAD_STALL_S = 300.0
 _MAX_RECONNECT_WAIT_S = 30.0
 _FINAL = frozenset({"completed", "failed", "cancelled"})
-
-
-@dataclass(frozen=True, slots=True)
-class ClientEvent:
-    """One event of a job.
-
-    Attributes:
-        seq: its number within the job; pass it as `after_seq` to go on after it.
-        name: `progress`, `completed`, `failed` or `cancelled`.
-        payload: what the job's callback is told.
-    """
-
-    seq: int
-    name: str
-    payload: dict[str, Any]
-
-
-@dataclass(slots=True)
-class _StreamState:
-    """Where an event stream stands, across its connections."""
-
-    after_seq: int
-    retry_s: float = 3.0  # until the service says otherwise
-    failures: int = 0
-    ended: bool = False
 
 
 class Client:
@@ -146,7 +115,7 @@ class Client:
             JobNotFound: no job has this id, or it was deleted meanwhile.
             Unavailable: the stream failed more than `max_reconnects` times in a row.
         """
-        stream = _StreamState(after_seq)
+        stream = StreamState(after_seq)
         while True:
             at_least_s = 0.0
             try:
@@ -167,10 +136,10 @@ class Client:
             backoff_s = stream.retry_s * 2 ** (stream.failures - 1)
             time.sleep(min(max(backoff_s, at_least_s), _MAX_RECONNECT_WAIT_S))
 
-    def _stream_once(self, job_id: str, stream: _StreamState) -> Iterator[ClientEvent]:
+    def _stream_once(self, job_id: str, stream: StreamState) -> Iterator[ClientEvent]:
         """Yield events of one connection, and keep in `stream` where the next must go on."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(stream.after_seq)}
-        timeout = httpx.Timeout(self._timeout_s, read=_STREAM_SILENCE_S)
+        timeout = httpx.Timeout(self._timeout_s, read=STREAM_SILENCE_S)
         path = f"/jobs/{_quoted(job_id)}/events"
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
             if answer.status_code == httpx.codes.NO_CONTENT:
@@ -179,7 +148,7 @@ class Client:
             if not answer.is_success:
                 answer.read()
                 raise error_from_response(answer)
-            for block in _blocks(answer.iter_bytes()):
+            for block in parse_blocks(answer.iter_bytes()):
                 if "retry" in block:
                     stream.retry_s = int(block["retry"]) / 1000
                 if "data" in block:
@@ -247,6 +216,50 @@ class Client:
         timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
         return self._json("POST", "/transcribe", json=body, timeout=timeout)
 
+    def transcribe(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        language: str = "auto",
+        backend: str | None = None,
+        filename: str | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Upload a recording and return its words; the file is streamed, never held in memory.
+
+        Args:
+            file: a path, or a file open in binary mode, which is read from its start if it can be rewound.
+            language: `auto`, or a two-letter code.
+            backend: name of a speech backend; None: the first healthy one.
+            filename: shown in the answer; default: the file's own.
+            timeout_s: limit of the wait for the answer; None waits as long as it takes: a first request may have to
+                wait for a backend's start.
+
+        Raises:
+            OSError: the file can't be read.
+            InvalidRequest: no such backend, or no such language.
+            MediaError: the file has no usable audio, or is too large.
+            ModelError: the model failed, or the language is not served.
+            Overloaded: a queue is full (Unavailable: the backend is not up); worth another try after `retry_after_s`.
+        """
+        if isinstance(file, Path | str):
+            with open(file, "rb") as opened:
+                return self.transcribe(
+                    opened,
+                    language=language,
+                    backend=backend,
+                    filename=filename or Path(file).name,
+                    timeout_s=timeout_s,
+                )
+        fields = {"language": language} if backend is None else {"language": language, "backend": backend}
+        name = filename or Path(str(getattr(file, "name", "audio"))).name
+        timeout = httpx.Timeout(self._timeout_s, read=timeout_s, write=_UPLOAD_STALL_S)
+        return self._json("POST", "/transcribe", data=fields, files={"file": (_sendable(name), file)}, timeout=timeout)
+
+    def transcript(self, job_id: str, form: Literal["srt", "vtt", "txt", "json"] = "srt") -> str:
+        """Return a completed job's transcript as a file's text; JobNotFound, JobConflict before it has completed."""
+        return self._send("GET", f"/jobs/{_quoted(job_id)}/transcript.{form}").text
+
     def health(self) -> dict[str, Any]:
         """Return the service's health."""
         return self._json("GET", "/health")
@@ -272,65 +285,12 @@ class Client:
         return answer
 
 
-def error_from_response(answer: httpx.Response) -> ServeAppError:
-    """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
-    try:
-        body = answer.json()
-    except ValueError:
-        body = {}
-    body = body if isinstance(body, dict) else {}
-    told = body.get("error")
-    if isinstance(told, dict):
-        code, detail = told.get("code"), str(told.get("message"))
-    else:
-        # POST /transcribe: `error` is a sentence, and a wrong request shows in FastAPI's `detail`
-        code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
-        detail = str(told or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
-    kind = _kind_of(code, answer.status_code)
-    if issubclass(kind, Overloaded):
-        retry_after = answer.headers.get("retry-after", "")
-        return kind(detail, float(retry_after)) if retry_after.isdecimal() else kind(detail)
-    return kind(detail)
-
-
-def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
-    kinds = list(_tree(ServeAppError))
-    exact = [kind for kind in kinds if kind.code == code and kind.http_status == status]
-    if exact:
-        return exact[0]
-    if status in (Overloaded.http_status, Unavailable.http_status):
-        return Overloaded if status == Overloaded.http_status else Unavailable
-    return next((kind for kind in kinds if kind.code == code), ServeAppError)
-
-
-def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
-    """Yield a class and all below it, each before those that are more special."""
-    level = [root]
-    while level:
-        yield from level
-        level = [kind for parent in level for kind in parent.__subclasses__()]
-
-
-def _blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
-    """Parse a stream of server-sent events into blocks of fields.
-
-    Lines end at LF or CRLF only: `str.splitlines` knows more line ends, which are legal inside the data.
-    """
-    block: dict[str, str] = {}
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            name, _, value = line.removesuffix(b"\r").decode().partition(":")
-            value = value.removeprefix(" ")
-            if not name and not value:
-                if block:
-                    yield block
-                block = {}
-            elif name:  # a nameless line is a comment: a heartbeat
-                block[name] = f"{block[name]}\n{value}" if name == "data" and name in block else value
-
-
 def _quoted(job_id: str) -> str:
     """Keep an id one part of the path; what else is wrong with it, the service tells."""
     return quote(job_id, safe="")
+
+
+def _sendable(filename: str) -> str:
+    """Return a name that a multipart header can hold; Linux's may be of any bytes."""
+    name = filename.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\ufffd" for char in name)

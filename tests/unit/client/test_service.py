@@ -330,14 +330,14 @@ class TestWait:
         done = httpx.Response(200, json={"status": "completed"})
         client, asked = scripted(httpx.ConnectError("down"), httpx.ConnectError("down"), done)
         slept: list[float] = []
-        monkeypatch.setattr("serve_app.client.time.sleep", slept.append)
+        monkeypatch.setattr("serve_app.client.service.time.sleep", slept.append)
         assert client.wait("a")["status"] == "completed"
         assert len(asked) == 3
         assert slept == [5.0, 5.0]  # what Unavailable asks for
 
     def test_gives_up_in_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         client, asked = scripted(*[httpx.ConnectError("down")] * 3)
-        monkeypatch.setattr("serve_app.client.time.sleep", lambda seconds: None)
+        monkeypatch.setattr("serve_app.client.service.time.sleep", lambda seconds: None)
         with pytest.raises(errors.Unavailable):
             client.wait("a")
         assert len(asked) == 3
@@ -359,7 +359,8 @@ class TestStrangeAnswers:
     @pytest.mark.parametrize(
         ("status", "content", "kind", "detail"),
         [
-            (502, b"<html>bad gateway</html>", errors.ServeAppError, "502 Bad Gateway"),
+            (502, b"<html>bad gateway</html>", errors.Unavailable, "502 Bad Gateway"),
+            (504, b"", errors.Unavailable, "504"),
             (503, b"<html>starting</html>", errors.Unavailable, "503"),
             (429, b"", errors.Overloaded, "429"),
             (404, b'{"detail": "Not Found"}', errors.ServeAppError, "404"),

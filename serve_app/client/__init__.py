@@ -1,0 +1,17 @@
+"""Python client of the HTTP interface.
+
+    with Client("http://127.0.0.1:8000") as client:
+        client.submit("https://example.org/talk.mp4", job_id="talk-1")
+        for event in client.events("talk-1"):
+            print(event.payload)
+        job = client.get("talk-1")
+        print(client.transcribe("clip.wav", language="en")["text"])
+
+Answers are the JSON objects of the HTTP contract, as dicts. Failures are raised as the classes of `serve_app.errors`.
+"""
+
+from serve_app.client.event_stream import ClientEvent
+from serve_app.client.failures import error_from_response
+from serve_app.client.service import Client
+
+__all__ = ["Client", "ClientEvent", "error_from_response"]

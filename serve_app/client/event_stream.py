@@ -1,0 +1,54 @@
+"""Events of a job, parsed from a stream of server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """One event of a job.
+
+    Attributes:
+        seq: its number within the job; pass it as `after_seq` to go on after it.
+        name: `progress`, `completed`, `failed` or `cancelled`.
+        payload: what the job's callback is told.
+    """
+
+    seq: int
+    name: str
+    payload: dict[str, Any]
+
+
+@dataclass(slots=True)
+class StreamState:
+    """Where an event stream stands, across its connections."""
+
+    after_seq: int
+    retry_s: float = 3.0  # until the service says otherwise
+    failures: int = 0
+    ended: bool = False
+
+
+def parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    """Parse a stream of server-sent events into blocks of fields.
+
+    Lines end at LF or CRLF only: `str.splitlines` knows more line ends, which are legal inside the data.
+    """
+    block: dict[str, str] = {}
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.removesuffix(b"\r").decode().partition(":")
+            value = value.removeprefix(" ")
+            if not name and not value:
+                if block:
+                    yield block
+                block = {}
+            elif name:  # a nameless line is a comment: a heartbeat
+                block[name] = f"{block[name]}\n{value}" if name == "data" and name in block else value

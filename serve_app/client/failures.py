@@ -1,0 +1,52 @@
+"""Failed answers, as the errors that they tell of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+
+from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
+
+# What a gateway answers while the process behind it is gone: it passes, as 503 does.
+_GATEWAY_STATUSES = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
+
+
+def error_from_response(answer: httpx.Response) -> ServeAppError:
+    """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    told = body.get("error")
+    if isinstance(told, dict):
+        code, detail = told.get("code"), str(told.get("message"))
+    else:
+        # POST /transcribe: `error` is a sentence, and a wrong request shows in FastAPI's `detail`
+        code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
+        detail = str(told or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
+    kind = _kind_of(code, answer.status_code)
+    if issubclass(kind, Overloaded):
+        retry_after = answer.headers.get("retry-after", "")
+        return kind(detail, float(retry_after)) if retry_after.isdecimal() else kind(detail)
+    return kind(detail)
+
+
+def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
+    kinds = list(_tree(ServeAppError))
+    exact = [kind for kind in kinds if kind.code == code and kind.http_status == status]
+    if exact:
+        return exact[0]
+    if status in (Overloaded.http_status, Unavailable.http_status):
+        return Overloaded if status == Overloaded.http_status else Unavailable
+    known = next((kind for kind in kinds if kind.code == code), None)
+    return known or (Unavailable if status in _GATEWAY_STATUSES else ServeAppError)
+
+
+def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
+    """Yield a class and all below it, each before those that are more special."""
+    level = [root]
+    while level:
+        yield from level
+        level = [kind for parent in level for kind in parent.__subclasses__()]
