@@ -11,7 +11,13 @@ import pytest
 from serve_app.api.app import create_app
 from serve_app.api.options import ApiSettings
 from serve_app.services import Services
-from tests.unit.api.memory_services import MemoryAnalysis, MemoryHealth, MemoryJobs, memory_services
+from tests.unit.api.memory_services import (
+    MemoryAnalysis,
+    MemoryHealth,
+    MemoryJobs,
+    MemorySpeech,
+    memory_services,
+)
 
 with warnings.catch_warnings():
     # starlette would rather have httpx2, which nothing else here needs
@@ -34,6 +40,12 @@ def jobs(services: Services) -> MemoryJobs:
 def analysis(services: Services) -> MemoryAnalysis:
     assert isinstance(services.analysis, MemoryAnalysis)
     return services.analysis
+
+
+@pytest.fixture
+def speech(services: Services) -> MemorySpeech:
+    assert isinstance(services.speech, MemorySpeech)
+    return services.speech
 
 
 @pytest.fixture

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from serve_app.errors import CallbackRefused, InvalidRequest, JobConflict, JobNotFound, Overloaded
+from serve_app.errors import CallbackRefused, InvalidRequest, JobConflict, JobNotFound, Overloaded, Unavailable
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.messages import Locale, Stage, cancelled_message, queued_message, stage_message
-from serve_app.services import AnalysisRequest, Services, SubmittedJob
+from serve_app.results import Segment, Transcript, Word
+from serve_app.services import (
+    AnalysisRequest,
+    Services,
+    SpeechBackend,
+    SubmittedJob,
+    Transcription,
+    TranscriptionRequest,
+)
 
 CREATED_AT = 1705314600.0  # 2024-01-15T10:30:00Z
 
@@ -50,6 +58,23 @@ RESULT: dict[str, Any] = {
         "notes": ["emotion recognition: no model is configured"],
     },
 }
+
+TRANSCRIPT = Transcript(
+    segments=(
+        Segment(
+            0.52,
+            1.9,
+            "Good morning, Daniel.",
+            (Word("Good", 0.52, 0.8, 0.98), Word("morning,", 0.8, 1.3, 0.91), Word("Daniel.", 1.42, 1.9, 0.875)),
+            avg_logprob=-0.25,
+            no_speech_prob=0.01,
+        ),
+        Segment(2.5, 3.25, "How are you?", (Word("How", 2.5, 2.7), Word("are", 2.7, 2.9), Word("you?", 2.9, 3.25))),
+    ),
+    language="en",
+    model_version="faster-whisper:whisper-micro:float32",
+    notes=("openai/whisper-small could not be loaded, whisper-micro speaks instead",),
+)
 
 
 class MemoryJobs:
@@ -206,6 +231,60 @@ class MemoryAnalysis:
         return self.result
 
 
+class MemorySpeech:
+    """Hears the same words in every recording, and remembers what was asked and what the files held."""
+
+    def __init__(self) -> None:
+        self.asked: list[TranscriptionRequest] = []
+        self.heard: list[bytes] = []
+        self.transcript = TRANSCRIPT
+        self.duration_s = 4.0
+        self.failures: list[Exception] = []
+        self.healthy = {"faster-whisper": True, "transformers": True, "openai-whisper": False}
+        self.hangs = False
+        self.fails_after_first_segment: Exception | None = None
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def transcribe(self, request: TranscriptionRequest) -> Transcription:
+        async for item in self.stream(request):
+            if isinstance(item, Transcription):
+                return item
+        raise AssertionError("the stream ended without the whole")
+
+    async def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
+        self.asked.append(request)
+        self.heard.append(await asyncio.to_thread(request.file.read))
+        if self.failures:
+            raise self.failures.pop(0)
+        backend = self._choose(request.backend)
+        try:
+            for segment in self.transcript.segments:
+                yield segment
+                if self.fails_after_first_segment:
+                    raise self.fails_after_first_segment
+                self.started.set()
+                if self.hangs:
+                    await asyncio.Event().wait()
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
+        yield Transcription(self.transcript, self.duration_s, backend, {"decode": 0.01, "transcribe": 0.5})
+
+    async def backends(self) -> Sequence[SpeechBackend]:
+        return [
+            SpeechBackend(name, "embedded:whisper-micro", healthy, CREATED_AT) for name, healthy in self.healthy.items()
+        ]
+
+    def _choose(self, wanted: str | None) -> str:
+        up = [name for name, healthy in self.healthy.items() if healthy]
+        if wanted is not None and wanted not in self.healthy:
+            raise InvalidRequest(f"No backend {wanted} is deployed; deployed: {', '.join(self.healthy)}")
+        if wanted not in (None, *up) or not up:
+            raise Unavailable(f"{wanted or 'Every backend'} is not healthy; healthy: {', '.join(up) or 'none'}", 2.0)
+        return wanted or up[0]
+
+
 class MemoryHealth:
     """States that a test sets."""
 
@@ -221,4 +300,4 @@ class MemoryHealth:
 
 def memory_services(max_queued: int = 100) -> Services:
     """Return fresh services."""
-    return Services(MemoryJobs(max_queued), MemoryAnalysis(), MemoryHealth())
+    return Services(MemoryJobs(max_queued), MemoryAnalysis(), MemorySpeech(), MemoryHealth())
