@@ -1,0 +1,74 @@
+"""Deployment: words' times by forced alignment (whisperx)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.media.decode import SAMPLE_RATE_HZ
+from serve_app.results import SpeechRegion, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class AlignerOptions:
+    """Where and how align models run.
+
+    Attributes:
+        device: "auto" (a GPU where the replica sees one), "cpu", "cuda" or a torch device string.
+        num_threads: of torch; threads × replicas must not exceed the cores.
+        cache_dir: where models that were fetched are kept.
+        hf_token: opens gated models.
+    """
+
+    device: str
+    num_threads: int
+    cache_dir: Path
+    hf_token: str | None = field(default=None, repr=False)
+
+
+@serve.deployment(name="Aligner")
+class Aligner:
+    """Times words anew, one piece of decoded audio at a time: more at once need more replicas.
+
+    Args:
+        models: align model of each language, by two-letter code; see `models.speech.aligner`.
+        options: where they run.
+    """
+
+    def __init__(self, models: Mapping[str, str], options: AlignerOptions) -> None:
+        from serve_app.models.speech.aligner import ForcedAligner
+
+        self._aligner = ForcedAligner(
+            models,
+            device=options.device,
+            num_threads=options.num_threads,
+            cache_dir=options.cache_dir,
+            hf_token=options.hf_token,
+        )
+        self._threads = WorkerThreads(1, "aligner")
+
+    async def languages(self) -> list[str]:
+        """Return the codes of the languages that have a model."""
+        return list(self._aligner.languages)
+
+    async def align(self, audio: Any, piece_transcript: Transcript, piece: SpeechRegion) -> Transcript:
+        """Return the transcript of one piece of `media.decode.DecodedAudio` with its words timed anew.
+
+        Raises:
+            ModelLoadingError: the language's model can't be had.
+            GpuMemoryError: the device has no memory left.
+            ProcessingError: the model failed.
+        """
+        return await self._threads.run(
+            lambda should_stop: self._aligner.align(
+                audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
+                piece_transcript,
+                piece.start_s,
+                should_stop=should_stop,
+            )
+        )

@@ -1,0 +1,50 @@
+"""Deployment: how speech sounds (any audio-classification model of the Hugging Face hub)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.results import LabelScores, SpeechRegion
+
+
+@serve.deployment(name="EmotionRecognizer")
+class EmotionRecognizer:
+    """Classifies stretches of decoded audio, those of one call in batches of similar length.
+
+    Args:
+        model_id: Hugging Face id or local folder of an audio-classification model.
+        device: "auto" (a GPU where the replica sees one), "cpu", "cuda" or a torch device string.
+        num_threads: of torch; threads × replicas must not exceed the cores.
+        cache_dir: where a model that was fetched is kept.
+        hf_token: opens a gated model.
+    """
+
+    def __init__(
+        self, model_id: str, device: str, num_threads: int, cache_dir: Path, hf_token: str | None = None
+    ) -> None:
+        from serve_app.models.speech.emotion import SpeechEmotionRecognizer
+
+        self._recognizer = SpeechEmotionRecognizer(
+            model_id, device=device, num_threads=num_threads, cache_dir=cache_dir, hf_token=hf_token
+        )
+        self._threads = WorkerThreads(1, "emotion")
+
+    async def model_version(self) -> str:
+        """Return what `metadata.emotion_model_version` says."""
+        return self._recognizer.model_version
+
+    async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> list[LabelScores | None]:
+        """Return one answer for each region of `media.decode.DecodedAudio`; None for one that is too short to tell.
+
+        Raises:
+            GpuMemoryError: the device has no memory left, for one region alone too.
+            ProcessingError: the model failed.
+        """
+        return await self._threads.run(
+            lambda should_stop: self._recognizer.recognize(audio.samples, regions, should_stop=should_stop)
+        )

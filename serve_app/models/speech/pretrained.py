@@ -1,0 +1,79 @@
+"""A transformers model of audio from a local folder: whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serve_app.errors import GpuMemoryError, ModelLoadingError
+from serve_app.models.speech.gpu_memory import is_out_of_memory
+
+# Used while training only; many checkpoints were saved without it.
+_NOT_NEEDED = ("masked_spec_embed",)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the torch device of an operator's choice; "auto" is a GPU where this process sees one.
+
+    Raises:
+        ModelLoadingError: there is no such device.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        device = torch.device(chosen)
+    except RuntimeError as error:
+        raise ModelLoadingError(f"{name!r} is no device; use auto, cpu, cuda, cuda:N or mps") from error
+    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
+    if is_there is not None and not is_there():
+        raise ModelLoadingError(f"This process sees no {device.type} device: use cpu, or give its deployment a GPU")
+    return device
+
+
+def load_whole(model_class: Any, folder: Path, what: str) -> Any:
+    """Return the folder's model in float32 and evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
+
+    transformers fills weights that a checkpoint lacks with random ones and only logs it. Well-known emotion models are
+    stored under other names than the architecture's, so that their answers would be chance.
+
+    Args:
+        model_class: a transformers Auto class, such as AutoModelForCTC.
+        folder: in Hugging Face form.
+        what: the model's role, for errors ("The align model").
+
+    Raises:
+        ModelLoadingError: it can't be loaded, or is not whole.
+    """
+    try:
+        model, loading = model_class.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:  # transformers, safetensors and torch each raise their own kinds
+        raise ModelLoadingError(
+            f"{what} {folder} can't be loaded ({type(error).__name__}: {error}). Name a whole folder in Hugging Face "
+            "form whose architecture fits."
+        ) from error
+    # a key of another shape is raised by transformers itself
+    missing = sorted(key for key in loading["missing_keys"] if not key.endswith(_NOT_NEEDED))
+    if missing:
+        raise ModelLoadingError(
+            f"{what} {folder} lacks {len(missing)} of its weights, such as {missing[0]!r}: it would answer by chance. "
+            "It was saved for another architecture than its config.json names, or is only pre-trained."
+        )
+    return model.eval()
+
+
+def moved(model: Any, device: torch.device, what: str) -> Any:
+    """Return the model on a device; GpuMemoryError where it has no room, ModelLoadingError otherwise."""
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise GpuMemoryError(f"{what} does not fit into the memory of {device}: run it on a CPU replica") from error
+        raise ModelLoadingError(f"{what} can't run on {device}: {error}") from error
