@@ -71,7 +71,7 @@ def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
 def open_safetensors(path: Path) -> Any:
     """Return an open file whose header is sound and which is as long as that says; ModelLoadingError otherwise."""
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework="numpy")  # spares a replica torch, which only some backends need
     except (OSError, SafetensorError) as error:
         raise ModelLoadingError(f"The weights {path} are cut off or broken ({error}); fetch them again") from error
 

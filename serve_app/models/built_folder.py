@@ -1,0 +1,161 @@
+"""Folders that are dear to make: made once for all processes of a machine, whole or not at all.
+
+A folder is made aside and renamed when it is complete, under a lock that the operating system takes back from a
+process that dies. Its manifest, written last, names every file with its size, so that what lost a file or a part of one
+since is made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from serve_app.errors import ModelLoadingError
+
+MANIFEST = ".manifest.json"
+# Longer than the longest step, downloading or converting a large model, takes even on a slow machine.
+_LONGEST_WAIT_S = 3600.0
+_BUILDING = ".building"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltFolder:
+    """A complete folder.
+
+    Attributes:
+        path: where it lies.
+        was_built: whether this call made it.
+        build_s: what making it took; 0.0 where it was there.
+        waited_s: how long another process's work was waited for.
+    """
+
+    path: Path
+    was_built: bool
+    build_s: float
+    waited_s: float
+
+
+def built_folder(target: Path, build: Callable[[Path], None]) -> BuiltFolder:
+    """Return the folder, made by `build` if it isn't there whole.
+
+    Args:
+        target: where it is to lie; its name must tell all that its content depends on.
+        build: fills an empty folder; whatever it raises is raised here, and leaves nothing behind.
+
+    Raises:
+        ModelLoadingError: the cache can't be written or is full, or another process has held the lock for an hour.
+    """
+    if is_whole(target):  # without a lock, so that a cache that may only be read serves too
+        return BuiltFolder(target, False, 0.0, 0.0)
+    began = time.monotonic()
+    with _locked(target):
+        waited_s = time.monotonic() - began
+        if is_whole(target):
+            return BuiltFolder(target, False, 0.0, waited_s)
+        building = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
+        try:
+            with _disk_errors(target.parent):
+                _clear(target)
+                building.mkdir()
+            with _disk_errors(target.parent, only=_FULL):
+                build(building)
+            with _disk_errors(target.parent):
+                _seal(building)
+                os.replace(building, target)
+                _sync(target.parent)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return BuiltFolder(target, True, time.monotonic() - began - waited_s, waited_s)
+
+
+def is_whole(target: Path) -> bool:
+    """Whether the folder is there with every file that its manifest names, in the size that it had."""
+    try:
+        sizes = json.loads((target / MANIFEST).read_text("utf-8"))["sizes"]
+        return bool(sizes) and all((target / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def size_bytes(target: Path) -> int:
+    """Return how much its files take; links count as what they lead to."""
+    return sum(path.stat().st_size for path in _files(target))
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the lock of a folder. The lock's file stays: removing it could give two processes a lock each."""
+    with _disk_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f"{target.name}.lock"))
+        try:
+            lock.acquire(timeout=_LONGEST_WAIT_S)
+        except Timeout as error:
+            raise ModelLoadingError(
+                f"Another process has been making {target} for {_LONGEST_WAIT_S / 60:.0f} minutes; end it and try again"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _disk_errors(folder: Path, only: Collection[int] | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        raise ModelLoadingError(
+            f"{folder} can't be written ({error.strerror or error}); free space there, or let SERVE_APP_STATE_DIR name "
+            "a folder that this user may write"
+        ) from error
+
+
+def _clear(target: Path) -> None:
+    """Remove what is damaged, and what makers left that died. Under the lock nobody else is making any."""
+    for left in target.parent.glob(f"{glob.escape(target.name)}.*{_BUILDING}"):
+        shutil.rmtree(left, ignore_errors=True)
+    if target.exists():
+        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
+        os.replace(target, aside)  # at once: no reader may meet a folder that is half removed
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _seal(folder: Path) -> None:
+    """Bring everything to the disk, then write the manifest: a power cut must not leave empty files that look whole."""
+    sizes = {}
+    for path in _files(folder):
+        sizes[str(path.relative_to(folder))] = path.stat().st_size
+        if not path.is_symlink():
+            _sync(path)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"sizes": sizes}, indent=2), "utf-8")
+    _sync(manifest)
+    _sync(folder)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):  # some file systems can't, e.g. for folders; the sizes are checked all the same
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,217 @@
+"""A model's files from a URL: one file by https, a file or a folder from any storage that fsspec knows.
+
+What is fetched lies in a folder whose name tells the URL and the version that the server gave it (ETag, else time and
+size), so that a changed file is fetched anew and an unchanged one never again. Where nothing can be reached, what was
+fetched before serves, with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+import serve_app.media.address_guard  # noqa: F401 - keeps queries, which may be secrets, out of httpx's log lines
+from serve_app.errors import ModelLoadingError
+from serve_app.models.built_folder import MANIFEST, built_folder, is_whole
+from serve_app.models.file_hashes import sha256_of
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_NUM_TRIES = 3
+_WAIT = wait_exponential_jitter(initial=1.0, max=10.0)
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_PIN = re.compile(r"sha256=(?P<hex>[0-9a-fA-F]{64})")
+
+
+class _Passing(Exception):
+    """Raised on a fault that another try may not meet."""
+
+
+def fetch_https(url: str, cache_dir: Path) -> Path:
+    """Return the file that a URL answers with; with `#sha256=HEX`, that very file or none.
+
+    Raises:
+        ModelLoadingError: it can't be fetched or stored, or is not the one that its hash says.
+    """
+    address, _, fragment = url.partition("#")
+    pinned = _pinned(fragment, url)
+    if urlsplit(address).scheme.lower() == "http" and pinned is None:
+        raise ModelLoadingError(
+            f"{_shown(url)} could be changed on its way: write https://, or add #sha256= and the file's hash"
+        )
+    before = _fetched_before(address, cache_dir)
+    file = before / _file_name(address) if before is not None else None
+    if pinned is not None and file is not None and sha256_of(file, cache_dir) == pinned:
+        return file
+    try:
+        for attempt in Retrying(
+            stop=stop_after_attempt(_NUM_TRIES), retry=retry_if_exception_type(_Passing), wait=_WAIT, reraise=True
+        ):
+            with attempt:
+                return _get(address, pinned, cache_dir)
+    except _Passing as error:
+        if file is not None and pinned is None:
+            logger.warning("%s can't be fetched (%s); using what was fetched before", _shown(url), error)
+            return file
+        raise ModelLoadingError(
+            f"{_shown(url)} can't be fetched ({error}); let this machine reach it, or name a local file"
+        ) from error
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+def fetch_storage(url: str, cache_dir: Path) -> Path:
+    """Return the file, or the folder of files, that an fsspec URL names; credentials from the process's environment.
+
+    Raises:
+        ModelLoadingError: it can't be read or stored, or the package for its scheme is not installed.
+    """
+    try:
+        storage, root = fsspec.core.url_to_fs(url)
+        listed = _list(storage, root)
+        target = cache_dir / _folder_name(url, json.dumps(sorted(listed.versions.items())))
+        built_folder(target, lambda folder: _copy(storage, listed, folder))
+    except ModelLoadingError:
+        raise
+    except ImportError as error:
+        raise ModelLoadingError(
+            f"{_shown(url)} needs a package that is not installed ({error}); for s3:// install serve_app[s3]"
+        ) from error
+    except Exception as error:  # each storage has errors of its own, whose texts may quote keys
+        before = _fetched_before(url, cache_dir)
+        if before is None or isinstance(error, FileNotFoundError | PermissionError):
+            raise ModelLoadingError(
+                f"{_shown(url)} can't be read ({type(error).__name__}); check the address, and the credentials in this "
+                "process's environment"
+            ) from error
+        logger.warning("%s can't be read (%s); using what was fetched before", _shown(url), type(error).__name__)
+        target = before
+    only = [path for path in target.iterdir() if path.name != MANIFEST]
+    is_file = len(only) == 1 and only[0].name == PurePosixPath(urlsplit(url).path).name and not url.endswith("/")
+    return only[0] if is_file else target
+
+
+def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
+    try:
+        with (
+            httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client,
+            client.stream("GET", url, headers={"accept-encoding": "identity"}) as response,
+        ):
+            if response.status_code in _PASSING:
+                raise _Passing(f"answer {response.status_code}")
+            if response.status_code != httpx.codes.OK:
+                raise ModelLoadingError(
+                    f"{_shown(url)} can't be fetched: the server answered {response.status_code} "
+                    f"{response.reason_phrase}; check the address"
+                )
+            if pinned is None and response.url.scheme != "https":
+                raise ModelLoadingError(f"{_shown(url)} leads to an http:// address; add #sha256= and the file's hash")
+            headers = response.headers
+            version = headers.get("etag") or f"{headers.get('last-modified')} {headers.get('content-length')}"
+            target = cache_dir / _folder_name(url, f"{pinned} {version}")
+            name = _file_name(url)
+            # where it is there already the body is left unread
+            built_folder(target, lambda folder: _receive(response, folder / name, pinned, url))
+            return target / name
+    except httpx.TransportError as error:
+        raise _Passing(type(error).__name__) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ModelLoadingError(f"{_shown(url)} can't be fetched ({type(error).__name__})") from error
+
+
+def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str) -> None:
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with path.open("wb") as file:
+        for chunk in response.iter_raw():
+            file.write(chunk)
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) != num_bytes:
+        raise _Passing(f"{num_bytes} of {declared} bytes came")
+    if num_bytes == 0:
+        raise ModelLoadingError(f"{_shown(url)} is empty; check the address")
+    if pinned is not None and digest.hexdigest() != pinned:
+        raise ModelLoadingError(
+            f"{_shown(url)} is not the file that its #sha256= says (it has {digest.hexdigest()}): do not use it before "
+            "you know why"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Files to copy: name → where in the storage, and name → [size, version]."""
+
+    paths: Mapping[str, str]
+    versions: Mapping[str, list[str]]
+
+
+def _list(storage: Any, root: str) -> _Listed:
+    """List the file, or those that lie directly in the folder."""
+    about = storage.info(root)
+    files = [about] if about["type"] == "file" else storage.ls(root, detail=True)
+    # storages without real folders mark them by empty objects
+    files = [file for file in files if file["type"] == "file" and file["size"]]
+    if not files:
+        raise ModelLoadingError(f"{root} holds no files; name the folder, or the file, that holds the model")
+    named = {PurePosixPath(file["name"]).name: file for file in files}
+    return _Listed(
+        {name: file["name"] for name, file in named.items()}, {name: _version(file) for name, file in named.items()}
+    )
+
+
+def _version(about: Mapping[str, Any]) -> list[str]:
+    names = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+    return [str(about["size"]), next((str(about[name]) for name in names if about.get(name)), "")]
+
+
+def _copy(storage: Any, listed: _Listed, folder: Path) -> None:
+    for name, source in listed.paths.items():
+        storage.get_file(source, str(folder / name))
+        if (folder / name).stat().st_size != int(listed.versions[name][0]):
+            raise ConnectionError(f"{name} did not come whole")
+
+
+def _folder_name(url: str, version: str) -> str:
+    return f"{_url_key(url)}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+
+
+def _url_key(url: str) -> str:
+    """Return a short name of a URL without its query: a presigned URL is another each day, but names the same file."""
+    parts = urlsplit(url)
+    return hashlib.sha256(f"{parts.scheme}://{parts.netloc}{parts.path}".encode()).hexdigest()[:16]
+
+
+def _fetched_before(url: str, cache_dir: Path) -> Path | None:
+    whole = [folder for folder in cache_dir.glob(f"{_url_key(url)}-*") if is_whole(folder)]
+    return max(whole, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _file_name(url: str) -> str:
+    name = re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name), flags=re.ASCII)
+    return name.lstrip(".") or "weights"
+
+
+def _pinned(fragment: str, url: str) -> str | None:
+    match = _PIN.fullmatch(fragment)
+    if fragment and match is None:
+        raise ModelLoadingError(f"What follows # in {_shown(url)} must be sha256= and 64 hexadecimal digits")
+    return match["hex"].lower() if match else None
+
+
+def _shown(url: str) -> str:
+    """Return a URL fit for logs: without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,76 @@
+"""From what an operator names a model by to files on this machine.
+
+| spec | means |
+| --- | --- |
+| `embedded:NAME` | a model that comes with serve_app |
+| `/folder`, `./file.pth`, `~/model` | a local file or folder |
+| `ORG/NAME`, `ORG/NAME@REVISION` | a repository on the Hugging Face hub (a relative path of that name wins) |
+| `https://…/file`, with `#sha256=HEX` where wanted | one file; `http://` only with its hash |
+| `s3://…`, `gs://…`, any fsspec URL | one file, or a folder of files |
+
+Specs come from the operator's configuration alone, never from a request: they reach whatever this process reaches.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.hub_download import fetch_repository
+from serve_app.models.url_download import fetch_https, fetch_storage
+
+EMBEDDED = {"whisper-micro": Path(__file__).parent / "speech" / "whisper_micro"}
+
+_EMBEDDED_PREFIX = "embedded:"
+_REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None) -> Path:
+    """Return the local file or folder that a spec names, fetched if need be. Blocks; safe in several processes at once.
+
+    Args:
+        spec: see the module's table.
+        cache_dir: where what is fetched is kept.
+        hf_token: opens gated models on the hub; None: what `huggingface-cli login` left, if anything.
+
+    Raises:
+        ModelLoadingError: it can't be had; says why, and what to set. Never quotes a URL's query or credentials.
+    """
+    spec = spec.strip()
+    if spec.startswith(_EMBEDDED_PREFIX):
+        return _embedded(spec.removeprefix(_EMBEDDED_PREFIX))
+    if "://" in spec:
+        fetch = fetch_https if spec.lower().startswith(("https://", "http://")) else fetch_storage
+        return fetch(spec, cache_dir / "downloads")
+    path = Path(spec).expanduser()
+    if spec and path.exists():
+        return path.resolve()
+    named = _REPOSITORY.fullmatch(spec)
+    if named is None or spec.startswith((".", "~")):
+        raise ModelLoadingError(
+            f"There is no file or folder {str(path)!r} (in {Path.cwd()}), and it is no Hugging Face id of the form "
+            "ORG/NAME: correct the path, or write e.g. openai/whisper-small"
+        )
+    return fetch_repository(named["id"], named["revision"], cache_dir / "hub", hf_token)
+
+
+def weights_name(spec: str) -> str:
+    """Return what to call the model that a spec names, for `model_version`: without folders, hosts and secrets."""
+    spec = spec.strip()
+    if spec.startswith(_EMBEDDED_PREFIX):
+        return spec.removeprefix(_EMBEDDED_PREFIX)
+    if "://" in spec:
+        return urlsplit(spec).path.rstrip("/").rpartition("/")[2] or urlsplit(spec).netloc.rpartition("@")[2]
+    path = Path(spec).expanduser()
+    return path.resolve().name if path.exists() or not _REPOSITORY.fullmatch(spec) else spec
+
+
+def _embedded(name: str) -> Path:
+    path = EMBEDDED.get(name)
+    if path is None:
+        raise ModelLoadingError(f"No model {name!r} is embedded; there is {', '.join(sorted(EMBEDDED))}")
+    if not path.exists():
+        raise ModelLoadingError(f"The embedded model {name!r} is not in {path}: reinstall serve_app")
+    return path
