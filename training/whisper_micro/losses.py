@@ -1,0 +1,69 @@
+"""What the network is trained to do: write the words, know every sound, look where the word is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.whisper_micro.examples import IGNORED, Batch
+from training.whisper_micro.network import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Means over what they are defined on, in nats; and the shares of tokens and sounds that were right."""
+
+    tokens: Tensor
+    phones: Tensor
+    attention: Tensor
+    token_accuracy: Tensor
+    phone_accuracy: Tensor
+
+    def total(self, phone_weight: float, attention_weight: float) -> Tensor:
+        """Return the weighted sum."""
+        return self.tokens + phone_weight * self.phones + attention_weight * self.attention
+
+
+def losses(outputs: Outputs, batch: Batch) -> Losses:
+    """Compare a batch's outputs with its truth."""
+    logits, targets = outputs.tokens.float(), batch.targets
+    tokens = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    learnt = targets != IGNORED
+    right = (logits.argmax(-1) == targets) & learnt
+    phone_losses = []
+    phones_right = num_phones = torch.zeros((), device=logits.device)
+    for each, labels in zip(outputs.phones, batch.phones, strict=True):
+        phone_losses.append(
+            F.cross_entropy(each.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        )
+        sounding = labels > 0  # silence is easy, and not counted as right
+        phones_right = phones_right + ((each.argmax(-1) == labels) & sounding).sum()
+        num_phones = num_phones + sounding.sum()
+    labelled = torch.stack([(labels != IGNORED).sum() for labels in batch.phones]).sum()
+    return Losses(
+        tokens,
+        torch.stack(phone_losses).sum() / labelled.clamp(min=1),
+        guided_attention(outputs.attention, batch.looks),
+        right.sum() / learnt.sum(),
+        phones_right / num_phones.clamp(min=1),
+    )
+
+
+def guided_attention(attention: Tensor, looks: Tensor) -> Tensor:
+    """Return the mean negative logarithm of the attention that lies within the interval each token is heard in.
+
+    Args:
+        attention: log-probabilities over frames, (batch, heads, tokens, frames).
+        looks: first frame and the one after the last, (batch, tokens, 2); negative where a token has none. Frames
+            before the first and after the last are allowed for.
+    """
+    frames = torch.arange(attention.shape[-1], device=attention.device)
+    inside = (frames >= looks[..., :1]) & (frames < looks[..., 1:])  # (batch, tokens, frames)
+    known = inside.any(-1)
+    if not known.any():
+        return attention.sum() * 0.0
+    within = attention.masked_fill(~inside[:, None], float("-inf")).logsumexp(-1)  # (batch, heads, tokens)
+    return -within.masked_select(known[:, None].expand_as(within)).mean()
