@@ -3,6 +3,7 @@
     new routes           {"error": {"code", "message", "request_id"}}
     the contract's own   the same, and `detail` as FastAPI writes it, which today's clients read
     POST /transcribe     the contract's answer with `success: false`, `error`, `error_code`
+    /v1/…                {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it
 
 A route answers its own failures through its class; what no route caught (an unknown path, a wrong method) goes
 through `handle_unrouted`.
@@ -21,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from serve_app import messages
@@ -33,6 +34,8 @@ from serve_app.messages import Locale
 
 _log = logging.getLogger(__name__)
 
+OPENAI_PREFIX = "/v1"
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody receives it, it stands in the access log
 DEFAULT_RETRY_AFTER_S = 30  # for a 503 that does not say more: a model that is being loaded again
 
 # not HTTPStatus.name: Python renamed some of them between versions, and clients compare these
@@ -128,8 +131,53 @@ def error_body(failure: Failure, request: Request) -> dict[str, Any]:
     return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
 
 
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str = Field(description="a sentence for people; do not parse it")
+    type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`")
+    param: str | None = Field(description="the field that is wrong")
+    code: str = Field(description="stable name of the failure, e.g. `model_not_found`")
+
+
+class OpenAIErrorBody(BaseModel):
+    """Body of every failure on OpenAI's routes."""
+
+    error: OpenAIErrorDetail
+
+
+def openai_status(failure: Failure) -> int:
+    """Return the status by which OpenAI tells a failure: what is wrong with a request is a 400 there."""
+    return 400 if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else failure.status
+
+
+def openai_error_body(failure: Failure, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """Return the body of OpenAI's routes.
+
+    Args:
+        failure: what went wrong.
+        code: a name that OpenAI has for it; ours if None.
+        param: the field that is wrong; the first of the failure's if None.
+    """
+    if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    else:
+        kind = "rate_limit_error" if failure.status == HTTPStatus.TOO_MANY_REQUESTS else "invalid_request_error"
+    if param is None and failure.fields:
+        param = next((str(part) for part in failure.fields[0]["loc"][1:]), None)
+    return {"error": {"message": failure.message, "type": kind, "param": param, "code": code or failure.code.lower()}}
+
+
 class ApiRoute(APIRoute):
-    """A new route: bounds its JSON body and answers its own failures."""
+    """A new route: bounds its body and answers its own failures."""
+
+    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
+        """Return how long a request's body may be."""
+        return settings.max_body_bytes
+
+    def failure_status(self, failure: Failure) -> int:
+        """Return the HTTP status of a failure."""
+        return failure.status
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
         """Return the body that tells a failure."""
@@ -142,12 +190,15 @@ class ApiRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             settings: ApiSettings = request.app.state.settings
             try:
-                return await handle(limited(request, settings.max_body_bytes))
+                return await handle(limited(request, self.max_bytes(request, settings)))
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
                 failure = describe(error, settings.locale)
                 if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
-                return JSONResponse(self.failure_content(failure, request), failure.status, dict(failure.headers))
+                content, status = self.failure_content(failure, request), self.failure_status(failure)
+                return JSONResponse(content, status, dict(failure.headers))
 
         return guarded
 
@@ -164,10 +215,13 @@ class ContractRoute(ApiRoute):
 async def handle_unrouted(request: Request, error: Exception) -> Response:
     """Answer what failed outside any route."""
     failure = describe(error, request.app.state.settings.locale)
-    return JSONResponse(error_body(failure, request), failure.status, dict(failure.headers))
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
+    for_openai = path.startswith(f"{OPENAI_PREFIX}/")
+    content = openai_error_body(failure) if for_openai else error_body(failure, request)
+    return JSONResponse(content, failure.status, dict(failure.headers))
 
 
-def error_responses(*statuses: int, body: type[ErrorBody] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's description of the failures that a route can answer."""
     meanings = {
         404: "No job has this id",

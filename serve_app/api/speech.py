@@ -1,4 +1,7 @@
-"""Speech, answered at once: the JSON form of `POST /transcribe`, which runs a video job's pipeline."""
+"""Speech, answered at once: `POST /transcribe`, which takes two kinds of request on one path.
+
+A JSON object names a file and runs a video job's pipeline; a form carries a recording and is put into words only.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,26 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serve_app.api.dependencies import InjectedServices
+from serve_app.api.disconnect import while_connected
 from serve_app.api.failures import ApiRoute, Failure
-from serve_app.api.schemas import TranscribeRequest
+from serve_app.api.options import ApiSettings
+from serve_app.api.schemas import TranscribeRequest, checked
+from serve_app.api.speech_forms import TranscribeForm, form_content
+from serve_app.api.transcription_view import UploadView, failed_upload, view_upload
+from serve_app.api.uploads import display_name, is_multipart, media_type, open_upload
 from serve_app.api.views import timestamp
+from serve_app.services import Services, TranscriptionRequest
 
-_MEDIA_TYPE_REFUSED = (
-    "Send application/json with audio_path, video_url or video_path; "
-    "uploading a file as multipart/form-data needs a Whisper backend, and none is deployed"
-)
+_MEDIA_TYPE_REFUSED = "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
 
 
 class TranscribeView(BaseModel):
-    """Answer of `POST /transcribe`, also for a failure."""
+    """Answer of `POST /transcribe` to a JSON object, also for a failure."""
 
     success: bool
     segments: list[Any] = Field(description="as in a job's result")
@@ -38,69 +44,112 @@ class TranscribeView(BaseModel):
 
 
 class TranscribeRoute(ApiRoute):
-    """Tells failures as the contract's answer does."""
+    """Tells failures as the contract's answers do."""
+
+    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
+        """Allow a form as much as a recording needs."""
+        return settings.max_upload_bytes if is_multipart(request) else settings.max_body_bytes
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
         """Return the answer with `success: false`; a malformed request's fields under FastAPI's `detail`."""
-        answer: dict[str, Any] = {
-            "success": False,
-            "segments": [],
-            "speakers": {},
-            "metadata": {},
-            "processing_time": 0.0,
-            "error": failure.message,
-            "error_code": failure.contract_code,
-        }
+        if is_multipart(request):
+            answer = failed_upload(failure.message, failure.contract_code)
+        else:
+            answer = {
+                "success": False,
+                "segments": [],
+                "speakers": {},
+                "metadata": {},
+                "processing_time": 0.0,
+                "error": failure.message,
+                "error_code": failure.contract_code,
+            }
         return answer if failure.fields is None else {**answer, "detail": failure.fields}
 
 
 router = APIRouter(route_class=TranscribeRoute, tags=["speech"])
 
-_FAILURE = {"model": TranscribeView}
+_FAILURE = {"model": UploadView | TranscribeView}
 
 
 @router.post(
     "/transcribe",
-    summary="Analyse a file and answer with the result",
+    summary="Put a recording into words, or analyse a file, and answer with the result",
+    response_description="`UploadView` to a form, `TranscribeView` to a JSON object",
     responses={
         400: {**_FAILURE, "description": "`DOWNLOAD_ERROR`: the file can't be fetched"},
         413: {**_FAILURE, "description": "The body, or the file (`DOWNLOAD_ERROR`), is too large"},
-        415: {**_FAILURE, "description": "Not JSON"},
-        422: {**_FAILURE, "description": "Malformed request, no audio (`AUDIO_EXTRACTION_ERROR`), language not served"},
+        415: {**_FAILURE, "description": "Neither a form nor JSON"},
+        422: {
+            **_FAILURE,
+            "description": "Malformed request, no such backend, no audio (`AUDIO_EXTRACTION_ERROR`), unserved language",
+        },
         429: {**_FAILURE, "description": "A queue is full; try again after `Retry-After` seconds"},
         500: {**_FAILURE, "description": "`PROCESSING_ERROR`: a model stage failed"},
-        503: {**_FAILURE, "description": "`MODEL_LOADING_ERROR`, `GPU_MEMORY_ERROR`, or not up yet"},
+        503: {
+            **_FAILURE,
+            "description": "`MODEL_LOADING_ERROR`, `GPU_MEMORY_ERROR`, or not up yet; it names the backends that are",
+        },
     },
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": TranscribeRequest.model_json_schema()}},
+            "content": {
+                **form_content(TranscribeForm),
+                "application/json": {"schema": TranscribeRequest.model_json_schema()},
+            },
         }
     },
 )
-async def transcribe(request: Request, services: InjectedServices) -> TranscribeView:
-    """Run a video job's pipeline on one file; `audio_path` wins over `video_url` wins over `video_path`."""
+async def transcribe(request: Request, services: InjectedServices) -> UploadView | TranscribeView:
+    """Put an uploaded recording into words (form), or run a video job's pipeline on a file (JSON object).
+
+    Form: `file`, `language`, `backend`; a backend that is not deployed (422) or not healthy (503) is never silently
+    another one. JSON: `audio_path` wins over `video_url` wins over `video_path`. The work ends if the client leaves.
+    """
+    if is_multipart(request):
+        return await _transcribe_upload(request, services)
     started_s = time.perf_counter()
     body = await _read(request)
-    result = await services.analysis.analyze(body.to_analysis_request())
+    result = await while_connected(request, services.analysis.analyze(body.to_analysis_request()))
     return _view(result, body.source_url, time.perf_counter() - started_s)
+
+
+async def _transcribe_upload(request: Request, services: Services) -> UploadView:
+    async with open_upload(request) as upload:
+        started_s = time.perf_counter()  # without the time that the client took to send it
+        form = checked(TranscribeForm, upload.fields)
+        if form.backend is not None:
+            await _check_deployed(services, form.backend)
+        wanted = TranscriptionRequest(
+            upload.file, upload.filename, form.language, form.backend, form.prompt, form.align
+        )
+        heard = await while_connected(request, services.speech.transcribe(wanted))
+        took_s = time.perf_counter() - started_s
+        return view_upload(heard, filename=upload.filename, language_requested=form.language, took_s=took_s)
+
+
+async def _check_deployed(services: Services, backend: str) -> None:
+    """Refuse a backend that nobody deployed before any work is done, naming those that are."""
+    names = [known.name for known in await services.speech.backends()]
+    if backend not in names:
+        sentence = f"No such backend; deployed: {', '.join(names) or 'none'}"
+        raise RequestValidationError([{"type": "backend_unknown", "loc": ("body", "backend"), "msg": sentence}])
 
 
 async def _read(request: Request) -> TranscribeRequest:
     """Read the body by hand: two kinds of request share this path, which FastAPI's parameters can't say."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    sent = media_type(request)
+    if sent != "application/json" and not sent.endswith("+json"):
         raise HTTPException(415, _MEDIA_TYPE_REFUSED)
     raw = await request.body()
     try:
         # not model_validate_json: its errors would not be those that every other route tells
-        return TranscribeRequest.model_validate(json.loads(raw))
-    except ValidationError as error:
-        fields = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
-        raise RequestValidationError(fields) from error
+        data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         field = {"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}
         raise RequestValidationError([field]) from error
+    return checked(TranscribeRequest, data)
 
 
 def _view(result: Mapping[str, Any], source_url: str, took_s: float) -> TranscribeView:
@@ -136,4 +185,4 @@ def _display_name(source_url: str) -> str:
         path = urlsplit(source_url).path
     except ValueError:
         path = source_url
-    return unquote(path).replace("\\", "/").rstrip("/").rpartition("/")[2] or "media"
+    return display_name(unquote(path))

@@ -191,12 +191,13 @@ def test_hostile_body(client: TestClient, body: bytes) -> None:
     assert (answer.json()["success"], answer.json()["detail"][0]["loc"][0]) == (False, "body")
 
 
-def test_upload_tells_what_to_send_instead(client: TestClient, analysis: MemoryAnalysis) -> None:
-    answer = client.post("/transcribe", files={"file": ("a.wav", b"RIFF")}, data={"backend": "faster-whisper"})
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "audio/wav"])
+def test_other_bodies_are_told_what_to_send(client: TestClient, analysis: MemoryAnalysis, media_type: str) -> None:
+    answer = client.post("/transcribe", content=b"RIFF", headers={"content-type": media_type})
     assert answer.status_code == 415
-    assert answer.json()["success"] is False
+    assert list(answer.json()) == SHAPE
+    assert "multipart/form-data" in answer.json()["error"]
     assert "application/json" in answer.json()["error"]
-    assert "Whisper backend" in answer.json()["error"]
     assert analysis.asked == []
 
 

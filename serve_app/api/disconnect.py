@@ -1,0 +1,42 @@
+"""Work that ends with its client: a server tells a route that the client has left, but does not stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+_T = TypeVar("_T")
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what work returns; once the client has left, cancel it and wait for its end.
+
+    Args:
+        request: its body must have been read: what comes after that can only be the client's leaving.
+        work: not started yet.
+
+    Raises:
+        ClientDisconnect: the client has left, and nobody is there to answer.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        # what the work uses (an open upload) may only be taken away once it has really ended
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
