@@ -1,102 +1,126 @@
 """The whole graph on one screen: deployments, bound to each other.
 
-`build` is what `serve run configs/local.yaml` and `serve deploy` call (`import_path: serve_app.graph:build`). Only
-numbers that a deployment's constructor takes are arguments here; replicas, GPU fractions, concurrency and queue
-bounds stand under `deployments:` in the same config file.
+`build` is what `serve run configs/local.yaml` and `serve deploy` call (`import_path: serve_app.graph:build`).
 """
 
 # no `from __future__ import annotations` here: Serve looks at the annotation of `args` itself to build GraphArgs
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from sqlalchemy.engine import make_url
 
+from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.diarizer import Diarizer
-from serve_app.deployments.ingress import Ingress
+from serve_app.deployments.emotion_recognizer import EmotionRecognizer
+from serve_app.deployments.ingress import DirectLimits, Ingress
 from serve_app.deployments.job_runner import JobRunner, RunnerOptions
 from serve_app.deployments.queue_depth_policy import QueueDepthPolicy
 from serve_app.deployments.speech_recognizer import SpeechRecognizer
+from serve_app.deployments.transcription import PlacedDeployment, SpeechModels
+from serve_app.deployments.video_pipeline import VideoModels
+from serve_app.deployments.whisper import Batching, FasterWhisper, OpenAIWhisper, TransformersWhisper
+from serve_app.graph_args import BackendArgs, GraphArgs, RunnerArgs, WhisperArgs
+from serve_app.models.speech.whisper import BackendName
+from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.settings import Settings
-
-
-class _Args(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AnalyzerArgs(_Args):
-    """Decoding, voice activity, acoustics: threads of one replica."""
-
-    num_threads: int = Field(default=2, ge=1)
-
-
-class DiarizerArgs(_Args):
-    """Diarization.
-
-    Attributes:
-        device: "cpu" or "cuda"; None: what `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it, so
-            a config that has one says so here too).
-        num_threads: of torch in one replica.
-        model_id: Hugging Face id of a pyannote pipeline; the embedded models without one.
-        cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
-            for files that run out of GPU memory.
-    """
-
-    device: str | None = None
-    num_threads: int = Field(default=1, ge=1)
-    model_id: str | None = None
-    cpu_fallback: bool = False
-
-
-class RunnerArgs(_Args):
-    """The job queue's consumers; they scale between the two numbers on the depth of the job table."""
-
-    min_replicas: int = Field(default=1, ge=0)
-    max_replicas: int = Field(default=3, ge=1)
-    upscale_delay_s: float = Field(default=2.0, ge=0)
-    downscale_delay_s: float = Field(default=60.0, ge=0)
-    jobs_per_replica: int = Field(default=1, ge=1)
-    lease_s: float = Field(default=15.0, gt=0)
-    poll_interval_s: float = Field(default=0.5, gt=0)
-    max_attempts: int = Field(default=3, ge=1)
-
-
-class IngressArgs(_Args):
-    """HTTP: synchronous analyses that one replica runs at once."""
-
-    max_direct_analyses: int = Field(default=2, ge=1)
-
-
-class GraphArgs(_Args):
-    """Arguments of the application in a Serve config file."""
-
-    analyzer: AnalyzerArgs = AnalyzerArgs()
-    diarizer: DiarizerArgs = DiarizerArgs()
-    job_runner: RunnerArgs = RunnerArgs()
-    ingress: IngressArgs = IngressArgs()
 
 
 def build(args: GraphArgs) -> Application:
     """Return the whole application; settings come from the environment, here and nowhere else."""
     settings = Settings.from_environment()
-    hf_token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    models_dir, hf_token = settings.state_dir / "models", _hf_token(settings)
 
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
-    recognizer = SpeechRecognizer.bind()
-    diarizer = (args.diarizer.num_threads, args.diarizer.model_id, hf_token)
-    device = args.diarizer.device or ("cpu" if settings.device == "auto" else settings.device)
-    diarizers = [(Diarizer.bind(device, *diarizer), device != "cpu")]
-    names = [AudioAnalyzer.name, SpeechRecognizer.name, Diarizer.name, JobRunner.name, Ingress.name]
-    if args.diarizer.cpu_fallback:
-        on_cpu = Diarizer.options(name="DiarizerCPU")
-        diarizers.append((on_cpu.bind("cpu", *diarizer), False))
-        names.append(on_cpu.name)
+    speech = _speech_models(args, settings)
+    diarizers = _placed(
+        Diarizer,
+        lambda device: (device, args.diarizer.num_threads, args.diarizer.model_id, hf_token),
+        _device(settings, args.diarizer.device),
+        args.diarizer.cpu_fallback,
+    )
+    emotion = args.emotion.model_id and _placed(
+        EmotionRecognizer,
+        lambda device: (args.emotion.model_id, device, args.emotion.num_threads, models_dir, hf_token),
+        _device(settings, args.emotion.device),
+        args.emotion.cpu_fallback,
+    )
+    models = VideoModels(analyzer, speech, args.speech.video_order, diarizers, emotion or ())
+    names = [AudioAnalyzer.name, *(placed.name for placed in models.placed())]
 
     job_runner = JobRunner.options(autoscaling_config=_by_queue_depth(args.job_runner, settings)).bind(
-        settings, _runner_options(args.job_runner), analyzer, recognizer, diarizers
+        settings, _runner_options(args.job_runner), models, names
     )
-    return Ingress.bind(settings, names, args.ingress.max_direct_analyses, analyzer, recognizer, diarizers, job_runner)
+    limits = DirectLimits(
+        args.ingress.max_direct_analyses, args.ingress.max_direct_transcriptions, args.ingress.max_direct_pieces
+    )
+    return Ingress.bind(settings, [*names, JobRunner.name, Ingress.name], limits, models, job_runner)
+
+
+def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
+    whisper, aligner = args.whisper, args.aligner
+    backends = {
+        name: _whisper(deployment, backend, whisper, settings)
+        for name, deployment, backend in (
+            (BackendName.FASTER_WHISPER, FasterWhisper, whisper.faster_whisper),
+            (BackendName.TRANSFORMERS, TransformersWhisper, whisper.transformers),
+            (BackendName.OPENAI_WHISPER, OpenAIWhisper, whisper.openai_whisper),
+        )
+        if backend.enabled
+    }
+    specs = dict.fromkeys(backends, whisper.models[0])
+    backends[BackendName.POCKETSPHINX] = _placed(SpeechRecognizer, lambda device: (), "cpu", cpu_fallback=False)
+    specs[BackendName.POCKETSPHINX] = "embedded:pocketsphinx-en-us"
+    if not aligner.models:
+        return SpeechModels(backends, specs)
+    device = _device(settings, aligner.device)
+    options = AlignerOptions(device, aligner.num_threads, settings.state_dir / "models", _hf_token(settings))
+    [placed] = _placed(Aligner, lambda device: (aligner.models, options), device, cpu_fallback=False)
+    return SpeechModels(backends, specs, placed, tuple(aligner.models))
+
+
+def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[PlacedDeployment]:
+    options = WhisperOptions(
+        cache_dir=settings.state_dir / "models",
+        device=_device(settings, whisper.device or settings.stt_device),
+        compute_type=whisper.compute_type or settings.stt_compute_type,
+        num_threads=backend.num_threads,
+        beam_size=backend.beam_size,
+        hf_token=_hf_token(settings),
+    )
+
+    def arguments(device: str) -> tuple[Any, ...]:
+        # a number format that was chosen for the GPU may be none of the CPU's
+        compute_type = options.compute_type if device == options.device else None
+        on_device = replace(options, device=device, compute_type=compute_type)
+        return whisper.models, on_device, Batching(backend.batch_size, backend.batch_wait_s)
+
+    return _placed(deployment, arguments, options.device, backend.cpu_fallback)
+
+
+def _placed(
+    deployment: Any, arguments: Callable[[str], tuple[Any, ...]], device: str, cpu_fallback: bool
+) -> list[PlacedDeployment]:
+    """Return a deployment on its device and, as another one whose name ends in CPU, its fall-back."""
+    placed = [PlacedDeployment(deployment.name, deployment.bind(*arguments(device)), on_gpu=device != "cpu")]
+    if cpu_fallback:
+        twin = deployment.options(name=f"{deployment.name}CPU")
+        placed.append(PlacedDeployment(twin.name, twin.bind(*arguments("cpu")), on_gpu=False))
+    return placed
+
+
+def _device(settings: Settings, given: str | None) -> str:
+    """Return where a model runs; "auto" is the CPU, as a GPU needs `num_gpus` in the config beside it."""
+    device = given or settings.device
+    return "cpu" if device == "auto" else device
+
+
+def _hf_token(settings: Settings) -> str | None:
+    return settings.hf_token.get_secret_value() if settings.hf_token else None
 
 
 def _runner_options(args: RunnerArgs) -> RunnerOptions:

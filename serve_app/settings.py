@@ -132,6 +132,7 @@ class Settings(BaseModel):
         max_queued_jobs: more are answered 429.
         retention_days: how long ended jobs are kept.
         max_body_bytes: limit of a JSON request.
+        max_upload_bytes: limit of an uploaded file.
         unknown_names: SERVE_APP_* variables that mean nothing here: misspelt, most likely.
     """
 
@@ -162,6 +163,7 @@ class Settings(BaseModel):
     max_queued_jobs: int = Field(default=1000, ge=1)
     retention_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    max_upload_bytes: int = Field(default=512 * 1024**2, ge=1024)
     unknown_names: tuple[str, ...] = ()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from ray import serve
@@ -30,11 +31,12 @@ class AudioAnalyzer:
         self._max_duration_s = max_duration_s
         self._threads = WorkerThreads(num_threads, "audio-analyzer")
 
-    async def decode(self, url: str) -> Any:
-        """Return `media.decode.DecodedAudio` of an artefact; call it by reference, it is large."""
+    async def decode(self, source: str | bytes) -> Any:
+        """Return `media.decode.DecodedAudio` of an artefact or of a file's bytes; call it by reference: it is large."""
+        media = source if isinstance(source, str) else io.BytesIO(source)
         try:
             return await self._threads.run(
-                lambda should_stop: self._decode.decode_audio(url, max_duration_s=self._max_duration_s)
+                lambda should_stop: self._decode.decode_audio(media, max_duration_s=self._max_duration_s)
             )
         except OSError as error:
             raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error

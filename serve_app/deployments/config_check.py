@@ -22,7 +22,7 @@ def check_config(config: Any) -> None:
         ServeDeploySchema,
     )
 
-    from serve_app.graph import GraphArgs
+    from serve_app.graph_args import GraphArgs
 
     if not isinstance(config, Mapping):
         raise InvalidRequest("a Serve config file is a mapping with `applications:`")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
 from serve_app.api.app import create_app
+from serve_app.deployments.direct_transcription import DirectTranscription
 from serve_app.deployments.event_watcher import EventWatcher
+from serve_app.deployments.graph_health import GraphHealth
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import PlainSteps
-from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
+from serve_app.deployments.video_pipeline import VideoModels, VideoPipeline
 from serve_app.errors import Unavailable
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
@@ -27,7 +29,6 @@ from serve_app.settings import Settings
 
 # A synchronous caller can try again itself; a replica that was lost under it is still worth one more try.
 _PATIENCE_S = 2.0
-_STATUS_KEPT_S = 1.0
 _RETRY_AFTER_S = 10.0
 
 
@@ -103,39 +104,19 @@ class DirectAnalysis:
                 await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
 
 
-class GraphHealth:
-    """`services.HealthService` over Serve's controller."""
+@dataclass(frozen=True, slots=True)
+class DirectLimits:
+    """Bounds of the work that callers wait for, in one ingress replica.
 
-    def __init__(self, app_name: str, expected: Sequence[str]) -> None:
-        self._app_name = app_name
-        self._expected = expected
-        self._asking = asyncio.Lock()
-        self._asked_at = float("-inf")
-        self._states: dict[str, str] = {}
+    Attributes:
+        max_analyses: synchronous analyses at once; more are answered 503.
+        max_transcriptions: uploads in transcription at once; more are answered 503.
+        max_pieces: pieces of one upload at once.
+    """
 
-    async def deployments(self) -> Mapping[str, str]:
-        """Return every enabled deployment's state, at most a second old."""
-        loop = asyncio.get_running_loop()
-        async with self._asking:
-            if loop.time() - self._asked_at > _STATUS_KEPT_S:
-                self._states = await asyncio.to_thread(self._ask)
-                self._asked_at = loop.time()
-        return self._states
-
-    def _ask(self) -> dict[str, str]:
-        application = serve.status().applications.get(self._app_name)
-        found = application.deployments if application is not None else {}
-        return {name: _state(found.get(name)) for name in self._expected}
-
-
-def _state(deployment: DeploymentStatusOverview | None) -> str:
-    """Return a deployment's state; one that scales or is updated counts as healthy while a replica of it runs."""
-    if deployment is None:
-        return "NOT_DEPLOYED"
-    changing = (DeploymentStatus.UPDATING, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
-    if deployment.status in changing and deployment.replica_states.get(ReplicaState.RUNNING, 0):
-        return DeploymentStatus.HEALTHY.value
-    return deployment.status.value
+    max_analyses: int = 2
+    max_transcriptions: int = 32
+    max_pieces: int = 16
 
 
 @serve.deployment(name="Ingress")
@@ -146,8 +127,8 @@ class Ingress:
     Args:
         settings: of the whole graph.
         deployments: names of all deployments of the graph, for `/health/ready`.
-        max_direct_analyses: synchronous analyses at once in one replica; more are answered 503.
-        analyzer, recognizer, diarizers: handles of the video DAG; each diarizer with whether it runs on a GPU.
+        limits: of work at once.
+        models: the deployments of the video DAG.
         job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
     """
 
@@ -155,23 +136,24 @@ class Ingress:
         self,
         settings: Settings,
         deployments: Sequence[str],
-        max_direct_analyses: int,
-        analyzer: DeploymentHandle,
-        recognizer: DeploymentHandle,
-        diarizers: Sequence[tuple[DeploymentHandle, bool]],
+        limits: DirectLimits,
+        models: VideoModels,
         job_runner: DeploymentHandle,
     ) -> None:
         join_serve_log()
         store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)
         store.create_schema()
         media = MediaSource(settings)
-        models = VideoModels(analyzer, recognizer, [PlacedDeployment(handle, on_gpu) for handle, on_gpu in diarizers])
-        app_name = serve.get_replica_context().app_name
+        health = GraphHealth(serve.get_replica_context().app_name, deployments)
+        pipeline = VideoPipeline(models, media, _PATIENCE_S, health.deployments)
         self._api_settings = settings.api
         self._services = Services(
             jobs=StoredJobs(settings, store, media),
-            analysis=DirectAnalysis(VideoPipeline(models, media, _PATIENCE_S), media, max_direct_analyses),
-            health=GraphHealth(app_name, deployments),
+            analysis=DirectAnalysis(pipeline, media, limits.max_analyses),
+            speech=DirectTranscription(
+                models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
+            ),
+            health=health,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

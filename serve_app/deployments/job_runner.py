@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
 
+from serve_app.deployments.graph_health import GraphHealth
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import DurableSteps
-from serve_app.deployments.video_pipeline import PlacedDeployment, VideoModels, VideoPipeline
+from serve_app.deployments.video_pipeline import VideoModels, VideoPipeline
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.lifecycle import Claim
@@ -73,15 +73,20 @@ class JobRunner:
 
     It takes no requests: its work comes from the job table, which several replicas share. Serve therefore sees
     no ongoing request when it stops a replica; jobs in work are handed back then, without counting an attempt.
+
+    Args:
+        settings: of the whole graph.
+        options: how one replica works.
+        models: the deployments of the video DAG.
+        deployments: names of the model deployments, whose state decides which speech backend is used.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: the loops start in the replica's own event loop
         self,
         settings: Settings,
         options: RunnerOptions,
-        analyzer: DeploymentHandle,
-        recognizer: DeploymentHandle,
-        diarizers: Sequence[tuple[DeploymentHandle, bool]],
+        models: VideoModels,
+        deployments: Sequence[str],
     ) -> None:
         join_serve_log()
         self._settings = settings
@@ -95,8 +100,8 @@ class JobRunner:
         )
         await asyncio.to_thread(self._store.create_schema)
         self._media = MediaSource(settings)
-        models = VideoModels(analyzer, recognizer, [PlacedDeployment(handle, on_gpu) for handle, on_gpu in diarizers])
-        self._pipeline = VideoPipeline(models, self._media, _PATIENCE_S)
+        health = GraphHealth(serve.get_replica_context().app_name, deployments)
+        self._pipeline = VideoPipeline(models, self._media, _PATIENCE_S, health.deployments)
         self._client = self._media.callback_client()
         self._courier = Courier(
             self._store, self._client, secrets=" ".join(settings.webhook_secret_values()), owner=self._owner

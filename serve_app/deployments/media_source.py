@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -17,6 +18,7 @@ from serve_app.media.fetch import FetchLimits, FetchSources, fetch
 from serve_app.results import AudioSource
 from serve_app.settings import Settings
 
+_COPY_BYTES = 1 << 20
 _CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
@@ -39,6 +41,17 @@ class MediaSource:
             key = f"{folder}/media"
             await asyncio.to_thread(self._artifacts.put_file, key, fetched.path)
         return AudioSource(self._artifacts.locate(key), fetched.num_bytes, fetched.filename)
+
+    def keep(self, file: BinaryIO, folder: str) -> str:
+        """Store an upload under `folder`; return where it lies. Blocks."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
+            path = Path(incoming) / "media"
+            with path.open("wb") as target:
+                shutil.copyfileobj(file, target, _COPY_BYTES)
+            key = f"{folder}/media"
+            self._artifacts.put_file(key, path)
+        return self._artifacts.locate(key)
 
     def exists(self, folder: str) -> bool:
         """Return whether a job's fetched file is still there."""

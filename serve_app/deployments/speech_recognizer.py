@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, Transcript
@@ -21,6 +23,7 @@ class SpeechRecognizer:
     def __init__(self) -> None:
         from serve_app.models.speech.recognizer import PocketsphinxRecognizer
 
+        self._started_at = time.monotonic()
         self._recognizer = PocketsphinxRecognizer()
         self._threads = WorkerThreads(1, "recognizer")
 
@@ -28,8 +31,16 @@ class SpeechRecognizer:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
         self._recognizer.check_language(language)
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str) -> Transcript:
-        """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file."""
+    async def prepare(self, language: str) -> RecognizerInfo:
+        """Return what is loaded; LanguageUnsupported as `check_language`."""
+        self._recognizer.check_language(language)
+        return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
+
+    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
+        """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+
+        Its language model is fixed: a prompt changes nothing.
+        """
         return await self._threads.run(
             lambda should_stop: self._recognizer.transcribe(
                 audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],

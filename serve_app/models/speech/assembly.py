@@ -38,25 +38,27 @@ class RunFacts:
     notes: Sequence[str] = ()
 
 
-def join_transcripts(pieces: Iterable[Transcript], *, language: str = AUTO) -> Transcript:
+def join_transcripts(
+    pieces: Iterable[Transcript], *, language: str = AUTO, notes: Sequence[str] = ()
+) -> Transcript:
     """Join the transcripts of a file's pieces, in whatever order they were finished.
 
     The language is the one with the most text; a note names the others. Without pieces (no speech at all) it is the
-    requested one, or "und" for "auto".
+    requested one, or "und" for "auto". `notes` come before those of the pieces.
     """
     found = list(pieces)
     segments = tuple(sorted((segment for piece in found for segment in piece.segments), key=_start))
-    notes = list(dict.fromkeys(note for piece in found for note in piece.notes))
+    all_notes = list(dict.fromkeys([*notes, *(note for piece in found for note in piece.notes)]))
     letters: dict[str, int] = {}
     for piece in found:
         letters[piece.language] = letters.get(piece.language, 0) + sum(len(segment.text) for segment in piece.segments)
     ranked = sorted(letters, key=lambda name: -letters[name])
     others = [name for name in ranked[1:] if letters[name]]
     if others:
-        notes.append(f"other languages were heard in parts of the file: {', '.join(others)}")
+        all_notes.append(f"other languages were heard in parts of the file: {', '.join(others)}")
     models = dict.fromkeys(piece.model_version for piece in found)
     assumed = UNDETERMINED if language == AUTO else language
-    return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(notes))
+    return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes))
 
 
 def assemble(

@@ -1,4 +1,4 @@
-"""What every Whisper backend is: pieces of speech in, their transcripts out, from one checkpoint. Imports nothing heavy.
+"""What every Whisper backend is: pieces of speech in, transcripts out, from one checkpoint. Imports nothing heavy.
 
 A piece is at most 30 s long (Whisper's window), so that one call of the model hears all of it and nothing depends on
 what was heard before: pieces can be batched, spread over replicas and repeated.

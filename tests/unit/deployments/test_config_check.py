@@ -26,10 +26,17 @@ def test_our_configs_are_good(path: Path) -> None:
 def test_every_deployment_of_a_config_is_in_the_graph(path: Path) -> None:
     """Serve refuses a deployment that the application has not; better here than at two in the night."""
     [application] = yaml.safe_load(path.read_text())["applications"]
-    fallback = application["args"]["diarizer"].get("cpu_fallback", False)
-    known = {"Ingress", "JobRunner", "AudioAnalyzer", "SpeechRecognizer", "Diarizer"}
+    arguments = application["args"]
+    known = {"Ingress", "JobRunner", "AudioAnalyzer", "SpeechRecognizer"}
+    for name, given in (
+        ("Diarizer", arguments["diarizer"]),
+        ("FasterWhisper", arguments["whisper"].get("faster_whisper", {})),
+        ("TransformersWhisper", arguments["whisper"].get("transformers", {})),
+        ("OpenAIWhisper", arguments["whisper"].get("openai_whisper", {})),
+    ):
+        known |= {name, f"{name}CPU"} if given.get("cpu_fallback") else {name}
     named = {deployment["name"] for deployment in application["deployments"]}
-    assert named == known | ({"DiarizerCPU"} if fallback else set())
+    assert named == known
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""Which speech backend hears a file, and how its pieces are spread over that backend's replicas.
+
+choose a backend ─ cut at silences ─ pieces, at most so many at once ─┬─ transcribe (─ align) ─┬─ stitch
+                                                                      └─ …                     ┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.deployments.calls import Calls, SharedResult
+from serve_app.deployments.graph_health import USABLE
+from serve_app.deployments.steps import Steps
+from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.errors import (
+    GpuMemoryError,
+    InvalidRequest,
+    LanguageUnsupported,
+    ModelError,
+    ModelLoadingError,
+    ProcessingError,
+    ServeAppError,
+    Unavailable,
+)
+from serve_app.models.speech.pieces import recognizer_pieces
+from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName
+from serve_app.results import SpeechActivity, SpeechRegion, Transcript
+
+_RETRY_AFTER_S = 10.0
+# A replica that is younger than the call has waited was started for it; below this it is not worth a word.
+_NOTABLE_START_S = 0.5
+
+Health = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedDeployment:
+    """A deployment and where its replicas run; `handle` is an Application until Serve has deployed it."""
+
+    name: str
+    handle: DeploymentHandle
+    on_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechModels:
+    """The speech backends of the graph.
+
+    Attributes:
+        backends: each backend's deployments in order of preference; a later one takes over when GPU memory ran out.
+        models: what each backend was told to load first.
+        aligner: forced alignment, None where it is not deployed.
+        aligned_languages: languages that the aligner has a model for.
+    """
+
+    backends: Mapping[BackendName, Sequence[PlacedDeployment]]
+    models: Mapping[BackendName, str]
+    aligner: PlacedDeployment | None = None
+    aligned_languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBackend:
+    """The backend that hears a file.
+
+    Attributes:
+        name: of the backend.
+        start_s: how long its replica took to start, where it was started for this file; else 0.
+        notes: what was passed over, and why.
+    """
+
+    name: BackendName
+    start_s: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How a file's pieces are to be heard.
+
+    Attributes:
+        language: two-letter code, or "auto".
+        enable_gpu: whether GPU replicas may be used.
+        max_workers: pieces at once.
+        prompt: text whose spelling the file shares.
+        align: run forced alignment, where it is deployed.
+    """
+
+    language: str = "auto"
+    enable_gpu: bool = True
+    max_workers: int = 4
+    prompt: str | None = None
+    align: bool = True
+
+
+class SpeechToText:
+    """Transcribes decoded files over the speech deployments.
+
+    Args:
+        models: the deployments.
+        call: how they are called.
+        health: every deployment's state by name.
+    """
+
+    def __init__(self, models: SpeechModels, call: Calls, health: Health) -> None:
+        self._models = models
+        self._call = call
+        self._health = health
+
+    async def healthy(self) -> dict[BackendName, bool]:
+        """Return every deployed backend, in the contract's order, and whether it takes requests."""
+        states = await self._health()
+        return {
+            name: any(states.get(placed.name) in USABLE for placed in self._models.backends[name])
+            for name in BackendName
+            if name in self._models.backends
+        }
+
+    async def choose(
+        self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] = tuple(BackendName)
+    ) -> ChosenBackend:
+        """Return the named backend, or the first of `order` that is healthy, loads and hears the language.
+
+        A backend that is scaled to zero is started.
+
+        Raises:
+            InvalidRequest: the named backend is not deployed, or runs on a GPU only and `enable_gpu` is false.
+            Unavailable: it is not healthy, or none is.
+            LanguageUnsupported: it does not hear the language, or none does.
+            ModelLoadingError: it could load no model, or none could.
+        """
+        health = await self.healthy()
+        if backend is not None:
+            return await self._named(backend, health, hearing)
+        failures: list[ServeAppError] = []
+        for name in (name for name in order if name in health):
+            if not health[name]:
+                failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
+                continue
+            try:
+                chosen = await self._prepared(name, hearing)
+            except LanguageUnsupported as error:
+                failures.append(error)
+            except (InvalidRequest, ModelLoadingError, Unavailable) as error:
+                failures.append(error)
+            else:
+                return replace(chosen, notes=tuple(_passed_over(failures)))
+        raise _worst(failures)
+
+    async def _named(self, backend: str, health: Mapping[BackendName, bool], hearing: Hearing) -> ChosenBackend:
+        usable = ", ".join(name for name in health if health[name]) or "none at present"
+        if backend not in health:
+            raise InvalidRequest(f"backend {backend[:40]!r} is not deployed; healthy ones: {usable}")
+        name = BackendName(backend)
+        if not health[name]:
+            raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
+        return await self._prepared(name, hearing)
+
+    async def _prepared(self, name: BackendName, hearing: Hearing) -> ChosenBackend:
+        asked_at = time.monotonic()
+        first = self._placed(name, hearing)[0]
+        info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language)
+        waited_s = time.monotonic() - asked_at
+        started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
+        return ChosenBackend(name, waited_s if started else 0.0)
+
+    def _placed(self, name: BackendName, hearing: Hearing) -> list[PlacedDeployment]:
+        found = [placed for placed in self._models.backends[name] if hearing.enable_gpu or not placed.on_gpu]
+        if not found:
+            raise InvalidRequest(
+                f"enable_gpu is false, but {name} has no CPU replicas: set cpu_fallback in its arguments"
+            )
+        return found
+
+    async def pieces(
+        self, audio: SharedResult, activity: SpeechActivity, chosen: ChosenBackend, hearing: Hearing, steps: Steps
+    ) -> AsyncIterator[Transcript]:
+        """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
+
+        Pieces are what lies between silences, at most 30 s; the cuts depend on the file alone.
+        """
+        free = asyncio.Semaphore(hearing.max_workers)
+
+        async def hear(number: int, piece: SpeechRegion) -> Transcript:
+            async with free:
+                return await steps.run(
+                    f"transcribe/{number:05d}", Transcript, lambda: self._heard(audio, piece, chosen, hearing)
+                )
+
+        cuts = recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S)
+        tasks = [asyncio.create_task(hear(number, piece)) for number, piece in enumerate(cuts)]
+        try:
+            for task in tasks:
+                yield await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _heard(
+        self, audio: SharedResult, piece: SpeechRegion, chosen: ChosenBackend, hearing: Hearing
+    ) -> Transcript:
+        notes: tuple[str, ...] = ()
+        candidates = self._placed(chosen.name, hearing)
+        for placed in candidates:
+            try:
+                heard: Transcript = await self._call.with_shared(
+                    placed.handle, "transcribe", audio, piece, hearing.language, hearing.prompt
+                )
+            except GpuMemoryError:
+                if placed is candidates[-1]:
+                    raise
+                notes = ("transcription ran out of GPU memory and was repeated on the CPU",)
+                continue
+            return await self._aligned(audio, piece, replace(heard, notes=notes + heard.notes), hearing)
+        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+
+    async def _aligned(
+        self, audio: SharedResult, piece: SpeechRegion, heard: Transcript, hearing: Hearing
+    ) -> Transcript:
+        """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
+        aligner = self._models.aligner
+        if aligner is None or not hearing.align or not heard.segments:
+            return heard
+        if heard.language not in self._models.aligned_languages:
+            reason = f"no alignment model for {heard.language!r} is configured"
+        elif aligner.on_gpu and not hearing.enable_gpu:
+            reason = "enable_gpu is false, and alignment runs on GPUs only"
+        elif (await self._health()).get(aligner.name) not in USABLE:
+            reason = f"{aligner.name} is not healthy"
+        else:
+            try:
+                return await self._call.with_shared(aligner.handle, "align", audio, heard, piece)
+            except ModelError as error:
+                reason = error.detail
+        return replace(heard, notes=(*heard.notes, f"words keep their recogniser's times: {reason}"))
+
+
+def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
+    """Return a note for each backend that should have been used; not hearing a language is no fault."""
+    return [
+        f"a preferred speech backend was passed over: {error.detail}"
+        for error in failures
+        if not isinstance(error, LanguageUnsupported)
+    ]
+
+
+def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
+    """Return what tells most about why no backend can hear a file."""
+    for kind in (ModelLoadingError, LanguageUnsupported, InvalidRequest, Unavailable):
+        found = [error for error in failures if isinstance(error, kind)]
+        if found and kind is ModelLoadingError:
+            return ModelLoadingError("; ".join(error.detail for error in found))
+        if found:
+            return found[0]
+    return Unavailable("no speech backend is deployed", _RETRY_AFTER_S)

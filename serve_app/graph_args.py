@@ -1,0 +1,152 @@
+"""Arguments of the application in a Serve config file (`args:`): what deployments' constructors take.
+
+Replicas, GPU fractions, concurrency and queue bounds stand under `deployments:` in the same file.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.models.speech.whisper import BackendName
+
+
+class _Args(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AnalyzerArgs(_Args):
+    """Decoding, voice activity, acoustics: threads of one replica."""
+
+    num_threads: int = Field(default=2, ge=1)
+
+
+class DiarizerArgs(_Args):
+    """Diarization.
+
+    Attributes:
+        device: "cpu" or "cuda"; None: what `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it, so
+            a config that has one says so here too).
+        num_threads: of torch in one replica.
+        model_id: Hugging Face id of a pyannote pipeline; the embedded models without one.
+        cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
+            for files that run out of GPU memory.
+    """
+
+    device: str | None = None
+    num_threads: int = Field(default=1, ge=1)
+    model_id: str | None = None
+    cpu_fallback: bool = False
+
+
+class BackendArgs(_Args):
+    """One Whisper backend; replicas, GPU fraction and queue stand under `deployments:`.
+
+    Attributes:
+        enabled: false leaves it out of the graph.
+        batch_size: pieces in one call of the model.
+        batch_wait_s: how long a free model waits for more pieces.
+        num_threads: CPU threads of one replica; threads × replicas must not exceed the cores.
+        beam_size: hypotheses kept while decoding; 1: greedy.
+        cpu_fallback: beside GPU replicas, keep a CPU deployment (its name ends in CPU) for requests with
+            `enable_gpu: false` and for pieces that run out of GPU memory.
+    """
+
+    enabled: bool = True
+    batch_size: int = Field(default=8, ge=1)
+    batch_wait_s: float = Field(default=0.01, ge=0)
+    num_threads: int = Field(default=1, ge=1)
+    beam_size: int = Field(default=1, ge=1)
+    cpu_fallback: bool = False
+
+
+class WhisperArgs(_Args):
+    """The checkpoint that all Whisper backends serve, and the backends.
+
+    Attributes:
+        models: Hugging Face id, folder, URL or `embedded:whisper-micro`; the first that loads is served, so name a
+            smaller size after a larger one.
+        device: None: what `STT_DEVICE`, else `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it).
+        compute_type: None: what `STT_COMPUTE_TYPE` says, else float16 on a GPU and float32 on a CPU.
+    """
+
+    models: tuple[str, ...] = Field(default=("embedded:whisper-micro",), min_length=1)
+    device: str | None = None
+    compute_type: str | None = None
+    faster_whisper: BackendArgs = BackendArgs()
+    transformers: BackendArgs = BackendArgs()
+    openai_whisper: BackendArgs = BackendArgs()
+
+
+class SpeechArgs(_Args):
+    """Which speech backend is used.
+
+    Attributes:
+        video_order: of video jobs: the first that is healthy and hears the job's language. Uploads to `/transcribe`
+            that name none follow the contract's order.
+    """
+
+    video_order: tuple[BackendName, ...] = Field(default=tuple(BackendName), min_length=1)
+
+
+class AlignerArgs(_Args):
+    """Forced alignment of words.
+
+    Attributes:
+        models: language → Hugging Face id or folder of a CTC model; not deployed without any.
+        device: as the diarizer's.
+        num_threads: of torch in one replica.
+    """
+
+    models: dict[str, str] = {}
+    device: str | None = None
+    num_threads: int = Field(default=1, ge=1)
+
+
+class EmotionArgs(_Args):
+    """Emotion recognition.
+
+    Attributes:
+        model_id: Hugging Face id or folder of an audio-classification model; not deployed without one.
+        device: as the diarizer's.
+        num_threads: of torch in one replica.
+        cpu_fallback: as the diarizer's (`EmotionRecognizerCPU`).
+    """
+
+    model_id: str | None = None
+    device: str | None = None
+    num_threads: int = Field(default=1, ge=1)
+    cpu_fallback: bool = False
+
+
+class RunnerArgs(_Args):
+    """The job queue's consumers; they scale between the two numbers on the depth of the job table."""
+
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=3, ge=1)
+    upscale_delay_s: float = Field(default=2.0, ge=0)
+    downscale_delay_s: float = Field(default=60.0, ge=0)
+    jobs_per_replica: int = Field(default=1, ge=1)
+    lease_s: float = Field(default=15.0, gt=0)
+    poll_interval_s: float = Field(default=0.5, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+
+
+class IngressArgs(_Args):
+    """HTTP: work that callers wait for, in one replica at once; see `DirectLimits`."""
+
+    max_direct_analyses: int = Field(default=2, ge=1)
+    max_direct_transcriptions: int = Field(default=32, ge=1)
+    max_direct_pieces: int = Field(default=16, ge=1)
+
+
+class GraphArgs(_Args):
+    """Arguments of the application in a Serve config file."""
+
+    analyzer: AnalyzerArgs = AnalyzerArgs()
+    speech: SpeechArgs = SpeechArgs()
+    whisper: WhisperArgs = WhisperArgs()
+    aligner: AlignerArgs = AlignerArgs()
+    diarizer: DiarizerArgs = DiarizerArgs()
+    emotion: EmotionArgs = EmotionArgs()
+    job_runner: RunnerArgs = RunnerArgs()
+    ingress: IngressArgs = IngressArgs()

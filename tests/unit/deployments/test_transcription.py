@@ -1,0 +1,244 @@
+"""Choosing a backend, spreading pieces, falling back: over deployments that are plain objects here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from serve_app.deployments.steps import PlainSteps
+from serve_app.deployments.transcription import ChosenBackend, Hearing, PlacedDeployment, SpeechModels, SpeechToText
+from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.errors import (
+    GpuMemoryError,
+    InvalidRequest,
+    LanguageUnsupported,
+    ModelLoadingError,
+    ProcessingError,
+    ServeAppError,
+    Unavailable,
+)
+from serve_app.models.speech.whisper import BackendName
+from serve_app.results import Segment, SpeechActivity, SpeechRegion, Transcript, Word
+
+FASTER, TRANSFORMERS, OPENAI, SPHINX = BackendName
+AUDIO: Any = object()
+
+
+class Recognizer:
+    """A backend's deployment: says which piece it heard."""
+
+    def __init__(
+        self, version: str, *, languages: tuple[str, ...] = ("en", "ko"), failure: ServeAppError | None = None
+    ) -> None:
+        self.version = version
+        self.languages = languages
+        self.failure = failure
+        self.working = self.most_at_once = 0
+        self.heard: list[tuple[float, str, str | None]] = []
+
+    async def prepare(self, language: str) -> RecognizerInfo:
+        if isinstance(self.failure, ModelLoadingError | Unavailable):
+            raise self.failure
+        if language not in ("auto", *self.languages):
+            raise LanguageUnsupported(f"{self.version} does not hear {language}")
+        return RecognizerInfo(self.version, (), 100.0)
+
+    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None) -> Transcript:
+        assert audio is AUDIO
+        self.working += 1
+        self.most_at_once = max(self.most_at_once, self.working)
+        for _ in range(10 - int(piece.start_s) % 7):  # later pieces end before earlier ones
+            await asyncio.sleep(0)
+        self.working -= 1
+        if self.failure is not None:
+            raise self.failure
+        self.heard.append((piece.start_s, language, prompt))
+        word = Word(f"at{piece.start_s:.0f}", piece.start_s, piece.end_s)
+        return Transcript((Segment(piece.start_s, piece.end_s, word.word, (word,)),), "en", self.version)
+
+
+class Aligning:
+    """An aligner that moves every word to the start of its piece, or fails."""
+
+    def __init__(self, failure: ServeAppError | None = None) -> None:
+        self.failure = failure
+
+    async def align(self, audio: Any, heard: Transcript, piece: SpeechRegion) -> Transcript:
+        if self.failure is not None:
+            raise self.failure
+        return Transcript(heard.segments, heard.language, heard.model_version, (*heard.notes, "aligned"))
+
+
+class DirectCalls:
+    """Calls methods of plain objects."""
+
+    async def __call__(self, handle: Any, method: str, *args: Any) -> Any:
+        return await getattr(handle, method)(*args)
+
+    with_shared = __call__
+
+
+def speech(
+    deployed: Mapping[BackendName, Recognizer | list[tuple[Recognizer, bool]]],
+    *,
+    states: Mapping[str, str] | None = None,
+    aligner: Aligning | None = None,
+    aligned: tuple[str, ...] = (),
+) -> SpeechToText:
+    placed = {
+        name: [
+            PlacedDeployment(f"{name}{number}", recognizer, on_gpu)  # type: ignore[arg-type]
+            for number, (recognizer, on_gpu) in enumerate(found if isinstance(found, list) else [(found, False)])
+        ]
+        for name, found in deployed.items()
+    }
+    known = {deployment.name: "HEALTHY" for found in placed.values() for deployment in found}
+    known |= {"Aligner": "HEALTHY", **(states or {})}
+    models = SpeechModels(
+        placed,
+        dict.fromkeys(placed, "embedded:test"),
+        PlacedDeployment("Aligner", aligner, False) if aligner else None,  # type: ignore[arg-type]
+        aligned,
+    )
+
+    async def health() -> Mapping[str, str]:
+        return known
+
+    return SpeechToText(models, DirectCalls(), health)  # type: ignore[arg-type]
+
+
+def choose(service: SpeechToText, language: str = "auto", **kwargs: Any) -> ChosenBackend:
+    enable_gpu = kwargs.pop("enable_gpu", True)
+    return asyncio.run(service.choose(Hearing(language, enable_gpu), **kwargs))
+
+
+def test_the_contracts_order_decides_where_none_is_named() -> None:
+    service = speech({SPHINX: Recognizer("p"), OPENAI: Recognizer("o"), FASTER: Recognizer("f")})
+    assert choose(service) == ChosenBackend(FASTER)
+
+
+def test_the_configured_order_decides_for_video_jobs_and_the_language_within_it() -> None:
+    service = speech({FASTER: Recognizer("f"), SPHINX: Recognizer("p", languages=("en",))})
+    assert choose(service, "en", order=(SPHINX, FASTER)).name == SPHINX
+    # a recogniser that was not made for a language is no failure: nothing is said of it
+    assert choose(service, "ko", order=(SPHINX, FASTER)) == ChosenBackend(FASTER)
+
+
+def test_what_is_unhealthy_or_can_not_load_is_passed_over_and_told() -> None:
+    service = speech(
+        {
+            FASTER: Recognizer("f"),
+            TRANSFORMERS: Recognizer("t", failure=ModelLoadingError("t has no weights")),
+            OPENAI: Recognizer("o"),
+        },
+        states={"faster-whisper0": "UNHEALTHY"},
+    )
+    chosen = choose(service)
+    assert chosen.name == OPENAI
+    assert [note.partition(": ")[2] for note in chosen.notes] == ["faster-whisper is not healthy", "t has no weights"]
+
+
+@pytest.mark.parametrize("state", ["HEALTHY", "UPDATING"])
+def test_a_named_backend_is_taken_and_no_other(state: str) -> None:
+    service = speech({FASTER: Recognizer("f"), OPENAI: Recognizer("o")}, states={"openai-whisper0": state})
+    assert choose(service, backend="openai-whisper").name == OPENAI
+
+
+def test_a_backend_that_is_not_deployed_is_refused_with_the_names_of_those_that_are() -> None:
+    service = speech({FASTER: Recognizer("f"), SPHINX: Recognizer("p")}, states={"faster-whisper0": "UNHEALTHY"})
+    with pytest.raises(InvalidRequest, match=r"'transformers' is not deployed; healthy ones: pocketsphinx"):
+        choose(service, backend="transformers")
+    with pytest.raises(Unavailable, match=r"faster-whisper is not healthy; healthy ones: pocketsphinx"):
+        choose(service, backend="faster-whisper")
+
+
+def test_a_named_backend_does_not_fall_back() -> None:
+    service = speech({FASTER: Recognizer("f", languages=("en",)), OPENAI: Recognizer("o")})
+    with pytest.raises(LanguageUnsupported):
+        choose(service, "ko", backend="faster-whisper")
+
+
+def test_when_none_will_do_the_most_telling_reason_is_raised() -> None:
+    only_english = Recognizer("p", languages=("en",))
+    with pytest.raises(LanguageUnsupported, match="p does not hear ko"):
+        choose(speech({SPHINX: only_english}), "ko")
+    broken = Recognizer("f", failure=ModelLoadingError("f has no weights"))
+    with pytest.raises(ModelLoadingError, match="f has no weights"):
+        choose(speech({FASTER: broken, SPHINX: only_english}), "ko")
+    with pytest.raises(Unavailable):
+        choose(speech({SPHINX: only_english}, states={"pocketsphinx0": "DEPLOY_FAILED"}))
+
+
+def test_without_gpu_only_cpu_replicas_are_used() -> None:
+    on_gpu, on_cpu = Recognizer("gpu"), Recognizer("cpu")
+    both = speech({FASTER: [(on_gpu, True), (on_cpu, False)]})
+    hearing = Hearing(enable_gpu=False)
+    assert heard_by(both, hearing)[0].model_version == "cpu"
+    assert not on_gpu.heard
+    with pytest.raises(InvalidRequest, match="cpu_fallback"):
+        choose(speech({FASTER: [(on_gpu, True)]}), enable_gpu=False, backend="faster-whisper")
+
+
+def heard_by(service: SpeechToText, hearing: Hearing, num_pieces: int = 6) -> list[Transcript]:
+    """Return the pieces of a file with an utterance of 20 s every 40 s."""
+    regions = tuple(SpeechRegion(40.0 * number, 40.0 * number + 20) for number in range(num_pieces))
+
+    async def run() -> list[Transcript]:
+        activity = SpeechActivity(40.0 * num_pieces, regions)
+        return [piece async for piece in service.pieces(AUDIO, activity, ChosenBackend(FASTER), hearing, PlainSteps())]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("max_workers", [1, 2, 6, 50])
+def test_pieces_come_in_order_of_time_and_no_more_at_once_than_allowed(max_workers: int) -> None:
+    recognizer = Recognizer("f")
+    pieces = heard_by(speech({FASTER: recognizer}), Hearing("ko", max_workers=max_workers, prompt="names"))
+    starts = [piece.segments[0].start_s for piece in pieces]
+    assert starts == sorted(starts)
+    assert len(starts) == 6
+    assert recognizer.most_at_once == min(max_workers, 6)
+    assert {(language, prompt) for _, language, prompt in recognizer.heard} == {("ko", "names")}
+
+
+def test_out_of_gpu_memory_the_piece_is_heard_again_on_the_cpu_and_told() -> None:
+    on_cpu = Recognizer("cpu")
+    service = speech({FASTER: [(Recognizer("gpu", failure=GpuMemoryError("full")), True), (on_cpu, False)]})
+    pieces = heard_by(service, Hearing())
+    assert {piece.model_version for piece in pieces} == {"cpu"}
+    assert {piece.notes for piece in pieces} == {("transcription ran out of GPU memory and was repeated on the CPU",)}
+    with pytest.raises(GpuMemoryError):
+        heard_by(speech({FASTER: [(Recognizer("gpu", failure=GpuMemoryError("full")), True)]}), Hearing())
+
+
+def test_a_failing_piece_ends_the_others() -> None:
+    recognizer = Recognizer("f", failure=ProcessingError("broken"))
+    with pytest.raises(ProcessingError):
+        heard_by(speech({FASTER: recognizer}), Hearing(max_workers=2), num_pieces=50)
+    assert recognizer.most_at_once == 2
+
+
+def test_words_are_aligned_where_there_is_a_model_and_kept_where_not() -> None:
+    english = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("en",))
+    assert heard_by(english, Hearing())[0].notes == ("aligned",)
+    assert heard_by(english, Hearing(align=False))[0].notes == ()
+    other = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("ko",))
+    assert "no alignment model for 'en'" in heard_by(other, Hearing())[0].notes[0]
+    failing = speech({FASTER: Recognizer("f")}, aligner=Aligning(ModelLoadingError("gone")), aligned=("en",))
+    assert heard_by(failing, Hearing())[0].notes == ("words keep their recogniser's times: gone",)
+    down = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("en",), states={"Aligner": "UNHEALTHY"})
+    assert heard_by(down, Hearing())[0].notes == ("words keep their recogniser's times: Aligner is not healthy",)
+
+
+def test_a_replica_that_was_started_for_the_call_shows_in_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Starting(Recognizer):
+        async def prepare(self, language: str) -> RecognizerInfo:
+            clock[0] += 7.0
+            return RecognizerInfo("f", (), 6.0)
+
+    clock = [0.0]
+    monkeypatch.setattr("serve_app.deployments.transcription.time.monotonic", lambda: clock[0])
+    assert choose(speech({FASTER: Starting("f")})) == ChosenBackend(FASTER, 7.0)
