@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app import __version__
+from serve_app.batch import command as batch_command
 from serve_app.errors import ServeAppError
 from serve_app.settings import Settings, SettingsError, service_url
 
@@ -59,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--callback-base", help="fastapi_base_url of the receiver")
     submit.add_argument("--no-wait", action="store_true")
     submit.set_defaults(command=_submit)
+
+    batch_command.add_command(commands, [base])
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
     job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])
