@@ -6,8 +6,6 @@ refused in milliseconds, before a library spends seconds on it and fails in word
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,17 +14,18 @@ from typing import Any
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.file_hashes import combined_sha256
+from serve_app.models.speech.checkpoint_completion import completed
+from serve_app.models.speech.checkpoint_files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    PREPROCESSOR_CONFIG,
+    TOKENIZER,
+    find_weights,
+    is_multilingual,
+    read_config,
+    read_json,
+)
 from serve_app.models.speech.whisper_tensors import check_tensors
-
-# "<|endoftext|>" has 50,257 byte pairs below it in a multilingual vocabulary, 50,256 in an English one; openai-whisper
-# tells the two apart by the size alone (whisper/model.py, is_multilingual).
-_SMALLEST_MULTILINGUAL_VOCABULARY = 51_865
-
-CONFIG = "config.json"
-GENERATION_CONFIG = "generation_config.json"
-PREPROCESSOR_CONFIG = "preprocessor_config.json"
-TOKENIZER = "tokenizer.json"
-SHARD_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class WhisperCheckpoint:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows languages and tasks at all: an English-only one has no tokens for them."""
+        """Whether it knows languages and tasks at all; an English-only one is asked for neither."""
         return is_multilingual(self.config)
 
     @property
@@ -103,76 +102,26 @@ def open_checkpoint(folder: Path, *, name: str | None = None, cache_dir: Path | 
     name = name or folder.name
     if not folder.is_dir():
         raise ModelLoadingError(f"There is no folder {folder}; name one with a Whisper checkpoint in Hugging Face form")
+    folder = completed(folder, cache_dir)
     config = read_config(folder)
     generation_config = read_json(folder / GENERATION_CONFIG)
-    for needed in (PREPROCESSOR_CONFIG, TOKENIZER):
-        if not (folder / needed).is_file():
-            raise ModelLoadingError(f"The checkpoint {folder} has no {needed}; copy it from the model it was made of")
+    num_mel_bins = read_json(folder / PREPROCESSOR_CONFIG).get("feature_size", config["num_mel_bins"])
+    if num_mel_bins != config["num_mel_bins"]:
+        raise ModelLoadingError(
+            f"{folder / PREPROCESSOR_CONFIG} makes {num_mel_bins} mel bins where the model wants "
+            f"{config['num_mel_bins']}; remove it, so that a fitting one is made"
+        )
     weights = find_weights(folder)
-    number_format = check_tensors(weights, config)
     return WhisperCheckpoint(
         name=name,
         folder=folder,
         config=config,
         generation_config=generation_config,
         languages=_languages(config, generation_config),
-        number_format=number_format,
+        number_format=check_tensors(weights, config),
         weights=weights,
         cache_dir=cache_dir,
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a Whisper's config.json, or raise ModelLoadingError where it is missing, broken or another model's."""
-    config = read_json(folder / CONFIG)
-    model_type = config.get("model_type")
-    if model_type != "whisper":
-        raise ModelLoadingError(f"{folder / CONFIG} describes a model of type {model_type!r}, not a Whisper")
-    return config
-
-
-def is_multilingual(config: Mapping[str, Any]) -> bool:
-    """Tell by the size of the vocabulary."""
-    return int(config["vocab_size"]) >= _SMALLEST_MULTILINGUAL_VOCABULARY
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object, or raise ModelLoadingError that names the file."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelLoadingError(
-            f"{path.parent} has no {path.name}; name a folder with a whole Whisper checkpoint in Hugging Face form"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelLoadingError(f"{path} can't be read as JSON ({error}); fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ModelLoadingError(f"{path} does not hold a JSON object; fetch the checkpoint again")
-    return content
-
-
-def find_weights(folder: Path) -> tuple[Path, ...]:
-    """Return a folder's safetensors, one file or all shards, or raise ModelLoadingError that says what is missing."""
-    whole = folder / "model.safetensors"
-    if whole.is_file():
-        return (whole,)
-    if not (folder / SHARD_INDEX).is_file():
-        raise ModelLoadingError(f"The checkpoint {folder} has no model.safetensors; fetch it again")
-    weight_map = read_json(folder / SHARD_INDEX).get("weight_map")
-    names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
-    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
-    if missing or not names:
-        raise ModelLoadingError(
-            f"{folder / SHARD_INDEX} names {len(names)} files of weights, of which {len(missing)} are not there"
-            f"{f', e.g. {missing[0]}' if missing else ''}; fetch the checkpoint again"
-        )
-    return tuple(folder / name for name in names)
-
-
-def default_alignment_heads(config: Mapping[str, Any]) -> list[list[int]]:
-    """Return every head of the last half of the decoder's layers, openai-whisper's choice for an unknown model."""
-    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
-    return [list(pair) for pair in itertools.product(range(layers // 2, layers), range(heads))]
 
 
 def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -182,5 +131,5 @@ def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) 
     declared = config.get("languages")
     if declared:
         return tuple(str(code) for code in declared)
-    by_id = sorted(generation_config.get("lang_to_id", {}).items(), key=lambda item: item[1])
+    by_id = sorted(generation_config["lang_to_id"].items(), key=lambda item: item[1])
     return tuple(token.removeprefix("<|").removesuffix("|>") for token, _ in by_id)

@@ -16,18 +16,8 @@ _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj":
 
 
 def expected_tensors(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return what a Whisper of that configuration holds: Hugging Face name (after "model.") → (OpenAI name, shape).
-
-    Raises:
-        ModelLoadingError: the configuration lacks a size.
-    """
-    try:
-        return {name: (openai, shape) for name, openai, shape in _tensors(config)}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelLoadingError(
-            f"config.json lacks a usable size of a Whisper ({type(error).__name__}: {error}); "
-            "take it from the model that the checkpoint was made of"
-        ) from error
+    """Return what a Whisper of that configuration holds: Hugging Face name (after "model.") → (OpenAI name, shape)."""
+    return {name: (openai, shape) for name, openai, shape in _tensors(config)}
 
 
 def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
@@ -78,20 +68,20 @@ def open_safetensors(path: Path) -> Any:
 
 def _tensors(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Yield (Hugging Face name, OpenAI name, shape)."""
-    d_model = int(config["d_model"])
-    yield "encoder.conv1.weight", "encoder.conv1.weight", (d_model, int(config["num_mel_bins"]), 3)
+    d_model = config["d_model"]
+    yield "encoder.conv1.weight", "encoder.conv1.weight", (d_model, config["num_mel_bins"], 3)
     yield "encoder.conv1.bias", "encoder.conv1.bias", (d_model,)
     yield "encoder.conv2.weight", "encoder.conv2.weight", (d_model, d_model, 3)
     yield "encoder.conv2.bias", "encoder.conv2.bias", (d_model,)
-    yield "decoder.embed_tokens.weight", "decoder.token_embedding.weight", (int(config["vocab_size"]), d_model)
+    yield "decoder.embed_tokens.weight", "decoder.token_embedding.weight", (config["vocab_size"], d_model)
     for side, positions, final in (
         ("encoder", "max_source_positions", "ln_post"),
         ("decoder", "max_target_positions", "ln"),
     ):
-        shape = (int(config[positions]), d_model)
+        shape = (config[positions], d_model)
         yield f"{side}.embed_positions.weight", f"{side}.positional_embedding", shape
         yield from _norm(f"{side}.layer_norm", f"{side}.{final}", d_model)
-        for layer in range(int(config[f"{side}_layers"])):
+        for layer in range(config[f"{side}_layers"]):
             yield from _layer(f"{side}.layers.{layer}", f"{side}.blocks.{layer}", d_model, config[f"{side}_ffn_dim"])
             if side == "decoder":
                 yield from _attention(
