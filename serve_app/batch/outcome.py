@@ -18,19 +18,24 @@ class Heard:
 
     Attributes:
         text: of the whole file.
-        language: that was spoken.
+        language: that was spoken; None where nothing told.
         duration_s: of the file's audio.
     """
 
     text: str
-    language: str
+    language: str | None
     duration_s: float
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> Self:
         """Read an answer of `POST /transcribe`, or a job's result; ServeAppError if it is neither."""
         try:
-            return cls(_storable(str(answer["text"])), _storable(str(answer["language"])), float(answer["duration"]))
+            language = answer["language"]
+            return cls(
+                _storable(str(answer["text"])),
+                None if language is None else _storable(str(language)),
+                float(answer["duration"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ServeAppError(f"the answer is not one of this service ({error!r})") from None
 
