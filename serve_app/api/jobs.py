@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -12,6 +13,8 @@ from serve_app.api.dependencies import InjectedServices, InjectedSettings
 from serve_app.api.event_stream import stream_events
 from serve_app.api.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.schemas import JobId, ProcessVideoRequest
+from serve_app.api.subtitles import TranscriptForm, transcript_file
+from serve_app.errors import JobConflict
 from serve_app.jobs.record import JobStatus
 
 _MAX_SEQ = 2**31 - 1  # what every database's integer holds
@@ -122,6 +125,35 @@ async def job_events(
         if first is None:
             return Response(status_code=204)  # the status that keeps a browser's EventSource from reconnecting
     return stream_events(events, first, heartbeat_s=settings.heartbeat_s, retry_ms=settings.retry_ms)
+
+
+@router.get(
+    "/{job_id}/transcript.{form}",
+    summary="A job's transcript as a file",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "UTF-8. Subtitles have at most two lines of 42 columns (wide characters take two)",
+            "content": {form.media_type.partition(";")[0]: {"schema": {"type": "string"}} for form in TranscriptForm},
+        },
+        **error_responses(404, 409, 422),
+    },
+)
+async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: InjectedServices) -> Response:
+    """Return what was said: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
+
+    Speakers are named: in WebVTT as voices, in SubRip and text before what they say where there is more than one.
+    409 until the job has completed, and where it ended otherwise.
+    """
+    job = await services.jobs.get(job_id)
+    if job.status is not JobStatus.COMPLETED or job.result is None:
+        told = "has completed" if job.status is JobStatus.COMPLETED else f"is {views.shown_status(job.status)}"
+        raise JobConflict(f"{job_id} {told} and has no transcript; there is one once a job has completed")
+    # two hours of speech take a second
+    content = await asyncio.to_thread(transcript_file, job.result, form)
+    # the id is safe in a header: JobId lets nothing else pass
+    headers = {"Content-Disposition": f'attachment; filename="{job_id}.{form}"'}
+    return Response(content, media_type=form.media_type, headers=headers)
 
 
 @router.get("/{job_id}/deliveries", summary="What the callback was told", responses=error_responses(404, 422))

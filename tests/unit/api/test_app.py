@@ -32,6 +32,7 @@ def test_every_route_of_the_contract_is_documented(document: dict[str, Any]) -> 
         ("GET", "/jobs/{job_id}/events"),
         ("GET", "/jobs/{job_id}/deliveries"),
         ("POST", "/jobs/{job_id}/deliveries/replay"),
+        ("GET", "/jobs/{job_id}/transcript.{form}"),
         ("POST", "/transcribe"),
         ("GET", "/health"),
         ("GET", "/health/live"),
