@@ -6,6 +6,7 @@
     patience      which failures are worth another try, and when
     routes        how one file is put into words: by an upload, or by a video job
     run           workers, and the one thread that writes
+    interruption  Ctrl-C between two writes, never in one
     results_file  the two files that others read
     command, show the command line's part
 

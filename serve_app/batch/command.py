@@ -20,7 +20,7 @@ _DESCRIPTION = """Put every recording of a folder into words.
 
 The results are a JSON list of {"file", "text", "language", "duration"}, sorted by file. What fails is told in
 OUT.failures. OUT.journal remembers what was done: the same command again does only what is new, changed or failed.
-Ends with 0 if all files have words, 1 if any failed or the run was given up, 130 after Ctrl-C."""
+Ends with 0 if all files have words, 1 if any failed or the run was given up, 130 after Ctrl-C or SIGTERM."""
 
 
 def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -108,6 +108,7 @@ def _transcribe_locked(arguments: argparse.Namespace, folder: Path, out: Path) -
 def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     from rich.console import Console
 
+    from serve_app.batch.interruption import interruptions
     from serve_app.batch.journal import Journal
     from serve_app.batch.media_files import find_media, readable_name
     from serve_app.batch.patience import PatientCalls
@@ -146,7 +147,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
                 client, language=arguments.language, backend=arguments.backend, timeout_s=arguments.timeout
             )
         made = plan(files, journal, skip_failed=arguments.skip_failed)
-        with RunDisplay(console, made) as display:
+        with interruptions() as interrupted, RunDisplay(console, made) as display:
             num_workers = arguments.workers or (_JOBS_AT_ONCE if arguments.jobs else _UPLOADS_AT_ONCE)
             run = Run(
                 route, journal, PatientCalls(), display, lambda: write_results(out, journal), num_workers=num_workers
@@ -154,7 +155,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
             try:
                 if made.todo:
                     _require_service(client)
-                run.work(made.todo)
+                run.work(made.todo, interrupted)
             except KeyboardInterrupt:
                 going_on = "; jobs that were submitted go on" if arguments.jobs else ""
                 console.print(f"Stopped. The same command again goes on from here{going_on}.", highlight=False)

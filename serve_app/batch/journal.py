@@ -54,11 +54,11 @@ class Journal:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._end = self._load(dict(batch))
+            if not self._end:
+                self._append([{"serve_app_batch": _VERSION, **batch}])
         except BaseException:
             self.close()
             raise
-        if not self._end:
-            self._append([{"serve_app_batch": _VERSION, **batch}])
 
     def __enter__(self) -> Self:
         return self

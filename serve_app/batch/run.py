@@ -136,10 +136,15 @@ class Run:
         self._num_refused = 0
         self._any_accepted = False
 
-    def work(self, todo: Sequence[Task]) -> None:
+    def work(self, todo: Sequence[Task], interrupted: threading.Event) -> None:
         """Do all tasks; one file's failure is not the others'.
 
+        Args:
+            todo: the tasks.
+            interrupted: ends the run once it is set, without waiting for the files in work.
+
         Raises:
+            KeyboardInterrupt: the run was interrupted.
             Unavailable: the service refused everything for too long.
             InvalidRequest: it refuses what is asked of it, whatever the file.
             OSError: the journal or the results can't be written.
@@ -157,6 +162,8 @@ class Run:
                 worker.start()
             while left:
                 left -= self._record(self._collect())
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 self._observer.tick(self._calls.refusals)
                 if self._clock() - written_at_s >= _WRITE_EVERY_S:
                     self._write_results()
