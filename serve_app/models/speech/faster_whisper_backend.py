@@ -1,0 +1,128 @@
+"""Whisper by CTranslate2, the engine of faster-whisper: the fastest of the three on CPUs, and the only one with int8.
+
+Torch is not loaded. Encodings stay where they were made; parts of a batch go through the host's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+from ctranslate2 import DataType, Device, StorageView
+from numpy.typing import NDArray
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
+from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
+from serve_app.models.speech.gpu_memory import loading_errors
+from serve_app.models.speech.spoken_words import TIME_PRECISION_S, TokenTimes
+from serve_app.models.speech.whisper import BackendName
+from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
+from serve_app.models.speech.whisper_options import WhisperOptions
+
+
+class FasterWhisperBackend(BatchedWhisper[StorageView]):
+    """A Whisper in CTranslate2's form.
+
+    Args:
+        checkpoint: what was converted.
+        converted: folder of the converted model.
+        options: device and number format; any that CTranslate2 has for the device.
+        rules: when an answer is doubtful.
+
+    Raises:
+        ModelLoadingError: the folder is broken, or the device or number format is not to be had.
+        GpuMemoryError: the model does not fit.
+    """
+
+    name = BackendName.FASTER_WHISPER
+
+    def __init__(
+        self,
+        checkpoint: WhisperCheckpoint,
+        converted: Path,
+        options: WhisperOptions,
+        *,
+        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
+    ) -> None:
+        device, index = _device(options.device)
+        compute_type = options.chosen_compute_type or ("float16" if device == "cuda" else "float32")
+        usable = ctranslate2.get_supported_compute_types(device, index)
+        if compute_type not in usable:
+            raise ModelLoadingError(
+                f"CTranslate2 can't compute in {compute_type} on this {device} device; "
+                f"set the compute type to one of {', '.join(sorted(usable))}"
+            )
+        with loading_errors(f"loading {checkpoint.name} from {converted} with CTranslate2"):
+            self._model = ctranslate2.models.Whisper(
+                str(converted),
+                device=device,
+                device_index=index,
+                compute_type=compute_type,
+                intra_threads=options.num_threads,
+                inter_threads=1,
+            )
+        super().__init__(checkpoint, options, number_format=self._model.compute_type, rules=rules)
+
+    def _encode(self, features: NDArray[np.float32]) -> StorageView:
+        return self._model.encode(StorageView.from_array(features))
+
+    def _take(self, encoded: StorageView, rows: Sequence[int]) -> StorageView:
+        host = encoded.to_device(Device.cpu) if encoded.device != "cpu" else encoded
+        array = np.asarray(host if host.dtype == DataType.float32 else host.to(DataType.float32))
+        # the model moves it to its own device and number format
+        return StorageView.from_array(np.ascontiguousarray(array[list(rows)]))
+
+    def _detect_languages(self, encoded: StorageView) -> list[str]:
+        found = self._model.detect_language(encoded)  # for each piece (token, probability), the likeliest first
+        known = set(self.languages)
+        return [
+            next((code for token, _ in ranked if (code := token[2:-2]) in known), self.languages[0]) for ranked in found
+        ]
+
+    def _generate(self, encoded: StorageView, prompts: Sequence[Sequence[int]], beam_size: int) -> list[Hypothesis]:
+        results = self._model.generate(
+            encoded,
+            [list(prompt) for prompt in prompts],
+            beam_size=beam_size,
+            max_length=2 * self.tokens.room_after(prompts[0]),  # CTranslate2 takes half of it for new tokens
+            return_scores=True,
+            return_no_speech_prob=True,
+            max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP_INDEX,
+            suppress_tokens=list(self.tokens.suppressed),
+        )
+        return [
+            Hypothesis(
+                tuple(result.sequences_ids[0]),
+                # the score is the mean over the tokens without the end, of a sum that has it
+                result.scores[0] * len(result.sequences_ids[0]) / (len(result.sequences_ids[0]) + 1),
+                result.no_speech_prob,
+            )
+            for result in results
+        ]
+
+    def _align(
+        self, encoded: StorageView, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
+    ) -> list[TokenTimes]:
+        results = self._model.align(encoded, list(start), [list(text) for text in texts], list(num_frames))
+        return [_token_times(result) for result in results]
+
+
+def _token_times(result: ctranslate2.models.WhisperAlignmentResult) -> TokenTimes:
+    path = np.asarray(result.alignments)  # (steps, 2): token, frame
+    begins = np.concatenate(([True], np.diff(path[:, 0]) > 0))
+    return TokenTimes(path[begins, 1] * TIME_PRECISION_S, result.text_token_probs)
+
+
+def _device(name: str) -> tuple[str, int]:
+    """Return CTranslate2's device and index."""
+    if name == "auto":
+        return ("cuda" if ctranslate2.get_cuda_device_count() else "cpu"), 0
+    kind, _, index = name.partition(":")
+    if kind == "mps":
+        raise ModelLoadingError("CTranslate2 has no mps device; use the backend transformers or openai-whisper there")
+    if kind == "cuda" and not ctranslate2.get_cuda_device_count():
+        raise ModelLoadingError(f"The device is {name}, but CTranslate2 finds no GPU here; set it to auto or cpu")
+    return kind, int(index or 0)

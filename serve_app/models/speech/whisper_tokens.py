@@ -1,0 +1,81 @@
+"""A checkpoint's tokens: prompts in, words out. Every backend speaks in these ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from faster_whisper.tokenizer import Tokenizer
+from tokenizers import Tokenizer as TokenizerFile
+
+from serve_app.models.speech.whisper_checkpoint import TOKENIZER, WhisperCheckpoint
+
+# Half of the decoder's positions less <|startofprev|>: openai-whisper's bound for what went before.
+MAX_PROMPT_TOKENS = 223
+_CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
+
+
+class WhisperTokens:
+    """Token ids of one checkpoint.
+
+    Attributes:
+        start_of_transcript: first id of every transcript.
+        end_of_text: ends it; ids below are text.
+        no_timestamps: the id before the first timestamp's.
+        timestamp_begin: id of `<|0.00|>`; the next ones are 0.02 s apart.
+        no_speech: id whose probability at the start says that nothing is spoken.
+        suppressed: never to be generated: what the checkpoint's generation_config lists, and control tokens.
+        max_tokens: positions of the decoder, prompt included.
+    """
+
+    def __init__(self, checkpoint: WhisperCheckpoint) -> None:
+        self._file = TokenizerFile.from_file(str(checkpoint.folder / TOKENIZER))
+        self._is_multilingual = checkpoint.is_multilingual
+        english = self._of("en")
+        self.start_of_transcript: int = english.sot
+        self.start_of_previous: int = english.sot_prev
+        self.end_of_text: int = english.eot
+        self.no_timestamps: int = english.no_timestamps
+        self.timestamp_begin: int = english.timestamp_begin
+        self.no_speech: int = english.no_speech
+        listed = checkpoint.generation_config.get("suppress_tokens") or checkpoint.config.get("suppress_tokens") or ()
+        controls = (self._file.token_to_id(f"<|{name}|>") for name in _CONTROLS)
+        self.suppressed = tuple(sorted({*(id for id in listed if id >= 0), *(id for id in controls if id is not None)}))
+        self.max_tokens = int(checkpoint.config.get("max_target_positions", 448))
+        self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}
+
+    @property
+    def language_ids(self) -> dict[str, int]:
+        """Id of each language's token, by code; of an English-only checkpoint: none."""
+        return {code: id for code, id in self._language_ids.items() if self._is_multilingual and id is not None}
+
+    def start(self, language: str) -> list[int]:
+        """Return what a transcript in that language begins with, timestamps wanted."""
+        return list(self._of(language).sot_sequence)
+
+    def previous(self, prompt: str | None) -> list[int]:
+        """Return what goes before the transcript so that it continues a text: its last 223 tokens; [] for none."""
+        ids = self._of("en").encode(" " + prompt.strip()) if prompt and prompt.strip() else []
+        return [self.start_of_previous, *ids[-MAX_PROMPT_TOKENS:]] if ids else []
+
+    def room_after(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens may follow a prompt: all positions, so that fast speech is heard to its end."""
+        return self.max_tokens - len(prompt) - 1
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of those ids that are text."""
+        return self._of("en").decode(list(ids))
+
+    def words(self, ids: Sequence[int], language: str) -> list[tuple[str, int]]:
+        """Split text tokens into words: each with its leading space, if any, and how many tokens it takes.
+
+        Languages that are written without spaces are split at every character, as all of the libraries do.
+        """
+        if not ids:
+            return []
+        words, tokens = self._of(language).split_to_word_tokens(list(ids))
+        return [(word, len(own)) for word, own in zip(words, tokens, strict=True)]
+
+    @lru_cache(maxsize=128)  # noqa: B019 - as long-lived as its model; there are 100 languages
+    def _of(self, language: str) -> Tokenizer:
+        return Tokenizer(self._file, self._is_multilingual, task="transcribe", language=language)
