@@ -8,9 +8,9 @@ from training.speaker_embedding import augment as acoustics
 from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
 from training.whisper_micro.windows import WINDOW_S
 
-_SHARE_NOISY, _SHARE_LOUD = 0.65, 0.35
+_SHARE_NOISY, _SHARE_LOUD = 0.55, 0.3
 _SNR_DB, _LOUD_SNR_DB = (15.0, 45.0), (2.0, 15.0)
-_SHARE_ROOM, _SHARE_LINE = 0.25, 0.12
+_SHARE_ROOM, _SHARE_LINE = 0.15, 0.08
 
 
 class Places:

@@ -33,6 +33,7 @@ Shape = Literal["short", "middle", "full"]
 
 _SILENCE = 0
 _SHARE_SILENT, _SHARE_PROMPTED, _SHARE_TIMED = 0.03, 0.08, 0.5
+_SHARE_MASKED = 0.3
 _SHARE_FLOOR = 0.4  # of pads with the spectrogram's floor (transformers); the others are zero (openai, faster-whisper)
 _PAD_FRAMES_HEARD = 25  # encoder frames after the end whose sound is learnt (silence); the rest teaches nothing more
 _LOOK_BACK, _LOOK_AHEAD = 2, 4  # frames that a word's interval is widened by
@@ -210,8 +211,9 @@ class Mixture:
 
     stages: tuple[tuple[float, dict[Shape, float]], ...] = (
         (0.10, {"short": 0.86, "middle": 0.12, "full": 0.02}),
-        (0.30, {"short": 0.55, "middle": 0.35, "full": 0.10}),
-        (0.65, {"short": 0.35, "middle": 0.40, "full": 0.25}),
+        (0.22, {"short": 0.75, "middle": 0.20, "full": 0.05}),
+        (0.40, {"short": 0.50, "middle": 0.35, "full": 0.15}),
+        (0.62, {"short": 0.30, "middle": 0.40, "full": 0.30}),
         (1.01, {"short": 0.20, "middle": 0.25, "full": 0.55}),
     )
 
@@ -223,7 +225,8 @@ class Mixture:
         return names[int(rng.choice(len(names), p=list(shares.values())))]
 
 
-_BATCH = {"short": 20, "middle": 5, "full": 2}
+_BATCH_FRAMES = {"short": 7000, "middle": 6000, "full": 2 * FULL_FRAMES}  # pads included
+_SORTED_TOGETHER = {"short": 100, "middle": 24, "full": 2}  # examples that are put into batches by their length
 _MIDDLE = Layout(lead_s=(0.0, 1.0), gap_s=(0.1, 1.5), trail_s=(0.0, 1.0))
 _SHORT = Layout()
 
@@ -250,11 +253,16 @@ class Batches(IterableDataset):
         worker = get_worker_info()
         rng = np.random.default_rng((self._seed, worker.id if worker else 0))
         pool, places, maker = Pool(self._folder), Places(rng), ExampleMaker(Rows(), self._phones)
+        ready: dict[Shape, list[Batch]] = {"short": [], "middle": [], "full": []}
         for number in itertools.count(1):
             if number % 200 == 0:
                 pool.refresh()
             shape = self._mixture.draw(rng, self._progress.value)
-            yield collate(rng, [self._example(rng, pool, places, maker, shape) for _ in range(_BATCH[shape])], shape)
+            if not ready[shape]:
+                examples = [self._example(rng, pool, places, maker, shape) for _ in range(_SORTED_TOGETHER[shape])]
+                ready[shape] = [collate(rng, group, shape) for group in by_length(examples, _BATCH_FRAMES[shape])]
+                rng.shuffle(ready[shape])  # type: ignore[arg-type]
+            yield ready[shape].pop()
 
     def _example(
         self, rng: np.random.Generator, pool: Pool, places: Places, maker: ExampleMaker, shape: Shape
@@ -268,7 +276,7 @@ class Batches(IterableDataset):
             prompted = rng.random() < _SHARE_PROMPTED
             prompt = tuple(next(pool.draw(rng, language)).text.split()) if prompted else ()
             example = maker.make(rng, sounding, prompt)
-        if rng.random() < 0.5:
+        if rng.random() < _SHARE_MASKED:
             mask(rng, example.mels)
         return example
 
@@ -296,6 +304,16 @@ def silent_window(rng: np.random.Generator, places: Places) -> Window:
         return Window(np.zeros(num, np.float32), ())
     noise = rng.standard_normal(num).astype(np.float32) if rng.random() < 0.4 else places.noise(rng, num)
     return Window((noise * 10 ** (rng.uniform(-60, -12) / 20)).astype(np.float32), ())
+
+
+def by_length(examples: list[Example], max_frames: int) -> list[list[Example]]:
+    """Return groups of about the same length, each of at most that many frames when padded, or of one example."""
+    groups: list[list[Example]] = [[]]
+    for example in sorted(examples, key=lambda each: each.mels.shape[1]):
+        if groups[-1] and example.mels.shape[1] * (len(groups[-1]) + 1) > max_frames:
+            groups.append([])
+        groups[-1].append(example)
+    return groups
 
 
 def collate(rng: np.random.Generator, examples: list[Example], shape: Shape) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from training.whisper_micro.corpus import Pool
-from training.whisper_micro.examples import NUM_PHONES, Batch, Batches, Mixture, Rows, learn_phones
+from training.whisper_micro.examples import FULL_FRAMES, NUM_PHONES, Batch, Batches, Mixture, Rows, learn_phones
 from training.whisper_micro.losses import losses
 from training.whisper_micro.network import MicroWhisper, Sizes
 
@@ -32,9 +33,9 @@ class Recipe:
     """
 
     minutes: float = 70.0
-    peak_rate: float = 2e-3
-    warmup_steps: int = 250
-    accumulate: int = 2
+    peak_rate: float = 1.8e-3
+    warmup_steps: int = 300
+    accumulate: int = 1
     weight_decay: float = 0.01
     phone_weight: float = 1.0
     attention_weight: float = 0.3
@@ -74,11 +75,13 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
     progress = Value("d", 0.0)
     batches = _batches(pool, progress, phones, recipe, workers, recipe.seed + step)
     budget_s = 60 * recipe.minutes
+    asked_to_stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     began_s = saved_s = time.monotonic()
     before_s = spent_s
     sums: dict[str, float] = {}
     with (run / "log.jsonl").open("a") as log:
-        while spent_s < budget_s:
+        while spent_s < budget_s and not asked_to_stop:
             progress.value = spent_s / budget_s
             rate = _rate(recipe, step, progress.value)
             for group in optimizer.param_groups:
@@ -90,10 +93,10 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
             optimizer.zero_grad(set_to_none=True)
             step += 1
             spent_s = before_s + time.monotonic() - began_s
-            if step % 50 == 0:
+            if step % 100 == 0:
                 _write(log, {"step": step, "minutes": spent_s / 60, "rate": rate} | _means(sums))
                 sums = {}
-            if time.monotonic() - saved_s > recipe.save_every_s or spent_s >= budget_s:
+            if time.monotonic() - saved_s > recipe.save_every_s or spent_s >= budget_s or asked_to_stop:
                 saved_s = time.monotonic()
                 _save(run, network, optimizer, step, spent_s, phones)
 
@@ -125,7 +128,7 @@ def _backward(network: MicroWhisper, batch: Batch, recipe: Recipe) -> dict[str, 
     each = losses(outputs, batch)
     (each.total(recipe.phone_weight, recipe.attention_weight) / recipe.accumulate).backward()
     values = {name: float(getattr(each, name).detach()) for name in each.__slots__}
-    shape = "full" if batch.mels.shape[2] >= 3000 else "middle" if batch.mels.shape[0] < 10 else "short"
+    shape = "full" if batch.mels.shape[2] >= FULL_FRAMES else "middle" if batch.mels.shape[2] > 600 else "short"
     return values | {f"tokens_{shape}": values["tokens"], f"accuracy_{shape}": values["token_accuracy"]}
 
 
