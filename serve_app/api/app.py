@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import health, jobs, speech
+from serve_app.api import health, jobs, openai_speech, speech
 from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.failures import handle_unrouted
 from serve_app.api.options import ApiSettings
@@ -18,8 +18,8 @@ _DESCRIPTION = """\
 Video jobs, speech, images, drums and music behind one address.
 
 **Failures.** New routes answer `{"error": {"code", "message", "request_id"}}`. The routes of the systems replaced add
-FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`. 429 and 503 carry
-`Retry-After`.
+FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`; routes under `/v1` answer
+as OpenAI's. 429 and 503 carry `Retry-After`.
 
 | `error_code` of a job | when |
 | --- | --- |
@@ -35,6 +35,7 @@ FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and
 _TAGS = [
     {"name": "jobs", "description": "Videos, analysed in the background; progress and result go to a callback."},
     {"name": "speech", "description": "Speech, answered at once."},
+    {"name": "openai", "description": "Speech for OpenAI's clients: set their base URL to this address and `/v1`."},
     {"name": "health", "description": "For people, load balancers and orchestrators."},
 ]
 
@@ -54,7 +55,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     )
     app.state.services = services
     app.state.settings = settings
-    for router in (jobs.contract_router, jobs.router, speech.router, health.contract_router, health.router):
+    speech_routers = (speech.router, openai_speech.router)
+    for router in (jobs.contract_router, jobs.router, *speech_routers, health.contract_router, health.router):
         app.include_router(router)
     app.add_exception_handler(HTTPException, handle_unrouted)
     add_documentation(app)
@@ -69,7 +71,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type", "Last-Event-ID", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     return app

@@ -126,6 +126,12 @@ def _clean(location: tuple[Any, ...]) -> list[Any]:
     return [part.encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in location]
 
 
+def log_failure(failure: Failure, request: Request, error: Exception) -> None:
+    """Log a failure that is not the client's, with where it comes from."""
+    if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
+
+
 def error_body(failure: Failure, request: Request) -> dict[str, Any]:
     """Return the body of new routes."""
     return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
@@ -195,8 +201,7 @@ class ApiRoute(APIRoute):
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
                 failure = describe(error, settings.locale)
-                if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                    _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
+                log_failure(failure, request, error)
                 content, status = self.failure_content(failure, request), self.failure_status(failure)
                 return JSONResponse(content, status, dict(failure.headers))
 

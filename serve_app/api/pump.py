@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class _End:
@@ -18,7 +18,7 @@ class _End:
         self.error = error
 
 
-class Pump(Generic[T]):
+class Pump(Generic[T_co]):
     """Reads a source ahead by one item, so that waiting for the next one can be given up without losing it.
 
     The source runs, and is closed, in a single task: it may use task groups and time-outs across its items, which a
@@ -28,13 +28,13 @@ class Pump(Generic[T]):
         source: closed at its end, at its failure, and by `close`.
     """
 
-    def __init__(self, source: AsyncIterator[T]) -> None:
+    def __init__(self, source: AsyncIterator[T_co]) -> None:
         self._source = source
-        self._ready: asyncio.Queue[T | _End] = asyncio.Queue(maxsize=1)
+        self._ready: asyncio.Queue[T_co | _End] = asyncio.Queue(maxsize=1)
         self._started = False
         self._task = asyncio.create_task(self._run())
 
-    async def next(self) -> T:
+    async def next(self) -> T_co:
         """Return the next item; may be cancelled and called again.
 
         Raises:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.languages import AUTO, WHISPER_LANGUAGES
@@ -94,6 +103,10 @@ class OpenAITranscriptionForm(UploadForm):
     temperature: float = Field(
         default=0.0, ge=0, le=1, allow_inf_nan=False, description="accepted and not used: decoding is deterministic"
     )
+    chunking_strategy: str | None = Field(
+        default=None, description="accepted and not used: recordings are always cut at silences"
+    )
+    stream: bool = Field(default=False, description="answer with server-sent events; with `json` and `text` only")
     timestamp_granularities: list[Literal["word", "segment"]] = Field(
         default_factory=list,
         max_length=8,
@@ -101,10 +114,23 @@ class OpenAITranscriptionForm(UploadForm):
         validation_alias=AliasChoices("timestamp_granularities[]", "timestamp_granularities"),
         description="what `verbose_json` lists, by default `segment`; with `stream`, `segment` adds segment events",
     )
-    chunking_strategy: str | None = Field(
-        default=None, description="accepted and not used: recordings are always cut at silences"
-    )
-    stream: bool = Field(default=False, description="answer with server-sent events; with `json` and `text` only")
+
+    @field_validator("stream")
+    @classmethod
+    def _check_stream(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("response_format") not in ("json", "text", None):
+            raise PydanticCustomError("stream_unsupported", "Only response_format json and text can be streamed")
+        return value
+
+    @field_validator("timestamp_granularities")
+    @classmethod
+    def _check_granularities(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if info.data.get("stream"):
+            if "word" in value:
+                raise PydanticCustomError("granularity_unsupported", "Words can't be streamed; segments can")
+        elif value and info.data.get("response_format") not in ("verbose_json", None):
+            raise PydanticCustomError("granularity_unsupported", "This needs response_format verbose_json")
+        return value
 
 
 def form_content(form: type[BaseModel]) -> dict[str, Any]:
