@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         rules: when an answer is doubtful.
     """
 
-    name: ClassVar[BackendName]
+    name: BackendName
 
     def __init__(
         self,
@@ -254,7 +255,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 segments[row] = timed_segments(
                     spans[row],
                     own_times,
-                    words_of=lambda tokens, language=language: self.tokens.words(tokens, language),
+                    words_of=partial(self.tokens.words, language=language),
                     text_of=self.tokens.decode,
                     duration_s=durations_s[row],
                     offset_s=pieces[row].offset_s,

@@ -6,7 +6,7 @@ and only the alignment heads' weights are computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ def outputs_of(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
     """Collect what modules return while the block runs, by their keys; the last call counts."""
     found: dict[int, Tensor] = {}
 
-    def keep(key: int) -> object:
+    def keep(key: int) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             found[key] = output
 
@@ -85,7 +85,7 @@ def token_times(
     # row i attends while the token after it is predicted
     matrix = weights.mean(dim=0)[num_start_tokens:-1]  # (text + 1, frames)
     starts = first_frames(-matrix.cpu().numpy())
-    return TokenTimes(starts * TIME_PRECISION_S, probabilities)
+    return TokenTimes((starts * TIME_PRECISION_S).tolist(), probabilities)
 
 
 def text_probabilities(logits: Tensor, text: Sequence[int], end_of_text: int) -> list[float]:

@@ -113,7 +113,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
 def _token_times(result: ctranslate2.models.WhisperAlignmentResult) -> TokenTimes:
     path = np.asarray(result.alignments)  # (steps, 2): token, frame
     begins = np.concatenate(([True], np.diff(path[:, 0]) > 0))
-    return TokenTimes(path[begins, 1] * TIME_PRECISION_S, result.text_token_probs)
+    return TokenTimes((path[begins, 1] * TIME_PRECISION_S).tolist(), result.text_token_probs)
 
 
 def _device(name: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from faster_whisper.transcribe import merge_punctuations
@@ -64,7 +65,8 @@ def split_spans(tokens: Sequence[int], *, timestamp_begin: int, end_of_text: int
     once, and nothing that was understood is lost.
     """
     spans: list[Span] = []
-    start_s, text = 0.0, []
+    start_s = 0.0
+    text: list[int] = []
     for token in tokens:
         if token >= timestamp_begin:
             time_s = min((token - timestamp_begin) * TIME_PRECISION_S, duration_s)
@@ -150,14 +152,11 @@ def _shorten_at_sentence_ends(words: Sequence[_Timed], longest_s: float) -> None
 
 def _merged(words: Sequence[_Timed]) -> list[_Timed]:
     """Join punctuation to its word; the mark's own time is not the word's."""
-    marked = [{"word": word.word, "tokens": []} for word in words]
+    marked: list[dict[str, Any]] = [{"word": word.word, "tokens": []} for word in words]
     merge_punctuations(marked, _PREPENDED, _APPENDED)
-    joined = []
     for word, mark in zip(words, marked, strict=True):
         word.word = mark["word"]
-        if word.word.strip():
-            joined.append(word)
-    return joined
+    return [word for word in words if word.word.strip()]
 
 
 def _shorten_at_pause(words: list[_Timed], span: Span, median_s: float, now_s: float) -> None:
@@ -176,11 +175,11 @@ def _shorten_at_pause(words: list[_Timed], span: Span, median_s: float, now_s: f
 
 
 def _placed(words: Sequence[_Timed], now_s: float, duration_s: float, offset_s: float) -> tuple[Word, ...]:
-    starts = np.maximum.accumulate(np.clip([word.start_s for word in words], now_s, duration_s)) if words else []
+    starts: list[float] = np.maximum.accumulate(np.clip([word.start_s for word in words], now_s, duration_s)).tolist()
     ends = [max(start, min(word.end_s, duration_s)) for word, start in zip(words, starts, strict=True)]
     ends = [min(end, following) for end, following in zip(ends, [*starts[1:], duration_s], strict=True)]
     return tuple(
-        Word(word.word.strip(), offset_s + float(start), offset_s + float(end), min(1.0, max(0.0, word.probability)))
+        Word(word.word.strip(), offset_s + start, offset_s + end, min(1.0, max(0.0, word.probability)))
         for word, start, end in zip(words, starts, ends, strict=True)
     )
 

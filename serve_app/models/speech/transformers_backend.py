@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
                 local_files_only=True,
                 use_safetensors=True,
             )
-            self._model = model.eval().to(self._device)
+            self._model: Any = model.eval().to(self._device)  # its own hints name tensors that torch does not make
         super().__init__(checkpoint, options, number_format=dtype_name(self._dtype), rules=rules)
         end = self.tokens.end_of_text
         # what the checkpoint says of generation is given as processors; left in the model it would be warned about
@@ -142,7 +143,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         layers = {layer: self._model.model.decoder.layers[layer].encoder_attn.q_proj for layer, _ in self._heads}
         with outputs_of(layers) as queries:
             states, cache = self._decode(encoded, [[*tokens, *[end] * (length - len(tokens))] for tokens in sequences])
-        projected = cache.cross_attention_cache.layers
+        projected: Any = cache.cross_attention_cache.layers
         heads = [
             AlignmentHead(head_of(queries[layer], head, self._num_heads), projected[layer].keys[:, head])
             for layer, head in self._heads
@@ -188,7 +189,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         """Search for one piece; its log probability comes from one more pass, since `output_scores` would keep the
         scores of every step, beam and id: 0.5 GB a piece.
         """
-        processors = LogitsProcessorList(self._processors(len(prompt)))
+        processors: Any = LogitsProcessorList(self._processors(len(prompt)))
         [sequence] = self._search(
             states, [prompt], processors, num_beams=beam_size, early_stopping=True, renormalize_logits=True
         )
@@ -211,7 +212,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         prompts: Sequence[Sequence[int]],
         processors: LogitsProcessorList,
         past_key_values: EncoderDecoderCache | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> list[list[int]]:
         """Return what was generated behind the prompts."""
         end = self.tokens.end_of_text
@@ -225,15 +226,15 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         )
         # a mask over the frames is asked for where padding and end are the same token; Whisper attends to all of them
         mask = torch.ones(states.shape[:2], dtype=torch.long, device=self._device)
-        cache = {} if past_key_values is None else {"past_key_values": past_key_values}
-        sequences = GenerationMixin.generate(
-            self._model,
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=mask,
-            decoder_input_ids=torch.tensor([list(prompt) for prompt in prompts], device=self._device),
-            logits_processor=processors,
-            generation_config=config,
-            **cache,
+        inputs: dict[str, Any] = {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=states),  # type: ignore[arg-type]
+            "attention_mask": mask,
+            "decoder_input_ids": torch.tensor([list(prompt) for prompt in prompts], device=self._device),
+        }
+        if past_key_values is not None:
+            inputs["past_key_values"] = past_key_values
+        sequences: Any = GenerationMixin.generate(
+            self._model, logits_processor=processors, generation_config=config, **inputs
         )
         return sequences[:, len(prompts[0]) :].tolist()
 

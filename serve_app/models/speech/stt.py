@@ -1,0 +1,244 @@
+"""Speech to text in one Python object, without Ray or HTTP: what `serve_app.WhisperSTT` is.
+
+from serve_app import WhisperSTT
+
+stt = WhisperSTT("openai/whisper-small")
+print(stt.transcribe("talk.mp4")["text"])
+print(stt.transcribe("talk.mp4", language="ko", backend="transformers")["text"])  # both stay loaded
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import scipy.signal
+from numpy.typing import NDArray
+
+from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
+from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
+from serve_app.models.speech.assembly import join_transcripts
+from serve_app.models.speech.pieces import recognizer_pieces
+from serve_app.models.speech.voice_activity import detect_speech
+from serve_app.models.speech.whisper import MAX_PIECE_S, SAMPLE_RATE_HZ, BackendName, SpeechPiece
+from serve_app.models.speech.whisper_loading import LoadedWhisper, load_whisper
+from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.results import Segment, Transcript
+
+Audio = str | Path | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
+
+WHISPER_BACKENDS = (BackendName.FASTER_WHISPER, BackendName.TRANSFORMERS, BackendName.OPENAI_WHISPER)
+
+
+class WhisperSTT:
+    """One Whisper checkpoint by any of its backends, loaded on first use and kept side by side.
+
+    It reads no environment: a program that honours the service's variables hands over what
+    `Settings.from_environment()` says (`stt_device or device`, `stt_compute_type`, `state_dir / "models"`, `hf_token`).
+    Calls may come from any thread; a backend takes them one after the other.
+
+    Args:
+        model_path: Hugging Face id, folder in Hugging Face form, `embedded:whisper-micro`, or URL; or several, of which
+            the first that can be loaded is used.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N", "mps".
+        compute_type: number format; None: float16 on a GPU, float32 on a CPU.
+        backends: names that may be used, in the order in which they are tried where a call names none.
+        beam_size: hypotheses kept while decoding; 1: greedy.
+        num_threads: CPU threads; None: one for each core that the process may use.
+        cache_dir: for downloaded and converted checkpoints; None: `~/.local/state/serve_app/models`.
+        hf_token: opens gated models on the Hugging Face hub.
+
+    Raises:
+        InvalidRequest: a name in `backends` is not that of a Whisper backend, or there is none.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path | Sequence[str | Path],
+        device: str = "auto",
+        *,
+        compute_type: str | None = None,
+        backends: Sequence[str] | None = None,
+        beam_size: int = 1,
+        num_threads: int | None = None,
+        cache_dir: str | Path | None = None,
+        hf_token: str | None = None,
+    ) -> None:
+        specs = [model_path] if isinstance(model_path, str | Path) else model_path
+        self.models = tuple(str(spec) for spec in specs)
+        self.backends = tuple(_whisper_backend(name) for name in (WHISPER_BACKENDS if backends is None else backends))
+        if not self.backends:
+            raise InvalidRequest("backends is empty; name at least one of " + ", ".join(WHISPER_BACKENDS))
+        self._options = WhisperOptions(
+            cache_dir=Path(cache_dir or Path.home() / ".local/state/serve_app/models"),
+            device=device,
+            compute_type=compute_type,
+            num_threads=num_threads or _usable_cores(),
+            beam_size=beam_size,
+            hf_token=hf_token,
+        )
+        self._loaded: dict[BackendName, LoadedWhisper] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the backends that are loaded, in the order in which they were."""
+        return tuple(self._loaded)
+
+    def load(self, backend: str | None = None) -> str:
+        """Load a backend ahead of its first use; return its name.
+
+        Args:
+            backend: which; None: the first of `backends` that can be loaded.
+
+        Raises:
+            InvalidRequest: it is none of `backends`.
+            ModelLoadingError: it can't be loaded; where none was named: none can be, with the reason of each.
+        """
+        return self._backend(backend)[0]
+
+    def transcribe(
+        self, audio: Audio, language: str = "auto", backend: str | None = None, *, prompt: str | None = None
+    ) -> dict[str, Any]:
+        """Put a recording of any length into words.
+
+        Args:
+            audio: path of a media file, its bytes, an open binary file, samples (n,) at 16 kHz, or (samples, rate).
+                Samples are mono: floats within ±1, or integers of any width.
+            language: two-letter code; "auto": told from each stretch of speech.
+            backend: a named one is never replaced by another; None: the first of `backends` that can be loaded.
+            prompt: text that the recording continues, or whose spelling it shares.
+
+        Returns:
+            `text`, `language`, `duration` in seconds, `segments` (dicts with `start`, `end`, `text` and `words`, each
+            of which has `word`, `start`, `end`, `confidence`), `backend`, `model_version`, `notes`.
+
+        Raises:
+            AudioExtractionError: there is no usable sound in it.
+            GpuMemoryError: the GPU has not enough memory left.
+            InvalidRequest: `backend` is none of `backends`.
+            LanguageUnsupported: the checkpoint was not made for the language.
+            ModelLoadingError: the backend can't be loaded.
+            ProcessingError: the model failed.
+        """
+        name, loaded, notes = self._backend(backend)
+        loaded.backend.check_language(language)
+        decoded = _decoded(audio)
+        regions = recognizer_pieces(detect_speech(decoded.samples), decoded.duration_s, MAX_PIECE_S)
+        pieces = [
+            SpeechPiece(_cut(decoded.samples, region.start_s, region.end_s), region.start_s, language, prompt)
+            for region in regions
+        ]
+        heard = join_transcripts(loaded.backend.transcribe(pieces), language=language)
+        version = heard.model_version or loaded.backend.model_version
+        heard = replace(heard, model_version=version, notes=(*notes, *decoded.notes, *heard.notes))
+        return _as_dict(heard, decoded.duration_s, name)
+
+    def _backend(self, name: str | None) -> tuple[BackendName, LoadedWhisper, tuple[str, ...]]:
+        """Return a loaded backend, and what is to be said of how it came to be used."""
+        if name is not None:
+            wanted = _whisper_backend(name)
+            if wanted not in self.backends:
+                raise InvalidRequest(f"The backend {name} is not enabled; enabled: {', '.join(self.backends)}")
+            loaded = self._load(wanted)
+            return wanted, loaded, loaded.notes
+        failures = []
+        for candidate in self.backends:
+            try:
+                loaded = self._load(candidate)
+            except ModelLoadingError as error:
+                failures.append(f"{candidate} was not used: {error.detail}")
+            else:
+                return candidate, loaded, (*failures, *loaded.notes)
+        raise ModelLoadingError("No backend can be loaded. " + " ".join(failures))
+
+    def _load(self, name: BackendName) -> LoadedWhisper:
+        with self._loading:
+            if name not in self._loaded:
+                self._loaded[name] = load_whisper(name, self.models, self._options)
+            return self._loaded[name]
+
+
+def _whisper_backend(name: str) -> BackendName:
+    try:
+        found = BackendName(name)
+    except ValueError:
+        found = None
+    if found not in WHISPER_BACKENDS:
+        raise InvalidRequest(f"There is no Whisper backend {name!r}; choose one of {', '.join(WHISPER_BACKENDS)}")
+    return found
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decoded(audio: Audio) -> DecodedAudio:
+    if isinstance(audio, np.ndarray):
+        return _from_samples(audio, SAMPLE_RATE_HZ)
+    if isinstance(audio, tuple):
+        return _from_samples(*audio)
+    if isinstance(audio, bytes):
+        return decode_audio(BytesIO(audio))
+    return decode_audio(str(audio) if isinstance(audio, Path) else audio)
+
+
+def _from_samples(samples: NDArray[Any], rate_hz: int) -> DecodedAudio:
+    if samples.ndim != 1:
+        raise AudioExtractionError(f"The samples have the shape {samples.shape}; hand over one channel, (n,)")
+    if rate_hz <= 0 or rate_hz != int(rate_hz):
+        raise AudioExtractionError(f"{rate_hz} Hz is no sample rate; hand over a positive integer")
+    if len(samples) > MAX_DURATION_S * rate_hz:
+        raise AudioExtractionError(f"The samples last longer than {MAX_DURATION_S / 3600:.0f} hours; cut them")
+    if np.issubdtype(samples.dtype, np.integer):
+        limits = np.iinfo(samples.dtype)
+        middle = (int(limits.max) + int(limits.min) + 1) // 2  # 128 for 8 bits, which are unsigned
+        samples = (samples.astype(np.float32) - middle) / (int(limits.max) - middle + 1)
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise AudioExtractionError(f"Samples of type {samples.dtype} are no sound; hand over floats or integers")
+    samples = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
+    if rate_hz != SAMPLE_RATE_HZ and len(samples):
+        shared = math.gcd(int(rate_hz), SAMPLE_RATE_HZ)
+        samples = scipy.signal.resample_poly(samples, SAMPLE_RATE_HZ // shared, int(rate_hz) // shared)
+        samples = samples.astype(np.float32, copy=False)
+    return DecodedAudio(samples, len(samples) / SAMPLE_RATE_HZ)
+
+
+def _cut(samples: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.float32]:
+    return samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+
+
+def _as_dict(transcript: Transcript, duration_s: float, backend: BackendName) -> dict[str, Any]:
+    return {
+        "text": " ".join(segment.text for segment in transcript.segments),
+        "language": transcript.language,
+        "duration": round(duration_s, 3),
+        "segments": [_segment_as_dict(segment) for segment in transcript.segments],
+        "backend": str(backend),
+        "model_version": transcript.model_version,
+        "notes": list(transcript.notes),
+    }
+
+
+def _segment_as_dict(segment: Segment) -> dict[str, Any]:
+    return {
+        "start": round(segment.start_s, 3),
+        "end": round(segment.end_s, 3),
+        "text": segment.text,
+        "words": [
+            {
+                "word": word.word,
+                "start": round(word.start_s, 3),
+                "end": round(word.end_s, 3),
+                "confidence": None if word.confidence is None else round(word.confidence, 4),
+            }
+            for word in segment.words
+        ],
+    }
