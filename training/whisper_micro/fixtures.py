@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -25,25 +26,19 @@ def write(folder: Path) -> None:
         for number, utterance in enumerate(held_out_utterances(_NUM[language], language, SEED)):
             name = f"{language}-{number:02}.flac"
             write_flac(folder / name, utterance.samples)
-            described.append(
-                {
-                    "file": name,
-                    "language": language,
-                    "voice": utterance.voices[0],
-                    "text": utterance.text,
-                    "words": [[word.name, round(word.start_s, 3), round(word.end_s, 3)] for word in utterance.words],
-                }
-            )
-    content = {"made_by": COMMAND, "utterances": described}
-    (folder / "utterances.json").write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+            words = [[word.name, round(word.start_s, 3), round(word.end_s, 3)] for word in utterance.words]
+            about = {"file": name, "language": language, "voice": utterance.voices[0], "text": utterance.text}
+            described.append(json.dumps(about | {"words": words}, ensure_ascii=False))
+    lines = ",\n".join(f"  {line}" for line in described)
+    (folder / "utterances.json").write_text(f'{{\n "made_by": "{COMMAND}",\n "utterances": [\n{lines}\n ]\n}}\n')
 
 
 def write_flac(path: Path, samples: np.ndarray) -> None:
-    """Write 16-bit mono samples at 16 kHz."""
-    integers = np.round(samples.clip(-1, 1) * 32_767).astype(np.int16)
+    """Write mono samples at 16 kHz, 11 of the 16 bits used: FLAC does not store those that are zero."""
+    integers = (np.round(samples.clip(-1, 1) * 1023) * 32).astype(np.int16)
     with av.open(str(path), "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE_HZ, layout="mono")
         frame = av.AudioFrame.from_ndarray(integers[None], format="s16", layout="mono")
-        frame.sample_rate = SAMPLE_RATE_HZ
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
