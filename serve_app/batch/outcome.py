@@ -52,12 +52,12 @@ class Failure:
         """Tell of an error, in text that every file can hold."""
         if isinstance(error, ServeAppError):
             return cls.told(error.code, error.detail or error.code)
-        return cls.told(UNREADABLE, f"the file can't be read: {error.strerror or error!r}")
+        return cls.told(UNREADABLE, f"the file can't be read: {error.strerror or repr(error)}")
 
     @classmethod
-    def told(cls, code: str | None, detail: str) -> Self:
+    def told(cls, code: str, detail: str) -> Self:
         """Tell what the service told."""
-        return cls(_storable(code or ServeAppError.code), _storable(detail))
+        return cls(_storable(code), _storable(detail))
 
 
 @dataclass(frozen=True, slots=True)

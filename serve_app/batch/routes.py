@@ -119,9 +119,8 @@ class JobRoute:
             if job["status"] == "completed":
                 return Heard.from_answer(job["result"])
             if job["status"] in ("failed", "cancelled"):
-                raise FileFailed(
-                    Failure.told(job.get("error_code"), job.get("error_message") or f"the job was {job['status']}")
-                )
+                code = job.get("error_code") or job["status"].upper()
+                raise FileFailed(Failure.told(code, job.get("error_message") or f"the job was {job['status']}"))
             calls.pause(poll_s)
             poll_s = min(poll_s * _POLL_GROWTH, _MAX_POLL_S)
 

@@ -88,7 +88,7 @@ class RunDisplay:
         """Say what was done, and what failed and why."""
         self._say(
             f"{self._num_heard} transcribed{f', {made.num_done} were done already' if made.num_done else ''},"
-            f" {self.num_failed + made.num_failed} failed; {self._facts()}"
+            f" {self.num_failed + made.num_failed} failed; {self._speed()}"
         )
         if self._failures:
             self._console.print(self._table())
@@ -97,9 +97,11 @@ class RunDisplay:
         self._say(f"Results: {out}")
 
     def _facts(self) -> str:
+        return f"{self.num_failed} failed, {self._speed()}" if self.num_failed else self._speed()
+
+    def _speed(self) -> str:
         took_s = max(time.monotonic() - self._began_s, 1e-3)
-        failed = f"{self.num_failed} failed, " if self.num_failed else ""
-        return f"{failed}{self._audio_s:.0f} s of audio, {self._audio_s / took_s:.1f} s a second"
+        return f"{self._audio_s:.0f} s of audio, {self._audio_s / took_s:.1f} s a second"
 
     def _table(self) -> Table:
         table = Table("file", "error", "why")

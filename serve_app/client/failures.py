@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
+from serve_app.errors import InvalidRequest, MediaTooLarge, Overloaded, ProcessingError, ServeAppError, Unavailable
 
 # What a gateway answers while the process behind it is gone: it passes, as 503 does.
 _GATEWAY_STATUSES = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
@@ -40,6 +40,8 @@ def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
         return exact[0]
     if status in (Overloaded.http_status, Unavailable.http_status):
         return Overloaded if status == Overloaded.http_status else Unavailable
+    if status == MediaTooLarge.http_status and code == ProcessingError.code:
+        return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
     known = next((kind for kind in kinds if kind.code == code), None)
     return known or (Unavailable if status in _GATEWAY_STATUSES else ServeAppError)
 

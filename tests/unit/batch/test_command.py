@@ -22,6 +22,7 @@ from tests.unit.batch.stand_in import StandIn, refused
 from tests.unit.client.loopback import serving, until
 
 PROJECT = Path(__file__).parents[3]
+START_S = 120.0  # a process of its own imports for a second of CPU time, which a busy machine may take long to find
 NO_AUDIO = "AUDIO_EXTRACTION_ERROR"
 
 
@@ -217,7 +218,7 @@ class TestGoingOn:
         process = batch.start("--workers", "4")
         try:
             # the kill falls among answers that arrive, are recorded, and are waited for
-            until(lambda: len(batch.recorded()) >= num_before, "some files recorded")
+            until(lambda: len(batch.recorded()) >= num_before, "some files recorded", within_s=START_S)
         finally:
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -245,7 +246,7 @@ class TestGoingOn:
         batch.service.answer = answer  # type: ignore[assignment]
         process = batch.start("--workers", "2")
         try:
-            until(lambda: len(batch.recorded()) == 2, "two files recorded")
+            until(lambda: len(batch.recorded()) == 2, "two files recorded", within_s=START_S)
             process.send_signal(signal_number)
             _, told = process.communicate(timeout=20)  # uploads in flight are not waited for
         finally:

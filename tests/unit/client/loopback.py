@@ -14,8 +14,8 @@ import uvicorn
 DEADLINE_S = 20.0
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
+def until(condition: Callable[[], bool], what: str, *, within_s: float = DEADLINE_S) -> None:
+    deadline_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not in time: {what}"
         threading.Event().wait(0.005)
