@@ -79,6 +79,7 @@ def fetch_storage(url: str, cache_dir: Path) -> Path:
     """
     try:
         storage, root = fsspec.core.url_to_fs(url)
+        storage.invalidate_cache()  # of listings, which are kept for the life of the process
         listed = _list(storage, root)
         target = cache_dir / _folder_name(url, json.dumps(sorted(listed.versions.items())))
         built_folder(target, lambda folder: _copy(storage, listed, folder))

@@ -134,10 +134,9 @@ def _write_generation_config(folder: Path, target: Path, config: dict[str, Any])
         "max_initial_timestamp_index": _MAX_INITIAL_TIMESTAMP_INDEX,
         "max_length": config["max_target_positions"],
         "return_timestamps": False,
-        # older checkpoints hold these two in config.json; without any, nothing but the blank and the end is suppressed
-        "suppress_tokens": config.get("suppress_tokens") or [],
-        "begin_suppress_tokens": config.get("begin_suppress_tokens")
-        or [*tokenizer.encode(" ", add_special_tokens=False).ids, end],
+        "suppress_tokens": config.get("suppress_tokens") or [],  # where older checkpoints hold them
+        # not from config.json, where transformers writes the English-only end for every Whisper
+        "begin_suppress_tokens": [*tokenizer.encode(" ", add_special_tokens=False).ids, end],
         "alignment_heads": default_alignment_heads(config),
         "is_multilingual": is_multilingual(config),
     }
