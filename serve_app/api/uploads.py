@@ -64,11 +64,13 @@ async def open_upload(request: Request, *, repeatable: Collection[str] = ()) -> 
             field.
     """
     # not request.form(), which would answer 400 for each of these
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
     )
     try:
         form = await parser.parse()
+        if not parser.ended:
+            raise MultiPartException("The form is cut off: its last boundary is missing.")
     except MultiPartException as error:
         sentence = f"{error.message} Send one file, named {FILE_FIELD}, and each other field once"
         raise _refused((), "form_malformed", sentence) from error
@@ -78,6 +80,15 @@ async def open_upload(request: Request, *, repeatable: Collection[str] = ()) -> 
     finally:
         with anyio.CancelScope(shield=True):  # also where the server cancels the route
             await form.close()
+
+
+class _Parser(MultiPartParser):
+    """Also tells whether the form was whole; Starlette's drops an unfinished part without a word."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 def display_name(path: str) -> str:

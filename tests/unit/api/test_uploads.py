@@ -1,0 +1,209 @@
+"""Forms as they come over the wire: byte by byte, hostile, large, and broken off."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from serve_app.api.body_limit import limited
+from serve_app.api.uploads import Upload, display_name, open_upload
+
+BOUNDARY = "b0undary"
+TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(name: str, content: bytes | str, filename: str | None = None) -> bytes:
+    disposition = f'form-data; name="{name}"' + (f'; filename="{filename}"' if filename is not None else "")
+    content = content.encode() if isinstance(content, str) else content
+    return f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + content + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+FILE = part("file", b"RIFF" * 10, "a.wav")
+
+
+def request_of(chunks: Iterator[bytes], media_type: str = TYPE) -> Request:
+    """Return a request whose body comes in these chunks; a client that has none left leaves."""
+    upcoming = iter(chunks)
+
+    async def receive() -> Any:
+        chunk = next(upcoming, None)
+        if chunk is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": chunk != b""}
+
+    return Request({"type": "http", "headers": [(b"content-type", media_type.encode())]}, receive)
+
+
+def read(*parts: bytes, step: int = 1 << 16, repeatable: tuple[str, ...] = (), media_type: str = TYPE) -> Any:
+    """Return (bytes, filename, fields) of a form, and see that its file is closed afterwards."""
+    body = b"".join(parts)
+    chunks = [*(body[at : at + step] for at in range(0, len(body), step)), b""]
+
+    async def run() -> Any:
+        async with open_upload(request_of(iter(chunks), media_type), repeatable=repeatable) as upload:
+            kept, content = upload.file, upload.file.read()
+        assert kept.closed
+        return content, upload.filename, upload.fields
+
+    return asyncio.run(run())
+
+
+def refusal(*parts: bytes, media_type: str = TYPE) -> tuple[tuple[Any, ...], str]:
+    with pytest.raises(RequestValidationError) as raised:
+        read(*parts, media_type=media_type)
+    (problem,) = raised.value.errors()
+    return problem["loc"], problem["msg"]
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 16])
+def test_form_in_chunks_of_any_size(step: int) -> None:
+    content, filename, fields = read(part("language", "ko"), FILE, part("prompt", "다니엘"), END, step=step)
+    assert (content, filename) == (b"RIFF" * 10, "a.wav")
+    assert fields == {"language": "ko", "prompt": "다니엘"}
+
+
+def test_empty_fields_count_as_not_given() -> None:
+    assert read(FILE, part("language", ""), part("backend", ""), END)[2] == {}
+
+
+def test_repeatable_fields_are_lists() -> None:
+    assert read(FILE, part("g[]", "word"), END, repeatable=("g[]",))[2] == {"g[]": ["word"]}
+    twice = (FILE, part("g[]", "word"), part("g[]", "segment"), END)
+    assert read(*twice, repeatable=("g[]",))[2] == {"g[]": ["word", "segment"]}
+    assert refusal(*twice)[0] == ("body", "g[]")
+
+
+@pytest.mark.parametrize(
+    ("parts", "location", "told"),
+    [
+        ([END], ("body", "file"), "is missing"),
+        ([part("language", "ko"), END], ("body", "file"), "is missing"),
+        ([part("file", b"RIFF"), END], ("body", "file"), "sent as text"),
+        ([part("file", b"", "a.wav"), END], ("body", "file"), "empty"),
+        ([part("file", b"", ""), END], ("body", "file"), "empty"),
+        ([part("audio", b"RIFF", "a.wav"), END], ("body", "audio"), "name it file"),
+        ([FILE, FILE, END], ("body",), "Send one file, named file"),
+        ([FILE, part("language", "ko"), part("language", "en"), END], ("body", "language"), "once"),
+        ([FILE, part("file", "text"), END], ("body", "file"), "as text, too"),
+        ([FILE, *[part(f"f{n}", "x") for n in range(33)], END], ("body",), "Too many fields"),
+        ([FILE, part("prompt", "x" * 70_000), END], ("body",), "exceeded maximum size"),
+        ([b"no form at all"], ("body",), "Send one file"),
+        ([FILE], ("body",), "cut off"),
+        ([FILE, part("language", "ko")[:-4]], ("body",), "cut off"),
+    ],
+)
+def test_wrong_form(parts: list[bytes], location: tuple[str, ...], told: str) -> None:
+    found, sentence = refusal(*parts)
+    assert found == location
+    assert told in sentence
+
+
+def test_form_without_boundary() -> None:
+    assert "boundary" in refusal(FILE, END, media_type="multipart/form-data")[1]
+
+
+def test_large_upload_goes_to_disk_not_to_memory() -> None:
+    num_chunks, chunk = 512, b"\0" * 65536  # 32 MB
+
+    def body() -> Iterator[bytes]:
+        yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'.encode()
+        for _ in range(num_chunks):
+            yield chunk
+        yield b"\r\n" + END
+        yield b""
+
+    async def run() -> int:
+        async with open_upload(request_of(body())) as upload:
+            return upload.file.seek(0, io.SEEK_END)
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(run()) == num_chunks * len(chunk)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_limit_is_met_while_reading_and_the_file_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watch_files(monkeypatch)
+    chunks = iter([part("file", b"x" * 1000, "a.wav")[:-2], *[b"y" * 1000] * 50, b""])
+
+    async def run() -> None:
+        async with open_upload(limited(request_of(chunks), 5000)):
+            raise AssertionError("not reached")
+
+    with pytest.raises(HTTPException) as raised:
+        asyncio.run(run())
+    assert raised.value.status_code == 413
+    assert len(list(chunks)) > 40  # the rest was never read
+    assert [file.closed for file in made] == [True]
+
+
+def test_client_that_leaves_half_way_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watch_files(monkeypatch)
+
+    async def run() -> None:
+        async with open_upload(request_of(iter([FILE]))):
+            raise AssertionError("not reached")
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(run())
+    assert [file.closed for file in made] == [True]
+
+
+def test_failing_work_leaves_no_file() -> None:
+    kept: list[Upload] = []
+
+    async def run() -> None:
+        async with open_upload(request_of(iter([FILE + END, b""]))) as upload:
+            kept.append(upload)
+            raise RuntimeError("model lost")
+
+    with pytest.raises(RuntimeError, match="model lost"):
+        asyncio.run(run())
+    assert kept[0].file.closed
+
+
+def watch_files(monkeypatch: pytest.MonkeyPatch) -> list[BinaryIO]:
+    """Return the list that every temporary file of a form will be in."""
+    from starlette import formparsers
+
+    made: list[BinaryIO] = []
+    original = formparsers.SpooledTemporaryFile
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made.append(original(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", make)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("talk.wav", "talk.wav"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\talk.wav", "talk.wav"),
+        ("안녕 하세요.mp4", "안녕 하세요.mp4"),
+        ("a\r\nSet-Cookie: x.wav", "aSet-Cookie: x.wav"),
+        ("\x1b[31mred.wav", "[31mred.wav"),
+        ("evil\u202egpj.wav", "evilgpj.wav"),
+        ("folder/", "folder"),
+        ("", "media"),
+        ("///", "media"),
+        ("x" * 300 + ".wav", "x" * 255),
+        ("e\u0301.wav", "é.wav"),
+    ],
+)
+def test_shown_name(path: str, name: str) -> None:
+    assert display_name(path) == name
