@@ -15,14 +15,16 @@ import torch
 import torchaudio.pipelines
 from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
 
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.speech.alphabet import Alphabet, alphabet_of
-from serve_app.models.speech.gpu_memory import gpu_errors
-from serve_app.models.speech.pretrained import load_whole, moved
+from serve_app.models.speech.gpu_memory import gpu_errors, loading_errors
+from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights
 
 SAMPLE_RATE_HZ = 16_000
+WHISPERX = "whisperx"
 # The least that the convolutions of a wav2vec 2.0 take (Baevski et al. 2020, section 4.2: a receptive field of 25 ms).
 _MIN_SAMPLES = 400
 # All of torchaudio's bundles have the convolutions of wav2vec 2.0.
@@ -44,8 +46,8 @@ class AlignModel:
     _device: torch.device
     _normalises: bool
 
-    def log_probabilities(self, samples: NDArray[np.float32]) -> torch.Tensor:
-        """Return (frames, symbols) float32 on the CPU: what is heard in each frame of (n,) samples at 16 kHz.
+    def log_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (frames, symbols): what is heard in each frame of (n,) samples at 16 kHz.
 
         Raises:
             GpuMemoryError: the device has no memory left.
@@ -56,20 +58,24 @@ class AlignModel:
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
         if len(waveform) < _MIN_SAMPLES:
             waveform = np.pad(waveform, (0, _MIN_SAMPLES - len(waveform)))
-        with gpu_errors("alignment"), torch.inference_mode():
+        with gpu_errors("aligning words"), torch.inference_mode():
             answer = self._network(torch.from_numpy(waveform)[None].to(self._device))  # (1, samples)
             scores = answer[0] if isinstance(answer, tuple) else answer.logits  # (1, frames, symbols)
-            found = torch.log_softmax(scores[0].float(), dim=-1).cpu()
-        if not bool(torch.isfinite(found).all()):
+            found: NDArray[np.float32] = torch.log_softmax(scores[0].float(), dim=-1).cpu().numpy()
+        if not np.isfinite(found).all():
             raise ProcessingError("the align model's answer is not numbers; its weights are damaged")
         return found
 
 
-def load_align_model(spec: str, *, device: torch.device, cache_dir: Path, hf_token: str | None = None) -> AlignModel:
+def load_align_model(
+    spec: str, language: str, *, device: torch.device, cache_dir: Path, hf_token: str | None = None
+) -> AlignModel:
     """Load an align model; what has to be fetched is kept in the cache folder.
 
     Args:
-        spec: name of a torchaudio ASR bundle, or whatever `models.weights.fetch_weights` takes for a folder.
+        spec: whatever `models.weights.fetch_weights` takes for a folder, the name of a torchaudio ASR bundle, or
+            "whisperx" for that library's choice.
+        language: two-letter code of what it is to hear.
         device: where it runs.
         cache_dir: where what was fetched is kept.
         hf_token: opens gated models.
@@ -78,6 +84,8 @@ def load_align_model(spec: str, *, device: torch.device, cache_dir: Path, hf_tok
         ModelLoadingError: it can't be had, is no CTC model of 16 kHz sound, or is not whole.
         GpuMemoryError: it does not fit.
     """
+    if spec == WHISPERX:
+        spec = _whisperx_choice(language)
     bundle = getattr(torchaudio.pipelines, spec, None)
     if isinstance(bundle, torchaudio.pipelines.Wav2Vec2ASRBundle):
         return _load_bundle(spec, bundle, device, cache_dir)
@@ -97,13 +105,24 @@ def load_align_model(spec: str, *, device: torch.device, cache_dir: Path, hf_tok
         )
     blank_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else network.config.pad_token_id
     delimiter = getattr(tokenizer, "word_delimiter_token", "|")
+    with loading_errors(f"moving the align model {spec} to {device}"):
+        network.to(device)
     return AlignModel(
         alphabet=_checked(alphabet_of(tokenizer.get_vocab(), blank_id, delimiter), spec),
         stride_s=network.config.inputs_to_logits_ratio / SAMPLE_RATE_HZ,
-        _network=moved(network, device, f"The align model {spec}"),
+        _network=network,
         _device=device,
         _normalises=bool(extractor.do_normalize),
     )
+
+
+def _whisperx_choice(language: str) -> str:
+    choice = DEFAULT_ALIGN_MODELS_TORCH.get(language) or DEFAULT_ALIGN_MODELS_HF.get(language)
+    if choice is None:
+        raise ModelLoadingError(
+            f"whisperx knows no align model for {language!r}; name a wav2vec 2.0 made for CTC in that language"
+        )
+    return str(choice)
 
 
 def _load_bundle(
@@ -117,11 +136,13 @@ def _load_bundle(
             f"torchaudio's align model {name} can't be fetched or loaded ({type(error).__name__}: {error}). Put its "
             f"file into {folder}, or name a local folder in Hugging Face form instead."
         ) from error
+    with loading_errors(f"moving the align model {name} to {device}"):
+        network.to(device)
     vocabulary = {symbol: number for number, symbol in enumerate(bundle.get_labels())}
     return AlignModel(
         alphabet=_checked(alphabet_of(vocabulary, blank_id=0), name),
         stride_s=_BUNDLE_STRIDE / SAMPLE_RATE_HZ,
-        _network=moved(network, device, f"The align model {name}"),
+        _network=network,
         _device=device,
         _normalises=False,  # the bundle does so itself where it has to
     )

@@ -1,9 +1,9 @@
-"""Words' times by forced alignment: whisperx's search over what a CTC model of letters hears.
+"""Words' times by forced alignment: what a CTC model of letters hears, searched for the letters of the words.
 
-The search is `whisperx.alignment`'s (trellis, backtracking); the loop around it is ours, because `whisperx.align`
+As whisperx does it (Bain et al. 2023), and with its models; the loop is ours, because `whisperx.align`
 fetches NLTK's sentence splitter from the net, cuts segments anew and gives words back as other words. What differs:
 the model hears a piece once, in whole, not segment by segment; a word stays the word that it was; what is not spoken
-(punctuation) has no symbol, where whisperx lets it stand for any sound.
+(punctuation) has no symbol, where whisperx lets it stand for any sound; and the search (see ctc_alignment).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from whisperx.alignment import LANGUAGES_WITHOUT_SPACES, backtrack, get_trellis, merge_repeats
+from whisperx.alignment import LANGUAGES_WITHOUT_SPACES
 
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.speech.align_model import SAMPLE_RATE_HZ, AlignModel, load_align_model
 from serve_app.models.speech.alphabet import Alphabet
 from serve_app.models.speech.attribution import fit_words
+from serve_app.models.speech.ctc_alignment import symbol_frames
 from serve_app.models.speech.pieces import with_margins
 from serve_app.models.speech.pretrained import device_of
 from serve_app.models.speech.whisper import MAX_PIECE_S
@@ -53,8 +53,7 @@ class ForcedAligner:
         """Remember the models; none is loaded yet.
 
         Args:
-            models: align model of each language, by two-letter code: a Hugging Face id, a local folder, or the name
-                of a torchaudio bundle (WAV2VEC2_ASR_BASE_960H).
+            models: align model of each language, by two-letter code; see `align_model.load_align_model`.
             device: "auto" (a GPU where this process sees one) or a torch device.
             num_threads: threads that torch may use in this process; None leaves them as they are.
             cache_dir: where what was fetched is kept.
@@ -121,10 +120,13 @@ class ForcedAligner:
         for segment, room in zip(transcript.segments, with_margins(spans, duration_s, MARGIN_S), strict=True):
             _end_if(should_stop)
             words = segment.words or _words_of(segment.text, has_spaces)
+            if not words:
+                segments.append(segment)
+                continue
             first, last = round(room.start_s / model.stride_s), round(room.end_s / model.stride_s)
             origin_s = offset_s + first * model.stride_s
             spelling = _spell(segment.text, words, model.alphabet, has_spaces)
-            times = _search(heard[first:last], spelling, len(words), model.alphabet)
+            times = _frames_of(heard[first:last], spelling, len(words), model.alphabet.blank_id)
             bounds = (offset_s + room.start_s, offset_s + room.end_s)
             if times is None:
                 num_kept += 1
@@ -146,7 +148,11 @@ class ForcedAligner:
             raise ModelLoadingError(failure.detail)
         try:
             model = load_align_model(
-                self._specs[language], device=self._device, cache_dir=self._cache_dir, hf_token=self._hf_token
+                self._specs[language],
+                language,
+                device=self._device,
+                cache_dir=self._cache_dir,
+                hf_token=self._hf_token,
             )
         except ModelLoadingError as error:
             self._failures[language] = (time.monotonic(), error)
@@ -188,32 +194,19 @@ def _spell(text: str, words: Sequence[Word], alphabet: Alphabet, has_spaces: boo
     return _Spelling(symbols, owners)
 
 
-def _search(heard: torch.Tensor, spelling: _Spelling, num_words: int, alphabet: Alphabet) -> NDArray[np.float64] | None:
-    """Return (words, 2) first frame and end frame of each word, NaN for one that is not spelled; None without a path.
-
-    Args:
-        heard: (frames, symbols) log probabilities.
-        spelling: what was said in them.
-        num_words: how many words it was.
-        alphabet: of the symbols.
-    """
-    num_frames, num_symbols = heard.shape
-    if all(symbol is None for symbol in spelling.symbols) or num_frames < len(spelling.symbols):
+def _frames_of(
+    heard: NDArray[np.float32], spelling: _Spelling, num_words: int, blank_id: int
+) -> NDArray[np.float64] | None:
+    """Return (words, 2), each word's first frame and end frame; NaN for one without symbols, None without a path."""
+    if all(symbol is None for symbol in spelling.symbols):
         return None
-    # whisperx: what the alphabet lacks may be any sound, so that its neighbours need not stretch over it
-    sounds = torch.ones(num_symbols, dtype=torch.bool)
-    sounds[[alphabet.blank_id, *([] if alphabet.delimiter_id is None else [alphabet.delimiter_id])]] = False
-    heard = torch.cat((heard, heard[:, sounds].amax(dim=1, keepdim=True)), dim=1)
-    tokens = [num_symbols if symbol is None else symbol for symbol in spelling.symbols]
-    trellis = get_trellis(heard, torch.tensor(tokens), alphabet.blank_id)
-    path = backtrack(trellis, heard, tokens, alphabet.blank_id)
-    if path is None:
+    frames = symbol_frames(heard, spelling.symbols, blank_id)
+    if frames is None:
         return None
     times = np.full((num_words, 2), np.nan)
-    # one run of frames for each symbol, in order
-    for owner, run in zip(spelling.owners, merge_repeats(path, tokens), strict=True):
+    for owner, (first, end) in zip(spelling.owners, frames.tolist(), strict=True):
         if owner >= 0:
-            times[owner] = np.fmin(times[owner, 0], run.start), run.end
+            times[owner] = np.fmin(times[owner, 0], first), end
     return times
 
 
@@ -232,11 +225,14 @@ def _timed(words: Sequence[Word], times_s: NDArray[np.float64], spelling: _Spell
 
 
 def _fitted(segment: Segment, words: Sequence[Word], start_s: float, end_s: float) -> Segment:
-    """Return the segment with every word timed, in order and within these bounds."""
-    placed = fit_words(Segment(start_s, end_s, segment.text, tuple(words)))
-    start_s, end_s = max(segment.start_s, start_s), min(segment.end_s, end_s)
-    firsts, lasts = [word.start_s for word in placed.words], [word.end_s for word in placed.words]
-    return replace(segment, start_s=min([start_s, *firsts]), end_s=max([end_s, *lasts]), words=placed.words)
+    """Return the segment with every word timed, in order and within these bounds; it holds all of them."""
+    placed = fit_words(Segment(start_s, end_s, segment.text, tuple(words))).words
+    return replace(
+        segment,
+        start_s=min(max(segment.start_s, start_s), placed[0].start_s),
+        end_s=max(min(segment.end_s, end_s), placed[-1].end_s),
+        words=placed,
+    )
 
 
 def _tight(segment: Segment) -> Segment:

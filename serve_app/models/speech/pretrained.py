@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from serve_app.errors import GpuMemoryError, ModelLoadingError
-from serve_app.models.speech.gpu_memory import is_out_of_memory
+from serve_app.errors import ModelLoadingError
 
 # Used while training only; many checkpoints were saved without it.
 _NOT_NEEDED = ("masked_spec_embed",)
@@ -25,8 +24,9 @@ def device_of(name: str) -> torch.device:
         device = torch.device(chosen)
     except RuntimeError as error:
         raise ModelLoadingError(f"{name!r} is no device; use auto, cpu, cuda, cuda:N or mps") from error
-    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type)
-    if is_there is not None and not is_there():
+    if (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
         raise ModelLoadingError(f"This process sees no {device.type} device: use cpu, or give its deployment a GPU")
     return device
 
@@ -67,13 +67,3 @@ def load_whole(model_class: Any, folder: Path, what: str) -> Any:
             "It was saved for another architecture than its config.json names, or is only pre-trained."
         )
     return model.eval()
-
-
-def moved(model: Any, device: torch.device, what: str) -> Any:
-    """Return the model on a device; GpuMemoryError where it has no room, ModelLoadingError otherwise."""
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        if is_out_of_memory(error):
-            raise GpuMemoryError(f"{what} does not fit into the memory of {device}: run it on a CPU replica") from error
-        raise ModelLoadingError(f"{what} can't run on {device}: {error}") from error
