@@ -1,0 +1,60 @@
+"""Which answers are looked at again, which are silence, and which of two is kept."""
+
+from __future__ import annotations
+
+import pytest
+import whisper.utils
+
+from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis, compression_ratio
+
+RULES = DecodingRules()
+SENTENCE = "would you please put the cups on the table before the drummer comes"
+LOOP = "thank you for watching " * 20
+
+
+def answer(avg_logprob: float = -0.2, no_speech_prob: float = 0.0) -> Hypothesis:
+    return Hypothesis((1, 2, 3), avg_logprob, no_speech_prob)
+
+
+@pytest.mark.parametrize("text", [SENTENCE, LOOP, "안녕하세요 반갑습니다", "a"])
+def test_compression_ratio_is_openais(text: str) -> None:
+    assert compression_ratio(text) == whisper.utils.compression_ratio(text)
+
+
+def test_no_text_is_no_loop() -> None:
+    assert compression_ratio("") == 1.0
+    assert not RULES.needs_second_look(answer(), "")
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "text", "again"),
+    [
+        (answer(), SENTENCE, False),
+        (answer(), LOOP, True),
+        (answer(avg_logprob=-1.01), SENTENCE, True),
+        (answer(avg_logprob=-1.0), SENTENCE, False),  # the bound itself is good enough, as in the paper's code
+        (answer(avg_logprob=-1.01, no_speech_prob=0.61), SENTENCE, False),  # silence
+        (answer(avg_logprob=-0.5, no_speech_prob=0.99), SENTENCE, False),  # sure of its text
+    ],
+)
+def test_second_look(hypothesis: Hypothesis, text: str, again: bool) -> None:
+    assert RULES.needs_second_look(hypothesis, text) is again
+
+
+def test_silence_takes_both_signs() -> None:
+    assert RULES.is_silence(answer(avg_logprob=-1.2, no_speech_prob=0.7))
+    assert not RULES.is_silence(answer(avg_logprob=-0.9, no_speech_prob=0.7))
+    assert not RULES.is_silence(answer(avg_logprob=-1.2, no_speech_prob=0.6))
+
+
+def test_a_loop_loses_even_where_it_is_more_probable() -> None:
+    sure, unsure = answer(-0.1), answer(-1.5)
+    assert RULES.prefers_second(sure, LOOP, unsure, SENTENCE)
+    assert not RULES.prefers_second(unsure, SENTENCE, sure, LOOP)
+
+
+@pytest.mark.parametrize("text", [SENTENCE, LOOP])
+def test_else_the_more_probable_one_is_kept_and_the_first_of_equals(text: str) -> None:
+    assert RULES.prefers_second(answer(-1.5), text, answer(-1.2), text)
+    assert not RULES.prefers_second(answer(-1.2), text, answer(-1.5), text)
+    assert not RULES.prefers_second(answer(-1.2), text, answer(-1.2), text)
