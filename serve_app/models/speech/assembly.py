@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from serve_app.models.speech.attribution import SpokenSegment
-from serve_app.results import AcousticFeatures, Diarization, Segment, SpeakerTurn, Transcript, Word
+from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
 
 AUTO = "auto"
 # What ISO 639-2 calls a language that nobody could tell: nothing was said.
@@ -38,9 +38,7 @@ class RunFacts:
     notes: Sequence[str] = ()
 
 
-def join_transcripts(
-    pieces: Iterable[Transcript], *, language: str = AUTO, notes: Sequence[str] = ()
-) -> Transcript:
+def join_transcripts(pieces: Iterable[Transcript], *, language: str = AUTO, notes: Sequence[str] = ()) -> Transcript:
     """Join the transcripts of a file's pieces, in whatever order they were finished.
 
     The language is the one with the most text; a note names the others. Without pieces (no speech at all) it is the
@@ -68,6 +66,8 @@ def assemble(
     transcript: Transcript,
     diarization: Diarization,
     facts: RunFacts,
+    emotions: Sequence[LabelScores | None] = (),
+    emotion_model_version: str | None = None,
 ) -> dict[str, Any]:
     """Return the result object of CONTRACT.md, section 1.
 
@@ -81,27 +81,31 @@ def assemble(
         transcript: for its language, model and notes.
         diarization: for its turns and notes.
         facts: everything else.
+        emotions: one for each of `spoken`, None where it could not be told; none at all where nobody tried, and no
+            segment then has the key `emotion`.
+        emotion_model_version: which model told them.
 
     Raises:
-        ValueError: if features and words differ in number.
+        ValueError: if features and words, or emotions and segments, differ in number.
     """
     notes = [*facts.notes, *transcript.notes, *diarization.notes]
-    parts = _parts(spoken, features, facts.duration_s)
-    names = _numbered((part.speaker_id for part, _ in parts), diarization.turns)
+    parts = _parts(spoken, features, emotions, facts.duration_s)
+    names = _numbered((part.spoken.speaker_id for part in parts), diarization.turns)
     if None in names:
         notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
     segments: list[dict[str, Any]] = []
     word_segments: list[dict[str, Any]] = []
     speakers: dict[str, dict[str, Any]] = {}
-    for part, heard in parts:
-        segment, speaker_id = part.segment, names[part.speaker_id]
+    for part in parts:
+        segment, speaker_id = part.spoken.segment, names[part.spoken.speaker_id]
         segments.append(
             {
                 "start_time": _ms(segment.start_s),
                 "end_time": _ms(segment.end_s),
                 "text": segment.text.strip(),
                 "speaker": {"speaker_id": speaker_id},
-                "words": [_word(word, sound) for word, sound in zip(segment.words, heard, strict=True)],
+                "words": [_word(word, sound) for word, sound in zip(segment.words, part.features, strict=True)],
+                **({"emotion": _emotion(part.emotion)} if emotions else {}),
             }
         )
         word_segments += [_word_segment(word, speaker_id) for word in segment.words]
@@ -126,6 +130,7 @@ def assemble(
         "metadata": {
             "model_version": transcript.model_version,
             "diarization_model_version": diarization.model_version,
+            **({"emotion_model_version": emotion_model_version} if emotion_model_version is not None else {}),
             "processing_time": _ms(facts.processing_time_s),
             "unique_speakers": len(speakers),
             "total_segments": len(segments),
@@ -138,20 +143,34 @@ def assemble(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was said without a break, with what is known of it."""
+
+    spoken: SpokenSegment
+    features: Sequence[AcousticFeatures]
+    emotion: LabelScores | None
+
+
 def _parts(
-    spoken: Sequence[SpokenSegment], features: Sequence[AcousticFeatures], duration_s: float
-) -> list[tuple[SpokenSegment, Sequence[AcousticFeatures]]]:
-    """Return what was said, in order of time and inside the file, each with its words' features."""
+    spoken: Sequence[SpokenSegment],
+    features: Sequence[AcousticFeatures],
+    emotions: Sequence[LabelScores | None],
+    duration_s: float,
+) -> list[_Part]:
+    """Return what was said, in order of time and inside the file, each with its words' features and its emotion."""
     num_words = sum(len(part.segment.words) for part in spoken)
     if len(features) != num_words:
         raise ValueError(f"{num_words} words need as many features, got {len(features)}")
+    if emotions and len(emotions) != len(spoken):
+        raise ValueError(f"{len(spoken)} segments need as many emotions, got {len(emotions)}")
     parts, first = [], 0
-    for part in spoken:
+    for part, emotion in zip(spoken, emotions or [None] * len(spoken), strict=True):
         heard = features[first : first + len(part.segment.words)]
         first += len(part.segment.words)
         if part.segment.text.strip():
-            parts.append((SpokenSegment(_until(part.segment, duration_s), part.speaker_id), heard))
-    return sorted(parts, key=lambda part: part[0].segment.start_s)
+            parts.append(_Part(SpokenSegment(_until(part.segment, duration_s), part.speaker_id), heard, emotion))
+    return sorted(parts, key=lambda part: part.spoken.segment.start_s)
 
 
 def _until(segment: Segment, duration_s: float) -> Segment:
@@ -184,6 +203,12 @@ def _word(word: Word, sound: AcousticFeatures) -> dict[str, Any]:
             "spectral_centroid": _rounded(sound.spectral_centroid_hz, 2),
         },
     }
+
+
+def _emotion(found: LabelScores | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"label": found.label, "scores": {label: _rounded(score, 3) for label, score in found.scores.items()}}
 
 
 def _word_segment(word: Word, speaker_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import SpokenSegment, attribute
-from serve_app.results import AcousticFeatures, Diarization, Segment, SpeakerTurn, Transcript, Word
+from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
 
 SOUND = AcousticFeatures(-20.123456, 150.0, 1500.5678)
 FACTS = RunFacts(
@@ -168,3 +168,55 @@ class TestJoinTranscripts:
         joined = join_transcripts(pieces)
         assert (joined.language, joined.model_version) == ("en", "m + small")
         assert joined.notes == ("other languages were heard in parts of the file: ja",)
+
+
+def test_each_segment_has_its_own_emotion_and_none_where_it_could_not_be_told():
+    late, early, untold = (
+        SpokenSegment(Segment(at, at + 1, name, (Word(name, at, at + 1),)), "A")
+        for at, name in ((3, "z"), (1, "a"), (2, "m"))
+    )
+    emotions = [LabelScores("angry", {"angry": 0.87654, "calm": 0.12346}), LabelScores("calm", {"calm": 1.0}), None]
+    found = assemble(
+        [late, early, untold],
+        [SOUND] * 3,
+        transcript=TRANSCRIPT,
+        diarization=DIARIZATION,
+        facts=FACTS,
+        emotions=emotions,
+        emotion_model_version="moods-1",
+    )
+    assert [(segment["text"], segment["emotion"]) for segment in found["segments"]] == [
+        ("a", {"label": "calm", "scores": {"calm": 1.0}}),
+        ("m", None),
+        ("z", {"label": "angry", "scores": {"angry": 0.877, "calm": 0.123}}),
+    ]
+    assert found["metadata"]["emotion_model_version"] == "moods-1"
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_segment_without_text_takes_its_emotion_along():
+    silent = SpokenSegment(Segment(0, 1, " ", (Word(" ", 0, 1),)), "A")
+    said = SpokenSegment(Segment(1, 2, "a", (Word("a", 1, 2),)), "A")
+    emotions = [LabelScores("calm", {"calm": 1.0}), LabelScores("angry", {"angry": 1.0})]
+    found = assemble(
+        [silent, said],
+        [SOUND] * 2,
+        transcript=TRANSCRIPT,
+        diarization=DIARIZATION,
+        facts=FACTS,
+        emotions=emotions,
+    )
+    assert [segment["emotion"]["label"] for segment in found["segments"]] == ["angry"]
+
+
+def test_emotions_are_as_many_as_segments():
+    spoken = attribute(TRANSCRIPT.segments, TURNS)
+    with pytest.raises(ValueError, match="2 segments need as many emotions, got 1"):
+        assemble(
+            spoken,
+            [SOUND] * 3,
+            transcript=TRANSCRIPT,
+            diarization=DIARIZATION,
+            facts=FACTS,
+            emotions=[None],
+        )
