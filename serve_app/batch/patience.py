@@ -1,6 +1,6 @@
 """Which failures of a call are worth another try, and when.
 
-refused      429, 503, 502, 504, or nobody listens: the file is not at fault. Tried again as long as anything moves
+refused      429, 503, 502, or nobody listens: the file is not at fault. Tried again as long as anything moves
 broken off   the connection was lost under the call, or a passing fault: a few times, for the file may be the cause
 anything else is an answer
 """

@@ -8,9 +8,6 @@ import httpx
 
 from serve_app.errors import InvalidRequest, MediaTooLarge, Overloaded, ProcessingError, ServeAppError, Unavailable
 
-# What a gateway answers while the process behind it is gone: it passes, as 503 does.
-_GATEWAY_STATUSES = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
-
 
 def error_from_response(answer: httpx.Response) -> ServeAppError:
     """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
@@ -43,7 +40,9 @@ def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
     if status == MediaTooLarge.http_status and code == ProcessingError.code:
         return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
     known = next((kind for kind in kinds if kind.code == code), None)
-    return known or (Unavailable if status in _GATEWAY_STATUSES else ServeAppError)
+    # 502: what a gateway answers while the process behind it is gone; it passes, as 503 does. A 504 would come again:
+    # the work takes longer than the gateway waits
+    return known or (Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
 
 
 def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:

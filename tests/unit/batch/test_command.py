@@ -248,7 +248,7 @@ class TestGoingOn:
         try:
             until(lambda: len(batch.recorded()) == 2, "two files recorded", within_s=START_S)
             process.send_signal(signal_number)
-            _, told = process.communicate(timeout=20)  # uploads in flight are not waited for
+            _, told = process.communicate(timeout=START_S)  # uploads in flight are not waited for
         finally:
             process.kill()
             gate.set()

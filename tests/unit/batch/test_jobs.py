@@ -15,9 +15,11 @@ from serve_app.api.options import ApiSettings
 from serve_app.batch import routes
 from serve_app.batch.media_files import Fingerprint, MediaFile
 from serve_app.batch.outcome import UNREADABLE
+from serve_app.batch.patience import PatientCalls
 from serve_app.batch.results_file import failures_path
 from serve_app.batch.routes import FileFailed, job_id_of, video_url
 from serve_app.cli import main
+from serve_app.client import Client
 from serve_app.jobs.record import JobStatus
 from serve_app.services import Services
 from tests.unit.api.memory_services import RESULT, MemoryJobs, memory_services
@@ -174,6 +176,30 @@ def test_cancelled_job_is_a_failure(batch: Batch) -> None:
     canceller.join()
     [failure] = json.loads(failures_path(batch.out).read_text("utf-8"))
     assert (failure["error_code"], failure["error"]) == ("CANCELLED", "the job was cancelled")
+
+
+def test_full_queue_is_waited_for_as_long_as_it_asks(tmp_path: Path) -> None:
+    services = memory_services(max_queued=1)
+    jobs = services.jobs
+    assert isinstance(jobs, MemoryJobs)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        """Let a waiting client's time pass: the oldest job is done meanwhile."""
+        waits.append(seconds)
+        job_id = next(job.job_id for job in jobs.jobs.values() if not job.status.is_final)
+        jobs.run_start(job_id)
+        jobs.run_complete(job_id, {**RESULT, "text": jobs.jobs[job_id].request.video_url})
+        return False
+
+    with serving(create_app(services, ApiSettings())) as port, Client(f"http://127.0.0.1:{port}") as client:
+        client.submit("another client's", job_id="before")
+        route = routes.JobRoute(client, language="en", base_url=None)
+        heard = route.hear(FILE, PRINT, PatientCalls(wait=wait), again=False)
+    assert heard.text == str(FILE.path)
+    assert len(waits) == 2  # for room in the queue, then for the job's end
+    assert waits[0] >= 13
+    assert list(jobs.jobs) == ["before", job_id_of(str(FILE.path), PRINT, "en")]
 
 
 FILE = MediaFile(Path("/media/calls/a b#1.wav"), "a b#1.wav")

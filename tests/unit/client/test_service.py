@@ -332,7 +332,7 @@ class TestStrangeAnswers:
         ("status", "content", "kind", "detail"),
         [
             (502, b"<html>bad gateway</html>", errors.Unavailable, "502 Bad Gateway"),
-            (504, b"", errors.Unavailable, "504"),
+            (504, b"", errors.ServeAppError, "504"),
             (503, b"<html>starting</html>", errors.Unavailable, "503"),
             (429, b"", errors.Overloaded, "429"),
             (404, b'{"detail": "Not Found"}', errors.ServeAppError, "404"),
