@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from faster_whisper.transcribe import merge_punctuations
 
-from serve_app.results import Segment, Timing, Word
+from serve_app.results import Segment, Word
 
 TIME_PRECISION_S = 0.02  # of timestamp tokens and of the encoder's frames
 _PREPENDED = "\"'“¿([{-"
@@ -116,13 +116,12 @@ def timed_segments(
     segments: list[Segment] = []
     now_s = 0.0  # nothing may begin earlier
     for span, words in zip(spans, per_span, strict=True):
-        text = text_of(span.tokens).strip()
-        if not text:
-            continue
         kept = _merged(words)
-        if kept:
-            _shorten_at_pause(kept, span, median_s, now_s)
-        placed = _placed(kept, now_s, duration_s, offset_s) or _interpolated(text, span, now_s, duration_s, offset_s)
+        if not kept:
+            continue
+        _shorten_at_pause(kept, span, median_s, now_s)
+        placed = _placed(kept, now_s, duration_s, offset_s)
+        text = text_of(span.tokens).strip()
         segments.append(Segment(placed[0].start_s, placed[-1].end_s, text, placed, avg_logprob, no_speech_prob))
         now_s = placed[-1].end_s - offset_s
     return tuple(segments)
@@ -182,9 +181,3 @@ def _placed(words: Sequence[_Timed], now_s: float, duration_s: float, offset_s: 
         Word(word.word.strip(), offset_s + start, offset_s + end, min(1.0, max(0.0, word.probability)))
         for word, start, end in zip(words, starts, ends, strict=True)
     )
-
-
-def _interpolated(text: str, span: Span, now_s: float, duration_s: float, offset_s: float) -> tuple[Word, ...]:
-    """Return a text that has no words of its own (a lone mark) as one word that lasts as long as the span."""
-    start_s = min(max(span.start_s, now_s), duration_s)
-    return (Word(text, offset_s + start_s, offset_s + max(start_s, span.end_s), None, Timing.INTERPOLATED),)

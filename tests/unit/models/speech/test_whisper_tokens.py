@@ -1,0 +1,79 @@
+"""Prompts and words in a checkpoint's own tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import whisper.tokenizer
+
+from serve_app.models.speech.whisper_checkpoint import open_checkpoint
+from serve_app.models.speech.whisper_tokens import MAX_PROMPT_TOKENS, WhisperTokens
+
+OPENAI = whisper.tokenizer.get_tokenizer(True, num_languages=99, language="en", task="transcribe")
+
+
+@pytest.fixture(scope="module")
+def tokens(mini_whisper: Path) -> WhisperTokens:
+    return WhisperTokens(open_checkpoint(mini_whisper))
+
+
+def test_ids_are_openais(tokens: WhisperTokens) -> None:
+    assert tokens.start_of_transcript == OPENAI.sot
+    assert tokens.start_of_previous == OPENAI.sot_prev
+    assert tokens.end_of_text == OPENAI.eot
+    assert tokens.no_timestamps == OPENAI.no_timestamps
+    assert tokens.timestamp_begin == OPENAI.timestamp_begin
+    assert tokens.no_speech == OPENAI.no_speech
+    assert tokens.language_ids["ko"] == OPENAI.to_language_token("ko")
+    assert tokens.start("en") == list(OPENAI.sot_sequence)
+
+
+def test_controls_are_suppressed_beside_what_the_checkpoint_lists(
+    tokens: WhisperTokens, mini_whisper: Path, copy_of: Callable[..., Path]
+) -> None:
+    controls = {OPENAI.transcribe, OPENAI.translate, OPENAI.sot, OPENAI.sot_prev, OPENAI.sot_lm, OPENAI.no_speech}
+    assert set(tokens.suppressed) == controls
+    folder = copy_of(mini_whisper)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"suppress_tokens": [1, 2, -1]}))
+    assert set(WhisperTokens(open_checkpoint(folder)).suppressed) == controls | {1, 2}
+
+
+def test_a_prompt_goes_before_the_transcript(tokens: WhisperTokens) -> None:
+    assert tokens.previous("  Dr. Kim plays drums ") == [OPENAI.sot_prev, *OPENAI.encode(" Dr. Kim plays drums")]
+    assert tokens.previous(None) == tokens.previous("") == tokens.previous("  ") == []
+
+
+def test_of_a_long_prompt_the_end_is_kept(tokens: WhisperTokens) -> None:
+    text = " ".join(f"word{number}" for number in range(300))
+    previous = tokens.previous(text)
+    assert previous[0] == OPENAI.sot_prev
+    assert previous[1:] == OPENAI.encode(" " + text)[-MAX_PROMPT_TOKENS:]
+    assert tokens.room_after([*previous, *tokens.start("en")]) == 448 - 1 - 223 - 3 - 1
+
+
+def test_words_keep_their_blanks_and_count_their_tokens(tokens: WhisperTokens) -> None:
+    ids = OPENAI.encode(" The drummer's equipment, please.")
+    words = tokens.words(ids, "en")
+    assert "".join(word for word, _ in words) == " The drummer's equipment, please."
+    assert [word for word, _ in words] == [" The", " drummer's", " equipment", ",", " please", "."]
+    assert sum(count for _, count in words) == len(ids)
+    assert tokens.words([], "en") == []
+
+
+def test_korean_is_split_at_blanks_and_japanese_at_characters(tokens: WhisperTokens) -> None:
+    assert [word for word, _ in tokens.words(OPENAI.encode(" 안녕하세요 반갑습니다"), "ko")] == [
+        " 안녕하세요",
+        " 반갑습니다",
+    ]
+    japanese = tokens.words(OPENAI.encode("太鼓を叩く"), "ja")
+    assert "".join(word for word, _ in japanese) == "太鼓を叩く"
+    assert len(japanese) > 2
+
+
+def test_text_is_what_lies_below_the_end(tokens: WhisperTokens) -> None:
+    ids = [tokens.timestamp_begin, *OPENAI.encode(" two cups"), tokens.timestamp_begin + 50, tokens.end_of_text]
+    assert tokens.decode(ids) == " two cups"
