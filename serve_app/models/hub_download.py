@@ -48,6 +48,7 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
         ModelLoadingError: it does not exist, may not be read, or can't be reached and was never downloaded.
     """
     shown = f"{repository}@{revision}" if revision else repository
+    names: list[str] = []
     try:
         about = huggingface_hub.HfApi(token=token).model_info(repository, revision=revision, timeout=_TIMEOUT_S)
         names = choose_files([sibling.rfilename for sibling in about.siblings or ()])
@@ -72,7 +73,7 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
             "local folder"
         ) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, requests.RequestException) as error:
-        return _downloaded_before(repository, revision, cache_dir, shown, error)
+        return _downloaded_before(repository, revision, cache_dir, names, error)
     except OSError as error:
         raise ModelLoadingError(
             f"The model {shown} can't be stored in {cache_dir} ({error.strerror or error}): free space there, or let "
@@ -90,15 +91,25 @@ def choose_files(names: Sequence[str]) -> list[str]:
     return []
 
 
-def _downloaded_before(repository: str, revision: str | None, cache_dir: Path, shown: str, error: Exception) -> Path:
-    """Return what lies in our cache, else in the user's own (HF_HOME), or say why there is nothing."""
+def _downloaded_before(
+    repository: str, revision: str | None, cache_dir: Path, names: Sequence[str], error: Exception
+) -> Path:
+    """Return what lies in our cache, else in the user's own (HF_HOME), or say why there is nothing.
+
+    Args:
+        names: files that it must hold, as far as the hub could still tell.
+    """
+    shown = f"{repository}@{revision}" if revision else repository
     for folder in (cache_dir, None):
         with suppress(LocalEntryNotFoundError):
-            path = huggingface_hub.snapshot_download(
-                repository, revision=revision, cache_dir=folder, local_files_only=True
+            path = Path(
+                huggingface_hub.snapshot_download(
+                    repository, revision=revision, cache_dir=folder, local_files_only=True
+                )
             )
-            logger.warning("%s: the hub gave no answer (%s); using %s", shown, type(error).__name__, path)
-            return Path(path)
+            if all((path / name).is_file() for name in names):  # a download that broke off leaves a part
+                logger.warning("%s: the hub gave no answer (%s); using %s", shown, type(error).__name__, path)
+                return path
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         reason, remedy = f"may not be read ({status})", "set HF_TOKEN to a token that may"

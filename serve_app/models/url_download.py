@@ -192,7 +192,7 @@ def _folder_name(url: str, version: str) -> str:
 def _url_key(url: str) -> str:
     """Return a short name of a URL without its query: a presigned URL is another each day, but names the same file."""
     parts = urlsplit(url)
-    return hashlib.sha256(f"{parts.scheme}://{parts.netloc}{parts.path}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}".encode()).hexdigest()[:16]
 
 
 def _fetched_before(url: str, cache_dir: Path) -> Path | None:

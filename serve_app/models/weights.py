@@ -13,6 +13,7 @@ Specs come from the operator's configuration alone, never from a request: they r
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,7 +45,7 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None) -> Pa
     if "://" in spec:
         fetch = fetch_https if spec.lower().startswith(("https://", "http://")) else fetch_storage
         return fetch(spec, cache_dir / "downloads")
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))  # leaves an unknown user's as it is
     if spec and path.exists():
         return path.resolve()
     named = _REPOSITORY.fullmatch(spec)
@@ -63,7 +64,7 @@ def weights_name(spec: str) -> str:
         return spec.removeprefix(_EMBEDDED_PREFIX)
     if "://" in spec:
         return urlsplit(spec).path.rstrip("/").rpartition("/")[2] or urlsplit(spec).netloc.rpartition("@")[2]
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     return path.resolve().name if path.exists() or not _REPOSITORY.fullmatch(spec) else spec
 
 
