@@ -16,16 +16,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interruptions() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C and SIGTERM set, instead of what they do otherwise; a second one does that.
 
-    Only the main thread can use it.
+    A signal that is ignored stays so: a shell's background job hears no Ctrl-C. Only the main thread can use it.
     """
     asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    # None: a handler that is not Python's, and could not be put back
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.set()
         signal.signal(number, before[signal.Signals(number)])
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield asked

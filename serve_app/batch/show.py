@@ -1,4 +1,4 @@
-"""A run on a terminal: one moving line while it works, then what failed."""
+"""A run on a terminal: a bar while it works, and why it waits, then what failed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.table import Table
+from rich.text import Text
 
 from serve_app.batch.media_files import shown
 from serve_app.batch.outcome import Failure, Heard, Outcome
 from serve_app.batch.run import Plan
 
 _MAX_SHOWN_FAILURES = 20
-_MAX_REFUSAL_CHARS = 60
 _SAY_EVERY_S = 30.0  # where nothing can move: a log
 
 
@@ -46,20 +47,23 @@ class RunDisplay:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeLeftColumn(),
-            TextColumn("[yellow]{task.fields[waiting]}"),
             console=console,
-            disable=not console.is_terminal,
         )
-        self._bar: TaskID = self._progress.add_task("", total=self._total, facts="", waiting="")
+        self._bar: TaskID = self._progress.add_task("", total=self._total, facts="")
+        self._waiting = Text(style="yellow", no_wrap=True, overflow="ellipsis")
+        self._live = Live(Group(self._progress, self._waiting), console=console)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._waiting.plain = ""
+        if self._live.is_started:
+            self._live.stop()
 
     @property
     def num_failed(self) -> int:
@@ -77,12 +81,11 @@ class RunDisplay:
 
     def tick(self, refusals: list[str]) -> None:
         """Show why workers wait; in a log, say now and then how far the run is."""
-        if self._progress.disable:
-            if time.monotonic() - self._said_s >= _SAY_EVERY_S:
-                self._said_s = time.monotonic()
-                self._say(f"{self._num_heard + self.num_failed}/{self._total}: {self._facts()}{_waiting(refusals)}")
-            return
-        self._progress.update(self._bar, waiting=escape(_waiting(refusals)))
+        self._waiting.plain = _told(refusals)
+        if not self._live.is_started and time.monotonic() - self._said_s >= _SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            done = self._num_heard + self.num_failed
+            self._say("; ".join(filter(None, [f"{done}/{self._total}: {self._facts()}", _told(refusals)])))
 
     def summarise(self, out: Path, made: Plan, failures_file: Path) -> None:
         """Say what was done, and what failed and why."""
@@ -114,10 +117,9 @@ class RunDisplay:
         self._console.print(escape(shown(text)), highlight=False, soft_wrap=True)
 
 
-def _waiting(refusals: Sequence[str]) -> str:
+def _told(refusals: Sequence[str]) -> str:
     """Return what most of the workers that wait were told."""
     if not refusals:
         return ""
     [(told, _)] = Counter(refusals).most_common(1)
-    text = shown(told)
-    return f" {len(refusals)} waiting: {text if len(text) <= _MAX_REFUSAL_CHARS else text[:_MAX_REFUSAL_CHARS] + '…'}"
+    return f"{len(refusals)} waiting: {shown(told)}"

@@ -16,8 +16,11 @@ import pytest
 from fastapi.responses import Response
 from filelock import FileLock
 
+from serve_app.api.app import create_app
+from serve_app.api.options import ApiSettings
 from serve_app.batch.results_file import failures_path
 from serve_app.cli import main
+from tests.unit.api.memory_services import MemorySpeech, memory_services
 from tests.unit.batch.stand_in import StandIn, refused
 from tests.unit.client.loopback import serving, until
 
@@ -102,6 +105,19 @@ class TestWhatItWrites:
         batch.add("a.wav")
         assert batch.run() == 0
         assert batch.service.fields == {"language": "auto", "backend": None}
+
+    def test_against_the_real_http_layer(self, batch: Batch) -> None:
+        batch.add("a.wav", "b.wav")
+        services = memory_services()
+        with serving(create_app(services, ApiSettings())) as port:
+            batch.url = f"http://127.0.0.1:{port}"
+            assert batch.run("--language", "en", "--backend", "transformers") == 0
+        speech = services.speech
+        assert isinstance(speech, MemorySpeech)
+        assert sorted(speech.heard) == [b"this is a.wav", b"this is b.wav"]
+        assert {(asked.language, asked.backend) for asked in speech.asked} == {("en", "transformers")}
+        words = [word for segment in speech.transcript.segments for word in segment.text.split()]
+        assert {name: text.split() for name, text in batch.results().items()} == {"a.wav": words, "b.wav": words}
 
     def test_pattern(self, batch: Batch) -> None:
         batch.add("a.wav", "b.mp3", "c.raw")
