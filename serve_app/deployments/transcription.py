@@ -71,7 +71,7 @@ class ChosenBackend:
     Attributes:
         name: of the backend.
         start_s: how long its replica took to start, where it was started for this file; else 0.
-        notes: what was passed over, and why.
+        notes: what was passed over, backends and sizes of the model, and why.
     """
 
     name: BackendName
@@ -149,7 +149,7 @@ class SpeechToText:
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
             else:
-                return replace(chosen, notes=tuple(_passed_over(failures)))
+                return replace(chosen, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
 
     async def _named(self, backend: str, health: Mapping[BackendName, bool], hearing: Hearing) -> ChosenBackend:
@@ -167,7 +167,7 @@ class SpeechToText:
         info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language)
         waited_s = time.monotonic() - asked_at
         started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
-        return ChosenBackend(name, waited_s if started else 0.0)
+        return ChosenBackend(name, waited_s if started else 0.0, info.notes)
 
     def _placed(self, name: BackendName, hearing: Hearing) -> list[PlacedDeployment]:
         found = [placed for placed in self._models.backends[name] if hearing.enable_gpu or not placed.on_gpu]
