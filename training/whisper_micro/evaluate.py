@@ -29,7 +29,7 @@ _SILENT_S = (1.0, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
-class TestSet:
+class HeldOutSet:
     """A set of held-out utterances; with noise at `snr_db` where it is given."""
 
     name: str
@@ -41,21 +41,21 @@ class TestSet:
 
 
 SETS = (
-    TestSet("English, grammar", "en", "unseen", "grammar"),
-    TestSet("Korean, grammar", "ko", "unseen", "grammar"),
-    TestSet("English, free order", "en", "unseen", "free"),
-    TestSet("Korean, free order", "ko", "unseen", "free"),
-    TestSet("English, windows of 2-8", "en", "unseen", "windows", share=0.4),
-    TestSet("Korean, windows of 2-8", "ko", "unseen", "windows", share=0.4),
-    TestSet("English, grammar, 10 dB", "en", "unseen", "grammar", NOISE_DB),
-    TestSet("Korean, grammar, 10 dB", "ko", "unseen", "grammar", NOISE_DB),
-    TestSet("English, flite rms, grammar", "en", "unseen-flite", "grammar"),
-    TestSet("English, flite rms, free order", "en", "unseen-flite", "free"),
-    TestSet("English, flite rms, windows", "en", "unseen-flite", "windows", share=0.4),
-    TestSet("English, trained espeak voices", "en", "train", "grammar"),
-    TestSet("Korean, trained espeak voices", "ko", "train", "grammar"),
-    TestSet("English, trained flite voices", "en", "train-flite", "grammar"),
-    TestSet("English, trained festival voices", "en", "train-festival", "grammar", share=0.3),
+    HeldOutSet("English, grammar", "en", "unseen", "grammar"),
+    HeldOutSet("Korean, grammar", "ko", "unseen", "grammar"),
+    HeldOutSet("English, free order", "en", "unseen", "free"),
+    HeldOutSet("Korean, free order", "ko", "unseen", "free"),
+    HeldOutSet("English, windows of 2-8", "en", "unseen", "windows", share=0.4),
+    HeldOutSet("Korean, windows of 2-8", "ko", "unseen", "windows", share=0.4),
+    HeldOutSet("English, grammar, 10 dB", "en", "unseen", "grammar", NOISE_DB),
+    HeldOutSet("Korean, grammar, 10 dB", "ko", "unseen", "grammar", NOISE_DB),
+    HeldOutSet("English, flite rms, grammar", "en", "unseen-flite", "grammar"),
+    HeldOutSet("English, flite rms, free order", "en", "unseen-flite", "free"),
+    HeldOutSet("English, flite rms, windows", "en", "unseen-flite", "windows", share=0.4),
+    HeldOutSet("English, trained espeak voices", "en", "train", "grammar"),
+    HeldOutSet("Korean, trained espeak voices", "ko", "train", "grammar"),
+    HeldOutSet("English, trained flite voices", "en", "train-flite", "grammar"),
+    HeldOutSet("English, trained festival voices", "en", "train-festival", "grammar", share=0.3),
 )
 
 
@@ -111,7 +111,7 @@ def check_held_out(split: Split = "test") -> None:
             assert all(voice.split("+")[1] in unseen for voice in utterance.voices), utterance.voices
 
 
-def utterances(test_set: TestSet, num: int, seed: int, split: Split) -> Iterator[Utterance]:
+def utterances(test_set: HeldOutSet, num: int, seed: int, split: Split) -> Iterator[Utterance]:
     """Yield a set's utterances, with white noise where it says so."""
     num = max(1, round(num * test_set.share))
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def utterances(test_set: TestSet, num: int, seed: int, split: Split) -> Iterator
         yield utterance
 
 
-def evaluate(model: Model, test_set: TestSet, num: int, seed: int, split: Split, show: int = 0) -> Figures:
+def evaluate(model: Model, test_set: HeldOutSet, num: int, seed: int, split: Split, show: int = 0) -> Figures:
     """Return a set's figures; print the first `show` texts that were heard wrongly."""
     num_errors = num_words = num_right = num_heard = 0
     errors_s: list[float] = []

@@ -34,6 +34,7 @@ Shape = Literal["short", "middle", "full"]
 _SILENCE = 0
 _SHARE_SILENT, _SHARE_PROMPTED, _SHARE_TIMED = 0.03, 0.08, 0.5
 _SHARE_MASKED = 0.3
+_SHARE_LATE = 0.6
 _SHARE_FLOOR = 0.4  # of pads with the spectrogram's floor (transformers); the others are zero (openai, faster-whisper)
 _PAD_FRAMES_HEARD = 25  # encoder frames after the end whose sound is learnt (silence); the rest teaches nothing more
 _LOOK_BACK, _LOOK_AHEAD = 2, 4  # frames that a word's interval is widened by
@@ -92,6 +93,8 @@ class Example:
         inputs, targets: rows, (tokens,); targets that teach nothing are IGNORED.
         looks: encoder frames that a target is heard in, first and after the last, (tokens, 2); -1 where it has none.
         phones: for each set, (frames / 2,) indices, IGNORED where unknown.
+        offset: encoder frames of silence before the window that are left out. Positions and timestamps count them, so
+            that a window of 3 s teaches what is otherwise learnt from 30 s only.
     """
 
     mels: np.ndarray
@@ -99,6 +102,7 @@ class Example:
     targets: np.ndarray
     looks: np.ndarray
     phones: tuple[np.ndarray, ...]
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,13 @@ class Batch:
     targets: Tensor
     looks: Tensor
     phones: tuple[Tensor, ...]
+    offsets: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
         moved = [tensor.to(device, non_blocking=True) for tensor in (self.mels, self.inputs, self.targets, self.looks)]
-        return Batch(*moved, tuple(phones.to(device, non_blocking=True) for phones in self.phones))
+        phones = tuple(labels.to(device, non_blocking=True) for labels in self.phones)
+        return Batch(*moved, phones, self.offsets.to(device, non_blocking=True))
 
 
 class ExampleMaker:
@@ -124,16 +130,20 @@ class ExampleMaker:
         self.rows = rows
         self.phones = phones or phone_numbers()
 
-    def make(self, rng: np.random.Generator, window: Window, prompt: tuple[str, ...] = ()) -> Example:
+    def make(
+        self, rng: np.random.Generator, window: Window, prompt: tuple[str, ...] = (), may_begin_late: bool = False
+    ) -> Example:
         """Return the example: with timestamps half of the time, with a prompt where one is given."""
         mels = log_mel_spectrogram(torch.from_numpy(window.samples)).numpy()
         mels = mels[:, : mels.shape[1] // 2 * 2]
         timed = window.cut_off or rng.random() < _SHARE_TIMED
-        inputs, targets, looks = self._tokens(rng, window, timed, prompt)
-        return Example(mels, inputs, targets, looks, self._sounds(window, mels.shape[1] // 2))
+        latest = (FULL_FRAMES - mels.shape[1]) // 2
+        offset = int(rng.integers(latest + 1)) if may_begin_late and rng.random() < _SHARE_LATE else 0
+        inputs, targets, looks = self._tokens(rng, window, timed, prompt, offset)
+        return Example(mels, inputs, targets, looks, self._sounds(window, mels.shape[1] // 2), offset)
 
     def _tokens(
-        self, rng: np.random.Generator, window: Window, timed: bool, prompt: tuple[str, ...]
+        self, rng: np.random.Generator, window: Window, timed: bool, prompt: tuple[str, ...], offset: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows, none = self.rows, (-1, -1)
         language = window.utterances[0].language if window.utterances else LANGUAGES[rng.integers(len(LANGUAGES))]
@@ -148,7 +158,7 @@ class ExampleMaker:
         for index, speech in enumerate(window.utterances):
             goes_on = window.cut_off and index == len(window.utterances) - 1
             if timed:
-                sequence.append(self._stamp(speech.words[0].start_s))
+                sequence.append(self._stamp(speech.words[0].start_s, offset))
             if goes_on and index:
                 break  # its start alone: where the next window begins
             for word in speech.words:
@@ -156,7 +166,7 @@ class ExampleMaker:
                 if word.end_s <= WINDOW_S:
                     sequence += [(row, look) for row in rows.word(word.name)]
             if timed and not goes_on:
-                sequence.append(self._stamp(speech.words[-1].end_s))
+                sequence.append(self._stamp(speech.words[-1].end_s, offset))
         if timed and not window.utterances:
             sequence.append((rows.stamp(0.0), none))
         sequence.append((rows.special("eot"), none))
@@ -170,9 +180,9 @@ class ExampleMaker:
             targets[unlearnt] = rows.special("no_speech")
         return inputs, targets, looks
 
-    def _stamp(self, time_s: float) -> tuple[int, tuple[int, int]]:
+    def _stamp(self, time_s: float, offset: int) -> tuple[int, tuple[int, int]]:
         frame = _frame(time_s)
-        return self.rows.stamp(time_s), (frame - _LOOK_AHEAD, frame + _LOOK_AHEAD)
+        return self.rows.stamp(time_s + offset * FRAME_S), (frame - _LOOK_AHEAD, frame + _LOOK_AHEAD)
 
     def _sounds(self, window: Window, num_frames: int) -> tuple[np.ndarray, ...]:
         labels = {name: np.full(num_frames, IGNORED) for name in PHONE_SETS}
@@ -212,8 +222,8 @@ class Mixture:
     stages: tuple[tuple[float, dict[Shape, float]], ...] = (
         (0.10, {"short": 0.86, "middle": 0.12, "full": 0.02}),
         (0.22, {"short": 0.75, "middle": 0.20, "full": 0.05}),
-        (0.40, {"short": 0.50, "middle": 0.35, "full": 0.15}),
-        (0.62, {"short": 0.30, "middle": 0.40, "full": 0.30}),
+        (0.40, {"short": 0.65, "middle": 0.28, "full": 0.07}),
+        (0.62, {"short": 0.35, "middle": 0.40, "full": 0.25}),
         (1.01, {"short": 0.20, "middle": 0.25, "full": 0.55}),
     )
 
@@ -275,7 +285,7 @@ class Batches(IterableDataset):
             sounding = Window(places.sound(rng, window.samples), window.utterances, window.cut_off)
             prompted = rng.random() < _SHARE_PROMPTED
             prompt = tuple(next(pool.draw(rng, language)).text.split()) if prompted else ()
-            example = maker.make(rng, sounding, prompt)
+            example = maker.make(rng, sounding, prompt, may_begin_late=shape != "full")
         if rng.random() < _SHARE_MASKED:
             mask(rng, example.mels)
         return example
@@ -342,6 +352,7 @@ def collate(rng: np.random.Generator, examples: list[Example], shape: Shape) -> 
         torch.from_numpy(targets),
         torch.from_numpy(looks),
         tuple(map(torch.from_numpy, phones)),
+        torch.tensor([example.offset for example in examples]),
     )
 
 

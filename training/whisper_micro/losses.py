@@ -19,12 +19,13 @@ class Losses:
     tokens: Tensor
     phones: Tensor
     attention: Tensor
+    attention_before: Tensor
     token_accuracy: Tensor
     phone_accuracy: Tensor
 
     def total(self, phone_weight: float, attention_weight: float) -> Tensor:
         """Return the weighted sum."""
-        return self.tokens + phone_weight * self.phones + attention_weight * self.attention
+        return self.tokens + phone_weight * self.phones + attention_weight * (self.attention + self.attention_before)
 
 
 def losses(outputs: Outputs, batch: Batch) -> Losses:
@@ -47,9 +48,15 @@ def losses(outputs: Outputs, batch: Batch) -> Losses:
         tokens,
         torch.stack(phone_losses).sum() / labelled.clamp(min=1),
         guided_attention(outputs.attention, batch.looks),
+        guided_attention(outputs.attention_before, looks_before(batch.looks)),
         right.sum() / learnt.sum(),
         phones_right / num_phones.clamp(min=1),
     )
+
+
+def looks_before(looks: Tensor) -> Tensor:
+    """Return where each token's predecessor is heard: the first layer finds it, the last one goes on from there."""
+    return torch.cat([torch.full_like(looks[:, :1], -1), looks[:, :-1]], dim=1)
 
 
 def guided_attention(attention: Tensor, looks: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ NUM_MELS = 80
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of the network; `guided_heads` of the last decoder layer learn to point at the word that is being written."""
+    """Of the network; `guided_heads` of the decoder's first and last layer are told where to look."""
 
     d_model: int = 128
     heads: int = 4
@@ -107,10 +107,11 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(sizes.d_model, sizes.heads, False) for _ in range(sizes.encoder_layers))
         self.layer_norm = nn.LayerNorm(sizes.d_model)
 
-    def forward(self, mels: Tensor) -> Tensor:
-        """Return (batch, frames / 2, width) for (batch, mels, frames)."""
+    def forward(self, mels: Tensor, offsets: Tensor) -> Tensor:
+        """Return (batch, frames / 2, width) for (batch, mels, frames); offsets are each window's first position."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mels)))).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
+        positions = offsets[:, None] + torch.arange(x.shape[1], device=x.device)
+        x = x + self.embed_positions(positions.clamp(max=MAX_SOURCE_POSITIONS - 1))  # pads may reach beyond
         for layer in self.layers:
             x, _ = layer(x)
         return self.layer_norm(x)
@@ -126,14 +127,15 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(sizes.d_model, sizes.heads, True) for _ in range(sizes.decoder_layers))
         self.layer_norm = nn.LayerNorm(sizes.d_model)
 
-    def forward(self, tokens: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (batch, tokens, width) and the last layer's cross-attention logits."""
+    def forward(self, tokens: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (batch, tokens, width), and the cross-attention logits of the first and the last layer."""
         x = self.embed_tokens(tokens) + self.embed_positions.weight[: tokens.shape[1]]
-        logits = None
+        guided = []
         for index, layer in enumerate(self.layers):
-            x, logits = layer(x, audio, guided=index == len(self.layers) - 1)
-        assert logits is not None
-        return self.layer_norm(x), logits
+            x, logits = layer(x, audio, guided=index in (0, len(self.layers) - 1))
+            if logits is not None:
+                guided.append(logits)
+        return self.layer_norm(x), guided[0], guided[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +144,15 @@ class Outputs:
 
     Attributes:
         tokens: logits over the rows in use, (batch, tokens, rows).
-        attention: guided heads' log-probabilities over frames, (batch, heads, tokens, frames).
+        attention: log-probabilities over frames of the guided heads in the last layer, which look for the word that is
+            to be written, (batch, heads, tokens, frames).
+        attention_before: of those in the first layer, which look for the word that was written last.
         phones: logits for each phone set, (batch, frames, phones of the set).
     """
 
     tokens: Tensor
     attention: Tensor
+    attention_before: Tensor
     phones: tuple[Tensor, ...]
 
 
@@ -185,12 +190,14 @@ class MicroWhisper(nn.Module):
         with torch.no_grad():  # timestamps lie before the last row; smooth, so that each need not be seen to be learnt
             rows[-1 - NUM_TIMESTAMPS : -1] = 0.07 * sinusoids(NUM_TIMESTAMPS, self.sizes.d_model)
 
-    def forward(self, mels: Tensor, tokens: Tensor) -> Outputs:
-        """Run mels (batch, mels, frames) and rows (batch, tokens)."""
-        audio = self.encoder(mels)
-        states, attention = self.decoder(tokens, audio)
+    def forward(self, mels: Tensor, tokens: Tensor, offsets: Tensor) -> Outputs:
+        """Run mels (batch, mels, frames), rows (batch, tokens) and first positions (batch,)."""
+        audio = self.encoder(mels, offsets)
+        states, first, last = self.decoder(tokens, audio)
+        heads = self.sizes.guided_heads
         return Outputs(
             states @ self.decoder.embed_tokens.weight.T + self.shares,
-            attention[:, : self.sizes.guided_heads].log_softmax(-1),
+            last[:, :heads].log_softmax(-1),
+            first[:, :heads].log_softmax(-1),
             tuple(head(audio) for head in self.phones),
         )

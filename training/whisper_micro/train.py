@@ -38,8 +38,9 @@ class Recipe:
     accumulate: int = 1
     weight_decay: float = 0.01
     phone_weight: float = 1.0
-    attention_weight: float = 0.3
+    attention_weight: float = 0.5
     save_every_s: float = 240.0
+    log_every: int = 100
     seed: int = 0
     sizes: Sizes = field(default_factory=Sizes)
     mixture: Mixture = field(default_factory=Mixture)
@@ -93,7 +94,7 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
             optimizer.zero_grad(set_to_none=True)
             step += 1
             spent_s = before_s + time.monotonic() - began_s
-            if step % 100 == 0:
+            if step % recipe.log_every == 0:
                 _write(log, {"step": step, "minutes": spent_s / 60, "rate": rate} | _means(sums))
                 sums = {}
             if time.monotonic() - saved_s > recipe.save_every_s or spent_s >= budget_s or asked_to_stop:
@@ -115,7 +116,7 @@ def _batches(
     pool: Path, progress: Any, phones: dict[str, dict[str, int]], recipe: Recipe, workers: int, seed: int
 ) -> Iterator[Batch]:
     source = Batches(pool, progress, phones, recipe.mixture, seed)
-    return iter(DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=12))
+    return iter(DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=12 if workers else None))
 
 
 def _rate(recipe: Recipe, step: int, progress: float) -> float:
@@ -124,7 +125,7 @@ def _rate(recipe: Recipe, step: int, progress: float) -> float:
 
 def _backward(network: MicroWhisper, batch: Batch, recipe: Recipe) -> dict[str, float]:
     with torch.autocast(batch.mels.device.type, torch.bfloat16):
-        outputs = network(batch.mels, batch.inputs)
+        outputs = network(batch.mels, batch.inputs, batch.offsets)
     each = losses(outputs, batch)
     (each.total(recipe.phone_weight, recipe.attention_weight) / recipe.accumulate).backward()
     values = {name: float(getattr(each, name).detach()) for name in each.__slots__}

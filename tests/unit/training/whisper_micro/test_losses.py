@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+
+from training.whisper_micro.examples import IGNORED, Batch
+from training.whisper_micro.losses import guided_attention, looks_before, losses
+from training.whisper_micro.network import Outputs
+
+
+def log_attention(rows):
+    return torch.tensor(rows).log()[None, None]  # one window, one head
+
+
+class TestGuidedAttention:
+    def test_is_the_logarithm_of_what_lies_within(self):
+        attention = log_attention([[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]])
+        looks = torch.tensor([[[1, 3], [0, 1]]])
+        expected = -(math.log(0.5) + math.log(0.25)) / 2
+        assert float(guided_attention(attention, looks)) == pytest.approx(expected, rel=1e-5)
+
+    def test_tokens_that_are_heard_nowhere_do_not_count(self):
+        attention = log_attention([[0.5, 0.5], [0.9, 0.1]])
+        looks = torch.tensor([[[0, 1], [-1, -1]]])
+        assert float(guided_attention(attention, looks)) == pytest.approx(-math.log(0.5))
+
+    def test_an_interval_may_reach_beyond_the_window(self):
+        attention = log_attention([[0.25, 0.75]])
+        assert float(guided_attention(attention, torch.tensor([[[-3, 1]]]))) == pytest.approx(-math.log(0.25))
+        assert float(guided_attention(attention, torch.tensor([[[1, 9]]]))) == pytest.approx(-math.log(0.75))
+
+    def test_nothing_to_look_at_costs_nothing_and_has_a_gradient(self):
+        scores = torch.zeros(1, 1, 1, 2, requires_grad=True)
+        loss = guided_attention(scores.log_softmax(-1), torch.tensor([[[-1, -1]]]))
+        loss.backward()
+        assert loss.detach().item() == 0.0
+        assert not scores.grad.any()
+
+    def test_teaches_to_look_there(self):
+        scores = torch.zeros(1, 1, 1, 4, requires_grad=True)
+        guided_attention(scores.log_softmax(-1), torch.tensor([[[2, 3]]])).backward()
+        assert scores.grad.argmin() == 2
+        assert scores.grad[0, 0, 0, 2] < 0 < scores.grad[0, 0, 0, 0]
+
+
+@pytest.fixture
+def batch():
+    return Batch(
+        mels=torch.zeros(1, 80, 4),
+        inputs=torch.tensor([[0, 1, 2]]),
+        targets=torch.tensor([[1, IGNORED, 0]]),
+        looks=torch.full((1, 3, 2), -1),
+        phones=(torch.tensor([[1, 0]]), torch.tensor([[IGNORED, 2]])),
+        offsets=torch.zeros(1, dtype=torch.long),
+    )
+
+
+def outputs(tokens, first, second):
+    even = torch.full((1, 1, 3, 2), 0.5).log()
+    return Outputs(torch.tensor([tokens]), even, even, (torch.tensor([first]), torch.tensor([second])))
+
+
+def test_ignored_targets_do_not_count(batch):
+    sure = [[0.0, 50.0, 0.0], [50.0, 0.0, 0.0], [50.0, 0.0, 0.0]]
+    each = losses(outputs(sure, [[0.0, 50.0, 0.0]] * 2, [[0.0, 0.0, 50.0]] * 2), batch)
+    assert float(each.tokens) == pytest.approx(0.0, abs=1e-6)
+    assert float(each.token_accuracy) == 1.0
+
+
+def test_both_sets_of_sounds_count_by_frames(batch):
+    even = [[0.0, 0.0, 0.0]] * 2
+    each = losses(outputs([[0.0] * 3] * 3, even, even), batch)
+    assert float(each.phones) == pytest.approx(math.log(3))  # three labelled frames, each a third
+    assert float(each.tokens) == pytest.approx(math.log(3))
+
+
+def test_accuracy_of_sounds_leaves_silence_out(batch):
+    first = [[0.0, 9.0, 0.0], [0.0, 9.0, 0.0]]  # right on the sound, wrong on the silence
+    second = [[9.0, 0.0, 0.0], [9.0, 0.0, 0.0]]  # wrong on its only labelled sound
+    assert float(losses(outputs([[0.0] * 3] * 3, first, second), batch).phone_accuracy) == 0.5
+
+
+def test_total_weighs_the_parts(batch):
+    each = losses(outputs([[0.0] * 3] * 3, [[0.0] * 3] * 2, [[0.0] * 3] * 2), batch)
+    assert float(each.total(2.0, 5.0)) == pytest.approx(
+        3 * math.log(3) + 5 * float(each.attention + each.attention_before)
+    )
+
+
+def test_the_first_layer_looks_where_the_last_one_looked_before():
+    looks = torch.tensor([[[1, 3], [4, 6], [-1, -1]]])
+    assert looks_before(looks).tolist() == [[[-1, -1], [1, 3], [4, 6]]]
