@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -182,12 +183,12 @@ class Run:
         return [first, *self._arrived()]
 
     def _arrived(self) -> list[Outcome | BaseException]:
+        """Return what waits in the queue; no more than it holds, for the workers go on filling it."""
         arrived = []
-        while True:
-            try:
-                arrived.append(self._ended.get_nowait())
-            except queue.Empty:
-                return arrived
+        with contextlib.suppress(queue.Empty):
+            for _ in range(self._num_workers):
+                arrived.append(self._ended.get_nowait())  # noqa: PERF401 - what came before the end is kept
+        return arrived
 
     def _record(self, arrived: list[Outcome | BaseException], *, may_raise: bool = True) -> int:
         outcomes = [each for each in arrived if isinstance(each, Outcome)]
