@@ -32,7 +32,7 @@ OWN = {
     "deployments": {"", "errors", "results", "messages", "media", "models", "jobs", "services", "api", "settings"},
     "graph_args": {"models"},
     "graph": {"", "errors", "messages", "models", "deployments", "settings", "jobs", "graph_args"},
-    "launch": {"", "errors", "deployments", "graph", "ports", "settings"},
+    "launch": {"", "errors", "deployments", "graph", "graph_args", "ports", "settings"},
     "client": {"", "errors"},
     "batch": {"errors", "client"},
     "ports": set(),
