@@ -145,7 +145,7 @@ class TestCors:
         headers = {
             "Origin": CORS_ORIGIN,
             "Access-Control-Request-Method": method,
-            "Access-Control-Request-Headers": "content-type, last-event-id, x-request-id",
+            "Access-Control-Request-Headers": "authorization, content-type, last-event-id, x-request-id",
         }
         answer = client.options("/jobs/a", headers=headers)
         assert answer.status_code == 200

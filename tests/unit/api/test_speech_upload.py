@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -246,8 +248,11 @@ def test_form_is_documented_beside_json(client: TestClient) -> None:
 class TestLeavingClient:
     """Over a real connection, which the client closes while it waits."""
 
-    def test_ends_the_work_and_closes_the_recording(self, services: Services, speech: MemorySpeech) -> None:
+    def test_ends_the_work_and_closes_the_recording(
+        self, services: Services, speech: MemorySpeech, caplog: pytest.LogCaptureFixture
+    ) -> None:
         speech.hangs = True
+        caplog.set_level(logging.INFO, "serve_app")
         with serving(create_app(services, ApiSettings())) as url:
             self.leave_once(speech.started, url, files={"file": ("a.wav", b"x" * (2 << 20))})
             assert speech.cancelled.wait(DEADLINE_S)
@@ -255,6 +260,9 @@ class TestLeavingClient:
             # and the service goes on
             speech.hangs = False
             assert upload(httpx.Client(base_url=url)).status_code == 200
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "serve_app.access"]
+        assert [line["status"] for line in lines] == [499, 200]
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
     def test_ends_an_analysis_too(self, services: Services, analysis: MemoryAnalysis) -> None:
         started, cancelled = threading.Event(), threading.Event()
