@@ -25,8 +25,9 @@ from serve_app.models.weights import fetch_weights
 
 SAMPLE_RATE_HZ = 16_000
 WHISPERX = "whisperx"
-# The least that the convolutions of a wav2vec 2.0 take (Baevski et al. 2020, section 4.2: a receptive field of 25 ms).
-_MIN_SAMPLES = 400
+# Shorter ones are filled up with silence: convolutions need their receptive field, 25 ms in wav2vec 2.0 (Baevski et al.
+# 2020, section 4.2).
+_MIN_SAMPLES = SAMPLE_RATE_HZ // 10
 # All of torchaudio's bundles have the convolutions of wav2vec 2.0.
 _BUNDLE_STRIDE = 320
 
