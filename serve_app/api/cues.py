@@ -1,6 +1,7 @@
 """Subtitles' cues: which words stand on the screen together, for how long, and where their lines break. Pure.
 
-A cue has at most two lines of 42 columns and lasts at most 7 s (Netflix, Timed Text Style Guide: General Requirements).
+A cue has at most two lines of 42 columns and lasts at most 7 s (Netflix, Timed Text Style Guide: General
+Requirements, and English for the 42).
 A character of Chinese, Japanese or Korean takes two columns. Where cues end is chosen for a whole passage at once:
 after a sentence rather than a clause, at a pause rather than between running words, and rather few full cues than many
 short ones.
