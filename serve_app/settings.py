@@ -204,6 +204,7 @@ class Settings(BaseModel):
             cors_origins=self.cors_origins,
             backend_url=self.backend_url,
             max_body_bytes=self.max_body_bytes,
+            max_upload_bytes=self.max_upload_bytes,
             proxy_echoes_request_id=True,
         )
 
