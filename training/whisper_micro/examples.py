@@ -223,8 +223,8 @@ class Mixture:
         (0.10, {"short": 0.86, "middle": 0.12, "full": 0.02}),
         (0.22, {"short": 0.75, "middle": 0.20, "full": 0.05}),
         (0.40, {"short": 0.65, "middle": 0.28, "full": 0.07}),
-        (0.62, {"short": 0.35, "middle": 0.40, "full": 0.25}),
-        (1.01, {"short": 0.20, "middle": 0.25, "full": 0.55}),
+        (0.62, {"short": 0.40, "middle": 0.40, "full": 0.20}),
+        (1.01, {"short": 0.25, "middle": 0.30, "full": 0.45}),
     )
 
     def draw(self, rng: np.random.Generator, progress: float) -> Shape:

@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from multiprocessing import Value
 from pathlib import Path
@@ -52,7 +52,7 @@ def make_network(sizes: Sizes) -> MicroWhisper:
     return MicroWhisper(sizes, rows.num, 51_865 - len(rows.ids), NUM_PHONES)
 
 
-def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
+def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
     """Train on the pool, from the run's last checkpoint where there is one.
 
     Args:
@@ -60,6 +60,7 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
         run: folder for `state.pt` and `log.jsonl`.
         recipe: what to do.
         workers: processes that make batches.
+        clock: seconds.
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,7 +79,7 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
     budget_s = 60 * recipe.minutes
     asked_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
-    began_s = saved_s = time.monotonic()
+    began_s = saved_s = clock()
     before_s = spent_s
     sums: dict[str, float] = {}
     with (run / "log.jsonl").open("a") as log:
@@ -93,12 +94,12 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            spent_s = before_s + time.monotonic() - began_s
+            spent_s = before_s + clock() - began_s
             if step % recipe.log_every == 0:
                 _write(log, {"step": step, "minutes": spent_s / 60, "rate": rate} | _means(sums))
                 sums = {}
-            if time.monotonic() - saved_s > recipe.save_every_s or spent_s >= budget_s or asked_to_stop:
-                saved_s = time.monotonic()
+            if clock() - saved_s > recipe.save_every_s or spent_s >= budget_s or asked_to_stop:
+                saved_s = clock()
                 _save(run, network, optimizer, step, spent_s, phones)
 
 

@@ -14,7 +14,8 @@ from training.whisper_micro.network import Sizes
 from training.whisper_micro.train import Recipe, _rate, train
 
 SIZES = Sizes(d_model=32, heads=2, encoder_layers=1, decoder_layers=1)
-RECIPE = Recipe(minutes=0.05, warmup_steps=5, sizes=SIZES, log_every=5)
+STEP_S = 1.0  # by the clock of these tests
+RECIPE = Recipe(warmup_steps=5, sizes=SIZES, log_every=5)
 TEXTS = ("hello daniel", "good morning", "the red cup", "안녕하세요 오늘", "커피 두 잔 주세요")
 
 
@@ -29,6 +30,17 @@ def pool(tmp_path):
 
 def read_log(run):
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        self.now_s += STEP_S
+        return self.now_s
 
 
 class TestPool:
@@ -56,28 +68,34 @@ class TestPool:
         assert learn_phones(Pool(pool)) == {"espeak": {"a": 1, "b": 2}, "cmu": {}}
 
 
+def run_for(minutes, pool, run):
+    train(pool, run, replace(RECIPE, minutes=minutes), workers=0, clock=Clock())
+    return torch.load(run / "state.pt", weights_only=True)
+
+
 class TestTrain:
     def test_leaves_a_checkpoint_and_a_log(self, pool, tmp_path):
-        train(pool, tmp_path / "run", RECIPE, workers=0)
-        state = torch.load(tmp_path / "run/state.pt", weights_only=True)
-        assert state["step"] > 0
-        assert state["spent_s"] >= 60 * RECIPE.minutes
+        state = run_for(0.25, pool, tmp_path / "run")
+        assert state["spent_s"] == pytest.approx(15, abs=3 * STEP_S)
         assert state["sizes"]["d_model"] == 32
+        assert state["phones"]["espeak"] == {"a": 1, "b": 2}
         assert read_log(tmp_path / "run")[0]["step"] == 5
 
     def test_goes_on_where_it_was(self, pool, tmp_path):
-        run = tmp_path / "run"
-        train(pool, run, RECIPE, workers=0)
-        before = torch.load(run / "state.pt", weights_only=True)
-        train(pool, run, RECIPE, workers=0)  # the time is spent: nothing is left to do
-        assert torch.load(run / "state.pt", weights_only=True)["step"] == before["step"]
-        train(pool, run, replace(RECIPE, minutes=0.1), workers=0)
-        after = torch.load(run / "state.pt", weights_only=True)
-        assert after["step"] > before["step"]
-        assert after["spent_s"] > before["spent_s"]
+        before = run_for(0.25, pool, tmp_path / "run")
+        after = run_for(0.5, pool, tmp_path / "run")
+        assert after["step"] > before["step"] > 0
+        assert after["spent_s"] == pytest.approx(30, abs=5 * STEP_S)
+        moments = after["optimizer"]["state"][0]["step"]
+        assert float(moments) == after["step"]  # the optimiser's memory went on as well
+
+    def test_does_nothing_once_the_time_is_spent(self, pool, tmp_path):
+        before = run_for(0.25, pool, tmp_path / "run")
+        after = run_for(0.25, pool, tmp_path / "run")
+        assert after["step"] == before["step"]
 
     def test_learns(self, pool, tmp_path):
-        train(pool, tmp_path / "run", replace(RECIPE, minutes=0.15), workers=0)
+        run_for(2.0, pool, tmp_path / "run")
         log = read_log(tmp_path / "run")
         assert log[-1]["tokens"] < 0.8 * log[0]["tokens"]
 
