@@ -40,6 +40,7 @@ def test_defaults() -> None:
         "max_queued_jobs": 1000,
         "retention_days": 7.0,
         "max_body_bytes": 1 << 20,
+        "max_upload_bytes": 512 << 20,
         "unknown_names": (),
     }
 
@@ -210,8 +211,10 @@ def test_api_part_carries_what_the_http_layer_needs() -> None:
         SERVE_APP_CORS_ORIGINS="*",
         BACKEND_URL="http://b",
         SERVE_APP_MAX_BODY_BYTES="2048",
+        SERVE_APP_MAX_UPLOAD_BYTES="4096",
     ).api
-    assert (api.locale, api.cors_origins, api.backend_url, api.max_body_bytes) == (Locale.EN, ("*",), "http://b", 2048)
+    assert (api.locale, api.cors_origins, api.backend_url) == (Locale.EN, ("*",), "http://b")
+    assert (api.max_body_bytes, api.max_upload_bytes) == (2048, 4096)
     assert api.proxy_echoes_request_id
 
 
