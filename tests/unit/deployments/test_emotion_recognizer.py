@@ -1,0 +1,54 @@
+"""The wrapper: what it hands to the model."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from serve_app.deployments.emotion_recognizer import EmotionRecognizer
+from serve_app.errors import ProcessingError
+from serve_app.media.decode import DecodedAudio
+from serve_app.models.speech import emotion as models
+from serve_app.results import LabelScores, SpeechRegion
+
+AUDIO = DecodedAudio(np.zeros(16_000, dtype=np.float32), 1.0)
+REGIONS = [SpeechRegion(0.0, 0.5), SpeechRegion(0.5, 0.6)]
+ANSWERS = [LabelScores("calm", {"calm": 0.9, "angry": 0.1}), None]
+
+
+class RecordingRecognizer:
+    """Stands for the model: remembers what it was given."""
+
+    model_version = "transformers:moods:float32"
+
+    def __init__(self, model_id, **options):
+        self.model_id, self.options, self.calls = model_id, options, []
+
+    def recognize(self, samples, regions, *, should_stop):
+        if should_stop():
+            raise ProcessingError("stopped")
+        self.calls.append((samples, regions))
+        return ANSWERS
+
+
+@pytest.fixture
+def deployment(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "SpeechEmotionRecognizer", RecordingRecognizer)
+    return EmotionRecognizer.func_or_class("org/moods", "cpu", 3, tmp_path, "secret")
+
+
+def test_options_reach_the_model(deployment, tmp_path):
+    model = deployment._recognizer
+    assert model.model_id == "org/moods"
+    assert model.options == {"device": "cpu", "num_threads": 3, "cache_dir": tmp_path, "hf_token": "secret"}
+    assert asyncio.run(deployment.model_version()) == "transformers:moods:float32"
+    assert EmotionRecognizer.name == "EmotionRecognizer"
+
+
+def test_the_whole_file_is_handed_on_without_copying(deployment):
+    assert asyncio.run(deployment.recognize(AUDIO, REGIONS)) == ANSWERS
+    [(samples, regions)] = deployment._recognizer.calls
+    assert samples is AUDIO.samples
+    assert regions is REGIONS
