@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.speaker_embedding import augment as acoustics
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.windows import WINDOW_S
 
 _SHARE_NOISY, _SHARE_LOUD = 0.55, 0.3

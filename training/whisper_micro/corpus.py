@@ -1,4 +1,4 @@
-"""The pool of spoken utterances that training windows are made of: shards on disk, written while training already reads.
+"""The pool of spoken utterances that training windows are made of: shards on disk, written while training reads.
 
 A shard is `NUMBER.npy` (all samples, int16) beside `NUMBER.pickle` (words, sounds and voices), which is written last.
 """
@@ -15,7 +15,8 @@ import numpy as np
 from training.whisper_micro import grammar
 from training.whisper_micro.flite_festival import speak_festival_all
 from training.whisper_micro.grammar import Kind, Language, Split
-from training.whisper_micro.synthesis import Speech, finish, speak
+from training.whisper_micro.speech import Speech
+from training.whisper_micro.synthesis import finish, speak
 from training.whisper_micro.voices import Voice, VoiceSplit, draw_voice
 
 SHARD_UTTERANCES = 1000

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
-from training.whisper_micro.synthesis import MissingSynthesizerError, Raw, Span
+from training.whisper_micro.speech import MissingSynthesizerError, Raw, Span
 from training.whisper_micro.voices import Voice
 
 _SYNCHRONOUS, _PHONEME_EVENTS = 2, 1
@@ -85,7 +86,7 @@ class _Library:
         bounds = [*heard.phonemes, ("_", sum(map(len, heard.samples)))]
         return [
             Span(name, start / self._rate_hz, end / self._rate_hz)
-            for (name, start), (_, end) in zip(bounds, bounds[1:], strict=False)
+            for (name, start), (_, end) in itertools.pairwise(bounds)
             if not name.startswith("_") and end > start
         ]
 

@@ -19,7 +19,7 @@ from faster_whisper import WhisperModel
 from serve_app.scoring import TimedWord, align, count_word_errors
 from training.whisper_micro.augment import add_noise
 from training.whisper_micro.grammar import Split, split_of
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.utterances import Kind, Utterance, Voices, held_out_utterances
 from training.whisper_micro.voices import espeak_variants
 

@@ -21,7 +21,7 @@ from training.whisper_micro.augment import Places, mask
 from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.corpus import SHARE_KOREAN, Pool
 from training.whisper_micro.grammar import LANGUAGES, vocabulary
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.windows import WINDOW_S, Layout, Window, lay
 
 FRAME_S = 0.02  # of the encoder; a timestamp's unit as well
@@ -292,7 +292,7 @@ class Batches(IterableDataset):
 
 
 def draw_window(rng: np.random.Generator, pool: Pool, language: str, shape: Shape) -> Window:
-    """Return one utterance, or some of them up to 8 to 20 s, or in 30 s: one, some, or as many as fit or are cut off."""
+    """Return a window of a shape: one utterance; some, up to 6 to 14 s; up to 30 s: one, some, or as many as fit."""
     speeches = pool.draw(rng, language)
     if shape == "short":
         return lay(rng, itertools.islice(speeches, 1), _SHORT)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from training.whisper_micro.grammar import LANGUAGES, Language
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.utterances import held_out_utterances
 
 SEED = 3

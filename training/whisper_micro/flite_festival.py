@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from training.demo_video.synthesis import Synthesizer
-from training.whisper_micro.synthesis import MissingSynthesizerError, Raw, Span
+from training.whisper_micro.speech import MissingSynthesizerError, Raw, Span
 from training.whisper_micro.voices import Voice
 
 _PAUSE = "pau"

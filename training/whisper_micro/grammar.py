@@ -31,14 +31,19 @@ _ENGLISH = {
         please {act} {where} | please {act} {when} | {question} | the {thing} is {state} | the {thing} is {where}
         there are {count} {things} {where} | the {event} starts at {clock} {day} | the {event} ends at {clock}
         the {event} is {state} {when} | {number} plus {number} is {number} | {number} minus {number} is {number}
-        the weather will be {sky} {when} | it was {sky} and {sky} {when} | the number is {digit} {digit} {digit} {digit}
+        the weather will be {sky} {when} | it was {sky} and {sky} {when}
+        the number is {digit} {digit} {digit} {digit}
         my phone number is {digit} {digit} {digit} {digit} {digit} | {turn} and then {turn} | {turn} {where}
-        {who} would like a {size} {drink} with {food} | {who} would like {count} {things} | {who} wanted {count} {things}
+        {who} would like a {size} {drink} with {food} | {who} would like {count} {things}
+        {who} wanted {count} {things}
         the {thing} costs {number} dollars | the {colour} {thing} is {where} | {name} lives in {city}
-        the {ride} from {city} to {city} leaves at {clock} | {who} will {go} to {city} {day} | {name} and {name} {did}
+        the {ride} from {city} to {city} leaves at {clock} | {who} will {go} to {city} {day}
+        {name} and {name} {did}
         this {thing} is {degree} {state} | that {thing} is {degree} {state} | thank you for the {thing}
-        good morning {name} {question} | hello {name} the {thing} is {state} | we need {number} {things} for the {event}
-        {who} can hear the {sound} {where} | {who} played the {sound} {when} | every {part} {who} {go} to the {place}
+        good morning {name} {question} | hello {name} the {thing} is {state}
+        we need {number} {things} for the {event}
+        {who} can hear the {sound} {where} | {who} played the {sound} {when}
+        every {part} {who} {go} to the {place}
     """,
     "question": """
         where is the {thing} | how many {things} do we need {when} | can you {act} {when} | did you {act}
@@ -70,7 +75,8 @@ _ENGLISH = {
           garden | flower | {drink} | {food} | {sound}
     """,
     "things": """
-        cups | bottles | plates | chairs | windows | boxes | books | letters | pictures | videos | keys | tickets | flowers
+        cups | bottles | plates | chairs | windows | boxes | books | letters | pictures | videos | keys
+        tickets | flowers
         apples | minutes | hours | dogs | cats  """,
     "drink": "coffee | tea | water | milk | juice | drink",
     "food": "bread | cheese | rice | sugar | salt | cake | breakfast | lunch | dinner",
@@ -91,7 +97,8 @@ _ENGLISH = {
     "day": "on {weekday} | on {weekday} {part} | next week | next month",
     "weekday": "monday | tuesday | wednesday | thursday | friday | saturday | sunday",
     "when": """
-        today | tomorrow | yesterday | now | again | {day} | in {number} minutes | before {meal} | after {meal} | tonight
+        today | tomorrow | yesterday | now | again | {day} | in {number} minutes | before {meal}
+        after {meal} | tonight
         this {season} | last {season} | in {month} | at {clock} | - | -
     """,
     "meal": "breakfast | lunch | dinner | work | school | the {event}",
@@ -106,17 +113,25 @@ _ENGLISH = {
     "city": "london | boston | paris | seoul",
     "ride": "train | bus | plane",
     "sky": "sunny | cloudy | windy | warm | cold | rainy",
-    "turn": "turn left at the {place} | turn right at the {place} | walk across the {place} | go straight | cross the {place}",
+    "turn": """
+        turn left at the {place} | turn right at the {place} | walk across the {place} | go straight
+        cross the {place}
+    """,
 }
 
 _KOREAN = {
     "sentence": """
         {when} {who} {where} {object} {does} | {who} {where} {object} {does} | {when} {who} {goal} {moves}
-        {who} {how} {goal} {moves} | {when} {subject} {degree} {state} | {subject} {degree} {state} | {subject} {state}
-        {who} {object} {how} {does} | {event} {clock} {begins} | {when} {event} {clock} {begins} | {who} {object} {likes}
-        {drink} {number} 잔 주세요 | {fruit} {number} 개 주세요 | {job} {number} 명이 {where} 기다려요 | {when} {where} 만나요
-        {subject} 어디에 있어요 | {place} {side} {place} 있어요 | 책 {number} 권을 {does} | {who} {degree} {feels} | {greeting}
-        {when} {clock} {where} 만나요 | {who} {when} {object} {does} | {how} {object} 주세요 | 전화번호는 {digit} {digit} {digit} {digit}
+        {who} {how} {goal} {moves} | {when} {subject} {degree} {state} | {subject} {degree} {state}
+        {subject} {state}
+        {who} {object} {how} {does} | {event} {clock} {begins} | {when} {event} {clock} {begins}
+        {who} {object} {likes}
+        {drink} {number} 잔 주세요 | {fruit} {number} 개 주세요 | {job} {number} 명이 {where} 기다려요
+        {when} {where} 만나요
+        {subject} 어디에 있어요 | {place} {side} {place} 있어요 | 책 {number} 권을 {does}
+        {who} {degree} {feels} | {greeting}
+        {when} {clock} {where} 만나요 | {who} {when} {object} {does} | {how} {object} 주세요
+        전화번호는 {digit} {digit} {digit} {digit}
     """,
     "when": """
         오늘 | 내일 | 어제 | 지금 | 아침에 | 저녁에 | 오후에 | 주말에 | {day} | 다음 주에 | 이번 주에 | 여름에  """,

@@ -1,4 +1,4 @@
-"""Speech with the times of its words and sounds: one interface over espeak-ng, flite and festival.
+"""Any text by any voice: one interface over espeak-ng, flite and festival.
 
 apt-get install espeak-ng flite festival festvox-kallpc16k festvox-us-slt-hts
 """
@@ -6,69 +6,23 @@ apt-get install espeak-ng flite festival festvox-kallpc16k festvox-us-slt-hts
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import soxr
 
-from training.whisper_micro.voices import Voice
+from training.whisper_micro import espeak, flite_festival
+from training.whisper_micro.speech import SAMPLE_RATE_HZ, MissingSynthesizerError, Raw, Span, Speech
+from training.whisper_micro.voices import Family, Voice
 
-SAMPLE_RATE_HZ = 16_000
-PACKAGES = "espeak-ng flite festival festvox-kallpc16k festvox-us-slt-hts"
+__all__ = ["MissingSynthesizerError", "Span", "Speech", "finish", "speak"]
+
 _MARGIN_S = 0.03  # of silence kept around the speech, in which sounds fade
-
-
-class MissingSynthesizerError(RuntimeError):
-    """Raised when a synthesiser's library, program or voice is not installed; the message says how to get it."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is missing: apt-get install {PACKAGES}")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A word or a sound, and when it is spoken."""
-
-    name: str
-    start_s: float
-    end_s: float
-
-    def moved(self, offset_s: float) -> Span:
-        """Return the same, later."""
-        return Span(self.name, self.start_s + offset_s, self.end_s + offset_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """One text, spoken: 16 kHz mono float32 without silence around it.
-
-    Attributes:
-        words: those of the text, each once and in order.
-        phones: sounds in the synthesiser's own alphabet; pauses are left out.
-        phone_set: "espeak", or "cmu" for flite and festival.
-    """
-
-    samples: np.ndarray
-    words: tuple[Span, ...]
-    phones: tuple[Span, ...]
-    phone_set: str
-    language: str
-    voice: Voice
-
-    @property
-    def text(self) -> str:
-        """Return the words."""
-        return " ".join(word.name for word in self.words)
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """What a synthesiser returns: samples at its own rate, float32 within ±1."""
-
-    samples: np.ndarray
-    rate_hz: int
-    words: tuple[Span, ...]
-    phones: tuple[Span, ...]
+_SPEAK: dict[Family, Callable[[str, Voice], Raw]] = {
+    "espeak": espeak.speak,
+    "flite": flite_festival.speak_flite,
+    "festival": flite_festival.speak_festival,
+}
 
 
 def speak(text: str, language: str, voice: Voice) -> Speech:
@@ -78,8 +32,7 @@ def speak(text: str, language: str, voice: Voice) -> Speech:
         MissingSynthesizerError: if the voice's program is not installed.
         ValueError: if the program reads the text in other words than are written.
     """
-    raw = _backend(voice.family)(text, voice)
-    return finish(raw, text, language, voice)
+    return finish(_SPEAK[voice.family](text, voice), text, language, voice)
 
 
 def finish(raw: Raw, text: str, language: str, voice: Voice) -> Speech:
@@ -102,11 +55,3 @@ def finish(raw: Raw, text: str, language: str, voice: Voice) -> Speech:
         language,
         voice,
     )
-
-
-def _backend(family: str) -> Callable[[str, Voice], Raw]:
-    from training.whisper_micro import espeak, flite_festival  # they import this module's types
-
-    return {"espeak": espeak.speak, "flite": flite_festival.speak_flite, "festival": flite_festival.speak_festival}[
-        family
-    ]

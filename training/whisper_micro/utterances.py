@@ -1,4 +1,4 @@
-"""Held-out speech for tests, parity checks and load tests: sentences and voices that training never met, with true times.
+"""Held-out speech for tests, parity checks and load tests: sentences and voices that training never met; true times.
 
 from training.whisper_micro.utterances import held_out_utterances
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from training.whisper_micro import grammar
 from training.whisper_micro.grammar import Language, Split
-from training.whisper_micro.synthesis import Span, Speech, speak
+from training.whisper_micro.speech import Span, Speech
+from training.whisper_micro.synthesis import speak
 from training.whisper_micro.voices import Family, VoiceSplit, draw_voice
 from training.whisper_micro.windows import Layout, lay
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ, Span, Speech
+from training.whisper_micro.speech import SAMPLE_RATE_HZ, Span, Speech
 
 WINDOW_S = 30.0
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ, Span, Speech
+from training.whisper_micro.speech import SAMPLE_RATE_HZ, Span, Speech
 from training.whisper_micro.voices import Voice
 
 WORD_S = 0.3

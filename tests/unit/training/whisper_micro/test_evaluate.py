@@ -3,7 +3,7 @@ import pytest
 
 from training.whisper_micro import evaluate
 from training.whisper_micro.evaluate import SETS, HeldOutSet, start_errors
-from training.whisper_micro.synthesis import Span
+from training.whisper_micro.speech import Span
 from training.whisper_micro.utterances import Utterance
 
 SPOKEN = Utterance(

@@ -5,7 +5,7 @@ import torch
 from tests.unit.training.whisper_micro.made_speech import WORD_S, made_speech
 from training.whisper_micro import examples
 from training.whisper_micro.examples import FRAME_S, IGNORED, ExampleMaker, Mixture, Rows, by_length, collate
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.windows import Layout, Window, lay
 
 LAYOUT = Layout(lead_s=(0.2, 0.2), gap_s=(0.4, 0.4), trail_s=(0.2, 0.2))

@@ -71,7 +71,7 @@ def test_the_last_row_stands_for_all_unused_ids(network, mels):
     targets = torch.tensor([[7, 8, 9], [10, 11, 12]])
     expected = F.cross_entropy((states @ whole.T).flatten(0, 1), targets.flatten())
     actual = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert float(actual) == pytest.approx(float(expected), rel=1e-5)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-5)
     assert float(network.shares[-1]) == pytest.approx(math.log(NUM_UNUSED))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.whisper_micro.made_speech import made_speech
-from training.whisper_micro.synthesis import SAMPLE_RATE_HZ
+from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.windows import WINDOW_S, Layout, lay
 
 LAYOUT = Layout(lead_s=(0.5, 0.5), gap_s=(0.4, 0.4), trail_s=(0.25, 0.25))
