@@ -119,7 +119,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
     @torch.inference_mode()
     def _generate(self, encoded: EncodedPieces, prompts: Sequence[Sequence[int]], beam_size: int) -> list[Hypothesis]:
         start_at = list(prompts[0]).index(self.tokens.start_of_transcript)
-        states, cache = self._decode(encoded, [prompt[: start_at + 1] for prompt in prompts])
+        states, _ = self._decode(encoded, [prompt[: start_at + 1] for prompt in prompts])
         at_start = self._model.proj_out(states[:, -1]).float().softmax(dim=-1)
         no_speech = at_start[:, self.tokens.no_speech].tolist()
         if beam_size > 1:
@@ -128,7 +128,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
                 for row, prompt in enumerate(prompts)
             ]
         else:
-            answers = self._greedy_search(encoded.states, cache, prompts)
+            answers = self._greedy_search(encoded, prompts)
         return [
             Hypothesis(tokens, logprob, nothing) for (tokens, logprob), nothing in zip(answers, no_speech, strict=True)
         ]
@@ -173,11 +173,11 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         return output.last_hidden_state, cache
 
     def _greedy_search(
-        self, states: Tensor, cache: EncoderDecoderCache, prompts: Sequence[Sequence[int]]
+        self, encoded: EncodedPieces, prompts: Sequence[Sequence[int]]
     ) -> list[tuple[tuple[int, ...], float]]:
         chosen = _ChosenLogProbabilities()
         processors = LogitsProcessorList([*self._processors(len(prompts[0])), chosen])
-        sequences = self._search(states, prompts, processors, past_key_values=cache)
+        sequences = self._search(encoded.states, prompts, processors, encoded.fresh_cache())
         logprobs = torch.stack(chosen.steps, dim=1).tolist()
         answers = []
         for sequence, own in zip(sequences, logprobs, strict=True):

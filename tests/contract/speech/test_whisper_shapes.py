@@ -1,0 +1,166 @@
+"""Every backend runs checkpoints of other shapes, number formats and beams, and all of them alike."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from whisper_cases import WHISPERS
+
+from serve_app.errors import LanguageUnsupported, ModelLoadingError
+from serve_app.models.speech.batched_whisper import RETRIED, BatchedWhisper
+from serve_app.models.speech.decoding_rules import DecodingRules
+from serve_app.models.speech.whisper import BackendName, SpeechPiece
+from serve_app.models.speech.whisper_loading import load_whisper
+from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.results import Transcript
+
+Load = Callable[..., BatchedWhisper]
+Write = Callable[..., Path]
+
+GREEDY_ONLY = DecodingRules(retry_beam_size=1)
+
+
+def piece(seed: int, duration_s: float = 2.0, language: str = "en") -> SpeechPiece:
+    rng = np.random.default_rng(seed)
+    at = np.arange(round(16_000 * duration_s)) / 16_000
+    loudness = 0.2 * np.abs(np.sin((2 + seed) * at))
+    return SpeechPiece((loudness * rng.standard_normal(len(at))).astype(np.float32), language=language)
+
+
+PIECES = [piece(1), piece(2, 5.0, "ko"), piece(3, 1.0, "auto")]
+
+
+def told(transcript: Transcript) -> tuple[object, ...]:
+    words = [(word.word, round(word.start_s, 3)) for segment in transcript.segments for word in segment.words]
+    return transcript.language, words, transcript.notes
+
+
+def greedily(backend: BatchedWhisper, monkeypatch: pytest.MonkeyPatch) -> list[Transcript]:
+    monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
+    return backend.transcribe(PIECES)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param({}, id="v2-tokens"),
+        pytest.param({"num_mel_bins": 128, "vocab_size": 51_866}, id="large-v3-turbo"),
+        pytest.param({"encoder_layers": 2, "decoder_layers": 3, "d_model": 48, "heads": 3}, id="three-layers"),
+    ],
+)
+def test_all_backends_say_the_same(
+    shape: dict[str, int], random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = random_whisper("random-" + "-".join(map(str, shape.values())), **shape)
+    answers = [list(map(told, greedily(load(name, folder), monkeypatch))) for name in WHISPERS]
+    assert all(words for _, words, _ in answers[0])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_second_looks_are_alike_too(random_whisper: Write, load: Load) -> None:
+    """Random weights are never sure, so that every piece is decoded again with a beam of 5."""
+    folder = random_whisper("random-")
+    answers = [load(name, folder).transcribe(PIECES) for name in WHISPERS]
+    assert {transcript.notes for own in answers for transcript in own} == {(RETRIED,)}
+    for own in answers[1:]:
+        for one, other in zip(answers[0], own, strict=True):
+            assert one.segments[0].avg_logprob == pytest.approx(other.segments[0].avg_logprob, abs=0.02)
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_a_wider_beam_from_the_start_is_no_second_look(name: BackendName, random_whisper: Write, load: Load) -> None:
+    wide = load(name, random_whisper("random-"), beam_size=5).transcribe(PIECES)
+    assert {transcript.notes for transcript in wide} == {()}
+    narrow = load(name, random_whisper("random-")).transcribe(PIECES)
+    for one, other in zip(wide, narrow, strict=True):
+        # of a greedy answer and that of the beam, the more probable one is kept
+        assert one.segments[0].avg_logprob <= other.segments[0].avg_logprob + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "compute_type", "said"),
+    [
+        (BackendName.FASTER_WHISPER, "int8", "int8_float32"),
+        (BackendName.FASTER_WHISPER, "auto", "float32"),
+        (BackendName.TRANSFORMERS, "bfloat16", "bfloat16"),
+        (BackendName.TRANSFORMERS, "default", "float32"),
+        (BackendName.OPENAI_WHISPER, "bfloat16", "bfloat16"),
+    ],
+)
+def test_computes_in_the_chosen_number_format(
+    name: BackendName, compute_type: str, said: str, random_whisper: Write, load: Load
+) -> None:
+    backend = load(name, random_whisper("random-"), compute_type=compute_type)
+    assert backend.model_version == f"{name}:random-:{said}"
+    [transcript] = backend.transcribe(PIECES[:1])
+    assert transcript.segments
+    assert all(0.0 <= word.start_s <= word.end_s <= 2.0 for own in transcript.segments for word in own.words)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (BackendName.TRANSFORMERS, {"compute_type": "int8"}, "Only the backend faster-whisper computes in int8"),
+        (BackendName.OPENAI_WHISPER, {"compute_type": "int16"}, "Only the backend faster-whisper computes in int16"),
+        (
+            BackendName.FASTER_WHISPER,
+            {"compute_type": "int8_bfloat16", "device": "cpu"},
+            "set the compute type to one of",
+        ),
+        (BackendName.FASTER_WHISPER, {"device": "mps"}, "CTranslate2 has no mps device"),
+        (BackendName.TRANSFORMERS, {"device": "cuda:77"}, "set it to auto or cpu"),
+        (BackendName.OPENAI_WHISPER, {"device": "cuda:77"}, "set it to auto or cpu"),
+        (BackendName.FASTER_WHISPER, {"device": "cuda:77"}, "77|set it to auto or cpu"),
+    ],
+)
+def test_what_cannot_be_had_is_said(
+    name: BackendName, options: dict[str, str], message: str, random_whisper: Write, cache_dir: Path
+) -> None:
+    with pytest.raises(ModelLoadingError, match=message):
+        load_whisper(name, [str(random_whisper("random-"))], WhisperOptions(cache_dir=cache_dir, **options))
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_english_only_checkpoints(
+    name: BackendName, english_whisper: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = load(name, english_whisper)
+    monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
+    heard = backend.transcribe([piece(1, language="auto"), piece(1, language="en")])
+    assert [own.language for own in heard] == ["en", "en"]
+    assert told(heard[0]) == told(heard[1])
+    assert heard[0].segments
+    with pytest.raises(LanguageUnsupported, match="made for: en"):
+        backend.transcribe([piece(1, language="ko")])
+
+
+def test_english_only_answers_are_alike(english_whisper: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    for name in WHISPERS:
+        backend = load(name, english_whisper)
+        monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
+        answers.append([told(own) for own in backend.transcribe([piece(1), piece(4, 3.0)])])
+    assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_the_libraries_say_nothing_of_their_own(
+    name: BackendName,
+    random_whisper: Write,
+    load: Load,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend = load(name, random_whisper("random-"))
+    capfd.readouterr()
+    with caplog.at_level(logging.INFO), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python shows these to nobody but developers
+        backend.transcribe(PIECES)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
