@@ -35,6 +35,12 @@ class AlignerOptions:
 class Aligner:
     """Times words anew, one piece of decoded audio at a time: more at once need more replicas.
 
+    Batching: none; a piece is heard in one pass, and pieces of different length would pad each other. Cold start: the
+    libraries; a language's model is loaded when its first piece comes. Measured with random weights of
+    wav2vec2-base's shape (95 M) on one CPU core, 2026-11-20: 0.8 GB before the model, 1.3 GB at the peak of a piece of
+    10 s and 1.8 GB of one of 30 s; 1.7 and 5.5 s of CPU time for these two. Each further language adds its weights
+    (0.4 GB for this shape). Not measured on a GPU.
+
     Args:
         models: align model of each language, by two-letter code; see `models.speech.aligner`.
         options: where they run.
