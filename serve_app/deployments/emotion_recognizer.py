@@ -14,7 +14,13 @@ from serve_app.results import LabelScores, SpeechRegion
 
 @serve.deployment(name="EmotionRecognizer")
 class EmotionRecognizer:
-    """Classifies stretches of decoded audio, those of one call in batches of similar length.
+    """Classifies stretches of decoded audio; calls are taken one after the other.
+
+    Batching: within a call, up to 8 stretches of similar length and 60 s of audio, padding included; one by one where
+    the network was trained without a mask (wav2vec2-base). Cold start: the libraries and the model. Measured with
+    random weights of wav2vec2-base's shape (95 M) on one CPU core, 2026-11-20: 0.8 GB before the model, 1.5 GB at the
+    peak with stretches of 10 s and 1.9 GB with 30 s; 0.16 and 0.18 s of CPU time for a second of audio. Not measured:
+    batches of a network with a mask, and a GPU.
 
     Args:
         model_id: Hugging Face id or local folder of an audio-classification model.
