@@ -3,8 +3,8 @@
 whisperx's search (get_trellis, backtrack) is not used. It lets a symbol be heard in a single frame, takes further
 frames of it for misheard blanks, and need not explain the end of the sound. Both searches agree on a model that says
 each letter in one frame; on one that holds letters, as few steps of training make it, whisperx's words began 0.3 s
-(3 words), 1.2 s (8) and 3.5 s (30 words) beside the truth at the median, and these 0.013 s (2026-11-20, the tone models
-of the tests).
+(3 words), 1.2 s (8) and 3.5 s (30 words) beside the truth at the median, and these 0.014 s (2026-11-20, the tone model
+of the tests; no real align model could be had here).
 """
 
 from __future__ import annotations
