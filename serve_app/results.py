@@ -76,7 +76,7 @@ class LabelScores:
 
     Attributes:
         label: the likeliest class.
-        scores: probability of every class, by name; they add up to 1.
+        scores: probability of every class, by name; they add up to 1, unless the model allows several at once.
     """
 
     label: str
