@@ -71,7 +71,12 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
     Raises:
         ModelLoadingError: the converter failed, the type is unknown, or the cache can't be written.
     """
-    from serve_app.models.speech.ctranslate2_writer import write_ctranslate2  # takes seconds to import
+
+    def write(folder: Path) -> None:
+        # only where there is something to convert: it brings torch and transformers, which CTranslate2 does without
+        from serve_app.models.speech.ctranslate2_writer import write_ctranslate2
+
+        write_ctranslate2(checkpoint, folder, stored)
 
     stored = stored_format(compute_type, checkpoint.number_format)
     return _converted(
@@ -80,7 +85,7 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
         stored,
         cache_dir,
         version("ctranslate2"),
-        lambda folder: write_ctranslate2(checkpoint, folder, stored),
+        write,
     )
 
 
