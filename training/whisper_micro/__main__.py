@@ -18,16 +18,17 @@ _STAGES = ("data", "train", "export", "evaluate")
 
 def main() -> None:
     """Run the stages asked for, in order; each goes on where it was."""
+    recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m training.whisper_micro", description=__doc__)
     parser.add_argument("stages", nargs="*", default=_STAGES, help="any of data, train, export, evaluate; or fixtures")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of training")
+    parser.add_argument("--minutes", type=float, default=recipe.minutes, help="of training")
     parser.add_argument("--work", type=Path, default=Path("/tmp/whisper_micro"), help="pool and checkpoints")
     parser.add_argument(
         "--output", type=Path, default=_ROOT / "serve_app/models/speech/whisper_micro", help="folder to export to"
     )
     parser.add_argument("--shards", type=int, default=60, help="thousands of utterances in the pool")
     parser.add_argument("--threads", type=int, default=1, help="of torch, and processes that make batches")
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument("--num", type=int, default=100, help="utterances in each test set")
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - {*_STAGES, "fixtures"}:

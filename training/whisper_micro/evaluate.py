@@ -18,7 +18,7 @@ from faster_whisper import WhisperModel
 
 from serve_app.scoring import TimedWord, align, count_word_errors
 from training.whisper_micro.augment import add_noise
-from training.whisper_micro.grammar import Split, split_of
+from training.whisper_micro.grammar import LANGUAGES, Language, Split, split_of
 from training.whisper_micro.speech import SAMPLE_RATE_HZ
 from training.whisper_micro.utterances import Kind, Utterance, Voices, held_out_utterances
 from training.whisper_micro.voices import espeak_variants
@@ -33,7 +33,7 @@ class HeldOutSet:
     """A set of held-out utterances; with noise at `snr_db` where it is given."""
 
     name: str
-    language: str
+    language: Language
     voices: Voices
     kind: Kind
     snr_db: float | None = None
@@ -105,7 +105,7 @@ def check_held_out(split: Split = "test") -> None:
     unseen, trained = set(espeak_variants("unseen")), set(espeak_variants("train"))
     assert unseen, "no held-out voices"
     assert not unseen & (trained | set(espeak_variants("dev")))
-    for language in ("en", "ko"):
+    for language in LANGUAGES:
         for utterance in held_out_utterances(5, language, 0, split=split):
             assert split_of(utterance.text) == split != "train"
             assert all(voice.split("+")[1] in unseen for voice in utterance.voices), utterance.voices
@@ -115,7 +115,7 @@ def utterances(test_set: HeldOutSet, num: int, seed: int, split: Split) -> Itera
     """Yield a set's utterances, with white noise where it says so."""
     num = max(1, round(num * test_set.share))
     rng = np.random.default_rng(seed)
-    voices = "dev" if split == "dev" and test_set.voices == "unseen" else test_set.voices
+    voices: Voices = "dev" if split == "dev" and test_set.voices == "unseen" else test_set.voices
     for utterance in held_out_utterances(num, test_set.language, seed, voices, test_set.kind, split):
         if test_set.snr_db is not None:
             noise = rng.standard_normal(utterance.samples.size).astype(np.float32)

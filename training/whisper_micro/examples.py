@@ -118,9 +118,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
-        moved = [tensor.to(device, non_blocking=True) for tensor in (self.mels, self.inputs, self.targets, self.looks)]
-        phones = tuple(labels.to(device, non_blocking=True) for labels in self.phones)
-        return Batch(*moved, phones, self.offsets.to(device, non_blocking=True))
+        return Batch(
+            self.mels.to(device, non_blocking=True),
+            self.inputs.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            self.looks.to(device, non_blocking=True),
+            tuple(labels.to(device, non_blocking=True) for labels in self.phones),
+            self.offsets.to(device, non_blocking=True),
+        )
 
 
 class ExampleMaker:
@@ -223,8 +228,8 @@ class Mixture:
         (0.10, {"short": 0.86, "middle": 0.12, "full": 0.02}),
         (0.22, {"short": 0.75, "middle": 0.20, "full": 0.05}),
         (0.40, {"short": 0.65, "middle": 0.28, "full": 0.07}),
-        (0.62, {"short": 0.40, "middle": 0.40, "full": 0.20}),
-        (1.01, {"short": 0.25, "middle": 0.30, "full": 0.45}),
+        (0.55, {"short": 0.40, "middle": 0.40, "full": 0.20}),
+        (1.01, {"short": 0.20, "middle": 0.40, "full": 0.40}),
     )
 
     def draw(self, rng: np.random.Generator, progress: float) -> Shape:
@@ -271,7 +276,7 @@ class Batches(IterableDataset):
             if not ready[shape]:
                 examples = [self._example(rng, pool, places, maker, shape) for _ in range(_SORTED_TOGETHER[shape])]
                 ready[shape] = [collate(rng, group, shape) for group in by_length(examples, _BATCH_FRAMES[shape])]
-                rng.shuffle(ready[shape])  # type: ignore[arg-type]
+                rng.shuffle(ready[shape])
             yield ready[shape].pop()
 
     def _example(
@@ -292,17 +297,17 @@ class Batches(IterableDataset):
 
 
 def draw_window(rng: np.random.Generator, pool: Pool, language: str, shape: Shape) -> Window:
-    """Return a window of a shape: one utterance; some, up to 6 to 14 s; up to 30 s: one, some, or as many as fit."""
+    """Return a window of a shape: one utterance; some, up to 6 to 20 s; up to 30 s: one, some, or as many as fit."""
     speeches = pool.draw(rng, language)
     if shape == "short":
         return lay(rng, itertools.islice(speeches, 1), _SHORT)
     if shape == "middle":
-        layout = Layout(_MIDDLE.lead_s, _MIDDLE.gap_s, _MIDDLE.trail_s, max_s=rng.uniform(6.0, 14.0))
-        return lay(rng, itertools.islice(speeches, int(rng.integers(2, 6))), layout)
+        layout = Layout(_MIDDLE.lead_s, _MIDDLE.gap_s, _MIDDLE.trail_s, max_s=rng.uniform(6.0, 20.0))
+        return lay(rng, itertools.islice(speeches, int(rng.integers(2, 8))), layout)
     draw = rng.random()
-    if draw < 0.3:
+    if draw < 0.2:
         return lay(rng, itertools.islice(speeches, 1), _SHORT)
-    if draw < 0.55:
+    if draw < 0.4:
         return lay(rng, itertools.islice(speeches, int(rng.integers(2, 6))), _MIDDLE)
     return lay(rng, itertools.islice(speeches, 20), _MIDDLE, cut_off=draw > 0.85)
 

@@ -10,6 +10,7 @@ from transformers import WhisperForConditionalGeneration
 
 from training.whisper_micro.checkpoint import Shape, model_config, write_checkpoint
 from training.whisper_micro.examples import Rows
+from training.whisper_micro.grammar import LANGUAGES
 from training.whisper_micro.network import MicroWhisper, Sizes
 from training.whisper_micro.train import make_network
 
@@ -29,6 +30,7 @@ def export(network: MicroWhisper, folder: Path) -> None:
     sizes = network.sizes
     shape = Shape(sizes.d_model, sizes.encoder_layers, sizes.decoder_layers, sizes.heads)
     model = WhisperForConditionalGeneration(model_config(shape))
+    model.config.languages = list(LANGUAGES)  # those that it was made for; our backends refuse any other
     own = {name: value for name, value in network.state_dict().items() if not name.startswith("phones.")}
     weights = {f"model.{name}": value for name, value in own.items()}
     weights[_EMBEDDING] = whole_embedding(weights[_EMBEDDING], shape.vocab_size)

@@ -217,4 +217,4 @@ def draw(rng: np.random.Generator, language: Language, kind: Kind, split: Split)
 
 
 def _choice(rng: np.random.Generator, options: Sequence[str]) -> str:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]

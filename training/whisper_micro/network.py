@@ -191,7 +191,7 @@ class MicroWhisper(nn.Module):
             rows[-1 - NUM_TIMESTAMPS : -1] = 0.07 * sinusoids(NUM_TIMESTAMPS, self.sizes.d_model)
 
     def forward(self, mels: Tensor, tokens: Tensor, offsets: Tensor) -> Outputs:
-        """Run mels (batch, mels, frames), rows (batch, tokens) and first positions (batch,)."""
+        """Run mels (batch, mels, frames), rows (batch, tokens) and first positions of the audio (batch,)."""
         audio = self.encoder(mels, offsets)
         states, first, last = self.decoder(tokens, audio)
         heads = self.sizes.guided_heads

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -43,6 +45,10 @@ def test_the_guided_heads_are_the_alignment_heads(exported):
     assert exported.generation_config.alignment_heads == [[1, 0], [1, 1]]
 
 
+def test_says_which_languages_it_was_made_for(exported):
+    assert exported.config.languages == ["en", "ko"]
+
+
 def test_every_unused_id_has_the_shared_row():
     rows = Rows()
     weights = torch.arange(float(rows.num))[:, None]
@@ -52,8 +58,6 @@ def test_every_unused_id_has_the_shared_row():
 
 
 def test_reads_what_training_saved(network, tmp_path):
-    from dataclasses import asdict
-
     torch.save({"network": network.state_dict(), "sizes": asdict(SIZES)}, tmp_path / "state.pt")
     loaded = load_network(tmp_path / "state.pt")
     assert loaded.sizes == SIZES
