@@ -2,6 +2,9 @@
 
 The treatment of words at pauses is openai-whisper's (whisper/timing.py, add_word_timestamps), on times that count from
 the start of the piece: dynamic time warping gives every instant to some word, so that words next to a pause swallow it.
+One thing differs: no segment's first word begins before the segment's timestamp, which openai-whisper believes only
+where the two are more than 0.5 s apart. On whisper-micro that took the error of first words' starts from 366 to 9 ms
+(median of 14 held-out utterances, provisional weights, 2026-11-20).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"
 _SENTENCE_ENDS = ".。!！?？"
 _LONGEST_MEDIAN_S = 0.7
-_LARGE_GAP_S = 0.5  # between a segment's timestamp and its word, above which the timestamp is believed
+_LARGE_GAP_S = 0.5  # between a segment's end and its last word's, above which the timestamp is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +170,8 @@ def _shorten_at_pause(words: list[_Timed], span: Span, median_s: float, now_s: f
         if len(words) > 1 and words[1].duration_s > longest_s:
             first.end_s = words[1].start_s = max(words[1].end_s / 2, words[1].end_s - longest_s)
         first.start_s = max(0.0, first.end_s - longest_s)
-    if span.start_s < first.end_s and span.start_s - _LARGE_GAP_S > first.start_s:
-        first.start_s = max(0.0, min(first.end_s - median_s, span.start_s))
+    if first.start_s < span.start_s < first.end_s:
+        first.start_s = span.start_s
     if span.end_s > last.start_s and span.end_s + _LARGE_GAP_S < last.end_s:
         last.end_s = max(last.start_s + median_s, span.end_s)
 

@@ -101,10 +101,19 @@ def test_marks_belong_to_their_words_without_their_times() -> None:
 
 def test_a_first_word_that_swallowed_the_pause_before_it_is_shortened() -> None:
     """The path begins at 0, whenever the speaker does."""
-    [segment] = segments_of([Span(3.0, 4.2, (1, 2, 3))], [0.0, 3.4, 3.8, 4.2])
+    [segment] = segments_of([Span(0.0, 4.2, (1, 2, 3))], [0.0, 3.4, 3.8, 4.2])
     assert segment.words[0].start_s == pytest.approx(2.6)  # twice the median of 0.4 s
     assert segment.words[0].end_s == pytest.approx(3.4)
     assert segment.start_s == segment.words[0].start_s
+
+
+@pytest.mark.parametrize(("timestamp_s", "start_s"), [(3.1, 3.1), (0.2, 0.2), (3.3, 3.3), (3.5, 2.6)])
+def test_a_first_word_does_not_begin_before_its_timestamp(timestamp_s: float, start_s: float) -> None:
+    """Unless the word was over by then."""
+    later = [Span(timestamp_s, 4.2, (1, 2, 3))]
+    starts_s = [0.0, 0.4, 0.8, 1.2] if timestamp_s < 1 else [0.0, 3.4, 3.8, 4.2]
+    [segment] = segments_of(later, starts_s)
+    assert segment.start_s == segment.words[0].start_s == pytest.approx(start_s)
 
 
 def test_a_last_word_that_swallowed_the_pause_after_it_ends_with_its_segment() -> None:
