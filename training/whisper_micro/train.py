@@ -28,13 +28,16 @@ class Recipe:
 
     Attributes:
         minutes: of training; the clock stops while nothing runs, so that a resumed run gets what is left.
-        peak_rate: of AdamW, after `warmup_steps`; it falls to zero along a cosine over the minutes.
+        peak_rate: of AdamW, after `warmup_steps`. It falls along a cosine over the minutes down to `held_rate`, a share of
+            the peak, and to zero in the last share `decay` of the time.
         accumulate: batches in a step.
     """
 
-    minutes: float = 70.0
+    minutes: float = 92.0
     peak_rate: float = 1.8e-3
     warmup_steps: int = 300
+    held_rate: float = 0.27
+    decay: float = 0.18
     accumulate: int = 1
     weight_decay: float = 0.01
     phone_weight: float = 1.0
@@ -121,7 +124,9 @@ def _batches(
 
 
 def _rate(recipe: Recipe, step: int, progress: float) -> float:
-    return recipe.peak_rate * min(1.0, (step + 1) / recipe.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
+    falling = max(0.5 * (1 + math.cos(math.pi * progress)), recipe.held_rate)
+    ending = recipe.held_rate * (1 - progress) / recipe.decay if progress > 1 - recipe.decay else 1.0
+    return recipe.peak_rate * min(1.0, (step + 1) / recipe.warmup_steps, falling, ending)
 
 
 def _backward(network: MicroWhisper, batch: Batch, recipe: Recipe) -> dict[str, float]:

@@ -101,8 +101,10 @@ class TestTrain:
 
 
 def test_rate_warms_up_and_falls_to_nothing():
-    recipe = Recipe(peak_rate=1.0, warmup_steps=10)
+    recipe = Recipe(peak_rate=1.0, warmup_steps=10, held_rate=0.3, decay=0.2)
     assert _rate(recipe, 0, 0.0) == pytest.approx(0.1)
     assert _rate(recipe, 9, 0.0) == pytest.approx(1.0)
     assert _rate(recipe, 500, 0.5) == pytest.approx(0.5)
+    assert _rate(recipe, 700, 0.79) == pytest.approx(0.3)
+    assert _rate(recipe, 800, 0.9) == pytest.approx(0.15)
     assert _rate(recipe, 900, 1.0) == pytest.approx(0.0, abs=1e-9)
