@@ -15,11 +15,12 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -107,6 +108,12 @@ def hear(backend: BackendName, model: str, options: WhisperOptions, samples: Seq
     )
 
 
+def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do some work in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
 def utterances(speech: SpeechSet, num: int, seed: int) -> list[Utterance]:
     """Return a set's utterances."""
     rng = np.random.default_rng(seed)
@@ -162,18 +169,18 @@ def report(sets: Sequence[SpeechSet], said: Sequence[list[Utterance]], heard: Se
         for each in heard:
             cells = accuracy_row(own, each.transcripts[part])
             lines.append(f"| {speech.name} ({len(own)}) | {each.model_version} | {cells} |")
-    lines += ["", "| set | between | WER % | texts that differ |", "| --- | --- | --- | --- |"]
+    pairs = list(combinations(heard, 2))
+    titles = [f"{_library(one)}, {_library(other)}" for one, other in pairs]
+    lines += ["", f"| WER % (texts that differ) between | {' | '.join(titles)} |", "|" + " --- |" * (1 + len(pairs))]
     goal = [index for index, speech in enumerate(sets) if speech.is_goal]
-    groups = [
-        ("goal: " + " and ".join(sets[index].name for index in goal), goal),
-        *((speech.name, [index]) for index, speech in enumerate(sets)),
-    ]
+    groups = [("the goal's sets", goal), *((speech.name, [index]) for index, speech in enumerate(sets))]
     for name, members in groups:
-        for one, other in combinations(heard, 2):
-            texts = [[text for index in members for text in each.transcripts[rows[index]]] for each in (one, other)]
+        cells = []
+        for pair in pairs:
+            texts = [[text for index in members for text in each.transcripts[rows[index]]] for each in pair]
             rate, num_differ = disagreement(*texts)
-            pair = f"{_library(one)} and {_library(other)}"
-            lines.append(f"| {name} | {pair} | {100 * rate:.2f} | {num_differ} of {len(texts[0])} |")
+            cells.append(f"{100 * rate:.2f} ({num_differ} of {len(texts[0])})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     audio_s = sum(each.samples.size for own in said for each in own) / 16_000
     lines += [
         "",
@@ -211,9 +218,9 @@ def main() -> None:
         options = WhisperOptions(cache_dir=Path(cache), device="cpu", compute_type="float32", num_threads=1)
         heard = []
         for backend in BACKENDS:
-            # a process for each: memory and load are its own
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                heard.append(pool.submit(hear, backend, arguments.model, options, samples).result())
+            # a process for each: memory and load are its own; converting, which needs another library, is done before
+            alone(hear, backend, arguments.model, options, samples[:1])
+            heard.append(alone(hear, backend, arguments.model, options, samples))
             print(f"{backend}: {heard[-1].cpu_s:.1f} CPU s", flush=True)
     print(f"\n{time.strftime('%F %H:%M')}, seed {arguments.seed}\n\n" + "\n".join(report(SETS, said, heard)))
 

@@ -6,7 +6,8 @@ One run compares, in alternating rounds: `WhisperModel` called file after file, 
 `BatchedInferencePipeline`, called file after file; and `POST /transcribe` of a real graph over HTTP. The first two with
 the library's defaults (beam of 5) and as we decode (greedy, times of words). "micro" is the whisper-micro that is
 shipped, so that words can be counted; "tiny" has whisper-tiny's true shape and says one sentence for each window
-(loadtests.scripted_whisper). The language is told to all. Then 100 files more, and what memory does meanwhile.
+(loadtests.scripted_whisper). The language is told to all, or left to all to detect with `--language auto`, which is the
+contract's default. Then all clips once more, and what memory does meanwhile.
 """
 
 from __future__ import annotations
@@ -57,17 +58,18 @@ class Way:
     pids: tuple[int, ...] = ()
 
 
-def library_ways(converted: Path, threads: int) -> list[Way]:
+def library_ways(converted: Path, threads: int, language: str) -> list[Way]:
     """Return faster-whisper's own ways, on a model in its form."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     model = WhisperModel(str(converted), device="cpu", compute_type="float32", cpu_threads=threads)
     pipeline = BatchedInferencePipeline(model)
-    ours: dict[str, Any] = {"beam_size": 1, "word_timestamps": True}
+    told: dict[str, Any] = {"language": None if language == "auto" else language}
+    ours = {**told, "beam_size": 1, "word_timestamps": True}
     return [
-        Way("WhisperModel, defaults", partial(_one_by_one, model.transcribe, {})),
+        Way("WhisperModel, defaults", partial(_one_by_one, model.transcribe, told)),
         Way("WhisperModel, greedy + words", partial(_one_by_one, model.transcribe, ours)),
-        Way("BatchedInferencePipeline, defaults", partial(_one_by_one, pipeline.transcribe, {"batch_size": 8})),
+        Way("BatchedInferencePipeline, defaults", partial(_one_by_one, pipeline.transcribe, {**told, "batch_size": 8})),
         Way(
             "BatchedInferencePipeline, greedy + words",
             partial(_one_by_one, pipeline.transcribe, {**ours, "batch_size": 8}),
@@ -78,23 +80,23 @@ def library_ways(converted: Path, threads: int) -> list[Way]:
 def _one_by_one(transcribe: Callable[..., Any], options: dict[str, Any], recordings: Sequence[Recording]) -> list[str]:
     heard = []
     for recording in recordings:
-        segments, _ = transcribe(str(recording.path), language="en", **options)
+        segments, _ = transcribe(str(recording.path), **options)
         heard.append(" ".join(segment.text.strip() for segment in segments))
     return heard
 
 
-def service_way(client: Client, pid: int, at_once: int, layout: Layout) -> Way:
+def service_way(client: Client, pid: int, language: str, at_once: int, layout: Layout) -> Way:
     """Return our HTTP route, called by that many clients at once."""
 
     def hear(recordings: Sequence[Recording]) -> list[str]:
         with ThreadPoolExecutor(at_once) as pool:
-            return [answer["text"] for answer in pool.map(partial(_upload, client), recordings)]
+            return [answer["text"] for answer in pool.map(partial(_upload, client, language), recordings)]
 
     return Way(f"POST /transcribe, {at_once} at once, {layout}", hear, (pid,))
 
 
-def _upload(client: Client, recording: Recording) -> dict[str, Any]:
-    return client.transcribe(recording.path, language="en", backend="faster-whisper", timeout_s=3600.0)
+def _upload(client: Client, language: str, recording: Recording) -> dict[str, Any]:
+    return client.transcribe(recording.path, language=language, backend="faster-whisper", timeout_s=3600.0)
 
 
 def alternate(ways: Sequence[Way], recordings: Sequence[Recording], rounds: int) -> dict[str, list[Run]]:
@@ -153,10 +155,10 @@ def memory_slopes(samples: Sequence[tuple[int, dict[str, float]]]) -> dict[str, 
 
 
 def watch_memory(client: Client, pid: int, recordings: Sequence[Recording], at_once: int) -> list[str]:
-    """Return a table of what 100 files more do to each process's memory."""
+    """Return a table of what these files, once more, do to each process's memory."""
     samples = []
     with ThreadPoolExecutor(at_once) as pool:
-        for number, _ in enumerate(pool.map(partial(_upload, client), recordings), start=1):
+        for number, _ in enumerate(pool.map(partial(_upload, client, "en"), recordings), start=1):
             if number >= _SETTLED_SHARE * len(recordings) and number % _MEMORY_EVERY == 0:
                 samples.append((number, {group.name: group.rss_mb for group in process_groups(pid)}))
     slopes = memory_slopes(samples)
@@ -174,6 +176,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.whisper_speed", description=__doc__)
     parser.add_argument("--model", choices=("micro", "tiny"), default="micro")
+    parser.add_argument("--language", choices=("en", "auto"), default="en")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=30.0, help="of the long file; 0: none")
     parser.add_argument("--rounds", type=int, default=2)
@@ -200,11 +203,11 @@ def main() -> None:
             Client(graph.base_url, timeout_s=300.0) as client,
         ):
             graph.wait_until_ready(300.0)
-            ways = library_ways(converted, layout.replicas * layout.threads)
-            ways.append(service_way(client, graph.pid, arguments.at_once, layout))
+            ways = library_ways(converted, layout.replicas * layout.threads, arguments.language)
+            ways.append(service_way(client, graph.pid, arguments.language, arguments.at_once, layout))
             for way in ways:
                 way.hear(clips[: 2 * arguments.at_once] if way.pids else clips[:1])
-            print(f"{model.name}, {time.strftime('%F %H:%M')}", flush=True)
+            print(f"{model.name}, language {arguments.language}, {time.strftime('%F %H:%M')}", flush=True)
             for recordings in filter(None, (clips, long)):
                 lines = table(alternate(ways, recordings, arguments.rounds), recordings, scored)
                 print("\n".join(lines), flush=True)

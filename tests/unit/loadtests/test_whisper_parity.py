@@ -44,8 +44,8 @@ def test_report() -> None:
     assert "| E (1) | p:m:float32 | 4 | 0.00 | 100.0 | 20 | 20 | 20 |" in lines
     assert "| E (1) | q:m:float32 | 4 | 25.00 | 100.0 | 40 | 40 | 40 |" in lines
     assert "| K (1) | q:m:float32 | 2 | 0.00 | 0.0 | 0 | 0 | 0 |" in lines
-    assert "| goal: E and K | p and q | 16.67 | 1 of 2 |" in lines  # 1 of 6 words; the free set is not in it
-    assert "| F | p and q | 50.00 | 1 of 1 |" in lines
+    assert "| the goal's sets | 16.67 (1 of 2) |" in lines  # 1 of 6 words; the free set is not in it
+    assert "| F | 50.00 (1 of 1) |" in lines
     assert lines[-1] == "| q:m:float32 | 1.5 | 133 | 100 | 150 | 175 |"
 
 
