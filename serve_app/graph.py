@@ -84,12 +84,16 @@ def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
 
 
 def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[PlacedDeployment]:
+    compute_type = whisper.compute_type or settings.stt_compute_type
+    if deployment is not FasterWhisper and (compute_type or "").startswith("int"):
+        compute_type = None  # a number format of CTranslate2's: one name must not take the other backends down
     options = WhisperOptions(
         cache_dir=settings.state_dir / "models",
         device=_device(settings, whisper.device or settings.stt_device),
-        compute_type=whisper.compute_type or settings.stt_compute_type,
+        compute_type=compute_type,
         num_threads=backend.num_threads,
         beam_size=backend.beam_size,
+        batch_size=backend.batch_size,
         hf_token=_hf_token(settings),
     )
 

@@ -254,7 +254,7 @@ class VideoPipeline:
         steps.seconds["recognize_emotion"] = time.monotonic() - started
         return _Emotions(
             tuple(scores for part in parts for scores in part.scores),
-            parts[0].model_version,
+            next((part.model_version for part in parts if part.model_version), None),
             tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         )
 
@@ -267,8 +267,11 @@ class VideoPipeline:
             try:
                 scores = await self._call.with_shared(placed.handle, "recognize", audio, list(regions))
                 model_version = await self._call(placed.handle, "model_version")
-            except GpuMemoryError:
-                notes = ("emotion recognition ran out of GPU memory and was repeated on the CPU",)
+            except GpuMemoryError as error:
+                if placed is candidates[-1]:
+                    notes = (*notes, f"emotion recognition was skipped for a part of the file: {error.detail}")
+                else:
+                    notes = ("emotion recognition ran out of GPU memory and was repeated on the CPU",)
             except ModelError as error:
                 notes = (*notes, f"emotion recognition was skipped for a part of the file: {error.detail}")
                 break

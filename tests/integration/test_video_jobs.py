@@ -232,7 +232,7 @@ def test_silence_narrow_band_surround_and_a_cut_off_file_complete(
 def test_a_language_that_nobody_here_speaks_is_a_clear_error(
     client: Client, receiver: CallbackReceiver, served: tuple[Path, str], videos: dict[str, DemoVideo], job_id: str
 ) -> None:
-    client.submit(f"{served[1]}/dialogue.mp4", job_id=job_id, fastapi_base_url=receiver.base_url, language="ko")
+    client.submit(f"{served[1]}/dialogue.mp4", job_id=job_id, fastapi_base_url=receiver.base_url, language="ja")
     last = receiver.wait_until_final(job_id, 60.0)[-1].payload
     assert (last["status"], last["error_code"]) == ("failed", "PROCESSING_ERROR")
     assert "faster-whisper" in last["error_message"]

@@ -33,7 +33,6 @@ MIN_PIECE_S = 0.1  # no word is shorter
 MAX_INITIAL_TIMESTAMP_INDEX = 50  # openai-whisper: the first segment begins within a second
 RETRIED = "doubtful parts were decoded a second time, with a wider beam"
 
-_MAX_BATCH = 8  # on 2 cores larger ones gain nothing; on a GPU 16 pieces of large-v3 would take 2 GB more
 _SILENT_PEAK = 1e-5  # -100 dBFS; 16 bits end at -90
 
 Encoded = TypeVar("Encoded")
@@ -44,9 +43,8 @@ class BatchedWhisper(ABC, Generic[Encoded]):
 
     Args:
         checkpoint: what was loaded.
-        options: beam size.
+        options: beam size, batch size.
         number_format: that the network computes in; ends `model_version`.
-        max_batch: pieces that are encoded at once.
         rules: when an answer is doubtful.
     """
 
@@ -58,14 +56,13 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         options: WhisperOptions,
         *,
         number_format: str,
-        max_batch: int = _MAX_BATCH,
         rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
     ) -> None:
         self.model_version = f"{self.name}:{checkpoint.name}:{number_format}"
         self.languages = checkpoint.languages
         self.tokens = WhisperTokens(checkpoint)
         self.rules = rules
-        self.max_batch = max_batch
+        self.max_batch = options.batch_size
         self._detects_languages = bool(self.tokens.language_ids)
         self._beam_size = options.beam_size
         self._mel = LogMel(checkpoint.num_mel_bins)

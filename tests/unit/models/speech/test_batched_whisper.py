@@ -29,7 +29,7 @@ class FakeWhisper(BatchedWhisper[list[float]]):
 
     def __init__(self, checkpoint: WhisperCheckpoint, *, max_batch: int = 8, most_pieces: int = 99) -> None:
         super().__init__(
-            checkpoint, WhisperOptions(cache_dir=Path("unused")), number_format="float32", max_batch=max_batch
+            checkpoint, WhisperOptions(cache_dir=Path("unused"), batch_size=max_batch), number_format="float32"
         )
         self.most_pieces = most_pieces
         self.calls: list[tuple[str, object]] = []
