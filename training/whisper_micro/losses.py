@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.examples import IGNORED, Batch
 from training.whisper_micro.network import Outputs
+
+_STAMP_WEIGHT = 0.5
+_STAMP_DEVIATION, _NEAR = 1.5, 4  # frames of 20 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Losses:
 def losses(outputs: Outputs, batch: Batch) -> Losses:
     """Compare a batch's outputs with its truth."""
     logits, targets = outputs.tokens.float(), batch.targets
-    tokens = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    tokens = token_loss(logits, targets)
     learnt = targets != IGNORED
     right = (logits.argmax(-1) == targets) & learnt
     phone_losses = []
@@ -51,6 +55,30 @@ def losses(outputs: Outputs, batch: Batch) -> Losses:
         guided_attention(outputs.attention_before, looks_before(batch.looks)),
         right.sum() / learnt.sum(),
         phones_right / num_phones.clamp(min=1),
+    )
+
+
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy, in which a timestamp's neighbours are nearly as good as itself, and half as important.
+
+    Nobody can tell an utterance's end to 20 ms: with a single right answer, timestamps were two thirds of the loss in
+    windows of 30 s.
+
+    Args:
+        logits: (batch, tokens, rows); timestamps lie before the last row.
+        targets: rows, or IGNORED; (batch, tokens).
+    """
+    first, last = logits.shape[-1] - 1 - NUM_TIMESTAMPS, logits.shape[-1] - 2
+    log_shares = logits.log_softmax(-1)
+    stamped = (targets >= first) & (targets <= last)
+    written = (targets != IGNORED) & ~stamped
+    steps = torch.arange(-_NEAR, _NEAR + 1, device=logits.device)
+    near = (targets[stamped][:, None] + steps).clamp(first, last)
+    weights = (-0.5 * (steps / _STAMP_DEVIATION) ** 2).softmax(0)
+    of_stamps = -(log_shares[stamped].gather(1, near) * weights).sum()
+    of_words = -log_shares[written].gather(1, targets[written][:, None]).sum()
+    return (of_words + _STAMP_WEIGHT * of_stamps) / (written.sum() + _STAMP_WEIGHT * stamped.sum()).clamp(
+        min=_STAMP_WEIGHT
     )
 
 

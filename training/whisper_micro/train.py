@@ -28,8 +28,8 @@ class Recipe:
 
     Attributes:
         minutes: of training; the clock stops while nothing runs, so that a resumed run gets what is left.
-        peak_rate: of AdamW, after `warmup_steps`. It falls along a cosine over the minutes down to `held_rate`, a share of
-            the peak, and to zero in the last share `decay` of the time.
+        peak_rate: of AdamW, after `warmup_steps`. It falls along a cosine over the minutes down to `held_rate`, a share
+            of the peak, and to zero in the last share `decay` of the time.
         accumulate: batches in a step.
     """
 

@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.examples import IGNORED, Batch
-from training.whisper_micro.losses import guided_attention, looks_before, losses
+from training.whisper_micro.losses import guided_attention, looks_before, losses, token_loss
 from training.whisper_micro.network import Outputs
 
 
@@ -57,7 +59,8 @@ def batch():
 
 def outputs(tokens, first, second):
     even = torch.full((1, 1, 3, 2), 0.5).log()
-    return Outputs(torch.tensor([tokens]), even, even, (torch.tensor([first]), torch.tensor([second])))
+    rows = F.pad(torch.tensor([tokens]), (0, NUM_TIMESTAMPS + 1), value=-1e4)  # timestamps, and the row of all others
+    return Outputs(rows, even, even, (torch.tensor([first]), torch.tensor([second])))
 
 
 def test_ignored_targets_do_not_count(batch):
@@ -90,3 +93,50 @@ def test_total_weighs_the_parts(batch):
 def test_the_first_layer_looks_where_the_last_one_looked_before():
     looks = torch.tensor([[[1, 3], [4, 6], [-1, -1]]])
     assert looks_before(looks).tolist() == [[[-1, -1], [1, 3], [4, 6]]]
+
+
+class TestTokenLoss:
+    NUM_WORDS = 5
+    FIRST = NUM_WORDS
+    NUM_ROWS = NUM_WORDS + NUM_TIMESTAMPS + 1
+
+    def sure_of(self, row):
+        logits = torch.zeros(1, 1, self.NUM_ROWS)
+        logits[0, 0, row] = 20.0
+        return logits
+
+    def loss(self, row, target):
+        return token_loss(self.sure_of(row), torch.tensor([[target]])).item()
+
+    def test_of_words_is_the_cross_entropy(self):
+        logits = torch.randn(2, 3, self.NUM_ROWS, generator=torch.Generator().manual_seed(0))
+        targets = torch.tensor([[0, 4, IGNORED], [2, IGNORED, 1]])
+        expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        assert token_loss(logits, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+
+    def test_a_neighbour_of_the_timestamp_is_nearly_as_good(self):
+        at, near, nearby, far = (self.loss(self.FIRST + row, self.FIRST + 700) for row in (700, 701, 703, 720))
+        assert at < near < nearby < far
+        assert near - at < 0.3 * (far - at)
+
+    def test_the_best_guess_is_the_timestamp_itself(self):
+        logits = torch.zeros(1, 1, self.NUM_ROWS, requires_grad=True)
+        token_loss(logits, torch.tensor([[self.FIRST + 700]])).backward()
+        assert logits.grad.argmin() == self.FIRST + 700
+
+    def test_the_first_and_the_last_timestamp_have_neighbours_on_one_side(self):
+        for row in (0, NUM_TIMESTAMPS - 1):
+            logits = torch.zeros(1, 1, self.NUM_ROWS, requires_grad=True)
+            token_loss(logits, torch.tensor([[self.FIRST + row]])).backward()
+            assert logits.grad.argmin() == self.FIRST + row
+            assert logits.grad[0, 0, self.FIRST - 1] > 0  # a word
+            assert logits.grad[0, 0, -1] > 0  # the row of unused ids
+
+    def test_timestamps_count_half(self):
+        both = torch.cat([self.sure_of(0), self.sure_of(self.FIRST)], dim=1)
+        word, stamp = self.loss(0, 1), self.loss(self.FIRST, self.FIRST + 900)
+        together = token_loss(both, torch.tensor([[1, self.FIRST + 900]])).item()
+        assert together == pytest.approx((word + 0.5 * stamp) / 1.5, rel=1e-4)
+
+    def test_nothing_to_learn_costs_nothing(self):
+        assert token_loss(self.sure_of(0), torch.tensor([[IGNORED]])).item() == 0.0
