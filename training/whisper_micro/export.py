@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from training.whisper_micro.checkpoint import Shape, model_config, write_checkpoint
-from training.whisper_micro.examples import Rows
 from training.whisper_micro.grammar import LANGUAGES
 from training.whisper_micro.network import MicroWhisper, Sizes
+from training.whisper_micro.rows import Rows
 from training.whisper_micro.train import make_network
 
 _EMBEDDING = "model.decoder.embed_tokens.weight"

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.whisper_micro.batches import Batch
 from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
-from training.whisper_micro.examples import IGNORED, Batch
+from training.whisper_micro.examples import IGNORED
 from training.whisper_micro.network import Outputs
 
 _STAMP_WEIGHT = 0.5

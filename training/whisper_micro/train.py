@@ -16,10 +16,12 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
+from training.whisper_micro.batches import Batch, Batches, Mixture
 from training.whisper_micro.corpus import Pool
-from training.whisper_micro.examples import FULL_FRAMES, NUM_PHONES, Batch, Batches, Mixture, Rows, learn_phones
+from training.whisper_micro.examples import FULL_FRAMES, NUM_PHONES, learn_phones
 from training.whisper_micro.losses import losses
 from training.whisper_micro.network import MicroWhisper, Sizes
+from training.whisper_micro.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from training.whisper_micro.examples import Rows
 from training.whisper_micro.export import export, load_network, whole_embedding
 from training.whisper_micro.network import Sizes
+from training.whisper_micro.rows import Rows
 from training.whisper_micro.train import make_network
 
 SIZES = Sizes(d_model=32, heads=2, encoder_layers=1, decoder_layers=2)

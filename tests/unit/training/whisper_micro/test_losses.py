@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from training.whisper_micro.batches import Batch
 from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
-from training.whisper_micro.examples import IGNORED, Batch
+from training.whisper_micro.examples import IGNORED
 from training.whisper_micro.losses import guided_attention, looks_before, losses, token_loss
 from training.whisper_micro.network import Outputs
 
