@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
+WHISPER_MICRO = "embedded:whisper-micro"
+_OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: for real recordings name another model (whisper.models)"
 # How long a replica that could load no model answers why before Serve replaces it, which tries the models again.
 _TELL_FAILURE_S = 30.0
 
@@ -39,7 +41,7 @@ class RecognizerInfo:
 
     Attributes:
         model_version: what it loaded.
-        notes: models that it could not load before that one, and why.
+        notes: models that it could not load before that one, and why; what to know of that one.
         uptime_s: since its constructor began.
     """
 
@@ -108,7 +110,8 @@ class WhisperReplica:
         """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""
         loaded = self._ready()
         loaded.backend.check_language(language)
-        return RecognizerInfo(loaded.backend.model_version, loaded.notes, time.monotonic() - self._started_at)
+        notes = (*loaded.notes, _OF_WHISPER_MICRO) if loaded.spec == WHISPER_MICRO else loaded.notes
+        return RecognizerInfo(loaded.backend.model_version, notes, time.monotonic() - self._started_at)
 
     async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.

@@ -139,6 +139,7 @@ def test_without_a_name_the_contracts_order_decides(
     assert answer["backend"] == "faster-whisper"
     assert answer["language"] == "ko"
     assert "backend_start" not in answer["stage_seconds"]
+    assert any("whisper-micro knows a few hundred words" in note for note in answer["notes"])
     assert word_error_rate(korean.text, answer["text"]) <= 0.15
 
 
