@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ray.serve")
 
 WHISPER_MICRO = "embedded:whisper-micro"
-_OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech; for real recordings name another model"
+_OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
 # How long a replica that could load no model answers why before Serve replaces it, which tries the models again.
 _TELL_FAILURE_S = 30.0
 
