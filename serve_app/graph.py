@@ -76,11 +76,11 @@ def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
     backends[BackendName.POCKETSPHINX] = _placed(SpeechRecognizer, lambda device: (), "cpu", cpu_fallback=False)
     specs[BackendName.POCKETSPHINX] = "embedded:pocketsphinx-en-us"
     if not aligner.models:
-        return SpeechModels(backends, specs)
+        return SpeechModels(backends, specs, whisper_pause_s=whisper.max_pause_s)
     device = _device(settings, aligner.device)
     options = AlignerOptions(device, aligner.num_threads, settings.state_dir / "models", _hf_token(settings))
     [placed] = _placed(Aligner, lambda device: (aligner.models, options), device, cpu_fallback=False)
-    return SpeechModels(backends, specs, placed, tuple(aligner.models))
+    return SpeechModels(backends, specs, placed, tuple(aligner.models), whisper.max_pause_s)
 
 
 def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[PlacedDeployment]:

@@ -68,11 +68,14 @@ class WhisperArgs(_Args):
         device: None: what `STT_DEVICE`, else `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it).
         compute_type: None: what `STT_COMPUTE_TYPE` says, else float16 on a GPU and float32 on a CPU. int8 and int16 are
             faster-whisper's alone: the others compute as if nothing was said, and `model_version` tells in what.
+        max_pause_s: a silence of so long ends a piece. Pieces of up to 30 s are the fastest, and what Whisper was
+            trained on; a model that hears one utterance better than several wants them apart.
     """
 
     models: tuple[str, ...] = Field(default=("embedded:whisper-micro",), min_length=1)
     device: str | None = None
     compute_type: str | None = None
+    max_pause_s: float = Field(default=5.0, gt=0)
     faster_whisper: BackendArgs = BackendArgs()
     transformers: BackendArgs = BackendArgs()
     openai_whisper: BackendArgs = BackendArgs()

@@ -27,7 +27,7 @@ from serve_app.errors import (
     ServeAppError,
     Unavailable,
 )
-from serve_app.models.speech.pieces import recognizer_pieces
+from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces
 from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName
 from serve_app.results import SpeechActivity, SpeechRegion, Transcript
 
@@ -56,12 +56,14 @@ class SpeechModels:
         models: what each backend was told to load first.
         aligner: forced alignment, None where it is not deployed.
         aligned_languages: languages that the aligner has a model for.
+        whisper_pause_s: a silence of so long ends a piece for a Whisper backend.
     """
 
     backends: Mapping[BackendName, Sequence[PlacedDeployment]]
     models: Mapping[BackendName, str]
     aligner: PlacedDeployment | None = None
     aligned_languages: tuple[str, ...] = ()
+    whisper_pause_s: float = MAX_PAUSE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,8 @@ class SpeechToText:
                     f"transcribe/{number:05d}", Transcript, lambda: self._heard(audio, piece, chosen, hearing)
                 )
 
-        cuts = recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S)
+        max_pause_s = MAX_PAUSE_S if chosen.name is BackendName.POCKETSPHINX else self._models.whisper_pause_s
+        cuts = recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
         tasks = [asyncio.create_task(hear(number, piece)) for number, piece in enumerate(cuts)]
         try:
             for task in tasks:

@@ -8,22 +8,27 @@ from itertools import pairwise
 
 from serve_app.results import SpeechRegion
 
-_MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
+MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
 
 
 def recognizer_pieces(
-    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0, margin_s: float = 0.2
+    regions: Sequence[SpeechRegion],
+    duration_s: float,
+    max_piece_s: float = 30.0,
+    margin_s: float = 0.2,
+    max_pause_s: float = MAX_PAUSE_S,
 ) -> tuple[SpeechRegion, ...]:
     """Return what a recogniser takes one after the other: cut at silences, with margins, at most `max_piece_s` long."""
-    return with_margins(cut_at_silences(regions, duration_s, max_piece_s - 2 * margin_s), duration_s, margin_s)
+    pieces = cut_at_silences(regions, duration_s, max_piece_s - 2 * margin_s, max_pause_s)
+    return with_margins(pieces, duration_s, margin_s)
 
 
 def cut_at_silences(
-    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0
+    regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float = 30.0, max_pause_s: float = MAX_PAUSE_S
 ) -> tuple[SpeechRegion, ...]:
     """Join regions into pieces for a recogniser, cut in the longest pauses.
 
-    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends at any pause of 5 s, else
+    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends at any longer pause, else
     in the longest pause of its second half, so that few pieces are short. Speech that goes on without a pause for
     longer than a piece is cut into equal parts.
 
@@ -31,6 +36,7 @@ def cut_at_silences(
         regions: in order, not overlapping.
         duration_s: of the file; pieces are clamped to it.
         max_piece_s: what the recogniser takes at once.
+        max_pause_s: a pause of so long always ends a piece.
 
     Raises:
         ValueError: `max_piece_s` is not positive.
@@ -47,7 +53,7 @@ def cut_at_silences(
             if parts[index].end_s - start_s > max_piece_s:
                 break
             pause_s = parts[index + 1].start_s - parts[index].end_s if index + 1 < len(parts) else math.inf
-            if pause_s >= _MAX_PAUSE_S:
+            if pause_s >= max_pause_s:
                 last = index
                 break
             is_late = parts[index].end_s - start_s >= max_piece_s / 2

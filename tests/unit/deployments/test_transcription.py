@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -191,6 +192,25 @@ def heard_by(service: SpeechToText, hearing: Hearing, num_pieces: int = 6) -> li
         return [piece async for piece in service.pieces(AUDIO, activity, ChosenBackend(FASTER), hearing, PlainSteps())]
 
     return asyncio.run(run())
+
+
+def test_a_model_that_wants_utterances_apart_gets_them_apart() -> None:
+    regions = tuple(SpeechRegion(3.0 * number, 3.0 * number + 2.5) for number in range(8))
+
+    def num_pieces(pause_s: float, name: BackendName = FASTER) -> int:
+        service = speech({name: Recognizer("f")})
+        service._models = replace(service._models, whisper_pause_s=pause_s)
+
+        async def run() -> int:
+            activity = SpeechActivity(24.0, regions)
+            chosen = ChosenBackend(name)
+            return len([p async for p in service.pieces(AUDIO, activity, chosen, Hearing(), PlainSteps())])
+
+        return asyncio.run(run())
+
+    assert num_pieces(5.0) == 1
+    assert num_pieces(0.5) == 8
+    assert num_pieces(0.5, SPHINX) == 1
 
 
 @pytest.mark.parametrize("max_workers", [1, 2, 6, 50])
