@@ -32,13 +32,14 @@ class Layout:
         return f"{self.replicas} x {self.threads}, batch {self.batch_size}"
 
 
-def write_config(path: Path, model: str, layout: Layout, **args: Any) -> Path:
+def write_config(path: Path, model: str, layout: Layout, *, max_pause_s: float = MAX_PAUSE_S, **args: Any) -> Path:
     """Write configs/local.yaml with that model and layout; what uploads don't need stays at zero replicas.
 
     Args:
         path: of the file to write.
         model: spec of a checkpoint.
         layout: of FasterWhisper.
+        max_pause_s: a silence of so long ends a piece.
         **args: more of the application's arguments.
     """
     config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text(encoding="utf-8"))
@@ -48,6 +49,7 @@ def write_config(path: Path, model: str, layout: Layout, **args: Any) -> Path:
     application["args"]["whisper"] = {
         "models": [model],
         "device": "cpu",
+        "max_pause_s": max_pause_s,
         "faster_whisper": backend,
         "transformers": off,
         "openai_whisper": off,
