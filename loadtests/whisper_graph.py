@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import yaml
 
+from serve_app.models.speech.pieces import MAX_PAUSE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

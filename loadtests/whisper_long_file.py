@@ -101,9 +101,11 @@ def timed_text(transcripts: Sequence[Transcript]) -> list[TimedWord]:
     )
 
 
-def serve(folder: Path, recording: Recording, layout: Layout) -> tuple[dict[str, Any], Run, list[str]]:
+def serve(
+    folder: Path, recording: Recording, layout: Layout, max_pause_s: float
+) -> tuple[dict[str, Any], Run, list[str]]:
     """Upload the recording to a graph of its own; return the answer, what it took, and memory as lines of Markdown."""
-    config = write_config(folder / f"config-{layout.replicas}.yaml", MODEL, layout)
+    config = write_config(folder / f"config-{layout.replicas}.yaml", MODEL, layout, max_pause_s=max_pause_s)
     with (
         LocalGraph(config, folder / f"g{layout.replicas}") as graph,
         Client(graph.base_url, timeout_s=300.0) as client,
@@ -120,12 +122,12 @@ def serve(folder: Path, recording: Recording, layout: Layout) -> tuple[dict[str,
     return run.answer, run, ["| process | RSS MB before | peak RSS | PSS after |", "| --- | --- | --- | --- |", *rows]
 
 
-def report(recording: Recording, answer: dict[str, Any], run: Run, cache: Path) -> list[str]:
+def report(recording: Recording, answer: dict[str, Any], run: Run, cache: Path, max_pause_s: float) -> list[str]:
     """Return the figures of one long file as lines of Markdown."""
     options = WhisperOptions(cache_dir=cache, device="cpu", compute_type="float32")
     backend = load_whisper(BackendName.FASTER_WHISPER, [MODEL], options).backend
     samples = decode_audio(str(recording.path)).samples
-    pieces = recognizer_pieces(detect_speech(samples), recording.duration_s, MAX_PIECE_S)
+    pieces = recognizer_pieces(detect_speech(samples), recording.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
     alone = [SpeechRegion(start_s, end_s) for start_s, end_s in recording.utterances]
     said, served = spoken_words(recording.words), words_of(answer)
     in_file = compare(said, served)
@@ -162,6 +164,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each replica")
+    parser.add_argument("--pause", type=float, default=0.3, help="seconds of silence that end a piece")
     parser.add_argument("--same-text", action="store_true", help="compare the texts of 1, 2 and 4 replicas")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True) as name:
@@ -171,12 +174,12 @@ def main() -> None:
         if arguments.same_text:
             print("| replicas | seconds | other work, cores | words | digest of words and times |\n|" + " --- |" * 5)
             for replicas in (1, 2, 4):
-                answer, run, _ = serve(folder, recording, Layout(replicas, arguments.threads))
+                answer, run, _ = serve(folder, recording, Layout(replicas, arguments.threads), arguments.pause)
                 mark, num_words = digest(answer), len(words_of(answer))
                 print(f"| {replicas} | {run.wall_s:.1f} | {run.others_cores:.2f} | {num_words} | {mark} |", flush=True)
             return
-        answer, run, memory = serve(folder, recording, Layout(arguments.replicas, arguments.threads))
-        print("\n".join([*report(recording, answer, run, folder / "cache"), "", *memory]))
+        answer, run, memory = serve(folder, recording, Layout(arguments.replicas, arguments.threads), arguments.pause)
+        print("\n".join([*report(recording, answer, run, folder / "cache", arguments.pause), "", *memory]))
 
 
 if __name__ == "__main__":
