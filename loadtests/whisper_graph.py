@@ -63,8 +63,8 @@ def write_config(path: Path, model: str, layout: Layout, *, max_pause_s: float =
             deployment.pop("num_replicas", None)
             deployment["autoscaling_config"] = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}
         if deployment["name"] == "FasterWhisper":
-            deployment.pop("autoscaling_config", None)
-            deployment["num_replicas"] = layout.replicas
+            # not num_replicas: the deployment's own autoscaling, which ends at one replica, would win
+            deployment["autoscaling_config"] = {"min_replicas": layout.replicas, "max_replicas": layout.replicas}
     application["deployments"] = kept
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path

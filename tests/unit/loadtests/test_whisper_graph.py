@@ -18,5 +18,5 @@ def test_config_is_valid_and_holds_the_layout(tmp_path: Path) -> None:
     assert application["args"]["whisper"]["models"] == ["/models/tiny"]
     assert application["args"]["whisper"]["faster_whisper"] == {"num_threads": 1, "batch_size": 4}
     [deployment] = [each for each in application["deployments"] if each["name"] == "FasterWhisper"]
-    assert deployment["num_replicas"] == 4
-    assert "autoscaling_config" not in deployment
+    assert deployment["autoscaling_config"] == {"min_replicas": 4, "max_replicas": 4}
+    assert "num_replicas" not in deployment
