@@ -70,6 +70,25 @@ def write_config(path: Path, model: str, layout: Layout, *, max_pause_s: float =
     return path
 
 
+def wait_for_replicas(pid: int, num: int, timeout_s: float = 300.0) -> None:
+    """Return once so many replicas of FasterWhisper run below `pid`: a graph is ready with the first of them."""
+    deadline_s = time.monotonic() + timeout_s
+    found = 0
+    while found < num:
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{found} of {num} replicas had started after {timeout_s:.0f} s")
+        time.sleep(0.5)
+        children = psutil.Process(pid).children(recursive=True)
+        found = sum("ServeReplica:serve_app:FasterWhisper" in " ".join(_command(child)) for child in children)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What a piece of work took.

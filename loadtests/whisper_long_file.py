@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.process_memory import process_groups
-from loadtests.whisper_graph import Layout, Run, timed, write_config
+from loadtests.whisper_graph import Layout, Run, timed, wait_for_replicas, write_config
 from loadtests.whisper_speech import Agreement, Recording, compare, spoken_words, write_long
 from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
@@ -111,6 +111,7 @@ def serve(
         Client(graph.base_url, timeout_s=300.0) as client,
     ):
         graph.wait_until_ready(300.0)
+        wait_for_replicas(graph.pid, layout.replicas)
         before = {group.name: group for group in process_groups(graph.pid)}
         upload = partial(client.transcribe, recording.path, language="en", backend="faster-whisper", timeout_s=7200.0)
         run = timed(upload, [graph.pid])

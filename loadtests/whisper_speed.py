@@ -27,7 +27,7 @@ import numpy as np
 
 from loadtests.process_memory import process_groups
 from loadtests.scripted_whisper import write_scripted_checkpoint
-from loadtests.whisper_graph import ROOT, Layout, Run, timed, write_config
+from loadtests.whisper_graph import ROOT, Layout, Run, timed, wait_for_replicas, write_config
 from loadtests.whisper_speech import Recording, write_clips, write_long
 from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
@@ -203,6 +203,7 @@ def main() -> None:
             Client(graph.base_url, timeout_s=300.0) as client,
         ):
             graph.wait_until_ready(300.0)
+            wait_for_replicas(graph.pid, layout.replicas)
             ways = library_ways(converted, layout.replicas * layout.threads, arguments.language)
             ways.append(service_way(client, graph.pid, arguments.language, arguments.at_once, layout))
             for way in ways:
