@@ -71,7 +71,7 @@ def write_config(path: Path, model: str, layout: Layout, *, max_pause_s: float =
 
 
 def wait_for_replicas(pid: int, num: int, timeout_s: float = 300.0) -> None:
-    """Return once so many replicas of FasterWhisper run below `pid`: a graph is ready with the first of them."""
+    """Return once so many replicas of FasterWhisper run below `pid`."""
     deadline_s = time.monotonic() + timeout_s
     found = 0
     while found < num:
