@@ -145,26 +145,21 @@ class WhisperReplica:
         return self._loaded
 
 
-# Zero replicas until somebody asks: three models that nobody uses would take a laptop's memory. configs/*.yaml say
-# otherwise where a first request must not wait.
-_FROM_ZERO = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "target_ongoing_requests": 8}
-
-
-@serve.deployment(name="FasterWhisper", max_ongoing_requests=32, autoscaling_config=_FROM_ZERO)
+@serve.deployment(name="FasterWhisper", max_ongoing_requests=32)
 class FasterWhisper(WhisperReplica):
     """Whisper by CTranslate2 (faster-whisper): the fastest on a CPU and the smallest on a GPU."""
 
     backend_name = BackendName.FASTER_WHISPER
 
 
-@serve.deployment(name="TransformersWhisper", max_ongoing_requests=32, autoscaling_config=_FROM_ZERO)
+@serve.deployment(name="TransformersWhisper", max_ongoing_requests=32)
 class TransformersWhisper(WhisperReplica):
     """Whisper by Hugging Face transformers: takes any checkpoint as it is published."""
 
     backend_name = BackendName.TRANSFORMERS
 
 
-@serve.deployment(name="OpenAIWhisper", max_ongoing_requests=32, autoscaling_config=_FROM_ZERO)
+@serve.deployment(name="OpenAIWhisper", max_ongoing_requests=32)
 class OpenAIWhisper(WhisperReplica):
     """Whisper by its authors' own code: the reference that the others are held to."""
 
