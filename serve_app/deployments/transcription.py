@@ -184,19 +184,20 @@ class SpeechToText:
     ) -> AsyncIterator[Transcript]:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
 
-        Pieces are what lies between silences, at most 30 s; the cuts depend on the file alone.
+        Pieces are what lies between silences, at most 30 s; the cuts depend on the file and `whisper_pause_s` alone.
         """
         free = asyncio.Semaphore(hearing.max_workers)
 
-        async def hear(number: int, piece: SpeechRegion) -> Transcript:
+        async def hear(piece: SpeechRegion) -> Transcript:
+            # by its bounds, not its number: a takeover under another config cuts elsewhere, and must not take what was
+            # heard in one place for what is said in another
+            name = f"transcribe/{round(piece.start_s * 1000):09d}-{round(piece.end_s * 1000):09d}"
             async with free:
-                return await steps.run(
-                    f"transcribe/{number:05d}", Transcript, lambda: self._heard(audio, piece, chosen, hearing)
-                )
+                return await steps.run(name, Transcript, lambda: self._heard(audio, piece, chosen, hearing))
 
         max_pause_s = MAX_PAUSE_S if chosen.name is BackendName.POCKETSPHINX else self._models.whisper_pause_s
         cuts = recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
-        tasks = [asyncio.create_task(hear(number, piece)) for number, piece in enumerate(cuts)]
+        tasks = [asyncio.create_task(hear(piece)) for piece in cuts]
         try:
             for task in tasks:
                 yield await task

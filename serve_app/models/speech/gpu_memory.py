@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, ServeAppError
+from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
 
 # torch (CUDA, MPS), CTranslate2, cuBLAS, cuDNN and cuSPARSE as both of them quote them, onnxruntime's arena.
 # Not "DefaultCPUAllocator: can't allocate memory": that is the host's.
@@ -28,15 +28,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def gpu_errors(what: str) -> Iterator[None]:
+def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iterator[None]:
     """Turn what a library raises into errors of this project, which pass unchanged.
 
     Args:
         what: is being done, to begin a sentence with: "transcribing 8 pieces with faster-whisper".
+        otherwise: what to raise for anything that is not about GPU memory.
 
     Raises:
         GpuMemoryError: the GPU has no memory left.
-        ProcessingError: anything else.
+        ModelError: anything else, of the kind `otherwise`.
     """
     try:
         yield
@@ -45,20 +46,12 @@ def gpu_errors(what: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise GpuMemoryError(_no_memory(what)) from error
-        raise ProcessingError(f"{_capital(what)} failed: {_said(error)}") from error
+        raise otherwise(f"{_capital(what)} failed: {_said(error)}") from error
 
 
-@contextmanager
-def loading_errors(what: str) -> Iterator[None]:
+def loading_errors(what: str) -> AbstractContextManager[None]:
     """Do the same while a model is being loaded: what is not about GPU memory becomes a ModelLoadingError."""
-    try:
-        yield
-    except ServeAppError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise GpuMemoryError(_no_memory(what)) from error
-        raise ModelLoadingError(f"{_capital(what)} failed: {_said(error)}") from error
+    return gpu_errors(what, ModelLoadingError)
 
 
 def _no_memory(what: str) -> str:

@@ -213,6 +213,27 @@ def test_a_model_that_wants_utterances_apart_gets_them_apart() -> None:
     assert num_pieces(0.5, SPHINX) == 1
 
 
+def test_a_step_kept_under_other_cuts_is_not_taken_for_this_one() -> None:
+    regions = tuple(SpeechRegion(3.0 * number, 3.0 * number + 2.5) for number in range(8))
+
+    def step_names(pause_s: float) -> set[str]:
+        service = speech({FASTER: Recognizer("f")})
+        service._models = replace(service._models, whisper_pause_s=pause_s)
+        steps = PlainSteps()
+
+        async def run() -> None:
+            activity = SpeechActivity(24.0, regions)
+            async for _ in service.pieces(AUDIO, activity, ChosenBackend(FASTER), Hearing(), steps):
+                pass
+
+        asyncio.run(run())
+        return set(steps.seconds)
+
+    assert len(step_names(0.5)) == 8
+    assert step_names(0.5) == step_names(0.5)
+    assert not step_names(0.5) & step_names(5.0)
+
+
 @pytest.mark.parametrize("max_workers", [1, 2, 6, 50])
 def test_pieces_come_in_order_of_time_and_no_more_at_once_than_allowed(max_workers: int) -> None:
     recognizer = Recognizer("f")
