@@ -144,3 +144,59 @@ class SpeechActivity:
     duration_s: float
     regions: tuple[SpeechRegion, ...] = field(default=())
     notes: tuple[str, ...] = ()
+
+
+class Drum(StrEnum):
+    """A drum that is transcribed, by its name in requests and answers."""
+
+    KICK = "kick"
+    SNARE = "snare"
+    HIHAT = "hihat"
+
+
+@dataclass(frozen=True, slots=True)
+class DrumHit:
+    """One stroke.
+
+    Attributes:
+        time_s: when it was played.
+        quantized_s: where the grid puts it; `time_s` where there is no grid.
+        drum: what was struck.
+        velocity: MIDI velocity, 1 to 127; follows loudness.
+        confidence: the network's activation at the stroke, in [0, 1].
+    """
+
+    time_s: float
+    quantized_s: float
+    drum: Drum
+    velocity: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class TempoChange:
+    """From here on the beat has this tempo. A beat (quarter note) falls on `start_s`."""
+
+    start_s: float
+    bpm: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrumTranscript:
+    """What was played.
+
+    Attributes:
+        hits: in order of time, then of `Drum`.
+        bpm: quarter notes a minute: the whole file's, or what the caller said.
+        tempo_map: at least one change; the first is the first beat at or after the start of the file.
+        duration_s: of the decoded audio.
+        model_version: names the weights.
+        notes: anything repaired, degraded or assumed, one sentence each.
+    """
+
+    hits: tuple[DrumHit, ...]
+    bpm: float
+    tempo_map: tuple[TempoChange, ...]
+    duration_s: float
+    model_version: str
+    notes: tuple[str, ...] = ()
