@@ -1,0 +1,1 @@
+"""How the drum network was made: sounds, songs, training and evaluation by one command."""
