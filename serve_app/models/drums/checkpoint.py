@@ -16,6 +16,7 @@ A plain dict of `torch.save`, read with `weights_only`: loading runs no code.
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -94,7 +95,8 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
     """
     path = Path(path)
     try:
-        content = _read(path)
+        stored = path.read_bytes()
+        content = _read(stored)
         hyper_parameters = _hyper_parameters(content["hyper_parameters"])
         _check_features(content["features"])
         thresholds = _thresholds(content["thresholds"], hyper_parameters)
@@ -102,7 +104,6 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
         facts = content.get("facts", {})
         if not isinstance(facts, dict):
             raise _Unfit(f"its facts are {type(facts).__name__}, not a dict")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     except (_Unfit, OSError) as error:
         raise ModelLoadingError(
             f"The drum model {str(path)!r} can't be loaded: {error}. Name a best_model.pt that "
@@ -112,7 +113,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
         network = network.to(device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise ModelLoadingError(f"The drum model can't run on device {str(device)!r}: {error}") from error
-    model_version = f"{content['model_version']} ({digest})"
+    model_version = f"{content['model_version']} ({hashlib.sha256(stored).hexdigest()[:8]})"
     return LoadedDrums(network.eval(), hyper_parameters, thresholds, model_version, facts)
 
 
@@ -133,14 +134,14 @@ class _Unfit(Exception):
     """What a checkpoint lacks, in words."""
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(stored: bytes) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _Unfit(
-            "it holds Python objects, which are not loaded because they may run code, or is no checkpoint"
-        ) from (error)
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:  # whatever a damaged archive leads to
+        raise _Unfit("it is no checkpoint, or holds Python objects, which might run code and are not loaded") from error
+    except (
+        Exception
+    ) as error:  # torch has no error of its own for a damaged file: IndexError, OSError, RuntimeError, ...
         raise _Unfit(f"it is damaged, or no checkpoint ({_first_line(error)})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _Unfit(f"it holds a {type(content).__name__}, not a dict with the keys {', '.join(_KEYS)}")
