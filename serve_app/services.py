@@ -7,11 +7,11 @@ Every method may raise any error of `serve_app.errors`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.results import Segment, Transcript
+from serve_app.results import Drum, DrumTranscript, Segment, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,69 @@ class SpeechService(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DrumRecording:
+    """An uploaded recording of drums.
+
+    Attributes:
+        file: its bytes, seekable, at the start; open until the call returns.
+        filename: what the caller named it; for display only.
+    """
+
+    file: BinaryIO
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrumOptions:
+    """What a caller wants of drum transcripts; what is left out is the model's default.
+
+    Attributes:
+        bpm: the tempo, where the caller knows it; None: detected.
+        grid_division: by drum: into how many parts the grid divides a whole note; 16: sixteenths.
+        thresholds: by drum: the least activation that is a hit, between 0 and 1.
+        with_picture: whether a picture of activations and hits is wanted.
+    """
+
+    bpm: float | None = None
+    grid_division: Mapping[Drum, int] = field(default_factory=dict)
+    thresholds: Mapping[Drum, float] = field(default_factory=dict)
+    with_picture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrumTranscription:
+    """A recording's drums.
+
+    Attributes:
+        transcript: the hits.
+        midi: the same as a General MIDI file.
+        text_log: the same for people to read.
+        picture: PNG of activations and hits; None where none was asked for.
+        took_s: how long the work took, waiting included.
+    """
+
+    transcript: DrumTranscript
+    midi: bytes
+    text_log: str
+    picture: bytes | None
+    took_s: float
+
+
+class DrumService(Protocol):
+    """Synchronous transcription of uploaded drums."""
+
+    async def transcribe(
+        self, recordings: Sequence[DrumRecording], options: DrumOptions
+    ) -> Sequence[DrumTranscription | Exception]:
+        """Return an answer for each recording, in order; what one of them failed with stands in its place.
+
+        Raises:
+            Unavailable: too much is in work already; nothing was begun.
+        """
+        ...
+
+
 class HealthService(Protocol):
     """State of the graph."""
 
@@ -175,4 +238,5 @@ class Services:
     jobs: JobService
     analysis: AnalysisService
     speech: SpeechService
+    drums: DrumService
     health: HealthService

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import health, jobs, openai_speech, speech
+from serve_app.api import drums, health, jobs, openai_speech, speech
 from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.failures import handle_unrouted
 from serve_app.api.options import ApiSettings
@@ -36,6 +36,7 @@ _TAGS = [
     {"name": "jobs", "description": "Videos, analysed in the background; progress and result go to a callback."},
     {"name": "speech", "description": "Speech, answered at once."},
     {"name": "openai", "description": "Speech for OpenAI's clients: set their base URL to this address and `/v1`."},
+    {"name": "drums", "description": "Recordings of drums, written down as General MIDI."},
     {"name": "health", "description": "For people, load balancers and orchestrators."},
 ]
 
@@ -56,7 +57,14 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.state.services = services
     app.state.settings = settings
     speech_routers = (speech.router, openai_speech.router)
-    for router in (jobs.contract_router, jobs.router, *speech_routers, health.contract_router, health.router):
+    for router in (
+        jobs.contract_router,
+        jobs.router,
+        *speech_routers,
+        drums.router,
+        health.contract_router,
+        health.router,
+    ):
         app.include_router(router)
     app.add_exception_handler(HTTPException, handle_unrouted)
     add_documentation(app)

@@ -43,6 +43,7 @@ _STATUS_CODES = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
     413: "REQUEST_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
@@ -230,6 +231,7 @@ def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[i
     """Return OpenAPI's description of the failures that a route can answer."""
     meanings = {
         404: "No job has this id",
+        406: "The answer can't be of the kind that `Accept` asks for",
         409: "The id is taken by another request, or the job's state forbids the action",
         413: "The body, or the file, is too large",
         415: "The body is of a type that this route does not take",

@@ -18,6 +18,7 @@ from starlette.requests import Request
 FILE_FIELD = "file"
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 64 * 1024
+_SPOOL_BYTES = 1 << 20  # of a form's recordings in memory
 _MAX_NAME_CHARS = 255
 # line ends, terminal escapes, and marks that turn the direction of what follows them
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -48,35 +49,73 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """One recording of a form.
+
+    Attributes:
+        file: its bytes, at the start; closed by whoever read the form.
+        filename: fit to be shown.
+    """
+
+    file: BinaryIO
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Recordings and what was said of them all.
+
+    Attributes:
+        files: at least one, in the order in which they were sent.
+        fields: the other fields, as sent; those in `repeatable` as lists.
+    """
+
+    files: tuple[UploadedFile, ...]
+    fields: Mapping[str, str | list[str]]
+
+
 @asynccontextmanager
 async def open_upload(request: Request, *, repeatable: Collection[str] = ()) -> AsyncIterator[Upload]:
-    """Read a form to its end and hand out its recording, which is closed and gone afterwards.
+    """Do what `open_uploads` does, for a form with one recording."""
+    async with open_uploads(request, max_files=1, repeatable=repeatable) as form:
+        [sent] = form.files
+        yield Upload(sent.file, sent.filename, form.fields)
 
-    The recording lies in memory up to 1 MB and in a temporary file beyond; how long the body may be is the route's
-    to say (`ApiRoute.max_bytes`).
+
+@asynccontextmanager
+async def open_uploads(request: Request, *, max_files: int, repeatable: Collection[str] = ()) -> AsyncIterator[Uploads]:
+    """Read a form to its end and hand out its recordings, which are closed and gone afterwards.
+
+    They lie in memory up to 1 MB together and in temporary files beyond; how long the body may be is the route's to
+    say (`ApiRoute.max_bytes`). Among several, one may be empty: it must not take the others down.
 
     Args:
         request: whose body has not been read.
-        repeatable: fields that may be sent more than once.
+        max_files: how many recordings it may have, each in a field of the same name.
+        repeatable: other fields that may be sent more than once.
 
     Raises:
-        RequestValidationError: no form, no recording, two of them, an empty one, or a field sent twice; names the
-            field.
+        RequestValidationError: no form, no recording, too many of them, a single one that is empty, or a field sent
+            twice; names the field.
     """
     # not request.form(), which would answer 400 for each of these
     parser = _Parser(
-        request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        request.headers, request.stream(), max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
     )
+    parser.spool_max_size = _SPOOL_BYTES // max_files
     try:
         form = await parser.parse()
         if not parser.ended:
             raise MultiPartException("The form is cut off: its last boundary is missing.")
     except MultiPartException as error:
-        sentence = f"{error.message} Send one file, named {FILE_FIELD}, and each other field once"
+        files = (
+            f"one file, named {FILE_FIELD}" if max_files == 1 else f"up to {max_files} files, each named {FILE_FIELD}"
+        )
+        sentence = f"{error.message} Send {files}, and each other field once"
         raise _refused((), "form_malformed", sentence) from error
     try:
-        file, filename = _recording(form)
-        yield Upload(file, filename, _fields(form, repeatable))
+        yield Uploads(_recordings(form), _fields(form, repeatable))
     finally:
         with anyio.CancelScope(shield=True):  # also where the server cancels the route
             await form.close()
@@ -97,17 +136,17 @@ def display_name(path: str) -> str:
     return name.strip()[:_MAX_NAME_CHARS] or "media"
 
 
-def _recording(form: FormData) -> tuple[BinaryIO, str]:
-    files = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
-    for name in files.keys() - {FILE_FIELD}:
-        raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")
-    upload = files.get(FILE_FIELD)
-    if upload is None:
+def _recordings(form: FormData) -> tuple[UploadedFile, ...]:
+    files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    for name, _ in files:
+        if name != FILE_FIELD:
+            raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")
+    if not files:
         said = "was sent as text: send it as a part with a filename" if FILE_FIELD in form else "is missing"
         raise _refused((FILE_FIELD,), "missing", f"The recording {said}")
-    if not upload.size:
+    if len(files) == 1 and not files[0][1].size:
         raise _refused((FILE_FIELD,), "file_empty", "The file is empty")
-    return upload.file, display_name(upload.filename or "")
+    return tuple(UploadedFile(upload.file, display_name(upload.filename or "")) for _, upload in files)
 
 
 def _fields(form: FormData, repeatable: Collection[str]) -> dict[str, str | list[str]]:

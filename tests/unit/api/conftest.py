@@ -13,6 +13,7 @@ from serve_app.api.options import ApiSettings
 from serve_app.services import Services
 from tests.unit.api.memory_services import (
     MemoryAnalysis,
+    MemoryDrums,
     MemoryHealth,
     MemoryJobs,
     MemorySpeech,
@@ -46,6 +47,12 @@ def analysis(services: Services) -> MemoryAnalysis:
 def speech(services: Services) -> MemorySpeech:
     assert isinstance(services.speech, MemorySpeech)
     return services.speech
+
+
+@pytest.fixture
+def drums(services: Services) -> MemoryDrums:
+    assert isinstance(services.drums, MemoryDrums)
+    return services.drums
 
 
 @pytest.fixture

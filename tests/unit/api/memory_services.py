@@ -6,14 +6,17 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from serve_app.errors import CallbackRefused, InvalidRequest, JobConflict, JobNotFound, Overloaded, Unavailable
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.messages import Locale, Stage, cancelled_message, queued_message, stage_message
-from serve_app.results import Segment, Transcript, Word
+from serve_app.results import Drum, DrumHit, DrumTranscript, Segment, TempoChange, Transcript, Word
 from serve_app.services import (
     AnalysisRequest,
+    DrumOptions,
+    DrumRecording,
+    DrumTranscription,
     Services,
     SpeechBackend,
     SubmittedJob,
@@ -75,6 +78,20 @@ TRANSCRIPT = Transcript(
     model_version="faster-whisper:whisper-micro:float32",
     notes=("openai/whisper-small could not be loaded, whisper-micro speaks instead",),
 )
+
+DRUM_TRANSCRIPT = DrumTranscript(
+    hits=(
+        DrumHit(0.5012, 0.5, Drum.KICK, 110, 0.9876),
+        DrumHit(0.5031, 0.5, Drum.HIHAT, 64, 0.42),
+        DrumHit(0.9987, 1.0, Drum.SNARE, 101, 0.8),
+    ),
+    bpm=120.0,
+    tempo_map=(TempoChange(0.5, 120.0),),
+    duration_s=1.75,
+    model_version="drum-net:0123abcd",
+    notes=("3 samples that are not numbers count as silence",),
+)
+DRUM_MIDI = b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0"
 
 
 class MemoryJobs:
@@ -285,6 +302,46 @@ class MemorySpeech:
         return wanted or up[0]
 
 
+class MemoryDrums:
+    """Hears the same drums in every recording but those that a test lets fail; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], DrumOptions]] = []
+        self.files: list[BinaryIO] = []
+        self.heard: list[bytes] = []
+        self.transcript = DRUM_TRANSCRIPT
+        self.picture: bytes | None = None
+        self.failures: dict[str, Exception] = {}
+        self.busy: Exception | None = None
+        self.hangs = False
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def transcribe(
+        self, recordings: Sequence[DrumRecording], options: DrumOptions
+    ) -> Sequence[DrumTranscription | Exception]:
+        if self.busy:
+            raise self.busy
+        self.asked.append(([recording.filename for recording in recordings], options))
+        self.files += [recording.file for recording in recordings]
+        self.heard += [await asyncio.to_thread(recording.file.read) for recording in recordings]
+        self.started.set()
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        heard = DrumTranscription(
+            self.transcript,
+            DRUM_MIDI,
+            "0.501 kick",
+            self.picture if options.with_picture else None,
+            0.25,
+        )
+        return [self.failures.get(recording.filename, heard) for recording in recordings]
+
+
 class MemoryHealth:
     """States that a test sets."""
 
@@ -300,4 +357,4 @@ class MemoryHealth:
 
 def memory_services(max_queued: int = 100) -> Services:
     """Return fresh services."""
-    return Services(MemoryJobs(max_queued), MemoryAnalysis(), MemorySpeech(), MemoryHealth())
+    return Services(MemoryJobs(max_queued), MemoryAnalysis(), MemorySpeech(), MemoryDrums(), MemoryHealth())

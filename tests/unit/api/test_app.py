@@ -34,6 +34,7 @@ def test_every_route_of_the_contract_is_documented(document: dict[str, Any]) -> 
         ("POST", "/jobs/{job_id}/deliveries/replay"),
         ("GET", "/jobs/{job_id}/transcript.{form}"),
         ("POST", "/transcribe"),
+        ("POST", "/transcribe-drums"),
         ("POST", "/v1/audio/transcriptions"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{model_id}"),

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.api.body_limit import limited
-from serve_app.api.uploads import Upload, display_name, open_upload
+from serve_app.api.uploads import Upload, display_name, open_upload, open_uploads
 
 BOUNDARY = "b0undary"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -109,6 +109,58 @@ def test_wrong_form(parts: list[bytes], location: tuple[str, ...], told: str) ->
 
 def test_form_without_boundary() -> None:
     assert "boundary" in refusal(FILE, END, media_type="multipart/form-data")[1]
+
+
+def read_all(*parts: bytes, max_files: int = 3) -> list[tuple[str, bytes]]:
+    """Return (filename, bytes) of a form's recordings, and see that they are closed afterwards."""
+
+    async def run() -> list[tuple[str, bytes]]:
+        async with open_uploads(request_of(iter([b"".join(parts), b""])), max_files=max_files) as form:
+            sent = [(each.filename, each.file.read()) for each in form.files]
+        assert all(each.file.closed for each in form.files)
+        return sent
+
+    return asyncio.run(run())
+
+
+def test_several_files_in_the_order_of_the_form() -> None:
+    second = part("file", b"second", "b.wav")
+    assert read_all(FILE, part("bpm", "90"), second, FILE, END) == [
+        ("a.wav", b"RIFF" * 10),
+        ("b.wav", b"second"),
+        ("a.wav", b"RIFF" * 10),
+    ]
+
+
+def test_an_empty_file_among_others_is_handed_on() -> None:
+    assert read_all(FILE, part("file", b"", "b.wav"), END)[1] == ("b.wav", b"")
+    with pytest.raises(RequestValidationError) as raised:
+        read_all(part("file", b"", "b.wav"), END)
+    assert raised.value.errors()[0]["msg"] == "The file is empty"
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([FILE] * 4, "Send up to 3 files, each named file"),
+        ([FILE, part("audio", b"x", "b.wav")], "name it file"),
+        ([part("bpm", "90")], "is missing"),
+    ],
+)
+def test_wrong_files(parts: list[bytes], told: str) -> None:
+    with pytest.raises(RequestValidationError) as raised:
+        read_all(*parts, END)
+    assert told in raised.value.errors()[0]["msg"]
+
+
+def test_many_files_take_no_more_memory_than_one() -> None:
+    files = [part("file", b"x" * 200_000, f"{number}.wav") for number in range(16)]
+
+    async def run() -> list[bool]:
+        async with open_uploads(request_of(iter([*files, END, b""])), max_files=16) as form:
+            return [each.file._rolled for each in form.files]  # type: ignore[attr-defined]
+
+    assert asyncio.run(run()) == [True] * 16
 
 
 def test_large_upload_goes_to_disk_not_to_memory() -> None:
