@@ -1,0 +1,106 @@
+"""What a caller may choose about a drum transcript.
+
+    config = InferenceConfig()
+    config.grid_division["hihat"] = 8
+    config.thresholds["hihat"] = 0.15
+
+Keys are names of `Drum`. Both dicts may be changed freely; what is in them is checked when they are used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
+
+from serve_app.errors import InvalidRequest
+from serve_app.results import Drum
+
+# Beyond, a MIDI tick at 480 a quarter note is too coarse: 1920 ticks a whole note.
+MAX_GRID_DIVISION = 192
+MIN_BPM, MAX_BPM = 20.0, 400.0
+_DEFAULT_DIVISION = 16
+
+
+@dataclass(slots=True)
+class InferenceConfig:
+    """Grid and thresholds of each drum.
+
+    Attributes:
+        grid_division: into how many parts the grid divides a whole note: 16 is sixteenths, 12 eighth-note triplets;
+            None or 0 leaves a drum's strokes where they were played.
+        thresholds: probability, between 0 and 1, from which on a peak of the network's activation is a stroke: lower
+            finds more and errs more. None is the threshold that was tuned when the network was trained; it comes
+            with the checkpoint.
+        quantized_midi: whether the MIDI file has the quantised times; otherwise the played ones.
+    """
+
+    grid_division: dict[str, int | None] = field(
+        default_factory=lambda: dict.fromkeys(map(str, Drum), _DEFAULT_DIVISION)
+    )
+    thresholds: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(map(str, Drum)))
+    quantized_midi: bool = True
+
+    def division_of(self, drum: Drum) -> int | None:
+        """Return a drum's checked grid division; None where its strokes stay as played.
+
+        Raises:
+            InvalidRequest: it is no whole number from 0 to 192, or the dict names a drum that does not exist.
+        """
+        _check_names("grid_division", self.grid_division)
+        value = self.grid_division.get(drum, _DEFAULT_DIVISION)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= MAX_GRID_DIVISION:
+            raise InvalidRequest(
+                f"grid_division[{drum.value!r}] must be a whole number from 1 to {MAX_GRID_DIVISION} (16: sixteenths), "
+                f"or None for no grid, not {value!r}"
+            )
+        return int(value) or None
+
+    def threshold_of(self, drum: Drum, tuned: Mapping[str, float]) -> float:
+        """Return a drum's checked threshold.
+
+        Args:
+            drum: whose.
+            tuned: the checkpoint's thresholds, for what the config leaves open.
+
+        Raises:
+            InvalidRequest: it is not between 0 and 1, or the dict names a drum that does not exist.
+        """
+        _check_names("thresholds", self.thresholds)
+        value = self.thresholds.get(drum)
+        if value is None:
+            return tuned[drum]
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < 1.0:
+            raise InvalidRequest(f"thresholds[{drum.value!r}] must lie between 0 and 1, not {value!r}")
+        return float(value)
+
+    def check(self) -> None:
+        """Raise InvalidRequest where a value is wrong, before any work is done."""
+        for drum in Drum:
+            self.division_of(drum)
+            self.threshold_of(drum, dict.fromkeys(Drum, 0.5))
+
+
+def checked_bpm(bpm: Any) -> float | None:
+    """Return a tempo that a caller gave; None where none was given.
+
+    Raises:
+        InvalidRequest: it is not a number from 20 to 400.
+    """
+    if bpm is None:
+        return None
+    is_number = isinstance(bpm, Real) and not isinstance(bpm, bool) and math.isfinite(bpm)
+    if not is_number or not MIN_BPM <= bpm <= MAX_BPM:
+        raise InvalidRequest(f"bpm must be a number from {MIN_BPM:.0f} to {MAX_BPM:.0f}, not {bpm!r}")
+    return float(bpm)
+
+
+def _check_names(field_name: str, values: Mapping[str, Any]) -> None:
+    if unknown := [name for name in values if name not in set(Drum)]:
+        raise InvalidRequest(
+            f"{field_name} has no drum {unknown[0]!r}; the drums are {', '.join(map(str, Drum))}",
+        )
