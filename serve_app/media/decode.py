@@ -1,4 +1,4 @@
-"""Any container with sound to 16 kHz mono float32, in memory.
+"""Any container with sound to mono float32: whole, at 16 kHz for speech, or in blocks of any rate.
 
 PyAV only: no ffmpeg binary. FFmpeg never opens anything by itself. It is handed a Python file object, no protocol is
 allowed, and only demuxers that read one file are: playlists, concat scripts, SDP and image sequences can make FFmpeg
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,12 +19,13 @@ import av
 import fsspec
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
+from av.audio.stream import AudioStream as AudioTrack
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from serve_app.errors import AudioExtractionError
+from serve_app.media.downmix import channel_weights
 from serve_app.media.timeline import SAMPLE_RATE_HZ, Timeline
 
 MAX_DURATION_S = 4 * 3600.0
@@ -77,10 +78,68 @@ def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION
             too long. The file itself is at fault: trying again does not help.
         OSError: reading the source failed.
     """
-    if not isinstance(source, str):
-        return _decode(source, max_duration_s)
-    with closing(_open_source(source)) as file:
+    with _opened(source) as file:
         return _decode(file, max_duration_s)
+
+
+class AudioStream:
+    """The default audio track of a file, or the first, in blocks: bounded memory, however long it lasts.
+
+    Iterate over it to read the file from its start; again, to read it again. Errors are those of `decode_audio`.
+
+    Args:
+        source: local path, fsspec URL, or seekable binary file.
+        sample_rate_hz: of the blocks.
+        max_duration_s: a longer track is refused once that much was decoded.
+        weigh: gives the channels' weights in the mix by their names (FFmpeg's: FL, FR, …).
+
+    Attributes:
+        duration_s: of what was read so far.
+        notes: what was missing or repaired, one sentence each; complete at the end of the file.
+    """
+
+    def __init__(
+        self,
+        source: str | BinaryIO,
+        *,
+        sample_rate_hz: int,
+        max_duration_s: float,
+        weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
+    ) -> None:
+        self._source = source
+        self._sample_rate_hz = sample_rate_hz
+        self._max_duration_s = max_duration_s
+        self._weigh = weigh
+        self.duration_s = 0.0
+        self.notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (n,) float32, mono, finite, not limited to ±1; read-only."""
+        with _opened(self._source) as file, _open_track(file) as track:
+            timeline = Timeline(
+                track.origin_s,
+                track.declared_s,
+                self._max_duration_s,
+                sample_rate_hz=self._sample_rate_hz,
+                weigh=self._weigh,
+                streamed=True,
+            )
+            for frame in track.frames():
+                timeline.add(frame)
+                yield from timeline.take()
+            notes = timeline.end()
+            self.duration_s = timeline.num_samples / self._sample_rate_hz
+            self.notes = (*notes, *track.closing_notes(self.duration_s))
+            yield from timeline.take()
+
+
+@contextmanager
+def _opened(source: str | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(source, str):
+        yield source
+        return
+    with closing(_open_source(source)) as file:
+        yield file
 
 
 def _open_source(source: str) -> BinaryIO:
@@ -91,26 +150,13 @@ def _open_source(source: str) -> BinaryIO:
 
 
 def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:
-    num_bytes = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
-    _refuse_by_head(head)
-    with _open_container(file) as container:
-        stream = _select_stream(container)
-        declared_s = _declared_duration_s(container, stream)
-        origin_s = container.start_time / av.time_base if container.start_time is not None else None
-        timeline = Timeline(origin_s, declared_s, max_duration_s)
-        faults = _Faults(is_cut_off=_riff_bytes(head) > num_bytes)
-        for frame in _frames(container, stream, faults):
+    with _open_track(file) as track:
+        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s)
+        for frame in track.frames():
             timeline.add(frame)
-        codec = stream.codec_context.name
-    samples, notes = timeline.finish()
-    if not len(samples):
-        reason = "every packet is damaged" if faults.num_packets else "it is empty"
-        raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
-    duration_s = len(samples) / SAMPLE_RATE_HZ
-    return DecodedAudio(samples, duration_s, (*notes, *faults.notes(duration_s, declared_s)))
+        samples, notes = timeline.finish()
+        duration_s = len(samples) / SAMPLE_RATE_HZ
+        return DecodedAudio(samples, duration_s, (*notes, *track.closing_notes(duration_s)))
 
 
 @dataclass(slots=True)
@@ -130,6 +176,48 @@ class _Faults:
         elif self.is_cut_off:
             notes.append(f"The file is cut off or damaged after {duration_s:.1f} s")
         return tuple(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """The audio track of an open file.
+
+    Attributes:
+        origin_s: time stamp of the start of the file.
+        declared_s: how long the file says its sound is; None where it does not say.
+    """
+
+    container: InputContainer
+    stream: AudioTrack
+    origin_s: float | None
+    declared_s: float | None
+    faults: _Faults
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """Decode to the end of the file, or to where it is broken."""
+        return _frames(self.container, self.stream, self.faults)
+
+    def closing_notes(self, duration_s: float) -> tuple[str, ...]:
+        """Return what was missing, or raise AudioExtractionError if everything was."""
+        if not duration_s:
+            reason = "every packet is damaged" if self.faults.num_packets else "it is empty"
+            codec = self.stream.codec_context.name
+            raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
+        return self.faults.notes(duration_s, self.declared_s)
+
+
+@contextmanager
+def _open_track(file: BinaryIO) -> Iterator[_Track]:
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    _refuse_by_head(head)
+    with _open_container(file) as container:
+        stream = _select_stream(container)
+        origin_s = container.start_time / av.time_base if container.start_time is not None else None
+        faults = _Faults(is_cut_off=_riff_bytes(head) > num_bytes)
+        yield _Track(container, stream, origin_s, _declared_duration_s(container, stream), faults)
 
 
 def _refuse_by_head(head: bytes) -> None:
@@ -164,7 +252,7 @@ def _open_container(file: BinaryIO) -> InputContainer:
         ) from None
 
 
-def _select_stream(container: InputContainer) -> AudioStream:
+def _select_stream(container: InputContainer) -> AudioTrack:
     tracks = container.streams.audio
     if not tracks:
         raise AudioExtractionError("The file has no audio track")
@@ -179,7 +267,7 @@ def _select_stream(container: InputContainer) -> AudioStream:
     return chosen
 
 
-def _declared_duration_s(container: InputContainer, stream: AudioStream) -> float | None:
+def _declared_duration_s(container: InputContainer, stream: AudioTrack) -> float | None:
     """Return how long the file says its sound is, from its start; None where it does not say."""
     if not _TRUSTED_DURATIONS & set(container.format.name.split(",")):
         return None
@@ -194,7 +282,7 @@ def _declared_duration_s(container: InputContainer, stream: AudioStream) -> floa
     return None
 
 
-def _frames(container: InputContainer, stream: AudioStream, faults: _Faults) -> Iterator[AudioFrame]:
+def _frames(container: InputContainer, stream: AudioTrack, faults: _Faults) -> Iterator[AudioFrame]:
     packets = container.demux(stream)
     while True:
         try:
@@ -212,7 +300,7 @@ def _frames(container: InputContainer, stream: AudioStream, faults: _Faults) -> 
             yield from _decoded(stream, packet, faults)
 
 
-def _decoded(stream: AudioStream, packet: Packet | None, faults: _Faults) -> list[AudioFrame]:
+def _decoded(stream: AudioTrack, packet: Packet | None, faults: _Faults) -> list[AudioFrame]:
     """Decode a packet, or what the decoder still holds (None)."""
     try:
         return stream.codec_context.decode(packet)

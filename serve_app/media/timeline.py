@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -10,7 +12,7 @@ from av.audio.resampler import AudioResampler
 from serve_app.errors import AudioExtractionError
 from serve_app.media.downmix import channel_weights, downmix, to_float
 
-SAMPLE_RATE_HZ = 16_000
+SAMPLE_RATE_HZ = 16_000  # of speech
 
 _BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
 _GROWTH = 1.25
@@ -29,10 +31,12 @@ class SampleBuffer:
     Args:
         expected: number of samples to make room for; costs nothing until they come (pages are not touched).
         limit: number of samples beyond which `append` raises AudioExtractionError.
+        sample_rate_hz: for the error's text.
     """
 
-    def __init__(self, expected: int, limit: int) -> None:
+    def __init__(self, expected: int, limit: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
         self._limit = limit
+        self._sample_rate_hz = sample_rate_hz
         self._data = np.empty(min(expected, limit), dtype=np.float32)
         self.num_samples = 0
 
@@ -56,16 +60,51 @@ class SampleBuffer:
     def _reserve(self, num_samples: int) -> int:
         end = self.num_samples + num_samples
         if end > self._limit:
-            limit_s = self._limit / SAMPLE_RATE_HZ
-            raise AudioExtractionError(f"The audio is longer than the limit of {limit_s / 60:.0f} minutes")
+            raise _too_long(self._limit, self._sample_rate_hz)
         if end > len(self._data):
             # realloc of a large block moves pages, it does not copy them
             self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
         return end
 
 
+class SampleQueue:
+    """Float32 samples on their way through: `take` what came, as often as wanted.
+
+    Args:
+        limit, sample_rate_hz: as of `SampleBuffer`.
+    """
+
+    def __init__(self, limit: int, sample_rate_hz: int) -> None:
+        self._limit = limit
+        self._sample_rate_hz = sample_rate_hz
+        self._blocks: list[np.ndarray] = []
+        self.num_samples = 0
+
+    def append(self, samples: np.ndarray) -> None:
+        """Add samples; they are kept, not copied."""
+        self.num_samples += len(samples)
+        if self.num_samples > self._limit:
+            raise _too_long(self._limit, self._sample_rate_hz)
+        if len(samples):
+            self._blocks.append(samples)
+
+    def append_silence(self, num_samples: int) -> None:
+        """Add zeros, which take no memory until they are used."""
+        for start in range(0, num_samples, _BLOCK_VALUES):
+            self.append(np.broadcast_to(np.float32(0.0), min(_BLOCK_VALUES, num_samples - start)))
+
+    def take(self) -> list[np.ndarray]:
+        """Return what was added since the last call."""
+        taken, self._blocks = self._blocks, []
+        return taken
+
+
+def _too_long(limit: int, sample_rate_hz: int) -> AudioExtractionError:
+    return AudioExtractionError(f"The audio is longer than the limit of {limit / sample_rate_hz / 60:.0f} minutes")
+
+
 class Timeline:
-    """Turns decoded frames of any format, also one that changes on the way, into 16 kHz mono in file time.
+    """Turns decoded frames of any format, also one that changes on the way, into mono of one rate in file time.
 
     Frames say when they sound. A late start and gaps become silence, so that times stay those of the file; a jump
     that can't be meant (back, or beyond the end) is ignored and noted.
@@ -74,12 +113,28 @@ class Timeline:
         origin_s: time stamp of the start of the file.
         expected_s: declared duration; None where the file does not say.
         max_duration_s: longest result; beyond it `add` raises AudioExtractionError.
+        sample_rate_hz: of the result.
+        weigh: gives the channels' weights by their names.
+        streamed: the result is taken bit by bit, by `take`, and never whole; it is not limited to ±1.
     """
 
-    def __init__(self, origin_s: float | None, expected_s: float | None, max_duration_s: float) -> None:
-        limit = int(max_duration_s * SAMPLE_RATE_HZ)
-        expected = int(((expected_s or 60.0) + 1.0) * SAMPLE_RATE_HZ)
-        self._buffer = SampleBuffer(expected, limit)
+    def __init__(
+        self,
+        origin_s: float | None,
+        expected_s: float | None,
+        max_duration_s: float,
+        *,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
+        streamed: bool = False,
+    ) -> None:
+        limit = int(max_duration_s * sample_rate_hz)
+        expected = int(((expected_s or 60.0) + 1.0) * sample_rate_hz)
+        self._buffer: SampleBuffer | SampleQueue = (
+            SampleQueue(limit, sample_rate_hz) if streamed else SampleBuffer(expected, limit, sample_rate_hz)
+        )
+        self._rate_hz = sample_rate_hz
+        self._weigh = weigh
         self._latest_s = min(max_duration_s, expected_s + 1.0 if expected_s else max_duration_s)
         self._origin_s = origin_s
         self._shape: tuple[str, str, int] | None = None
@@ -109,15 +164,31 @@ class Timeline:
         if self._block_values >= _BLOCK_VALUES:
             self._mix_block()
 
+    @property
+    def num_samples(self) -> int:
+        """How many samples the result has so far."""
+        return self._buffer.num_samples
+
+    def take(self) -> list[np.ndarray]:
+        """Return the blocks that are ready and were not taken yet."""
+        assert isinstance(self._buffer, SampleQueue)
+        return self._buffer.take()
+
     def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return (n,) float32 at 16 kHz within ±1, and what had to be repaired."""
+        """Return (n,) float32 within ±1, and what had to be repaired."""
+        notes = self.end()
+        assert isinstance(self._buffer, SampleBuffer)
+        return self._buffer.take(), notes
+
+    def end(self) -> tuple[str, ...]:
+        """Complete a streamed result, of which the rest can be taken now; return what had to be repaired."""
         self._end_run()
         if self._gaps:
             where = f"at {self._first_gap_s:.1f} s"
             if len(self._gaps) > 1:
                 where = f"in {len(self._gaps)} places, the first {where}"
             self._notes[f"{sum(self._gaps):.1f} s of sound are missing {where}"] = None
-        return self._buffer.take(), tuple(self._notes)
+        return tuple(self._notes)
 
     def _start_shape(self, frame: AudioFrame, shape: tuple[str, str, int]) -> None:
         names = [channel.name for channel in frame.layout.channels]
@@ -126,9 +197,9 @@ class Timeline:
             raise AudioExtractionError(f"The audio has {len(names)} channels at {rate_hz} Hz, which is not accepted")
         if self._shape is not None:
             self._end_run()
-            self._run_start_s, self._run_samples = self._buffer.num_samples / SAMPLE_RATE_HZ, 0
+            self._run_start_s, self._run_samples = self._buffer.num_samples / self._rate_hz, 0
         self._shape = shape
-        self._weights = channel_weights(names)
+        self._weights = self._weigh(names)
         needs_packing = frame.format.is_planar and len(names) > _SAFE_PLANES
         self._packer = AudioResampler(format=frame.format.packed.name) if needs_packing else None
 
@@ -155,14 +226,14 @@ class Timeline:
             self._skip = round(-time_s * frame.sample_rate)  # encoder delay, not meant to be heard
             self._run_start_s = time_s
             return
-        if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / SAMPLE_RATE_HZ):
+        if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / self._rate_hz):
             return
         if expected_s < time_s <= self._latest_s:
             if self._run_samples:
                 self._end_run()
                 self._first_gap_s = self._first_gap_s if self._gaps else expected_s
                 self._gaps.append(time_s - expected_s)
-            self._buffer.append_silence(max(0, round(time_s * SAMPLE_RATE_HZ) - self._buffer.num_samples))
+            self._buffer.append_silence(max(0, round(time_s * self._rate_hz) - self._buffer.num_samples))
             self._run_start_s, self._run_samples = time_s, 0
         else:
             self._origin_s = stamp_s - expected_s
@@ -189,11 +260,11 @@ class Timeline:
 
     def _resample(self, mono: np.ndarray) -> None:
         assert self._shape is not None
-        if self._shape[2] == SAMPLE_RATE_HZ:
+        if self._shape[2] == self._rate_hz:
             self._append(mono)
             return
         if self._resampler is None:
-            self._resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+            self._resampler = AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
         frame = av.AudioFrame.from_ndarray(mono[np.newaxis], format="flt", layout="mono")
         frame.sample_rate = self._shape[2]
         self._store(self._resampler.resample(frame))
@@ -203,5 +274,8 @@ class Timeline:
             self._append(frame.to_ndarray()[0])
 
     def _append(self, samples: np.ndarray) -> None:
+        if isinstance(self._buffer, SampleQueue):
+            self._buffer.append(samples)
+            return
         # beyond full scale: float files recorded too hot, and the resampler's overshoot at clipped peaks
         self._buffer.append(np.clip(samples, -1.0, 1.0))
