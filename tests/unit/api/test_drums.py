@@ -15,11 +15,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve_app import errors
+from serve_app.api import drum_forms
 from serve_app.api.app import create_app
 from serve_app.api.drum_view import midi_disposition
 from serve_app.api.drums import MAX_FILES
 from serve_app.api.options import ApiSettings
 from serve_app.messages import Locale
+from serve_app.models.drums import config
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, Services
 from tests.unit.api.live import DEADLINE_S, serving, until
@@ -138,8 +140,8 @@ class TestWrongRequest:
             ({"bpm": "400.1"}, "bpm", "400"),
             ({"bpm": "fast"}, "bpm", "number"),
             ({"bpm": "nan"}, "bpm", "finite"),
-            ({"grid_kick": "0"}, "grid_kick", "Use one of 4, 6, 8"),
-            ({"grid_snare": "17"}, "grid_snare", "Use one of 4, 6, 8"),
+            ({"grid_kick": "0"}, "grid_kick", "greater than or equal to 1"),
+            ({"grid_snare": "193"}, "grid_snare", "less than or equal to 192"),
             ({"grid_hihat": "8.5"}, "grid_hihat", "integer"),
             ({"threshold_kick": "0"}, "threshold_kick", "greater than 0"),
             ({"threshold_snare": "1"}, "threshold_snare", "less than 1"),
@@ -291,6 +293,11 @@ class TestSeveralFiles:
 def test_midi_file_is_named_after_the_upload(upload_name: str, disposition: str) -> None:
     assert midi_disposition(upload_name) == disposition
     disposition.encode("latin-1")  # as a header must be
+
+
+def test_limits_are_the_models() -> None:
+    assert (drum_forms.MIN_BPM, drum_forms.MAX_BPM) == (config.MIN_BPM, config.MAX_BPM)
+    assert drum_forms.MAX_GRID_DIVISION == config.MAX_GRID_DIVISION
 
 
 def test_route_is_documented(client: TestClient) -> None:

@@ -1,0 +1,198 @@
+"""Annotations of drums by hand: text files of `time<TAB>label`, their labels, and which recording each belongs to.
+
+Labels of MDB Drums (Southall et al., ISMIR-LBD 2017), classes and subclasses, of ENST-Drums, plain names, and General
+MIDI notes. As there, a cross-stick (SST, GM 37) is no snare, a pedal hi-hat is a hi-hat, and brushes, drags, flams,
+ghost notes and strokes without the snares are a snare. Labels of other instruments, and unknown ones, are left out and
+counted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve_app.errors import InvalidRequest
+from serve_app.results import Drum
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".mp4"})
+ANNOTATION_SUFFIXES = frozenset({".txt", ".tsv", ".csv", ".lab", ".ann", ".drums"})
+
+_LABELS = {
+    Drum.KICK: ("kd", "bd", "kick", "kickdrum", "bass drum", "bassdrum", "35", "36"),
+    # of MDB Drums: brush, drag, flam, ghost note, no snares; of ENST-Drums: no snares, rim shot
+    Drum.SNARE: ("sd", "snare", "snaredrum", "snare drum", "38", "40", "sdb", "sdd", "sdf", "sdg", "sdns", "sd-", "rs"),
+    Drum.HIHAT: ("hh", "hihat", "hi-hat", "hi hat", "42", "44", "46", "chh", "ohh", "phh"),
+}
+_DRUM_OF = {label: drum for drum, labels in _LABELS.items() for label in labels}
+
+_SEPARATOR = re.compile(r"\s*[\t,;]\s*|\s+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_COMMENT = ("#", "%", "//")
+# What data sets put behind a recording's name: MusicDelta_80sRock_Drum.wav, MusicDelta_80sRock_class.txt.
+_NAME_ENDS = re.compile(
+    r"[ _.#-]+(drums?|only|mix|fullmix|full|audio|(sub)?class(es)?|onsets?|anno|annotations?|hits|labels?)$"
+)
+_MAX_HEADER_LINES = 5
+_MAX_ANNOTATION_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What was played, as somebody wrote it down.
+
+    Attributes:
+        times_s: strokes of each drum, in order.
+        left_out: labels that are none of our three drums, and how often each stands there.
+    """
+
+    times_s: Mapping[Drum, tuple[float, ...]]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Recordings with their annotations.
+
+    Attributes:
+        pairs: recording and annotation, by the recording's name.
+        audio_alone: recordings that no annotation belongs to.
+        annotations_alone: annotations that belong to no recording.
+    """
+
+    pairs: tuple[tuple[Path, Path], ...]
+    audio_alone: tuple[Path, ...]
+    annotations_alone: tuple[Path, ...]
+
+
+def drum_of(label: str) -> Drum | None:
+    """Return the drum that a label means; None for another instrument, or none that is known."""
+    return _DRUM_OF.get(label.strip().strip("\"'").lower())
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Return what an annotation says.
+
+    A line is a time in seconds and a label, parted by tabs, spaces, commas or semicolons; of three columns (start, end,
+    label; or time, note, velocity) the label is the first that is no number, else the second. Lines before the first
+    such line are a header; empty lines and comments are skipped.
+
+    Raises:
+        InvalidRequest: the file can't be read, or a line says something else; names the line.
+    """
+    times_s: dict[Drum, list[float]] = {drum: [] for drum in Drum}
+    left_out: Counter[str] = Counter()
+    began = False
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.strip()
+        if not text or text.startswith(_COMMENT):
+            continue
+        time_text, *rest = (part for part in _SEPARATOR.split(text) if part)
+        if not _NUMBER.fullmatch(time_text):
+            if began or number > _MAX_HEADER_LINES:
+                raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} does not begin with a time in seconds")
+            continue
+        began = True
+        time_s = float(time_text)
+        if not rest or not math.isfinite(time_s) or time_s < 0:
+            raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} is no time in seconds with a label")
+        label = _label(rest)
+        drum = drum_of(label)
+        if drum is None:
+            left_out[label] += 1
+        else:
+            times_s[drum].append(time_s)
+    return Annotation({drum: tuple(sorted(times)) for drum, times in times_s.items()}, dict(left_out))
+
+
+def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
+    """Return which annotation belongs to which recording of two folders (which may be the same).
+
+    Names are compared without what data sets put behind them (`_Drum`, `_MIX`, `_class`, …); what has no partner then
+    gets the longest name that its own begins with. Where a recording has several annotations (MDB Drums has classes
+    and subclasses), the one with the shorter name is taken.
+
+    Raises:
+        InvalidRequest: no such folder, or it holds nothing of the kind.
+    """
+    recordings = _files(audio_dir, AUDIO_SUFFIXES, "recordings")
+    annotations = _files(annotation_dir, ANNOTATION_SUFFIXES, "annotations")
+    by_key: dict[str, list[Path]] = {}
+    for annotation in annotations:
+        by_key.setdefault(_key(annotation), []).append(annotation)
+    keys = {recording: _key(recording) for recording in recordings}
+    partners = {recording: key for recording, key in keys.items() if key in by_key}
+    left = [recording for recording in recordings if recording not in partners]
+    partners |= _by_beginning({recording: keys[recording] for recording in left}, by_key.keys() - partners.values())
+    return Pairing(
+        tuple(
+            (recording, min(by_key[partners[recording]], key=lambda path: (len(path.name), path.name)))
+            for recording in recordings
+            if recording in partners
+        ),
+        tuple(recording for recording in recordings if recording not in partners),
+        tuple(annotation for annotation in annotations if _key(annotation) not in partners.values()),
+    )
+
+
+def _label(columns: Sequence[str]) -> str:
+    """Return the label among the columns behind the time; a name may hold blanks ("bass drum")."""
+    named = [column for column in columns if not _NUMBER.fullmatch(column)]
+    if not named:
+        return columns[0]
+    whole = " ".join(named)
+    return named[0] if drum_of(whole) is None and drum_of(named[0]) is not None else whole
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > _MAX_ANNOTATION_BYTES:
+            raise InvalidRequest(f"{path} is too large to be an annotation")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{path} can't be read: {error.strerror or error}") from error
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    # a label in another encoding is unknown at worst, and shown as such
+    return content.decode(encoding, "replace").splitlines()
+
+
+def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidRequest(f"{folder} is not a folder")
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+    )
+    if not found:
+        raise InvalidRequest(f"{folder} holds no {what} ({', '.join(sorted(suffixes))})")
+    return found
+
+
+def _key(path: Path) -> str:
+    """Return a file's name without what data sets put behind it."""
+    key = path.stem.lower()
+    while (shorter := _NAME_ENDS.sub("", key)) != key and shorter:
+        key = shorter
+    return key
+
+
+def _by_beginning(keys: Mapping[Path, str], others: Iterable[str]) -> dict[Path, str]:
+    """Return for recordings the longest name that is their own's beginning, or the reverse, up to a boundary.
+
+    Only where nobody else has a claim to it: a wrong truth is worse than none.
+    """
+    claims: dict[str, list[Path]] = {}
+    for recording, key in keys.items():
+        fitting = sorted((other for other in others if _begins(key, other) or _begins(other, key)), key=len)
+        shorter = [other for other in fitting if len(other) < len(key)]
+        if shorter or len(fitting) == 1:
+            claims.setdefault((shorter or fitting)[-1], []).append(recording)
+    return {recordings[0]: other for other, recordings in claims.items() if len(recordings) == 1}
+
+
+def _begins(name: str, beginning: str) -> bool:
+    return name.startswith(beginning) and len(name) > len(beginning) and not name[len(beginning)].isalnum()
