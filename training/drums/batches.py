@@ -1,0 +1,147 @@
+"""Batches for the training: random crops of all songs so far, each as another recording of the same strokes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serve_app.models.drums import bands
+from serve_app.models.drums.bands import FRAMES_PER_S
+from serve_app.models.drums.network import LABELS
+from training.drums import shards
+from training.drums.shards import UNSURE, Example
+
+UNKNOWN = -1.0  # of a target that teaches nothing
+_UNKNOWN_FRAMES = 3
+# Of the bell around a stroke, in frames: wide enough to tell the time between two frames.
+_SPREAD_FRAMES = 0.8
+
+_SHARE_AT_START = 0.06
+_GAIN_DB, _MOST_GAIN_DB = 3.0, 8.0
+_SHARE_EQUALIZED, _EQUALIZER_DB, _EQUALIZER_POINTS = 0.6, 4.0, 6
+_SHARE_LOW_PASS, _SHARE_HIGH_PASS, _SLOPE_DB = 0.1, 0.06, 4.0
+_SHARE_NOISY, _NOISE_DB = 0.4, (-78.0, -36.0)
+_SHARE_SHIFTED, _MOST_SHIFT = 0.35, 2
+_SHARE_MASKED, _MOST_MASKED = 0.2, 8
+# Magnitude of white noise of power 1 in a Hann window: the root of the sum of the window's squares.
+_NOISE_MAGNITUDE = float(np.sqrt(0.375 * bands.WINDOW))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Crops side by side.
+
+    Attributes:
+        bands: (batch, frames, bands).
+        targets: (batch, frames, labels) in [0, 1], or `UNKNOWN`.
+        levels_db: (batch, frames, labels): of the stroke on this frame; NaN where there is none.
+    """
+
+    bands: Tensor
+    targets: Tensor
+    levels_db: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return it on a device."""
+        return Batch(self.bands.to(device), self.targets.to(device), self.levels_db.to(device))
+
+
+class Pool:
+    """All songs of a part that are on disk, in memory (15 MB for each quarter of an hour)."""
+
+    def __init__(self, folder: Path, part: str = "train") -> None:
+        self._folder, self._part = folder, part
+        self._examples: dict[Path, list[Example]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in shards that have come and forget those that are gone."""
+        paths = shards.shard_paths(self._folder, self._part)
+        self._examples = {path: self._examples.get(path) or list(shards.read(path)) for path in paths}
+        self.examples = [each for path in paths for each in self._examples[path]]
+
+    @property
+    def hours(self) -> float:
+        """Return how much music there is."""
+        return sum(len(each.bands) for each in self.examples) / FRAMES_PER_S / 3600
+
+
+def draw(pool: Pool, rng: np.random.Generator, num_crops: int, num_frames: int) -> Batch:
+    """Return random crops of random songs, recorded anew."""
+    crops, targets, levels = [], [], []
+    for _ in range(num_crops):
+        example = pool.examples[rng.integers(len(pool.examples))]
+        last = max(0, len(example.bands) - num_frames)
+        start = 0 if rng.random() < _SHARE_AT_START else int(rng.integers(last + 1))
+        crop = np.zeros((num_frames, example.bands.shape[1]), np.float32)
+        taken = example.bands[start : start + num_frames]
+        crop[: len(taken)] = taken
+        crop, gain_db = record_anew(rng, crop)
+        target, level_db = targets_of(example, start, num_frames)
+        crops.append(crop)
+        targets.append(target)
+        levels.append(level_db + gain_db)
+    return Batch(*(torch.from_numpy(np.stack(each)) for each in (crops, targets, levels)))
+
+
+def targets_of(example: Example, start: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the network should say of frames from `start` on: targets and levels as in `Batch`, float32."""
+    targets = np.zeros((num_frames, len(LABELS)), np.float32)
+    levels_db = np.full((num_frames, len(LABELS)), np.nan, np.float32)
+    positions = example.times_s * FRAMES_PER_S - start
+    for index in np.flatnonzero((positions > -4) & (positions < num_frames + 3)):
+        position, label = positions[index], example.labels[index]
+        nearest, level_db = round(float(position)), example.levels_db[index]
+        if example.kinds[index] == UNSURE:
+            around = slice(max(0, nearest - _UNKNOWN_FRAMES), max(0, nearest + _UNKNOWN_FRAMES + 1))
+            targets[around, label] = np.where(targets[around, label] == 0.0, UNKNOWN, targets[around, label])
+            continue
+        frames = np.arange(max(0, nearest - 3), min(num_frames, nearest + 4))
+        bell = np.exp(-0.5 * ((frames - position) / _SPREAD_FRAMES) ** 2)
+        targets[frames, label] = np.maximum(targets[frames, label], np.where(bell > 0.02, bell, 0.0))
+        if 0 <= nearest < num_frames:
+            levels_db[nearest, label] = np.fmax(levels_db[nearest, label], level_db)
+    return targets, levels_db
+
+
+def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a spectrogram, (frames, bands), as if recorded otherwise, and the gain in dB that was part of it."""
+    num_bands = crop.shape[1]
+    if rng.random() < _SHARE_SHIFTED:  # tuned higher or lower, by semitones where bands are that narrow
+        index = np.clip(np.arange(num_bands) + rng.integers(-_MOST_SHIFT, _MOST_SHIFT + 1), 0, num_bands - 1)
+        crop = crop[:, index]
+    gain_db = float(np.clip(rng.normal(0.0, _GAIN_DB), -_MOST_GAIN_DB, _MOST_GAIN_DB))
+    curve_db = np.full(num_bands, gain_db)
+    if rng.random() < _SHARE_EQUALIZED:
+        points_db = rng.normal(0.0, _EQUALIZER_DB, _EQUALIZER_POINTS)
+        curve_db += np.interp(np.linspace(0, _EQUALIZER_POINTS - 1, num_bands), np.arange(_EQUALIZER_POINTS), points_db)
+    if rng.random() < _SHARE_LOW_PASS:
+        curve_db -= _SLOPE_DB * np.maximum(np.arange(num_bands) - rng.integers(num_bands - 30, num_bands), 0)
+    if rng.random() < _SHARE_HIGH_PASS:
+        curve_db -= _SLOPE_DB * np.maximum(rng.integers(1, 14) - np.arange(num_bands), 0)
+    magnitudes = to_magnitudes(crop) * (10.0 ** (curve_db / 20.0)).astype(np.float32)
+    if rng.random() < _SHARE_NOISY:
+        tilt = np.linspace(0.0, rng.uniform(-24.0, 12.0), num_bands)
+        noise_db = (rng.uniform(*_NOISE_DB) + tilt).astype(np.float32)
+        power = (_NOISE_MAGNITUDE * 10.0 ** (noise_db / 20.0)) ** 2
+        magnitudes = np.sqrt(magnitudes**2 + power * rng.standard_exponential(magnitudes.shape, np.float32))
+    crop = from_magnitudes(magnitudes)
+    if rng.random() < _SHARE_MASKED:
+        width = int(rng.integers(1, _MOST_MASKED + 1))
+        first = rng.integers(0, num_bands - width)
+        crop[:, first : first + width] = 0.0
+    return crop, gain_db
+
+
+def to_magnitudes(log_bands: np.ndarray) -> np.ndarray:
+    """Undo the logarithm of `log_bands`."""
+    return (10.0**log_bands - 1.0) / bands._GAIN
+
+
+def from_magnitudes(magnitudes: np.ndarray) -> np.ndarray:
+    """Do it again."""
+    return np.log10(1.0 + bands._GAIN * magnitudes).astype(np.float32)
