@@ -6,6 +6,7 @@
             print(event.payload)
         job = client.get("talk-1")
         print(client.transcribe("clip.wav", language="en")["text"])
+        print(client.transcribe_drums("loop.wav")["bpm"])
 
 Answers are the JSON objects of the HTTP contract, as dicts. Failures are raised as the classes of `serve_app.errors`.
 """

@@ -8,6 +8,8 @@ import httpx
 
 from serve_app.errors import InvalidRequest, MediaTooLarge, Overloaded, ProcessingError, ServeAppError, Unavailable
 
+_BODY_TOO_LARGE = "REQUEST_TOO_LARGE"  # new routes' code of it
+
 
 def error_from_response(answer: httpx.Response) -> ServeAppError:
     """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
@@ -37,7 +39,7 @@ def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
         return exact[0]
     if status in (Overloaded.http_status, Unavailable.http_status):
         return Overloaded if status == Overloaded.http_status else Unavailable
-    if status == MediaTooLarge.http_status and code == ProcessingError.code:
+    if status == MediaTooLarge.http_status and code in (ProcessingError.code, _BODY_TOO_LARGE):
         return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
     known = next((kind for kind in kinds if kind.code == code), None)
     # 502: what a gateway answers while the process behind it is gone; it passes, as 503 does. A 504 would come again:

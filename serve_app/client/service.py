@@ -256,6 +256,62 @@ class Client:
         timeout = httpx.Timeout(self._timeout_s, read=timeout_s, write=_UPLOAD_STALL_S)
         return self._json("POST", "/transcribe", data=fields, files={"file": (_sendable(name), file)}, timeout=timeout)
 
+    def transcribe_drums(
+        self,
+        file: Path | str | BinaryIO,
+        *,
+        bpm: float | None = None,
+        grid: Mapping[str, int] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        plot: bool = False,
+        filename: str | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Upload a recording of drums and return its hits, tempo and MIDI file (base64); the file is streamed.
+
+        Args:
+            file: a path, or a file open in binary mode, which is read from its start if it can be rewound.
+            bpm: the tempo; None: detected.
+            grid: by drum (`kick`, `snare`, `hihat`): into how many parts a whole note is divided, e.g. 16.
+            thresholds: by drum: the least activation that is a hit, between 0 and 1.
+            plot: also return a picture of activations and hits (PNG, base64).
+            filename: shown in the answer; default: the file's own.
+            timeout_s: limit of the wait for the answer; None waits as long as it takes.
+
+        Raises:
+            OSError: the file can't be read.
+            InvalidRequest: a value is not allowed; names the field.
+            MediaError: the file has no usable audio, or is too large.
+            ModelError: the model failed.
+            Overloaded: a queue is full (Unavailable: the model is not up); worth another try after `retry_after_s`.
+        """
+        if isinstance(file, Path | str):
+            with open(file, "rb") as opened:
+                return self.transcribe_drums(
+                    opened,
+                    bpm=bpm,
+                    grid=grid,
+                    thresholds=thresholds,
+                    plot=plot,
+                    filename=filename or Path(file).name,
+                    timeout_s=timeout_s,
+                )
+        fields = {f"grid_{drum}": str(division) for drum, division in (grid or {}).items()}
+        fields |= {f"threshold_{drum}": str(value) for drum, value in (thresholds or {}).items()}
+        if bpm is not None:
+            fields["bpm"] = str(bpm)
+        if plot:
+            fields["plot"] = "true"
+        name = filename or Path(str(getattr(file, "name", "audio"))).name
+        return self._json(
+            "POST",
+            "/transcribe-drums",
+            data=fields,
+            files={"file": (_sendable(name), file)},
+            headers={"Accept": "application/json"},
+            timeout=httpx.Timeout(self._timeout_s, read=timeout_s, write=_UPLOAD_STALL_S),
+        )
+
     def transcript(self, job_id: str, form: Literal["srt", "vtt", "txt", "json"] = "srt") -> str:
         """Return a completed job's transcript as a file's text; JobNotFound, JobConflict before it has completed."""
         return self._send("GET", f"/jobs/{_quoted(job_id)}/transcript.{form}").text
