@@ -47,10 +47,14 @@ def play_genre(rng: np.random.Generator, seconds: float, name: str) -> Score:
     while sum(bar.beats for bar in bars) < beats_needed:
         if rng.random() < 0.7:
             section = _Section.draw(rng, genre, scrambled) if rng.random() < 0.6 else section.with_other_time(rng)
-        bars += section.play(rng, num_bars=int(rng.choice([1, 2, 4, 8], p=[0.1, 0.3, 0.4, 0.2])), machine=machine)
-    bars = [_scaled(bar, loudness) for bar in bars]
-    swing = float(rng.uniform(*genre.swing)) if rng.random() < 0.8 else 0.5
-    return Score(name, bpm, tuple(bars), swing, genre.swing_beats, machine=machine)
+        num_bars = int(rng.choice([1, 2, 4, 8], p=[0.1, 0.3, 0.4, 0.2]))
+        section_loudness = loudness * float(np.exp(rng.normal(0, 0.03 if machine else 0.12)))
+        swell = rng.uniform(0.5, 1.0) if rng.random() < 0.06 else 1.0  # from soft to loud, over the section
+        for index, bar in enumerate(section.play(rng, num_bars, machine)):
+            bars.append(_scaled(bar, section_loudness * (swell + (1 - swell) * (index + 1) / num_bars)))
+    written = 2 / 3 if genre.steps == 3 else 0.5
+    swing = float(rng.uniform(*genre.swing)) if genre.swing and rng.random() < 0.8 else written
+    return Score(name, bpm, tuple(bars), swing, genre.swing_beats, written, machine=machine)
 
 
 @dataclass(frozen=True)
@@ -176,4 +180,4 @@ def _count_in(rng: np.random.Generator, genre: Genre) -> Bar:
 
 
 def _scaled(bar: Bar, loudness: float) -> Bar:
-    return Bar(bar.beats, tuple(replace(note, velocity=note.velocity * loudness) for note in bar.notes))
+    return Bar(bar.beats, tuple(replace(note, velocity=min(note.velocity * loudness, 1.0)) for note in bar.notes))

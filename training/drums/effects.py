@@ -119,6 +119,12 @@ def noise(rng: np.random.Generator, num_samples: int) -> np.ndarray:
     hiss = signal.lfilter(np.array([1 - pole], np.float32), np.array([1, -pole], np.float32), hiss)
     level_db = rng.uniform(-75, -45) if rng.random() < 0.85 else rng.uniform(-45, -30)
     hiss *= np.float32(10 ** (level_db / 20) / max(float(np.std(hiss)), 1e-9))
+    if rng.random() < 0.08:  # a record's crackle
+        places = rng.integers(0, max(num_samples, 1), int(num_samples / SAMPLE_RATE_HZ * rng.uniform(1, 25)))
+        clicks = np.zeros(num_samples, np.float32)
+        clicks[places] = rng.choice([-1.0, 1.0], len(places)) * 10 ** (rng.uniform(-55, -22, len(places)) / 20)
+        pole = rng.uniform(0.2, 0.8)
+        hiss += signal.lfilter(np.array([1], np.float32), np.array([1, -pole], np.float32), clicks)
     if rng.random() < 0.2:
         times_s = np.arange(num_samples, dtype=np.float32) / SAMPLE_RATE_HZ
         mains_hz = float(rng.choice([50.0, 60.0]))

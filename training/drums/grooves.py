@@ -26,7 +26,7 @@ class Genre:
         time: Articulation of the timekeeper -> weight.
         beats: Felt beats in a bar (3.5 in 7/8).
         steps: Pattern steps in a beat.
-        swing: Range of the swing (0.5 is straight).
+        swing: Range of the swing (0.5 is straight, 0.67 triplets); none where the patterns are played as written.
         machine: Chance that a machine plays it, in time to the sample.
         soft: Range of the loudness of the playing.
         pedal: Chance of a pedalled hi-hat in sections that keep time elsewhere.
@@ -39,7 +39,7 @@ class Genre:
     time: Mapping[str, float] = field(default_factory=lambda: HAT)
     beats: float = 4
     steps: int = 4
-    swing: tuple[float, float] = (0.5, 0.5)
+    swing: tuple[float, float] | None = None
     swing_beats: float = 1.0
     machine: float = 0.1
     soft: tuple[float, float] = (0.7, 1.0)
@@ -108,19 +108,19 @@ GENRES: dict[str, Genre] = {
         "snare": ("...h.....h.h", "..hh.h..h..h", "............", "..1h.2..1..h", "...o.....o..", ".h.h.1..h..1"),
         "hihat_pedal": ("...x.....x..", "...x.....x..", "...X.....X..", "x..x..x..x..", ""),
         "tom_low": ("", "", "", "...........1"),
-    }, RIDE, steps=3, pedal=0.0, machine=0.0, soft=(0.35, 0.85), fills=0.5),
+    }, RIDE, steps=3, swing=(0.58, 0.73), pedal=0.0, machine=0.0, soft=(0.35, 0.85), fills=0.5),
     "jazz_waltz": Genre(1.5, (100, 190), {
         "time": ("x..x.xx..", "x..x.xx.x", "x..x..x.x"),
         "kick": ("o........", "x.......2", "g....1..."),
         "snare": ("...h.h..h", ".....o...", ".....h.h."),
         "hihat_pedal": ("...x..x..", "...x.....", "......x.."),
-    }, RIDE, beats=3, steps=3, pedal=0.0, machine=0.0, soft=(0.35, 0.8), fills=0.4),
+    }, RIDE, beats=3, steps=3, swing=(0.6, 0.72), pedal=0.0, machine=0.0, soft=(0.35, 0.8), fills=0.4),
     "brushes": Genre(4, (60, 190), {
         "snare_brush": ("x..x.ox..x.o", "o..x.oo..x.o", "o..x..o..x..", "x.ox.ox.ox.o", "o..X..o..X.."),
         "kick": ("g.....g.....", "............", "o..o..o..o..", "o.....g....1"),
         "hihat_pedal": ("...x.....x..", "", "...x.....x.."),
         "time": ("", "", "", "x..x.xx..x.x"),
-    }, RIDE, steps=3, pedal=0.0, machine=0.0, soft=(0.3, 0.7), fills=0.3),
+    }, RIDE, steps=3, swing=(0.58, 0.73), pedal=0.0, machine=0.0, soft=(0.3, 0.7), fills=0.3),
     "brush_ballad": Genre(2, (50, 110), {
         "snare_brush": ("o.g.x.g.o.g.x.g.", "ogogxgogogogxgog", "g.g.X.g.g.g.X.g."),
         "kick": ("o.......o.......", "x.....2.o......."),
@@ -131,12 +131,12 @@ GENRES: dict[str, Genre] = {
         "time": ("x.xx.xx.xx.x", "X.oX.oX.oX.o", "x..x..x..x.."),
         "kick": ("X.....X.....", "X....2X.3...", "x..x..x..x..", "X.3..3X.....", "X.X..XX.X..X"),
         "snare": ("...X.....X..", "..gX.gg.gX.g", "h.hXh.h.hX.h", "...X.....X.2"),
-    }, HAT_OR_RIDE, steps=3),
+    }, HAT_OR_RIDE, steps=3, swing=(0.62, 0.72)),
     "half_time_shuffle": Genre(2, (70, 120), {
         "time": ("x.xx.xx.xx.x", "X.oX.oX.oX.o"),
         "kick": ("X....2......", "X.3..X.....2", "X.......X..3"),
         "snare": (".g..g.Xg..g.", ".g..g.X..gg.", ".h..h.X..h.."),
-    }, steps=3),
+    }, steps=3, swing=(0.62, 0.7)),
     "half_time": Genre(3, (100, 180), {
         "time": _EIGHTHS + _QUARTERS,
         "kick": ("X.........2...2.", "X..X......X.....", "X.....X...3...X."),
@@ -305,6 +305,54 @@ GENRES: dict[str, Genre] = {
         "snare": ("....X.......X...", "....X..h.h..X..h"),
         "shaker": ("", "", "xoxoxoxoxoxoxoxo"),
     }, machine=0.7, swing=(0.5, 0.6), swing_beats=0.5),
+    "soul": Genre(3, (85, 140), {
+        "time": (*_EIGHTHS[:3], "xxxx.xxxxxxx.xxx", *_QUARTERS[:1]),
+        "kick": ("X.....X.X.......", "X..X..X.X..X....", "X...X...X...X...", "X.X...X...X....."),
+        "snare": ("x...x...x...x...", "....X.......X...", "....X..g.g..X...", "x.x.x.x.x.x.x.x."),
+        "tambourine": ("", "", "x.x.x.x.x.x.x.x.", "....x.......x..."),
+    }, HAT_OR_RIDE, soft=(0.6, 0.95)),
+    "gospel": Genre(2, (60, 150), {
+        "time": ("x.xx.xx.xx.x", "xooxooxooxoo", "x..x..x..x.."),
+        "kick": ("X....XX.....", "x..x..x..x..", "X.2..3X.2..3"),
+        "snare": ("...X.....X..", "..gX.g.ggX.g", "...X....2X.3"),
+        "tambourine": ("", "x.xX.xx.xX.x", "...x.....x.."),
+        "clap": ("", "", "...x.....x.."),
+    }, HAT_OR_RIDE, steps=3, swing=(0.6, 0.7)),
+    "rockabilly": Genre(2, (140, 215), {
+        "time": ("x..x.xx..x.x", "x..x..x..x..", "x.xx.xx.xx.x"),
+        "kick": ("x.....x.....", "x..x..x..x..", "X....XX....."),
+        "snare": ("...X.....X..", "..oX.o.ooX.o", "...X.....X.x", "..gX.gx.gX.g"),
+    }, HAT_OR_RIDE, steps=3, swing=(0.58, 0.7), machine=0.0),
+    "surf": Genre(2, (120, 185), {
+        "time": ("x.x.x.x.x.x.x.x.", "x...x...x...x...", ""),
+        "kick": ("X.......X.......", "X...X...X...X...", "X.....X.X......."),
+        "snare": ("....X.X.....X...", "....X.......X.X.", "x.x.X.x.x.x.X.x."),
+        "tom_low": ("", "", "x.x.x.x.x.x.x.x.", "x.xxx.xxx.xxx.xx"),
+        "tom_high": ("", "", "....x.......x..."),
+    }, {"ride": 0.5, "hihat_closed": 0.3, "hihat_half": 0.2}, machine=0.0),
+    "second_line": Genre(1.5, (85, 115), {
+        "snare": ("X.gXggX.gXg.X.gg", "XggXggX.ggXgXg.g", "x.gXg.xgX.gxX.g."),
+        "kick": ("X.....X.....X...", "X..X..X...X.X...", "x.....x...x....."),
+        "hihat_pedal": ("....x.......x...", ""),
+        "cowbell": ("", "", "x..x..x...x.x..."),
+    }, swing=(0.5, 0.6), swing_beats=0.5, machine=0.0, soft=(0.5, 0.95)),
+    "slosh": Genre(3, (80, 170), {
+        "time": ("x.x.x.x.x.x.x.x.", "x...x...x...x...", "X.o.X.o.X.o.X.o."),
+        "kick": ("X.......X.......", "X.....X.X.......", "X..X....X.X.....", "X.X...X.X.X....."),
+        "snare": ("....X.......X...", "....X..2.2..X..2"),
+    }, {"hihat_half": 0.55, "hihat_open": 0.35, "crash": 0.1}, machine=0.0, soft=(0.75, 1.0)),
+    "busy_rock": Genre(3, (80, 160), {
+        "time": ("x.x.x.x.x.x.x.x.", "xxxxx.xxxxxxx.xx", "X...x...X...x..."),
+        "kick": ("X..3.3X..3X..33.", "X.X3..3X.3X.3..X", "3.33.33.33.33.33"),
+        "snare": ("..2.X..h.h2.X.22", "..h.X.2g.g..X3.3", "2.2.X.2.2.2.X.22"),
+        "tom_low": ("", "", "............2.22"),
+    }, HAT_OR_RIDE, machine=0.0, soft=(0.7, 1.0)),
+    "two_handed": Genre(2, (85, 130), {
+        "time": ("xxxx.xxxxxxx.xxx", "XoXo.oXoXoXo.oXo", "xgxx.gxxxgxx.gxx"),
+        "kick": ("X.......X.......", "X...X...X...X...", "X..X....X.X....."),
+        "snare": ("....X.......X...",),
+        "hihat_open": ("", "", "..............x."),
+    }),
     "simple_loop": Genre(9, (60, 160), {
         "time": (*_EIGHTHS[:2], *_QUARTERS, "xxxxxxxxxxxxxxxx", "", "..x...x...x...x."),
         "kick": ("x.......x.......", "x.....x.x.......", "x...x...x...x...", "x..x....x.......", "x.x.....x.x.....",

@@ -14,6 +14,8 @@ _DRUMS = ("snare", "tom_high", "tom_mid", "tom_low", "kick")
 
 def fill(rng: np.random.Generator, beats: float, triplets: bool) -> list[Note]:
     """Return a fill of that length; `triplets` where the groove divides its beats by three."""
+    if rng.random() < 0.03:
+        return _cymbal_swell(rng, beats)
     styles: tuple[Callable[[np.random.Generator, float, int], list[Note]], ...] = (
         _round_the_toms, _snare_roll, _linear, _flams, _sparse, _tom_doubles, _any_drum,
     )  # fmt: skip
@@ -89,6 +91,15 @@ def _tom_doubles(rng: np.random.Generator, beats: float, division: int) -> list[
     return notes
 
 
+def _cymbal_swell(rng: np.random.Generator, beats: float) -> list[Note]:
+    """Mallets on a cymbal."""
+    cymbal = str(rng.choice(["crash", "ride", "china"], p=[0.7, 0.2, 0.1]))
+    return [
+        Note(float(beat), cymbal, float((0.1 + 0.5 * beat / beats) * rng.uniform(0.8, 1.2)))
+        for beat in _steps(beats, 6)
+    ]
+
+
 def _any_drum(rng: np.random.Generator, beats: float, division: int) -> list[Note]:
     return [
         Note(float(beat), str(rng.choice(_DRUMS)), float(rng.uniform(0.3, 1.0)))
@@ -97,21 +108,28 @@ def _any_drum(rng: np.random.Generator, beats: float, division: int) -> list[Not
     ]
 
 
+# How fond a soloist is of each sound, and one of free jazz.
+_SOLO_LIKES = {
+    "snare": (3.0, 2.0),
+    "tom_high": (1.0, 0.5),
+    "tom_mid": (1.0, 0.4),
+    "tom_low": (1.5, 0.5),
+    "kick": (2.0, 1.5),
+    "hihat_closed": (0.8, 0.5),
+    "hihat_pedal": (0.2, 1.0),
+    "hihat_open": (0.3, 0.2),
+    "crash": (0.4, 0.6),
+    "snare_rim": (0.3, 0.1),
+    "ride": (0.5, 4.0),
+    "ride_bell": (0.1, 0.4),
+}
+
+
 def solo(rng: np.random.Generator, beats: float) -> Score:
     """Return a free solo: each beat its own subdivision, drums that wander, dynamics that swell."""
-    sounds = (
-        "snare",
-        "tom_high",
-        "tom_mid",
-        "tom_low",
-        "kick",
-        "hihat_closed",
-        "crash",
-        "snare_rim",
-        "hihat_open",
-        "ride",
-    )
-    likes = rng.dirichlet(np.array([3.0, 1.0, 1.0, 1.5, 2.0, 0.8, 0.4, 0.3, 0.3, 0.5]))
+    free_jazz = rng.random() < 0.4
+    sounds = list(_SOLO_LIKES)
+    likes = rng.dirichlet(np.array([like[int(free_jazz)] for like in _SOLO_LIKES.values()]))
     stay = rng.uniform(0.2, 0.75)
     bars, level, sound = [], 0.7, "snare"
     pedal = rng.random() < 0.4

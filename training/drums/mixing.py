@@ -83,6 +83,9 @@ def mix(rng: np.random.Generator, kit: Kit, strokes: tuple[PlayedStroke, ...], n
     if "snare" in kit.articulations and not machine and rng.random() < 0.5:
         rattle_db = float(rng.uniform(-48, -24))
         total += _rattle(rng, channels, num_samples) * np.float32(10 ** (rattle_db / 20))
+    brushed = [stroke.power for stroke in mixed if stroke.played.articulation == "snare_brush"]
+    if brushed and rng.random() < 0.6:
+        total += _stir(rng, num_samples) * np.float32(np.sqrt(np.median(brushed)) * 10 ** (rng.uniform(-22, -6) / 20))
     wet_db = _wet_db(rng, machine)
     if wet_db > -40:
         sends = {name: float(np.clip(rng.normal(1.0, 0.35), 0.1, 2.0)) for name in channels}
@@ -233,6 +236,17 @@ def _rattle(rng: np.random.Generator, channels: dict[str, np.ndarray], num_sampl
     )
     noise = signal.sosfilt(sos, rng.standard_normal(num_samples, dtype=np.float32)).astype(np.float32)
     return noise * envelope * np.float32(4.0 / max(float(np.std(noise)), 1e-6))
+
+
+def _stir(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Return the sweep of a brush round the snare's head: noise that swells once or twice a beat, of unit level."""
+    sos = signal.butter(
+        1, [rng.uniform(500, 1500), rng.uniform(4000, 9000)], "bandpass", fs=SAMPLE_RATE_HZ, output="sos"
+    )
+    noise = signal.sosfilt(sos, rng.standard_normal(num_samples, dtype=np.float32)).astype(np.float32)
+    phase = np.arange(num_samples, dtype=np.float32) * np.float32(2 * np.pi * rng.uniform(1, 4) / SAMPLE_RATE_HZ)
+    swell = 1 + np.float32(rng.uniform(0.3, 0.95)) * np.sin(phase + np.float32(rng.uniform(0, 6.28)))
+    return noise * swell / np.float32(max(float(np.std(noise)), 1e-6))
 
 
 def _wet_db(rng: np.random.Generator, machine: bool) -> float:

@@ -101,11 +101,11 @@ def _clock(rng: np.random.Generator, score: Score, start_s: float) -> _Clock:
 
 def _swing(beats: np.ndarray, score: Score) -> np.ndarray:
     """Return the beats with what lies between swung pairs moved."""
-    if score.swing == 0.5:
+    if score.swing == score.written_swing:
         return beats
     cycle = np.floor(beats / score.swing_beats + 1e-9)
     phase = np.clip(beats / score.swing_beats - cycle, 0.0, 1.0)
-    return (cycle + np.interp(phase, [0, 0.5, 1], [0, score.swing, 1])) * score.swing_beats
+    return (cycle + np.interp(phase, [0, score.written_swing, 1], [0, score.swing, 1])) * score.swing_beats
 
 
 def _deviations_s(rng: np.random.Generator, score: Score, notes: list[Note], beats: np.ndarray) -> np.ndarray:

@@ -41,8 +41,9 @@ class Score:
 
     Attributes:
         metrical: False where the strokes follow no beat, so that no tempo can be heard.
-        swing: Where the second half of each `swing_beats` falls, as a share of it: 0.5 is straight, 0.67 triplets.
+        swing: Where the second stroke of each `swing_beats` falls, as a share of it: 0.5 is straight, 0.67 triplets.
         swing_beats: What is swung: 1 beat (eighths) or half a beat (sixteenths).
+        written_swing: Where the notes have that stroke: 0.5, or 0.67 where they are written in triplets.
     """
 
     genre: str
@@ -50,6 +51,7 @@ class Score:
     bars: tuple[Bar, ...]
     swing: float = 0.5
     swing_beats: float = 1.0
+    written_swing: float = 0.5
     metrical: bool = True
     machine: bool = False
 

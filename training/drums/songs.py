@@ -11,38 +11,16 @@ import numpy as np
 
 from training.drums.accompaniment import accompany
 from training.drums.arrangement import compose
-from training.drums.articulations import LABEL_OF
+from training.drums.audibility import Hit, heard
 from training.drums.effects import master
 from training.drums.kits import SAMPLE_RATE_HZ, Kit, Split, make_kit
-from training.drums.mixing import Mix, band_energies, mix
-from training.drums.performance import PlayedStroke, perform
+from training.drums.mixing import mix
+from training.drums.performance import perform
 from training.drums.score import Score
 
-# Raised with each change of substance; shards of spectrograms are named by it.
-RECIPE_VERSION = 1
+__all__ = ["Hit", "Song", "make_song", "song_on"]
+
 _SHARE_ACCOMPANIED = 0.2
-# A stroke is heard where it makes at least this share of some band's energy, and is unsure down to the lower one.
-_AUDIBLE_SHARE, _FAINT_SHARE = 0.05, 0.008
-_SILENT_BAND = 10 ** (-75 / 10)  # of the loudest band's greatest energy: nobody hears what is below
-_WINDOW = 2048
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One stroke of a song.
-
-    Attributes:
-        velocity: As it was played, in (0, 1].
-        level_db: Level of this stroke alone over its first 40 ms, in the finished song, dB relative to full scale.
-        grace: It leads a main stroke of the same drum by 16 to 120 ms (flam, drag): annotators seldom mark it.
-    """
-
-    time_s: float
-    articulation: str
-    label: str
-    velocity: float
-    level_db: float
-    grace: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,49 +69,7 @@ def song_on(rng: np.random.Generator, kit: Kit, score: Score, *, seconds: float)
     samples = mastered * np.float32(10 ** (gain_db / 20))
     if rng.random() < 0.05:
         samples = samples + np.float32(rng.uniform(-0.02, 0.02))
-    hits, faint = _heard(mixed, samples)
+    hits, faint = heard(mixed, samples)
     recipe = {"genre": score.genre, "metrical": score.metrical, "machine": score.machine, "swing": score.swing,
               "effects": effects, "gain_db": gain_db, "accompaniment_db": accompaniment_db, **mixed.recipe}  # fmt: skip
     return Song(samples, hits, faint, performance.beats_s, performance.bpm, kit.name, recipe)
-
-
-def _heard(mixed: Mix, samples: np.ndarray) -> tuple[tuple[Hit, ...], tuple[Hit, ...]]:
-    """Return the strokes that are heard in the finished song, and those of which that is unsure.
-
-    Each stroke's energy in each band is compared to the song's there and then. What the effects did to a band is seen
-    on the strokes that fill it: the median ratio of the song's energy to the strokes' own among the band's strongest.
-    """
-    strokes = [stroke for stroke in mixed.strokes if stroke.played.time_s >= 0]
-    if not strokes:
-        return (), ()
-    starts = np.array([round(stroke.played.time_s * SAMPLE_RATE_HZ) for stroke in strokes])
-    before, after = _segments(mixed.samples, starts), _segments(samples, starts)
-    own = np.stack([stroke.bands for stroke in strokes])  # (strokes, bands)
-    mixed_bands, song_bands = band_energies(before), band_energies(after)
-    gains = np.ones(own.shape[1])
-    for band in range(own.shape[1]):
-        strongest = np.argsort(mixed_bands[:, band])[-max(len(strokes) // 5, 1) :]
-        gains[band] = np.median(song_bands[strongest, band] / (mixed_bands[strongest, band] + 1e-20))
-    shares = own * gains / (np.maximum(song_bands, own * gains) + 1e-20)
-    shares[song_bands < _SILENT_BAND * song_bands.max()] = 0.0
-    share = shares.max(axis=1)
-    power_gain = (np.sum(after**2, axis=1) + 1e-20) / (np.sum(before**2, axis=1) + 1e-20)
-    hits, faint = [], []
-    for index, stroke in enumerate(strokes):
-        if share[index] < _FAINT_SHARE:
-            continue
-        level_db = 10 * np.log10(stroke.power * power_gain[index] + 1e-12)
-        hit = _hit(stroke.played, float(level_db))
-        (hits if share[index] >= _AUDIBLE_SHARE else faint).append(hit)
-    return tuple(hits), tuple(faint)
-
-
-def _segments(samples: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return what follows each start, (starts, window), without the mean."""
-    padded = np.pad(samples - np.mean(samples), (0, _WINDOW))
-    return np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[np.minimum(starts, len(samples))]
-
-
-def _hit(played: PlayedStroke, level_db: float) -> Hit:
-    label = LABEL_OF[played.articulation]
-    return Hit(played.time_s, played.articulation, label, played.velocity, level_db, played.grace)
