@@ -141,6 +141,7 @@ class Timeline:
         self._weights = np.ones(1, dtype=np.float32)
         self._packer: AudioResampler | None = None
         self._resampler: AudioResampler | None = None
+        self._resampled_from = self._resampled = 0  # where the resampler began, and the samples that it was given
         self._block: list[np.ndarray] = []
         self._block_values = 0
         self._run_start_s = 0.0
@@ -255,8 +256,12 @@ class Timeline:
     def _end_run(self) -> None:
         self._mix_block()
         if self._resampler is not None:
+            assert self._shape is not None
             self._store(self._resampler.resample(None))
             self._resampler = None
+            # of what is shorter than its filter, some 30 samples, the resampler gives nothing
+            end = self._resampled_from + max(1, round(self._resampled * self._rate_hz / self._shape[2]))
+            self._buffer.append_silence(max(0, end - self._buffer.num_samples))
 
     def _resample(self, mono: np.ndarray) -> None:
         assert self._shape is not None
@@ -265,6 +270,8 @@ class Timeline:
             return
         if self._resampler is None:
             self._resampler = AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
+            self._resampled_from, self._resampled = self._buffer.num_samples, 0
+        self._resampled += len(mono)
         frame = av.AudioFrame.from_ndarray(mono[np.newaxis], format="flt", layout="mono")
         frame.sample_rate = self._shape[2]
         self._store(self._resampler.resample(frame))

@@ -1,0 +1,175 @@
+"""From samples to the network's activations, in pieces that overlap: memory does not grow with the music.
+
+    stitcher = Stitcher(labels)
+    for piece in cut_pieces(blocks, gain=gain):
+        [output] = run_network(network, [piece.bands])
+        stitcher.add(piece, output)
+    activations = stitcher.finish(num_frames)
+
+Pieces are independent: they may be run in any order and in batches, also with pieces of other recordings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from serve_app.models.drums.bands import FRAMES_PER_S, HOP, WINDOW, log_bands, num_bands
+from serve_app.models.drums.network import DrumNetwork
+
+# All pieces but those of short recordings have this length, so that they fit into one batch.
+PIECE_FRAMES = 30 * FRAMES_PER_S
+# At either end of a piece; what lies there another piece tells better.
+CONTEXT_FRAMES = 3 * FRAMES_PER_S
+# Frames whose window reaches beyond the samples at hand.
+_EDGE_FRAMES = -(-WINDOW // 2 // HOP)
+_LEAST_FRAMES = FRAMES_PER_S  # fewer are not worth a call of their own
+_NO_LEVEL_DB = -100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a recording.
+
+    Attributes:
+        bands: (frames, bands) float32.
+        first_frame: where in the recording it begins.
+        keep: the frames, counted from the piece's own first, that it decides about; the others are context.
+    """
+
+    bands: np.ndarray
+    first_frame: int
+    keep: slice
+
+
+@dataclass(frozen=True, slots=True)
+class PieceOutput:
+    """What the network says of a piece.
+
+    Attributes:
+        probabilities: (frames, labels) that a stroke falls on the frame.
+        levels_db: (frames, labels), how loud it is.
+    """
+
+    probabilities: np.ndarray
+    levels_db: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class DrumActivations:
+    """What the network says of a recording.
+
+    Attributes:
+        probabilities: (frames, labels) float16 that a stroke falls on the frame.
+        levels_db: (frames, labels) float16, level of that stroke alone; means something at strokes only.
+        labels: what the columns are.
+        frames_per_s: frame rate; frame 0 is the start of the recording.
+    """
+
+    probabilities: np.ndarray
+    levels_db: np.ndarray
+    labels: tuple[str, ...]
+    frames_per_s: float = FRAMES_PER_S
+
+
+def cut_pieces(
+    blocks: Iterable[np.ndarray],
+    *,
+    gain: float = 1.0,
+    piece_frames: int = PIECE_FRAMES,
+    context_frames: int = CONTEXT_FRAMES,
+) -> Iterator[Piece]:
+    """Cut music into overlapping pieces; every frame is kept by exactly one of them.
+
+    Args:
+        blocks: (n,) float32 each, mono at 44.1 kHz.
+        gain: factor that brings them to the network's level.
+        piece_frames: length of all pieces, except that the only piece of a shorter recording is as short.
+        context_frames: at least so many frames lie before and after what a piece keeps, but for the recording's ends.
+    """
+    if piece_frames <= 2 * context_frames:
+        raise ValueError(f"Pieces of {piece_frames} frames are all context, of twice {context_frames}")
+    held = np.empty((0, num_bands()), dtype=np.float32)
+    first = kept = 0  # the frame at which `held` begins, and the first that no piece has kept yet
+    for bands in _band_blocks(blocks, np.float32(gain)):
+        held = np.concatenate([held, bands])
+        # more frames than this piece needs: it is not the last
+        while first + len(held) > (start := max(0, kept - context_frames)) + piece_frames:
+            end = start + piece_frames - context_frames
+            yield Piece(held[start - first :][:piece_frames].copy(), start, slice(kept - start, end - start))
+            kept = end
+            # the last piece, too, begins after this one
+            held, first = held[start + 1 - first :], start + 1
+    total = first + len(held)
+    if total:
+        start = max(0, total - piece_frames)
+        yield Piece(held[start - first :].copy(), start, slice(kept - start, total - start))
+
+
+class Stitcher:
+    """Joins the pieces of one recording, in whatever order their outputs come."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def add(self, piece: Piece, output: PieceOutput) -> None:
+        """Take in what the network said of a piece."""
+        self._parts[piece.first_frame + piece.keep.start] = (
+            output.probabilities[piece.keep].astype(np.float16),
+            output.levels_db[piece.keep].astype(np.float16),
+        )
+
+    def finish(self, num_frames: int) -> DrumActivations:
+        """Return the whole; frames of which no piece told are silent."""
+        probabilities = np.zeros((num_frames, len(self._labels)), dtype=np.float16)
+        levels_db = np.full((num_frames, len(self._labels)), _NO_LEVEL_DB, dtype=np.float16)
+        while self._parts:
+            start, (strokes, levels) = self._parts.popitem()  # one by one: the parts and the whole are never both there
+            end = min(start + len(strokes), num_frames)
+            probabilities[start:end], levels_db[start:end] = strokes[: end - start], levels[: end - start]
+        return DrumActivations(probabilities, levels_db, self._labels)
+
+
+def run_network(network: DrumNetwork, pieces: Sequence[np.ndarray]) -> list[PieceOutput]:
+    """Run the network, on its device, over the bands of several pieces at once.
+
+    What is said of a piece does not depend on the others: pieces of equal length share a batch, none is padded.
+
+    Args:
+        network: in evaluation mode.
+        pieces: (frames, bands) float32 each.
+    """
+    device = next(network.parameters()).device
+    outputs: list[PieceOutput | None] = [None] * len(pieces)
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, bands in enumerate(pieces):
+        by_length[len(bands)].append(index)
+    for indices in by_length.values():
+        batch = torch.from_numpy(np.stack([pieces[index] for index in indices]))  # (batch, frames, bands)
+        with torch.inference_mode():
+            told = network(batch.to(device))
+            probabilities, levels_db = told.logits.sigmoid().float().cpu().numpy(), told.levels_db.float().cpu().numpy()
+        for row, index in enumerate(indices):
+            outputs[index] = PieceOutput(probabilities[row], levels_db[row])
+    return [output for output in outputs if output is not None]
+
+
+def _band_blocks(blocks: Iterable[np.ndarray], gain: np.float32) -> Iterator[np.ndarray]:
+    """Yield the log-bands of blocks, the same as of the whole."""
+    held = np.empty(0, dtype=np.float32)
+    first = done = 0  # the frame on whose centre `held` begins, and the first that was not yielded yet
+    for block in blocks:
+        held = np.concatenate([held, block * gain])
+        ready = first + (len(held) - WINDOW // 2) // HOP + 1  # their windows end within `held`
+        if ready - done < _LEAST_FRAMES:
+            continue
+        yield log_bands(held)[done - first : ready - first]
+        done = ready
+        back = max(first, done - _EDGE_FRAMES)
+        held, first = held[(back - first) * HOP :], back
+    yield log_bands(held)[done - first :]
