@@ -196,7 +196,7 @@ def test_too_long_is_refused_with_the_limit(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="gone.wav"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
         read_recording(tmp_path / "gone.wav")
 
 
