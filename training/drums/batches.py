@@ -16,7 +16,6 @@ from training.drums import shards
 from training.drums.shards import UNSURE, Example
 
 UNKNOWN = -1.0  # of a target that teaches nothing
-_UNKNOWN_FRAMES = 3
 # Of the bell around a stroke, in frames: wide enough to tell the time between two frames.
 _SPREAD_FRAMES = 0.8
 
@@ -93,18 +92,18 @@ def targets_of(example: Example, start: int, num_frames: int) -> tuple[np.ndarra
     targets = np.zeros((num_frames, len(LABELS)), np.float32)
     levels_db = np.full((num_frames, len(LABELS)), np.nan, np.float32)
     positions = example.times_s * FRAMES_PER_S - start
-    for index in np.flatnonzero((positions > -4) & (positions < num_frames + 3)):
+    near = np.flatnonzero((positions > -4) & (positions < num_frames + 3))
+    for index in sorted(near, key=lambda index: example.kinds[index]):  # the sure ones first
         position, label = positions[index], example.labels[index]
-        nearest, level_db = round(float(position)), example.levels_db[index]
-        if example.kinds[index] == UNSURE:
-            around = slice(max(0, nearest - _UNKNOWN_FRAMES), max(0, nearest + _UNKNOWN_FRAMES + 1))
-            targets[around, label] = np.where(targets[around, label] == 0.0, UNKNOWN, targets[around, label])
-            continue
+        nearest = round(float(position))
         frames = np.arange(max(0, nearest - 3), min(num_frames, nearest + 4))
+        if example.kinds[index] == UNSURE:
+            targets[frames, label] = np.where(targets[frames, label] == 0.0, UNKNOWN, targets[frames, label])
+            continue
         bell = np.exp(-0.5 * ((frames - position) / _SPREAD_FRAMES) ** 2)
         targets[frames, label] = np.maximum(targets[frames, label], np.where(bell > 0.02, bell, 0.0))
         if 0 <= nearest < num_frames:
-            levels_db[nearest, label] = np.fmax(levels_db[nearest, label], level_db)
+            levels_db[nearest, label] = np.fmax(levels_db[nearest, label], example.levels_db[index])
     return targets, levels_db
 
 
