@@ -14,6 +14,7 @@ from serve_app.models.drums.checkpoint import load_checkpoint, save_checkpoint
 from serve_app.models.drums.network import DrumNetwork
 from training.drums import evaluate, shards
 from training.drums.batches import Pool
+from training.drums.loops import loops
 from training.drums.train import Recipe, load_run, train
 
 _ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=_OUTPUT, help="checkpoint to write, or to evaluate")
     parser.add_argument("--shards", type=int, default=480, help=f"of {shards.SONGS_IN_SHARD} songs of 30 s to train on")
     parser.add_argument("--threads", type=int, default=1, help="of torch, and processes that make songs")
+    parser.add_argument("--loops", type=Path, default=_ROOT / "../shared/data/drums", help="folder of real recordings")
     parser.add_argument("--seed", type=int, default=recipe.seed)
     arguments = parser.parse_args()
     if unknown := set(arguments.stages) - {*_STAGES, "mistakes"}:
@@ -54,7 +56,7 @@ def main() -> None:
     if "export" in arguments.stages:
         _export(run, songs, arguments.output)
     if "evaluate" in arguments.stages or "mistakes" in arguments.stages:
-        _report(arguments.output, songs, "mistakes" in arguments.stages)
+        _report(arguments, songs)
 
 
 def _build(songs: Path, arguments: argparse.Namespace) -> list[multiprocessing.Process]:
@@ -97,16 +99,19 @@ def _export(run: Path, songs: Path, output: Path) -> None:
     print(json.dumps(facts | {"thresholds": thresholds}, indent=1))
 
 
-def _report(checkpoint: Path, songs: Path, with_mistakes: bool) -> None:
-    loaded = load_checkpoint(checkpoint)
+def _report(arguments: argparse.Namespace, songs: Path) -> None:
+    loaded = load_checkpoint(arguments.output)
     print(f"{loaded.model_version}: {json.dumps(loaded.facts)}\n")
-    for part, title in (
-        ("validation", "Validation: other songs of the kinds trained on"),
-        ("held_out", "Kits held out"),
-    ):
-        heard = evaluate.hear(loaded.network, Pool(songs, part).examples)
-        print(f"## {title}\n{evaluate.report(heard, loaded.thresholds)}")
-        if with_mistakes:
+    sets = {
+        "Validation: other songs of the kinds trained on": Pool(songs, "validation").examples,
+        "Kits held out": Pool(songs, "held_out").examples,
+        "Real recordings": loops(arguments.loops),
+    }
+    for title, examples in sets.items():
+        heard = evaluate.hear(loaded.network, examples)
+        if heard:
+            print(f"## {title}\n{evaluate.report(heard, loaded.thresholds)}")
+        if heard and "mistakes" in arguments.stages:
             print(f"{evaluate.mistakes(heard, loaded.thresholds)}\n")
 
 
