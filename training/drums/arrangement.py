@@ -12,19 +12,22 @@ from training.drums.improvisation import fill, single_drum, solo, unrelated
 from training.drums.score import Bar, Note, Score, sketch
 
 # Instead of a genre's groove.
-_SHARE_UNRELATED, _SHARE_SINGLE, _SHARE_SOLO, _SHARE_SCRAMBLED = 0.08, 0.05, 0.05, 0.06
+_SHARE_NOTHING, _SHARE_UNRELATED, _SHARE_SINGLE, _SHARE_SOLO, _SHARE_SCRAMBLED = 0.01, 0.08, 0.05, 0.05, 0.06
 _KICK_CHANCES = (0.95, 0.05, 0.25, 0.15, 0.15, 0.08, 0.35, 0.2, 0.55, 0.08, 0.4, 0.15, 0.15, 0.1, 0.25, 0.1)
 
 
 def compose(rng: np.random.Generator, seconds: float) -> Score:
     """Return a score that lasts at least that long."""
-    draw = rng.random()
-    if draw < _SHARE_UNRELATED:
-        return unrelated(rng, seconds)
-    if draw < _SHARE_UNRELATED + _SHARE_SINGLE:
-        return single_drum(rng, seconds)
-    if draw < _SHARE_UNRELATED + _SHARE_SINGLE + _SHARE_SOLO:
-        return solo(rng, seconds * 180 / 60)
+    shares = [_SHARE_NOTHING, _SHARE_UNRELATED, _SHARE_SINGLE, _SHARE_SOLO]
+    match int(np.searchsorted(np.cumsum(shares), rng.random(), side="right")):
+        case 0:  # other instruments or noise alone
+            return Score("nothing", 120.0, (Bar(2 * seconds, ()),), metrical=False)
+        case 1:
+            return unrelated(rng, seconds)
+        case 2:
+            return single_drum(rng, seconds)
+        case 3:
+            return solo(rng, seconds * 180 / 60)
     return play_genre(rng, seconds, draw_genre(rng))
 
 
@@ -40,13 +43,15 @@ def play_genre(rng: np.random.Generator, seconds: float, name: str) -> Score:
     bpm = float(rng.uniform(*genre.bpm)) if rng.random() < 0.85 else float(rng.uniform(50, 220))
     machine = bool(rng.random() < genre.machine)
     beats_needed = seconds * bpm / 60 + genre.beats
-    scrambled = bool(rng.random() < _SHARE_SCRAMBLED / 0.8)
+    scrambled = bool(rng.random() < _SHARE_SCRAMBLED)
     loudness = float(rng.uniform(*genre.soft))
     bars: list[Bar] = [_count_in(rng, genre)] if rng.random() < 0.1 else []
     section = _Section.draw(rng, genre, scrambled)
     while sum(bar.beats for bar in bars) < beats_needed:
         if rng.random() < 0.7:
             section = _Section.draw(rng, genre, scrambled) if rng.random() < 0.6 else section.with_other_time(rng)
+        if rng.random() < 0.03:
+            bars.append(Bar(genre.beats, ()))
         num_bars = int(rng.choice([1, 2, 4, 8], p=[0.1, 0.3, 0.4, 0.2]))
         section_loudness = loudness * float(np.exp(rng.normal(0, 0.03 if machine else 0.12)))
         swell = rng.uniform(0.5, 1.0) if rng.random() < 0.06 else 1.0  # from soft to loud, over the section

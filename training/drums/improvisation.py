@@ -180,7 +180,7 @@ def unrelated(rng: np.random.Generator, seconds: float) -> Score:
                 if pool
                 else []
             )
-    return Score("unrelated", 60.0, (Bar(seconds, tuple(notes)),), metrical=False, machine=True)
+    return Score("unrelated", 60.0, (Bar(seconds, tuple(notes)),), metrical=False, machine=bool(rng.random() < 0.4))
 
 
 def single_drum(rng: np.random.Generator, seconds: float) -> Score:

@@ -60,10 +60,10 @@ def song_on(rng: np.random.Generator, kit: Kit, score: Score, *, seconds: float)
     performance = perform(rng, score, seconds)
     mixed = mix(rng, kit, performance.strokes, num_samples, score.machine)
     raw, accompaniment_db = mixed.samples, None
-    if rng.random() < _SHARE_ACCOMPANIED and num_samples:
+    if rng.random() < _SHARE_ACCOMPANIED or score.genre == "nothing":
         accompaniment_db = float(rng.uniform(-30, -12))
-        level = np.float32(np.std(raw) * 10 ** (accompaniment_db / 20))
-        raw = raw + accompany(rng, performance.beats_s, num_samples) * level
+        level = (float(np.std(raw)) or 1.0) * 10 ** (accompaniment_db / 20)
+        raw = raw + accompany(rng, performance.beats_s, num_samples) * np.float32(level)
     mastered, effects = master(rng, raw)
     gain_db = float(-rng.uniform(0, 40) if rng.random() < 0.5 else -rng.uniform(0, 6))
     samples = mastered * np.float32(10 ** (gain_db / 20))

@@ -148,3 +148,16 @@ def test_flams_lead_their_stroke_and_are_marked():
     assert [stroke.grace for stroke in strokes] == [True, False]
     assert 0.01 < strokes[1].time_s - strokes[0].time_s < 0.05
     assert strokes[0].velocity < strokes[1].velocity
+
+
+def test_a_song_may_hold_no_drums():
+    score = Score("nothing", 120.0, (Bar(8.0, ()),), metrical=False)
+    for seed in range(3):
+        song = song_on(np.random.default_rng(seed), PlainKit(), score, seconds=2.0)
+        assert song.hits == song.faint == ()
+        assert np.std(song.samples) > 0
+
+
+def test_all_kinds_of_pieces_are_composed():
+    genres = {compose(np.random.default_rng(seed), 5.0).genre for seed in range(800)}
+    assert genres == {*GENRES, "nothing", "unrelated", "single_drum", "solo"}
