@@ -31,7 +31,8 @@ demo: $(STAMP) ## start the graph, run two real video jobs to their last callbac
 	$(BIN)/serve-app demo
 
 test: $(STAMP) ## unit, contract and integration tests
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 test-slow: $(STAMP) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)
 	$(BIN)/pytest -m slow
