@@ -39,9 +39,9 @@ class HyperParameters:
 
     labels: tuple[str, ...] = LABELS
     num_bands: int = 81
-    conv_channels: tuple[int, ...] = (16, 32)
-    width: int = 128
-    block_width: int = 96
+    conv_channels: tuple[int, ...] = (16, 48)
+    width: int = 160
+    block_width: int = 128
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     kernel: int = 5
     dropout: float = 0.1
