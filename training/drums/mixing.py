@@ -24,7 +24,9 @@ _BALANCE_DB = {
 }
 _PLAIN = {"kick": "kick", "snare": "snare", "hihat": "hihat_closed", "ride": "ride", "crash": "crash",
           "tom": "tom_mid", "percussion": "cowbell"}  # fmt: skip
+_OPEN_HATS = frozenset({"hihat_open", "hihat_half"})
 _SHARE_NATURAL_BALANCE = 0.3
+_SHARE_GATED, _SHARE_CRUSHED_ROOM = 0.06, 0.15
 _VELOCITY_STEPS = 12
 _LEVEL_WINDOW = SAMPLE_RATE_HZ // 25  # 40 ms: what a stroke's level is measured on
 _SPECTRUM_WINDOW = 2048
@@ -70,11 +72,11 @@ def mix(rng: np.random.Generator, kit: Kit, strokes: tuple[PlayedStroke, ...], n
     """Return the strokes played on a kit in a room; strokes before 0 only ring."""
     desk = _Desk(rng, kit, machine)
     channels = {name: np.zeros(num_samples, np.float32) for name in {channel_of(s.articulation) for s in strokes}}
-    mixed = []
+    mixed, fade = [], round(rng.uniform(0.008, 0.045) * SAMPLE_RATE_HZ)
     for stroke, cut_s in zip(strokes, _cuts_s(rng, strokes, machine), strict=True):
         sound = desk.sound(stroke.articulation, stroke.velocity)
         gain = desk.gain(stroke)
-        _add(channels[channel_of(stroke.articulation)], sound.samples, gain, stroke.time_s, cut_s)
+        _add(channels[channel_of(stroke.articulation)], sound.samples, gain, stroke.time_s, cut_s, fade)
         mixed.append(MixedStroke(stroke, sound.power * gain**2, sound.bands * gain**2))
     total = np.zeros(num_samples, np.float32)
     for samples in channels.values():
@@ -94,7 +96,11 @@ def mix(rng: np.random.Generator, kit: Kit, strokes: tuple[PlayedStroke, ...], n
         bus = np.zeros(num_samples, np.float32)
         for name, samples in channels.items():
             bus += samples * np.float32(sends[name])
-        total += convolve(bus, reverberation(rng)) * np.float32(10 ** (wet_db / 20))
+        wet = convolve(bus, reverberation(rng))
+        if rng.random() < _SHARE_CRUSHED_ROOM:  # squeezed so that it breathes between the strokes
+            loudest = np.float32(max(float(np.abs(wet).max()), 1e-6))
+            wet = np.tanh(wet * (np.float32(rng.uniform(3, 12)) / loudest)) * (loudest / 2)
+        total += wet * np.float32(10 ** (wet_db / 20))
     return Mix(total, tuple(mixed), {"balance_db": desk.balance_db, "wet_db": wet_db, "rattle_db": rattle_db})
 
 
@@ -129,6 +135,7 @@ class _Desk:
         self._takes = 1 if machine else 3
         self._sounds: dict[tuple[str, int, int], _Sound] = {}
         self._filters: dict[str, np.ndarray | None] = {}
+        self._gates: dict[str, float] = {}
         self._gains: dict[str, float] = {}
         self.balance_db = {
             name: float(np.clip(rng.normal(mean, spread), low, high))
@@ -145,6 +152,10 @@ class _Desk:
             sos = self._filter(channel_of(articulation))
             if sos is not None:
                 samples = signal.sosfilt(sos, samples).astype(np.float32)
+            if self._gate(channel_of(articulation)) > 0:
+                decay_s = self._gate(channel_of(articulation))
+                times_s = np.arange(len(samples), dtype=np.float32) / SAMPLE_RATE_HZ
+                samples = samples * np.minimum(1, np.exp((np.float32(decay_s) - times_s) / np.float32(decay_s / 4)))
             head = np.zeros(_SPECTRUM_WINDOW, np.float32)
             head[: min(len(samples), _SPECTRUM_WINDOW)] = samples[:_SPECTRUM_WINDOW]
             power = float(np.mean(np.square(head[:_LEVEL_WINDOW])))
@@ -158,6 +169,13 @@ class _Desk:
             self._gains[channel] = self._channel_gain(channel)
         exact = stroke.velocity * _VELOCITY_STEPS / (self._step(stroke.velocity) + 0.5)
         return self._gains[channel] * float(np.clip(exact, 0.5, 1.4)) ** 1.3
+
+    def _gate(self, channel: str) -> float:
+        """Return after how many seconds a gate closes on the channel's strokes; 0: there is none."""
+        if channel not in self._gates:
+            gated = channel in ("kick", "snare", "tom") and self._rng.random() < _SHARE_GATED
+            self._gates[channel] = float(self._rng.uniform(0.06, 0.2)) if gated else 0.0
+        return self._gates[channel]
 
     def _channel_gain(self, channel: str) -> float:
         if self._natural:
@@ -198,9 +216,10 @@ def _cuts_s(rng: np.random.Generator, strokes: tuple[PlayedStroke, ...], machine
     for index in range(len(strokes) - 1, -1, -1):
         stroke = strokes[index]
         if LABEL_OF[stroke.articulation] == "hihat":
-            if stroke.articulation in ("hihat_open", "hihat_half"):
+            if stroke.articulation in _OPEN_HATS:
                 cuts_s[index] = next_hat_s
-            next_hat_s = stroke.time_s
+            if machine or stroke.articulation not in _OPEN_HATS:  # struck again while open, it rings on
+                next_hat_s = stroke.time_s
         elif stroke.articulation in ("crash", "splash", "china") and rng.random() < grabbed:
             cuts_s[index] = stroke.time_s + float(rng.uniform(0.15, 0.6))
         if cuts_itself:
@@ -209,11 +228,10 @@ def _cuts_s(rng: np.random.Generator, strokes: tuple[PlayedStroke, ...], machine
     return cuts_s
 
 
-def _add(channel: np.ndarray, samples: np.ndarray, gain: float, time_s: float, cut_s: float) -> None:
-    """Add a stroke to its channel, faded out within 25 ms where it is choked."""
+def _add(channel: np.ndarray, samples: np.ndarray, gain: float, time_s: float, cut_s: float, fade: int) -> None:
+    """Add a stroke to its channel, faded out within that many samples where it is choked."""
     start = round(time_s * SAMPLE_RATE_HZ)
     if np.isfinite(cut_s):
-        fade = round(0.025 * SAMPLE_RATE_HZ)
         keep = max(round((cut_s - time_s) * SAMPLE_RATE_HZ), 0)
         if keep + fade < len(samples):
             samples = samples[: keep + fade].copy()
