@@ -59,7 +59,7 @@ def play_genre(rng: np.random.Generator, seconds: float, name: str) -> Score:
             bars.append(_scaled(bar, section_loudness * (swell + (1 - swell) * (index + 1) / num_bars)))
     written = 2 / 3 if genre.steps == 3 else 0.5
     swing = float(rng.uniform(*genre.swing)) if genre.swing and rng.random() < 0.8 else written
-    return Score(name, bpm, tuple(bars), swing, genre.swing_beats, written, machine=machine)
+    return Score(name, bpm, tuple(bars), swing, genre.swing_beats, written, not scrambled, machine)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class _Section:
             lanes = [(name, kick if name == "kick" else pattern) for name, pattern in lanes]
         dropped = rng.random()  # a drum that rests, or one that is left alone
         if dropped < 0.1:
-            lanes = [lane for lane in lanes if lane[0] != rng.choice(["time", "kick", "snare"])]
+            resting = str(rng.choice(["time", "kick", "snare"]))
+            lanes = [lane for lane in lanes if lane[0] != resting]
         elif dropped < 0.13:
             alone = str(rng.choice(["time", "kick", "snare"]))
             lanes = [lane for lane in lanes if lane[0] == alone] or lanes
@@ -116,8 +117,9 @@ class _Section:
                 kept = [note for note in notes if note.beat < start - 1e-6]
                 filled = fill(rng, length, genre.steps == 3)
                 notes = kept + [replace(note, beat=start + note.beat) for note in filled]
-            elif rng.random() < 0.02:
-                notes = [note for note in notes if note.beat < rng.uniform(0.1, genre.beats)]  # a break
+            elif rng.random() < 0.03:  # a break
+                end = rng.uniform(0.1, genre.beats)
+                notes = [note for note in notes if note.beat < end]
             bars.append(Bar(genre.beats, tuple(notes)))
         return bars
 

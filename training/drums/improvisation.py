@@ -196,4 +196,4 @@ def single_drum(rng: np.random.Generator, seconds: float) -> Score:
         velocity = {"rising": 0.15 + 0.85 * beat / beats, "random": rng.uniform(0.1, 1.0), "even": 0.75}[str(shape)]
         if rng.random() < 0.95:
             notes.append(Note(float(beat), name, float(np.clip(velocity + rng.normal(0, 0.05), 0.08, 1.0))))
-    return Score("single_drum", bpm, (Bar(beats, tuple(notes)),), machine=bool(rng.random() < 0.5))
+    return Score("single_drum", bpm, (Bar(beats, tuple(notes)),), metrical=False, machine=bool(rng.random() < 0.5))
