@@ -17,7 +17,7 @@ def accompany(rng: np.random.Generator, beats_s: np.ndarray, num_samples: int) -
         return total
     scale = _MINOR_PENTATONIC if rng.random() < 0.5 else _MAJOR
     key = int(rng.integers(28, 40))
-    parts = [part for part in (_bass, _chords, _melody) if rng.random() < 0.6] or [_bass]
+    parts = [part for part in (_bass, _chords, _melody, _voice) if rng.random() < 0.5] or [_bass]
     for part in parts:
         line = part(rng, beats_s, num_samples, key, scale)
         deviation = float(np.std(line))
@@ -38,7 +38,17 @@ def tone(rng: np.random.Generator, midi: float, length_s: float, brightness: flo
         note += np.float32(rng.uniform(0.5, 1.0) / partial**1.2) * np.sin(partial * phase)
     rise = np.minimum(times_s / np.float32(0.004 if plucked else rng.uniform(0.01, 0.15)), 1)
     fall = np.minimum((times_s[-1:] - times_s) / np.float32(0.03), 1)
-    return note * rise * fall * (np.exp(-times_s / np.float32(rng.uniform(0.15, 1.0))) if plucked else 1)
+    if not plucked:
+        return note * rise * fall
+    note = note * rise * fall * np.exp(-times_s / np.float32(rng.uniform(0.15, 1.0)))
+    pick = rng.standard_normal(min(len(note), 600), dtype=np.float32)  # finger or plectrum on the string
+    note[: len(pick)] += (
+        pick
+        * np.exp(-np.arange(len(pick), dtype=np.float32) / 120)
+        * rise[: len(pick)]
+        * np.float32(brightness * rng.uniform(0.0, 0.3))
+    )
+    return note
 
 
 def _bass(
@@ -85,6 +95,32 @@ def _melody(
     cutoff_hz = rng.uniform(1500, 8000)
     sos = signal.butter(1, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos")
     return signal.sosfilt(sos, line).astype(np.float32)
+
+
+def _voice(
+    rng: np.random.Generator, beats_s: np.ndarray, num_samples: int, key: int, scale: tuple[int, ...]
+) -> np.ndarray:
+    """Return syllables: hissed consonants that rise softly, and vowels; sibilants are what a hi-hat is taken for."""
+    line = np.zeros(num_samples, np.float32)
+    hiss = rng.standard_normal(SAMPLE_RATE_HZ, dtype=np.float32)
+    sos = signal.butter(
+        2, [rng.uniform(3500, 5500), rng.uniform(7500, 11_000)], "bandpass", fs=SAMPLE_RATE_HZ, output="sos"
+    )
+    hiss = signal.sosfilt(sos, hiss).astype(np.float32)
+    hiss /= np.float32(np.std(hiss))
+    for index, beat_s in enumerate(beats_s[:-1]):
+        for share in (0.0, 0.5):
+            if rng.random() < 0.5:
+                continue
+            time_s = beat_s + share * float(beats_s[index + 1] - beat_s) + rng.normal(0, 0.03)
+            if rng.random() < 0.5:
+                size = int(rng.uniform(0.06, 0.16) * SAMPLE_RATE_HZ)
+                start = int(rng.integers(len(hiss) - size))
+                swell = np.hanning(size).astype(np.float32) * np.float32(rng.uniform(0.05, 0.25))
+                _place(line, hiss[start : start + size] * swell, time_s - 0.1)
+            length_s = rng.uniform(0.1, 0.5)
+            _place(line, tone(rng, key + 24 + int(rng.choice(scale)), length_s, 0.5, plucked=False), time_s)
+    return line
 
 
 def _place(line: np.ndarray, note: np.ndarray, time_s: float) -> None:
