@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from mir_eval.util import match_events
 
 from serve_app.models.drums.annotations import drum_of
+from serve_app.models.drums.checkpoint import load_checkpoint
 from serve_app.models.drums.evaluation import Counts, Score
+from serve_app.models.drums.transcription import transcribe_drums
 from serve_app.results import Drum, DrumHit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,11 +132,6 @@ def _cell(counts: Counts) -> str:
 
 def main() -> None:
     """Print the tables; write pictures."""
-    from serve_app.models.drums.transcription import DrumTranscriber
-
-    from serve_app.models.drums.checkpoint import load_checkpoint
-    from serve_app.models.drums.config import InferenceConfig
-
     parser = argparse.ArgumentParser(prog="python -m loadtests.drum_loops", description=__doc__)
     parser.add_argument("--model", type=Path, default=ROOT / "serve_app/models/drums/drum_net/best_model.pt")
     parser.add_argument("--loops", type=Path, default=LOOPS)
@@ -141,26 +139,27 @@ def main() -> None:
     parser.add_argument("--mistakes", action="store_true", help="list them")
     arguments = parser.parse_args()
     loaded = load_checkpoint(arguments.model)
-    transcriber = DrumTranscriber(loaded, arguments.threads)
+    torch.set_num_threads(arguments.threads)
     truths = {path.stem: read_loop(path) for path in sorted(ANNOTATIONS.glob("loop_*.txt"))}
-    heard = {name: transcriber.transcribe(arguments.loops / f"{name}.flac", InferenceConfig()) for name in truths}
+    heard = {name: transcribe_drums(arguments.loops / f"{name}.flac", loaded) for name in truths}
     print(f"{loaded.model_version}, thresholds {loaded.thresholds}")
     for lenient in (True, False):
         for window_s in WINDOWS_S if lenient else (_SHOWN_WINDOW_S,):
             print(f"\n{'lenient' if lenient else 'strict'}, within {1000 * window_s:.0f} ms\n")
             scored = {
-                name: score_loop(truth, heard[name].hits, window_s, lenient=lenient) for name, truth in truths.items()
+                name: score_loop(truth, heard[name].transcript.hits, window_s, lenient=lenient)
+                for name, truth in truths.items()
             }
             print("\n".join(table({name: counts for name, (counts, _) in scored.items()})))
             if lenient and window_s == _SHOWN_WINDOW_S and arguments.mistakes:
                 print(*(f"\n{name}: {_listed(mistakes)}" for name, (_, mistakes) in scored.items()))
     print("\n| loop without drums | s | kick | snare | hi-hat |\n| --- | --- | --- | --- | --- |")
     for name in WITHOUT_DRUMS:
-        transcript = transcriber.transcribe(arguments.loops / f"loop_{name}.flac", InferenceConfig())
+        transcript = transcribe_drums(arguments.loops / f"loop_{name}.flac", loaded).transcript
         numbers = (sum(hit.drum == drum for hit in transcript.hits) for drum in Drum)
         print(f"| loop_{name} | {transcript.duration_s:.1f} | {' | '.join(map(str, numbers))} |")
     print("\n| loop | BPM | BPM found |\n| --- | --- | --- |")
-    print("\n".join(f"| {name} | {bpm} | {heard[name].bpm:.1f} |" for name, bpm in TEMPI_BPM.items()))
+    print("\n".join(f"| {name} | {bpm} | {heard[name].transcript.bpm:.1f} |" for name, bpm in TEMPI_BPM.items()))
 
 
 def _listed(mistakes: Sequence[Mistake]) -> str:
