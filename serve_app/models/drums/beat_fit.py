@@ -24,21 +24,31 @@ _INERTIA = 1e-3
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch over which the beat goes on without a break: (n,) times of its beats, n >= 2, rising."""
+    """A stretch over which the beat goes on without a break.
+
+    Attributes:
+        beats_s: (n,) times of the beats from its first stroke to its last, n >= 2, rising.
+        start_s: where it takes over from the section before; 0 for the first.
+    """
 
     beats_s: NDArray[np.float64]
+    start_s: float
 
 
-def sections_of(path: TempoPath, onsets: OnsetTrain, duration_s: float) -> list[Section]:
-    """Return the fitted beats of the file, section by section; together they span 0 to `duration_s`."""
+def sections_of(path: TempoPath, onsets: OnsetTrain) -> list[Section]:
+    """Return the fitted beats of the file, section by section."""
     firsts = np.flatnonzero(path.is_new)
     firsts = firsts[firsts > 0]
-    bounds_s = [0.0, *(_change_s(path, onsets, int(first)) for first in firsts), duration_s]
+    changes_s = np.maximum.accumulate([0.0, *(_change_s(path, onsets, int(first)) for first in firsts)])
+    bounds_s = [*changes_s.tolist(), np.inf]
     parts = np.split(np.arange(len(path.time_s)), firsts)
-    return [
-        Section(_fitted(_coarse_beats(path, part, start_s, end_s), onsets.between(start_s - 0.1, end_s + 0.1)))
-        for part, start_s, end_s in zip(parts, bounds_s[:-1], bounds_s[1:], strict=True)
-    ]
+    sections = []
+    for part, start_s, end_s in zip(parts, bounds_s[:-1], bounds_s[1:], strict=True):
+        own = onsets.between(start_s, end_s)
+        if len(own):
+            beats_s = _coarse_beats(path, part, float(own.time_s[0]), float(own.time_s[-1]))
+            sections.append(Section(_fitted(beats_s, own), start_s))
+    return sections
 
 
 def _change_s(path: TempoPath, onsets: OnsetTrain, first: int) -> float:
@@ -64,7 +74,7 @@ def _coarse_beats(path: TempoPath, part: NDArray[np.intp], start_s: float, end_s
     last = beat[-1] + (after_s - time_s[-2]) * bpm[-1] / 60
     beat = np.concatenate([[first], beat, [last]])
     from_beat, to_beat = np.floor(np.interp(start_s, time_s, beat)), np.ceil(np.interp(end_s, time_s, beat))
-    return np.interp(np.arange(from_beat, max(to_beat, from_beat + 2) + 1), beat, time_s)
+    return np.interp(np.arange(from_beat, max(to_beat, from_beat + 1) + 1), beat, time_s)
 
 
 def _fitted(beats_s: NDArray[np.float64], onsets: OnsetTrain) -> NDArray[np.float64]:

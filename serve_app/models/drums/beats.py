@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from serve_app.models.drums.beat_fit import Section, sections_of
 from serve_app.models.drums.onsets import OnsetTrain
 from serve_app.models.drums.tempo import constant_phase, tempo_path
-from serve_app.models.drums.tempo_map import Knots, straightened
+from serve_app.models.drums.tempo_map import Knots, cut, extended, straightened
 from serve_app.results import TempoChange
 
 DEFAULT_BPM = 120.0
@@ -66,9 +66,7 @@ def track_beats(onsets: OnsetTrain, duration_s: float, bpm_override: float | Non
     if bpm_override is not None or has_no_tempo:
         grid = _at_tempo(heard, duration_s, bpm_override or DEFAULT_BPM)
         return replace(grid, is_assumed=bpm_override is None)
-    end_s = max(duration_s, float(heard.time_s[-1]))
-    sections = sections_of(tempo_path(heard), heard, end_s)
-    return _grid(_joined(sections), duration_s)
+    return _grid(_joined(sections_of(tempo_path(heard), heard), duration_s), duration_s)
 
 
 def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
@@ -87,45 +85,34 @@ def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
 def _steady(bpm: float, first_s: float, duration_s: float, *, is_assumed: bool = False) -> BeatGrid:
     beat_s = 60 / bpm
     count = max(int(np.floor((duration_s - first_s) / beat_s + 1e-9)) + 1, 1)
-    return BeatGrid(bpm, first_s + beat_s * np.arange(count), (TempoChange(first_s, bpm),), is_assumed)
+    return BeatGrid(bpm, first_s + beat_s * np.arange(count, dtype=np.float64), (TempoChange(first_s, bpm),), is_assumed)
 
 
-def _joined(sections: list[Section]) -> Knots:
-    """Return the sections' straightened beats as one tempo map; between two sections lies one beat of odd length."""
-    beat: list[NDArray[np.intp]] = []
-    time_s: list[NDArray[np.float64]] = []
-    for section in sections:
-        knots = straightened(section.beats_s)
-        if beat:
-            shortest_s = _SHORTEST_JOINT_BEATS * (knots.time_s[1] - knots.time_s[0]) / (knots.beat[1] - knots.beat[0])
-            knots = _after(knots, time_s[-1][-1] + shortest_s)
-            beat.append(knots.beat - knots.beat[0] + beat[-1][-1] + 1)
-        else:
-            beat.append(knots.beat)
-        time_s.append(knots.time_s)
-    return Knots(np.concatenate(beat), np.concatenate(time_s))
+def _joined(sections: list[Section], duration_s: float) -> Knots:
+    """Return one tempo map over the whole file.
 
-
-def _after(knots: Knots, start_s: float) -> Knots:
-    """Return the knots from the first beat at or after that time."""
-    beats = np.arange(knots.beat[0], knots.beat[-1] + 1)
-    times_s = np.interp(beats, knots.beat, knots.time_s)
-    first = min(int(np.searchsorted(times_s, start_s)), len(beats) - 2)
-    kept = knots.beat > beats[first]
-    return Knots(
-        np.concatenate([[beats[first]], knots.beat[kept]]), np.concatenate([[times_s[first]], knots.time_s[kept]])
-    )
+    Each section goes on at its last tempo until the next takes over; there one beat is shorter or longer.
+    """
+    starts_s = [-_EARLIEST_BEAT_S] + [section.start_s for section in sections[1:]]
+    parts: list[Knots] = []
+    for section, start_s, end_s in zip(sections, starts_s, [*starts_s[1:], duration_s], strict=True):
+        knots = extended(straightened(section.beats_s), start_s, end_s)
+        if parts:
+            length_s = (knots.time_s[1] - knots.time_s[0]) / (knots.beat[1] - knots.beat[0])
+            parts[-1] = cut(parts[-1], float(knots.time_s[0]) - _SHORTEST_JOINT_BEATS * length_s)
+            knots = Knots(knots.beat - knots.beat[0] + parts[-1].beat[-1] + 1, knots.time_s)
+        parts.append(knots)
+    return Knots(np.concatenate([part.beat for part in parts]), np.concatenate([part.time_s for part in parts]))
 
 
 def _grid(knots: Knots, duration_s: float) -> BeatGrid:
     """Return the grid of the beats in [0, duration]."""
-    beats = np.arange(knots.beat[0], knots.beat[-1] + 1)
-    beats_s = np.interp(beats, knots.beat, knots.time_s)
-    first = min(int(np.searchsorted(beats_s, -_EARLIEST_BEAT_S)), len(beats_s) - 2)
+    beats_s = knots.beats_s()
+    first = min(int(np.searchsorted(beats_s, -_EARLIEST_BEAT_S)), len(beats_s) - 1)
     beats_s = beats_s + max(0.0, -float(beats_s[first]))
     last = max(int(np.searchsorted(beats_s, duration_s, side="right")), first + 1)
     lengths_s = np.diff(beats_s, append=2 * beats_s[-1] - beats_s[-2])[first:last]
-    is_start = np.isin(beats[first:last], knots.beat)
+    is_start = np.isin(np.arange(first, last), knots.beat - knots.beat[0])
     is_start[0] = True
     beats_s = beats_s[first:last].astype(np.float64)
     changes: list[TempoChange] = []

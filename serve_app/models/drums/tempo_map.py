@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 # Beats may lie this far from the map: less than players scatter about a steady tempo.
 TOLERANCE_S = 0.015
 _BLOCK_BEATS = 64
+# The tempo at either end, at which beats go on where nothing is played: the mean over so many beats.
+_END_BEATS = 8
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Knots:
 
     beat: NDArray[np.intp]
     time_s: NDArray[np.float64]
+
+    def beats_s(self) -> NDArray[np.float64]:
+        """Return the times of all beats."""
+        return np.interp(np.arange(self.beat[0], self.beat[-1] + 1), self.beat, self.time_s)
 
 
 def straightened(beats_s: NDArray[np.float64], tolerance_s: float = TOLERANCE_S) -> Knots:
@@ -63,3 +69,29 @@ def _longest_stretch(beats_s: NDArray[np.float64], start_s: float, tolerance_s: 
     count = np.arange(1, reached + 1)
     best = float(np.dot(count, beats_s[1 : reached + 1] - start_s) / np.dot(count, count))
     return reached, float(np.clip(best, lowest, highest))
+
+
+def extended(knots: Knots, start_s: float, end_s: float) -> Knots:
+    """Return the knots with beats added before and after, as far as they lie within these times."""
+    beats_s = knots.beats_s()
+    num_beats = min(_END_BEATS, len(beats_s) - 1)
+    first_length_s = (beats_s[num_beats] - beats_s[0]) / num_beats
+    last_length_s = (beats_s[-1] - beats_s[-1 - num_beats]) / num_beats
+    before = max(int(np.floor((beats_s[0] - start_s) / first_length_s)), 0)
+    after = max(int(np.floor((end_s - beats_s[-1]) / last_length_s)), 0)
+    beat, time_s = knots.beat, knots.time_s
+    if before:
+        beat = np.concatenate([[beat[0] - before], beat])
+        time_s = np.concatenate([[time_s[0] - before * first_length_s], time_s])
+    if after:
+        beat = np.concatenate([beat, [beat[-1] + after]])
+        time_s = np.concatenate([time_s, [time_s[-1] + after * last_length_s]])
+    return Knots(beat, time_s)
+
+
+def cut(knots: Knots, end_s: float) -> Knots:
+    """Return the knots without the beats after that time; the first beat stays."""
+    beats_s = knots.beats_s()
+    last = max(int(np.searchsorted(beats_s, end_s, side="right")) - 1, 0)
+    kept = knots.beat < knots.beat[0] + last
+    return Knots(np.append(knots.beat[kept], knots.beat[0] + last), np.append(knots.time_s[kept], beats_s[last]))
