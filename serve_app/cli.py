@@ -1,4 +1,4 @@
-"""Command line: start the graph, show it, talk to it. All but `run` speaks HTTP."""
+"""Command line: start the graph, show it, talk to it. All but `run`, `drums` and `drums-eval` speaks HTTP."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serve_app import __version__
 from serve_app.batch import command as batch_command
+from serve_app.drums_command import command as drums_command
 from serve_app.errors import ServeAppError
 from serve_app.settings import Settings, SettingsError, service_url
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.set_defaults(command=_submit)
 
     batch_command.add_command(commands, [base])
+    drums_command.add_commands(commands)
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
     job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])

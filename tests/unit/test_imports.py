@@ -35,10 +35,11 @@ OWN = {
     "launch": {"", "errors", "deployments", "graph", "graph_args", "ports", "settings"},
     "client": {"", "errors"},
     "batch": {"errors", "client"},
+    "drums_command": {"errors", "results", "batch", "client", "models", "settings"},
     "ports": set(),
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
-    "cli": {"", "errors", "batch", "client", "demo", "launch", "settings"},
+    "cli": {"", "errors", "batch", "client", "demo", "drums_command", "launch", "settings"},
     "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media"},
     "__main__": {"cli"},
 }
@@ -56,6 +57,7 @@ FOREIGN_BANNED = {
     "graph": HEAVY,
     "client": RAY | WEB | HEAVY,
     "batch": RAY | WEB | HEAVY,
+    "drums_command": RAY | WEB | HEAVY,
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }

@@ -29,8 +29,9 @@ _LABELS = {
 }
 _DRUM_OF = {label: drum for drum, labels in _LABELS.items() for label in labels}
 
-_SEPARATOR = re.compile(r"\s*[\t,;]\s*|\s+")
+_BLANKS = re.compile(r"[\s,;]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_UNCERTAIN = "?"
 _COMMENT = ("#", "%", "//")
 # What data sets put behind a recording's name: MusicDelta_80sRock_Drum.wav, MusicDelta_80sRock_class.txt.
 _NAME_ENDS = re.compile(
@@ -46,10 +47,12 @@ class Annotation:
 
     Attributes:
         times_s: strokes of each drum, in order.
+        uncertain_s: strokes of which the annotator was not sure, in order.
         left_out: labels that are none of our three drums, and how often each stands there.
     """
 
     times_s: Mapping[Drum, tuple[float, ...]]
+    uncertain_s: Mapping[Drum, tuple[float, ...]]
     left_out: Mapping[str, int]
 
 
@@ -77,20 +80,21 @@ def read_annotation(path: Path) -> Annotation:
     """Return what an annotation says.
 
     A line is a time in seconds and a label, parted by tabs, spaces, commas or semicolons; of three columns (start, end,
-    label; or time, note, velocity) the label is the first that is no number, else the second. Lines before the first
-    such line are a header; empty lines and comments are skipped.
+    label; or time, note, velocity) the label is the first that is no number, else the second. A last column `?` marks a
+    stroke as uncertain. Lines before the first such line are a header; empty lines and comments are skipped.
 
     Raises:
         InvalidRequest: the file can't be read, or a line says something else; names the line.
     """
     times_s: dict[Drum, list[float]] = {drum: [] for drum in Drum}
+    uncertain_s: dict[Drum, list[float]] = {drum: [] for drum in Drum}
     left_out: Counter[str] = Counter()
     began = False
     for number, line in enumerate(_lines(path), start=1):
         text = line.strip()
         if not text or text.startswith(_COMMENT):
             continue
-        time_text, *rest = (part for part in _SEPARATOR.split(text) if part)
+        time_text, *rest = _columns(text)
         if not _NUMBER.fullmatch(time_text):
             if began or number > _MAX_HEADER_LINES:
                 raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} does not begin with a time in seconds")
@@ -99,13 +103,14 @@ def read_annotation(path: Path) -> Annotation:
         time_s = float(time_text)
         if not rest or not math.isfinite(time_s) or time_s < 0:
             raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} is no time in seconds with a label")
-        label = _label(rest)
+        is_certain = len(rest) == 1 or rest[-1] != _UNCERTAIN
+        label = _label(rest if is_certain else rest[:-1])
         drum = drum_of(label)
         if drum is None:
             left_out[label] += 1
         else:
-            times_s[drum].append(time_s)
-    return Annotation({drum: tuple(sorted(times)) for drum, times in times_s.items()}, dict(left_out))
+            (times_s if is_certain else uncertain_s)[drum].append(time_s)
+    return Annotation(_in_order(times_s), _in_order(uncertain_s), dict(left_out))
 
 
 def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
@@ -138,13 +143,26 @@ def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
     )
 
 
+def _in_order(times_s: Mapping[Drum, Sequence[float]]) -> dict[Drum, tuple[float, ...]]:
+    return {drum: tuple(sorted(times)) for drum, times in times_s.items()}
+
+
+def _columns(text: str) -> list[str]:
+    """Part a line by tabs, semicolons or commas, whichever it has: then a label may hold blanks; else by blanks."""
+    for separator in "\t;,":
+        columns = [column.strip() for column in text.split(separator) if column.strip()]
+        if len(columns) > 1 and _NUMBER.fullmatch(columns[0]):
+            return columns
+    return _BLANKS.split(text)
+
+
 def _label(columns: Sequence[str]) -> str:
-    """Return the label among the columns behind the time; a name may hold blanks ("bass drum")."""
+    """Return the label among the columns behind the time."""
     named = [column for column in columns if not _NUMBER.fullmatch(column)]
     if not named:
         return columns[0]
-    whole = " ".join(named)
-    return named[0] if drum_of(whole) is None and drum_of(named[0]) is not None else whole
+    whole = " ".join(named)  # "bass drum" where blanks part the columns
+    return whole if drum_of(named[0]) is None and drum_of(whole) is not None else named[0]
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,6 +3,8 @@
 A hit is right if an annotated stroke of the same drum lies within a window of 20, 30 or 50 ms and is no other hit's
 (maximum matching, `mir_eval.util.match_events`). Times as played are compared, not quantised ones.
 
+* **Uncertain** strokes (marked `?` by the annotator) are neither demanded nor punished: a hit that matches no certain
+  stroke but an uncertain one is not counted as found.
 * **Pooled**: strokes of all files are counted together, so long files weigh more. `Score.of` a sum of counts.
 * **Macro**: the mean over files of each file's own figure. A file in which a drum is neither annotated nor found says
   nothing of that drum and is left out; for such a file mir_eval would say 0 and madmom 1, and either moves the mean
@@ -118,6 +120,8 @@ def score_file(
     name: str,
     annotated_s: Mapping[Drum, Sequence[float]],
     hits: Iterable[DrumHit],
+    *,
+    uncertain_s: Mapping[Drum, Sequence[float]] | None = None,
     windows_s: Sequence[float] = WINDOWS_S,
 ) -> FileScore:
     """Return how one file was transcribed.
@@ -126,17 +130,22 @@ def score_file(
         name: of the file.
         annotated_s: strokes of each drum, in any order; a drum that is missing has none.
         hits: what was found.
+        uncertain_s: strokes that may be there, as `annotated_s`.
         windows_s: how far apart the two may be.
     """
     found = list(hits)
     counts: dict[float, dict[Drum, Counts]] = {window_s: {} for window_s in windows_s}
     offsets_s: dict[Drum, np.ndarray] = {}
     for drum in Drum:
-        truth = np.sort(np.asarray(annotated_s.get(drum, ()), dtype=np.float64))
+        truth, maybe = (
+            np.sort(np.asarray(strokes.get(drum, ()), dtype=np.float64)) for strokes in (annotated_s, uncertain_s or {})
+        )
         times = np.sort(np.array([hit.time_s for hit in found if hit.drum == drum], dtype=np.float64))
         for window_s in sorted(windows_s):
             pairs = match_events(truth, times, window_s)
-            counts[window_s][drum] = Counts(len(pairs), len(truth), len(times))
+            others = np.delete(times, [hit for _, hit in pairs])
+            num_let_pass = len(match_events(maybe, others, window_s))
+            counts[window_s][drum] = Counts(len(pairs), len(truth), len(times) - num_let_pass)
             offsets_s[drum] = np.array([times[hit] - truth[stroke] for stroke, hit in pairs])
     return FileScore(name, counts, offsets_s)
 

@@ -57,10 +57,18 @@ def test_ways_to_write_the_same(tmp_path: Path, content: str | bytes) -> None:
 
 
 def test_other_labels_are_left_out_and_counted(tmp_path: Path) -> None:
-    content = b"0 CHH\n0.1 TT\n0.2 SST\n0.3 TT\n0.4 floor tom\n0.5 51\n" + b"0.6 caf\xe9\n"
+    content = b"0 CHH\n0.1 TT\n0.2 SST\n0.3 TT\n0.4\tfloor tom\t?\n0.5 51\n0.6 caf\xe9\n"
     found = read_annotation(written(tmp_path / "a.txt", content))
     assert found.times_s[Drum.HIHAT] == (0.0,)
     assert found.left_out == {"TT": 2, "SST": 1, "floor tom": 1, "51": 1, "caf\ufffd": 1}
+
+
+def test_uncertain_strokes_are_apart(tmp_path: Path) -> None:
+    content = "0.5\tkick\n0.4\tkick\t?\n0.7 hihat ?\n0.3 hihat ?\n0.9 tom ?\n1.0\t?\n"
+    found = read_annotation(written(tmp_path / "a.txt", content))
+    assert found.times_s == {Drum.KICK: (0.5,), Drum.SNARE: (), Drum.HIHAT: ()}
+    assert found.uncertain_s == {Drum.KICK: (0.4,), Drum.SNARE: (), Drum.HIHAT: (0.3, 0.7)}
+    assert found.left_out == {"tom": 1, "?": 1}
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "time\tlabel\n"])

@@ -92,6 +92,19 @@ def test_all_drums_together() -> None:
     assert figures.num_files == 1
 
 
+def test_uncertain_strokes_are_neither_demanded_nor_punished() -> None:
+    truth, maybe = {Drum.HIHAT: [1.0, 2.0]}, {Drum.HIHAT: [1.01, 3.0, 4.0]}
+    score = score_file("a", truth, hits(Drum.HIHAT, 1.0, 3.01, 5.0), uncertain_s=maybe)
+    # 1.0 is right, 3.01 is let pass, 5.0 is wrong; 2.0 is missed, 4.0 is not
+    assert score.counts[0.05][Drum.HIHAT] == Counts(1, 2, 2)
+    # two hits for one uncertain stroke: only one is let pass
+    score = score_file("a", {}, hits(Drum.HIHAT, 2.99, 3.01), uncertain_s=maybe)
+    assert score.counts[0.05][Drum.HIHAT] == Counts(0, 0, 1)
+    # outside the window it is as wrong as any other
+    score = score_file("a", {}, hits(Drum.HIHAT, 3.04), uncertain_s=maybe)
+    assert [score.counts[window_s][Drum.HIHAT].num_found for window_s in (0.02, 0.03, 0.05)] == [1, 1, 0]
+
+
 def test_played_times_are_compared() -> None:
     score = score_file("a", {Drum.KICK: [1.0]}, hits(Drum.KICK, 1.001, quantized_s=2.0))
     assert score.counts[0.02][Drum.KICK].num_right == 1

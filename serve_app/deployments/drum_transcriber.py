@@ -1,0 +1,245 @@
+"""Deployment: kick, snare and hi-hat, with their tempo, as General MIDI."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from serve_app.deployments.batching import Batcher
+from serve_app.deployments.logs import join_serve_log
+from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
+from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, StorageError
+from serve_app.results import Drum
+from serve_app.services import DrumOptions, DrumTranscription
+
+if TYPE_CHECKING:
+    from serve_app.models.drums.activations import DrumActivations, Piece, PieceOutput
+    from serve_app.models.drums.audio_file import Recording
+    from serve_app.models.drums.checkpoint import LoadedDrums
+    from serve_app.models.drums.config import InferenceConfig
+
+logger = logging.getLogger("ray.serve")
+
+# Of one recording, cut and not yet heard: the network never waits for it, and a long one does not fill the queue.
+_PIECES_AHEAD = 2
+# How long a replica that could not load its model answers why before Serve replaces it, which tries again.
+_TELL_FAILURE_S = 30.0
+_DEFAULTS = DrumOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class DrumModelOptions:
+    """How a replica runs the network.
+
+    Attributes:
+        cache_dir: where weights that were fetched are kept.
+        device: "cpu", "cuda" or a torch device string.
+        num_threads: of torch; threads × replicas must not exceed the cores.
+        num_readers: recordings that are decoded and measured side by side; others wait for their turn.
+        batch_size: pieces of 30 s in one call of the network, of several requests.
+        batch_wait_s: for more of them, once there is one.
+        half: compute in float16 where the device is a GPU.
+        hf_token: opens gated models.
+    """
+
+    cache_dir: Path
+    device: str = "cpu"
+    num_threads: int = 1
+    num_readers: int = 4
+    batch_size: int = 4
+    batch_wait_s: float = 0.0
+    half: bool = False
+    hf_token: str | None = field(default=None, repr=False)
+
+
+@serve.deployment(name="DrumTranscriber", max_ongoing_requests=16)
+class DrumTranscriber:
+    """Writes recordings of drums down.
+
+    Batching: pieces of 30 s of all requests go through the network together, those that wait in the order in which
+    they came; of one recording at most two wait, so that a long one leaves room for others. Memory: of each recording
+    in work up to 42 MB of samples (a longer one is read twice), 4 MB of pieces, and 24 bytes a frame of activations
+    (9 MB an hour).
+
+    A model that can't be loaded does not fail the constructor, which Serve would repeat in silence: every call is told
+    why, and after half a minute the health check fails, so that Serve shows it and starts another replica.
+
+    Args:
+        model: spec of the weights; see `models.weights`.
+        options: device, threads, batches.
+    """
+
+    def __init__(self, model: str, options: DrumModelOptions) -> None:
+        import torch
+
+        from serve_app.models.drums.loading import load_drums
+
+        join_serve_log()
+        self._started_at = time.monotonic()
+        self._options = options
+        self._loaded: LoadedDrums | None = None
+        self._failure: ModelLoadingError | None = None
+        torch.set_num_threads(options.num_threads)
+        try:
+            self._loaded = load_drums(
+                model, cache_dir=options.cache_dir, device=options.device, hf_token=options.hf_token
+            )
+        except ModelLoadingError as error:
+            self._failure = error
+            logger.error("DrumTranscriber can't load its model: %s", error.detail)
+        else:
+            took_s = time.monotonic() - self._started_at
+            logger.info("DrumTranscriber serves %s after %.1f s", self._loaded.model_version, took_s)
+        self._readers = WorkerThreads(options.num_readers, "drum-reader")
+        self._network = WorkerThreads(1, "drum-network")
+        self._pieces = Batcher(self._heard, max_items=options.batch_size, wait_s=options.batch_wait_s)
+
+    def check_health(self) -> None:
+        """Raise once the failure to load the model has been told for a while."""
+        if self._failure is not None and time.monotonic() - self._started_at > _TELL_FAILURE_S:
+            raise RuntimeError(self._failure.detail)
+
+    async def model_version(self) -> str:
+        """Return the name of the weights; ModelLoadingError where there are none."""
+        return self._ready().model_version
+
+    async def transcribe(
+        self, source: str | bytes, options: DrumOptions = _DEFAULTS, filename: str = "drums"
+    ) -> DrumTranscription:
+        """Return what is played in a recording.
+
+        Args:
+            source: path, fsspec URL, or a file's bytes.
+            options: of the caller.
+            filename: what the log calls the recording.
+
+        Raises:
+            InvalidRequest: an option is wrong.
+            AudioExtractionError: the file has no sound that can be decoded.
+            StorageError: the file can't be read.
+            ModelLoadingError: no model could be loaded.
+            GpuMemoryError: out of GPU memory, with one piece alone too.
+            ProcessingError: the model failed.
+        """
+        from serve_app.models.drums.config import checked_bpm
+
+        loaded = self._ready()
+        config, bpm = _config(options), checked_bpm(options.bpm)
+        started = time.monotonic()
+        media = source if isinstance(source, str) else io.BytesIO(source)
+        try:
+            recording = await self._readers.run(lambda should_stop: _read(media, should_stop))
+            activations = await self._activations(recording, loaded)
+        except OSError as error:
+            raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
+
+        def finish(should_stop: ShouldStop) -> DrumTranscription:
+            from serve_app.models.drums.midi import midi_bytes
+            from serve_app.models.drums.picture import draw_drums
+            from serve_app.models.drums.text_log import text_log
+            from serve_app.models.drums.transcription import finish
+
+            transcript = finish(recording, activations, config, loaded, bpm)
+            thresholds = {str(drum): config.threshold_of(drum, loaded.thresholds) for drum in Drum}
+            picture = draw_drums(transcript, activations, thresholds) if options.with_picture else None
+            log = text_log(transcript, filename, config)
+            return DrumTranscription(transcript, midi_bytes(transcript), log, picture, time.monotonic() - started)
+
+        return await self._readers.run(finish)
+
+    async def _activations(self, recording: Recording, loaded: LoadedDrums) -> DrumActivations:
+        """Cut a recording, have its pieces heard, and join what the network said of them."""
+        from serve_app.models.drums.activations import Stitcher
+        from serve_app.models.drums.transcription import recording_pieces
+
+        stitcher = Stitcher(loaded.hyper_parameters.labels)
+        pieces = _Pieces(recording_pieces(recording, loaded))
+        ahead: deque[tuple[Piece, asyncio.Task[PieceOutput]]] = deque()
+        try:
+            while (piece := await self._readers.run(lambda should_stop: pieces.next())) is not None:
+                if len(ahead) == _PIECES_AHEAD:
+                    heard, task = ahead.popleft()
+                    stitcher.add(heard, await task)
+                ahead.append((piece, asyncio.create_task(self._pieces.submit(piece.bands))))
+            while ahead:
+                heard, task = ahead.popleft()
+                stitcher.add(heard, await task)
+        finally:
+            for _, task in ahead:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
+            await asyncio.shield(asyncio.to_thread(pieces.close))
+        return await self._readers.run(lambda should_stop: stitcher.finish(recording.num_frames))
+
+    async def _heard(self, pieces: list[Any]) -> list[PieceOutput | Exception]:
+        try:
+            return list(await self._network.run(lambda should_stop: self._run(pieces)))
+        except (ProcessingError, GpuMemoryError) as error:
+            if len(pieces) == 1:
+                return [error]
+        # all at once were too many, or one is at fault: the others must not suffer from it
+        return [answer for piece in pieces for answer in await self._heard([piece])]
+
+    def _run(self, pieces: list[Any]) -> list[PieceOutput]:
+        """Run the network over the bands of some pieces."""
+        import torch
+
+        from serve_app.models.drums.activations import run_network
+        from serve_app.models.speech.gpu_memory import gpu_errors
+
+        half = self._options.half and self._options.device.startswith("cuda")
+        with gpu_errors(f"hearing {len(pieces)} pieces of drums"), torch.autocast("cuda", torch.float16, enabled=half):
+            return run_network(self._ready().network, pieces)
+
+    def _ready(self) -> LoadedDrums:
+        if self._loaded is None:
+            raise self._failure or ModelLoadingError("no model is loaded")
+        return self._loaded
+
+
+class _Pieces:
+    """The pieces of a recording, one at a time, from whichever thread asks; closing waits for one that is being cut."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._lock = threading.Lock()
+
+    def next(self) -> Piece | None:
+        """Return the next one; None at the end."""
+        with self._lock:
+            return next(self._pieces, None)
+
+    def close(self) -> None:
+        """Let go of the file that they are read from; there is no next one."""
+        with self._lock:
+            self._pieces = iter(())
+
+
+def _read(media: str | io.BytesIO, should_stop: ShouldStop) -> Recording:
+    from serve_app.models.drums.audio_file import read_recording
+
+    def on_block(read_s: float) -> None:
+        if should_stop():
+            raise asyncio.CancelledError
+
+    return read_recording(media, on_block=on_block)
+
+
+def _config(options: DrumOptions) -> InferenceConfig:
+    from serve_app.models.drums.config import InferenceConfig
+
+    config = InferenceConfig()
+    config.grid_division.update({str(drum): division for drum, division in options.grid_division.items()})
+    config.thresholds.update({str(drum): threshold for drum, threshold in options.thresholds.items()})
+    config.check()
+    return config
