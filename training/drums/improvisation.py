@@ -160,7 +160,7 @@ def unrelated(rng: np.random.Generator, seconds: float) -> Score:
     core = ["kick", "snare", "hihat_closed"]
     others = [*HIHATS[1:], "snare_rim", "snare_brush", *CYMBALS, *TOMS, *PERCUSSION]
     chosen = [name for name in core if rng.random() < 0.8]
-    chosen += list(rng.choice(others, size=int(rng.integers(0, 6)), replace=False))
+    chosen += [str(name) for name in rng.choice(others, size=int(rng.integers(0, 6)), replace=False)]
     chosen = chosen or [str(rng.choice(ARTICULATIONS))]
     density = float(np.exp(rng.uniform(np.log(1.5), np.log(12.0))))
     shares = rng.dirichlet(np.full(len(chosen), 1.5))

@@ -146,7 +146,8 @@ class _Desk:
     def sound(self, articulation: str, velocity: float) -> _Sound:
         """Return a stroke of about that velocity."""
         step = self._step(velocity)
-        key = (articulation, step, int(self._rng.integers(self._takes)))
+        takes = min(self._takes, 2) if LABEL_OF[articulation] == "cymbal" else self._takes
+        key = (articulation, step, int(self._rng.integers(takes)))
         if key not in self._sounds:
             samples = self._kit.stroke(self._rng, articulation, (step + 0.5) / _VELOCITY_STEPS)
             sos = self._filter(channel_of(articulation))
