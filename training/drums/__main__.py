@@ -78,7 +78,10 @@ def _build(songs: Path, arguments: argparse.Namespace) -> list[multiprocessing.P
 
 
 def _measure(network: DrumNetwork, validation: Pool) -> dict[str, Any]:
+    validation.refresh()
     heard = evaluate.hear(network, validation.examples)
+    if not heard:
+        return {}
     thresholds = evaluate.tune(heard)
     return {"thresholds": thresholds} | evaluate.summary(heard, thresholds)
 

@@ -91,7 +91,7 @@ def train(
     pool = Pool(songs)
     rng = np.random.default_rng((recipe.seed, step))
     asked_to_stop: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     budget_s, before_s, began_s = 60 * recipe.minutes, spent_s, clock()
     saved_s = measured_s = began_s
     losses: list[tuple[float, float]] = []
@@ -124,6 +124,7 @@ def train(
             if measure is not None and now_s - measured_s > recipe.measure_every_s:
                 measured_s = now_s
                 _write(log, {"step": step, "minutes": spent_s / 60} | measure(trained(averaged)))
+    signal.signal(signal.SIGTERM, before)
     return trained(averaged)
 
 
