@@ -25,7 +25,7 @@ def reverberation(rng: np.random.Generator) -> np.ndarray:
     below = signal.sosfilt(signal.butter(1, _CROSSOVERS_HZ[1], fs=SAMPLE_RATE_HZ, output="sos"), noise)
     parts = (low, below - low, noise - below)
     decays_s = (rt60_s * rng.uniform(0.8, 1.3), rt60_s, rt60_s * rng.uniform(0.3, 0.9))
-    gains = (rng.uniform(0.6, 1.6), 1.0, rng.uniform(0.15, 0.9))
+    gains = (rng.uniform(0.6, 2.6), 1.0, rng.uniform(0.15, 0.9))
     tail = np.zeros(length, np.float32)
     for part, decay_s, gain in zip(parts, decays_s, gains, strict=True):
         tail += part.astype(np.float32) * np.exp(-6.9 * times_s / decay_s).astype(np.float32) * np.float32(gain)
