@@ -21,10 +21,10 @@ import torch
 from serve_app.models.drums.bands import FRAMES_PER_S, HOP, WINDOW, log_bands, num_bands
 from serve_app.models.drums.network import DrumNetwork
 
-# All pieces but those of short recordings have this length, so that they fit into one batch.
-PIECE_FRAMES = 30 * FRAMES_PER_S
 # At either end of a piece; what lies there another piece tells better.
 CONTEXT_FRAMES = 3 * FRAMES_PER_S
+# All pieces but those of short recordings have this length, so that they fit into one batch; 30 s are kept of each.
+PIECE_FRAMES = 30 * FRAMES_PER_S + 2 * CONTEXT_FRAMES
 # Frames whose window reaches beyond the samples at hand.
 _EDGE_FRAMES = -(-WINDOW // 2 // HOP)
 _LEAST_FRAMES = FRAMES_PER_S  # fewer are not worth a call of their own

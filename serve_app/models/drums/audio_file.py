@@ -27,7 +27,9 @@ class Recording:
         gain: factor that brings it to the network's level.
         is_silent: whether nothing in it is louder than -90 dBFS.
         notes: what was missing or repaired, one sentence each.
-        blocks: (n,) float32 each, mono at 44.1 kHz, finite, gain not applied; reads the file again where it is long.
+        blocks: (n,) float32 each, mono at 44.1 kHz, finite, without the recording's constant offset (which would be
+            a loud click at either end), gain not applied; reads the file again where it is long. A silent recording
+            has none.
     """
 
     duration_s: float
@@ -70,37 +72,40 @@ def read_recording(
     )
     meter = LevelMeter()
     kept: list[np.ndarray] | None = []
-    num_samples = 0
+    num_samples, total = 0, 0.0
     for block in stream:
         meter.add(block)
         num_samples += len(block)
+        total += float(block.sum(dtype=np.float64))
         if kept is not None:
             kept.append(block)
             if num_samples > _KEPT_S * SAMPLE_RATE_HZ:
                 kept = None
         on_block(num_samples / SAMPLE_RATE_HZ)
+    centered = _Centered(stream if kept is None else kept, total / max(num_samples, 1), num_samples)
     return Recording(
         stream.duration_s,
         to_factor(meter.gain_db()),
         meter.is_silent,
         stream.notes,
-        _OnceMore(stream, num_samples) if kept is None else kept,
+        () if meter.is_silent else centered,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _OnceMore:
-    """The blocks of a file that was read before: as many samples as then, even if the file grew meanwhile."""
+class _Centered:
+    """Blocks less their offset; as many samples as were measured, even if the file grew since."""
 
-    stream: AudioStream
+    blocks: Iterable[np.ndarray]
+    offset: float
     num_samples: int
 
     def __iter__(self) -> Iterator[np.ndarray]:
         left = self.num_samples
-        for block in self.stream:
+        for block in self.blocks:
             if left <= 0:
                 return
-            yield block[:left]
+            yield block[:left] - np.float32(self.offset)
             left -= len(block)
 
 
