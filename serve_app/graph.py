@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.diarizer import Diarizer
+from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.deployments.ingress import DirectLimits, Ingress
 from serve_app.deployments.job_runner import JobRunner, RunnerOptions
@@ -51,14 +52,19 @@ def build(args: GraphArgs) -> Application:
     )
     models = VideoModels(analyzer, speech, args.speech.video_order, diarizers, emotion or ())
     names = [AudioAnalyzer.name, *(placed.name for placed in models.placed())]
+    drums = _drum_transcribers(args, settings)
 
     job_runner = JobRunner.options(autoscaling_config=_by_queue_depth(args.job_runner, settings)).bind(
         settings, _runner_options(args.job_runner), models, names
     )
     limits = DirectLimits(
-        args.ingress.max_direct_analyses, args.ingress.max_direct_transcriptions, args.ingress.max_direct_pieces
+        args.ingress.max_direct_analyses,
+        args.ingress.max_direct_transcriptions,
+        args.ingress.max_direct_pieces,
+        args.ingress.max_direct_drums,
     )
-    return Ingress.bind(settings, [*names, JobRunner.name, Ingress.name], limits, models, job_runner)
+    names += [*(placed.name for placed in drums), JobRunner.name, Ingress.name]
+    return Ingress.bind(settings, names, limits, models, drums, job_runner)
 
 
 def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
@@ -104,6 +110,25 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
         return whisper.models, on_device, Batching(backend.batch_size, backend.batch_wait_s)
 
     return _placed(deployment, arguments, options.device, backend.cpu_fallback)
+
+
+def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeployment]:
+    drums = args.drums
+    options = DrumModelOptions(
+        cache_dir=settings.state_dir / "models",
+        num_threads=drums.num_threads,
+        num_readers=drums.num_readers,
+        batch_size=drums.batch_size,
+        batch_wait_s=drums.batch_wait_s,
+        half=drums.half,
+        hf_token=_hf_token(settings),
+    )
+    return _placed(
+        DrumTranscriber,
+        lambda device: (drums.model, replace(options, device=device)),
+        _device(settings, drums.device),
+        drums.cpu_fallback,
+    )
 
 
 def _placed(

@@ -122,6 +122,30 @@ class EmotionArgs(_Args):
     cpu_fallback: bool = False
 
 
+class DrumArgs(_Args):
+    """Drum transcription; replicas, GPU fraction and queue stand under `deployments:`.
+
+    Attributes:
+        model: spec of the weights (`models.weights`): `embedded:drum-net`, a path, an address, a Hugging Face id.
+        device: as the diarizer's.
+        num_threads: of the network in one replica.
+        num_readers: recordings that one replica decodes side by side.
+        batch_size: pieces of 30 s, of several requests, in one call of the network.
+        batch_wait_s: how long a free network waits for more pieces.
+        half: compute in float16 on a GPU.
+        cpu_fallback: as the diarizer's (`DrumTranscriberCPU`).
+    """
+
+    model: str = "embedded:drum-net"
+    device: str | None = None
+    num_threads: int = Field(default=1, ge=1)
+    num_readers: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    batch_wait_s: float = Field(default=0.0, ge=0)
+    half: bool = False
+    cpu_fallback: bool = False
+
+
 class RunnerArgs(_Args):
     """The job queue's consumers; they scale between the two numbers on the depth of the job table."""
 
@@ -141,6 +165,7 @@ class IngressArgs(_Args):
     max_direct_analyses: int = Field(default=2, ge=1)
     max_direct_transcriptions: int = Field(default=32, ge=1)
     max_direct_pieces: int = Field(default=16, ge=1)
+    max_direct_drums: int = Field(default=16, ge=1)
 
 
 class GraphArgs(_Args):
@@ -152,5 +177,6 @@ class GraphArgs(_Args):
     aligner: AlignerArgs = AlignerArgs()
     diarizer: DiarizerArgs = DiarizerArgs()
     emotion: EmotionArgs = EmotionArgs()
+    drums: DrumArgs = DrumArgs()
     job_runner: RunnerArgs = RunnerArgs()
     ingress: IngressArgs = IngressArgs()

@@ -13,12 +13,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
+from serve_app.deployments.direct_drums import DirectDrums
 from serve_app.deployments.direct_transcription import DirectTranscription
 from serve_app.deployments.event_watcher import EventWatcher
 from serve_app.deployments.graph_health import GraphHealth
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import PlainSteps
+from serve_app.deployments.transcription import PlacedDeployment
 from serve_app.deployments.video_pipeline import VideoModels, VideoPipeline
 from serve_app.errors import Unavailable
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
@@ -112,11 +114,13 @@ class DirectLimits:
         max_analyses: synchronous analyses at once; more are answered 503.
         max_transcriptions: uploads in transcription at once; more are answered 503.
         max_pieces: pieces of one upload at once.
+        max_drums: requests in drum transcription at once; more are answered 503.
     """
 
     max_analyses: int = 2
     max_transcriptions: int = 32
     max_pieces: int = 16
+    max_drums: int = 16
 
 
 @serve.deployment(name="Ingress")
@@ -129,6 +133,7 @@ class Ingress:
         deployments: names of all deployments of the graph, for `/health/ready`.
         limits: of work at once.
         models: the deployments of the video DAG.
+        drums: the deployment that transcribes drums, and after it the one that takes over.
         job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
     """
 
@@ -138,6 +143,7 @@ class Ingress:
         deployments: Sequence[str],
         limits: DirectLimits,
         models: VideoModels,
+        drums: Sequence[PlacedDeployment],
         job_runner: DeploymentHandle,
     ) -> None:
         join_serve_log()
@@ -153,6 +159,7 @@ class Ingress:
             speech=DirectTranscription(
                 models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
             ),
+            drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
             health=health,
         )
 

@@ -22,7 +22,11 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.hub_download import fetch_repository
 from serve_app.models.url_download import fetch_https, fetch_storage
 
-EMBEDDED = {"whisper-micro": Path(__file__).parent / "speech" / "whisper_micro"}
+_HERE = Path(__file__).parent
+EMBEDDED = {
+    "drum-net": _HERE / "drums" / "drum_net" / "best_model.pt",
+    "whisper-micro": _HERE / "speech" / "whisper_micro",
+}
 
 _EMBEDDED_PREFIX = "embedded:"
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)

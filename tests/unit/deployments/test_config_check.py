@@ -33,6 +33,7 @@ def test_every_deployment_of_a_config_is_in_the_graph(path: Path) -> None:
         ("FasterWhisper", arguments["whisper"].get("faster_whisper", {})),
         ("TransformersWhisper", arguments["whisper"].get("transformers", {})),
         ("OpenAIWhisper", arguments["whisper"].get("openai_whisper", {})),
+        ("DrumTranscriber", arguments.get("drums", {})),
     ):
         known |= {name, f"{name}CPU"} if given.get("cpu_fallback") else {name}
     named = {deployment["name"] for deployment in application["deployments"]}
