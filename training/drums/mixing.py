@@ -26,6 +26,7 @@ _PLAIN = {"kick": "kick", "snare": "snare", "hihat": "hihat_closed", "ride": "ri
           "tom": "tom_mid", "percussion": "cowbell"}  # fmt: skip
 _OPEN_HATS = frozenset({"hihat_open", "hihat_half"})
 _SHARE_NATURAL_BALANCE = 0.3
+_FAINT_END = 0.003  # of a stroke's peak: an end below it may come at once
 _SHARE_GATED, _SHARE_CRUSHED_ROOM = 0.06, 0.15
 _VELOCITY_STEPS = 12
 _LEVEL_WINDOW = SAMPLE_RATE_HZ // 25  # 40 ms: what a stroke's level is measured on
@@ -149,7 +150,7 @@ class _Desk:
         takes = min(self._takes, 2) if LABEL_OF[articulation] == "cymbal" else self._takes
         key = (articulation, step, int(self._rng.integers(takes)))
         if key not in self._sounds:
-            samples = self._kit.stroke(self._rng, articulation, (step + 0.5) / _VELOCITY_STEPS)
+            samples = _faded(self._kit.stroke(self._rng, articulation, (step + 0.5) / _VELOCITY_STEPS))
             sos = self._filter(channel_of(articulation))
             if sos is not None:
                 samples = signal.sosfilt(sos, samples).astype(np.float32)
@@ -197,6 +198,16 @@ class _Desk:
             ]
             self._filters[channel] = np.stack(sections) if sections else None
         return self._filters[channel]
+
+
+def _faded(samples: np.ndarray) -> np.ndarray:
+    """Return a stroke whose end does not break off: recordings of cymbals are often cut while they ring."""
+    last = samples[-max(len(samples) // 20, 1) :]
+    if np.abs(last).max(initial=0.0) < _FAINT_END * np.abs(samples).max(initial=0.0):
+        return samples
+    ending = len(samples) - len(samples) // 2
+    fade = np.cos(np.linspace(0, np.pi / 2, len(samples) - ending, dtype=np.float32)) ** 2
+    return np.concatenate([samples[:ending], samples[ending:] * fade]).astype(np.float32)
 
 
 def peak(center_hz: float, gain_db: float, quality: float) -> np.ndarray:

@@ -36,6 +36,16 @@ def test_an_open_hihat_is_choked_by_the_next_stroke():
     assert np.std(choked[late]) < 0.2 * np.std(ringing[late])
 
 
+def test_a_stroke_that_was_cut_while_it_rang_fades():
+    class CutKit(PlainKit):
+        def stroke(self, rng, articulation, velocity):
+            return super().stroke(rng, articulation, velocity)[: RATE_HZ // 10]  # of a decay ten times as long
+
+    mixed = mix(np.random.default_rng(3), CutKit(), (PlayedStroke(0.0, "crash", 0.9),), RATE_HZ, True)
+    end = np.flatnonzero(np.abs(mixed.samples) > 1e-6 * np.abs(mixed.samples).max())[-1]
+    assert np.abs(mixed.samples[end - 200 : end]).max() < 0.02 * np.abs(mixed.samples).max()
+
+
 def test_strokes_before_the_beginning_only_ring():
     mixed = mix(np.random.default_rng(2), PlainKit(), (PlayedStroke(-0.1, "crash", 0.9),), RATE_HZ, True)
     assert np.abs(mixed.samples[:100]).max() > 0
