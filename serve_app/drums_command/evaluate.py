@@ -90,10 +90,11 @@ def _table(evaluation: Evaluation, num_files: int, model_version: str) -> Table:
         + (f" Median of hit minus annotation: {offsets}." if offsets else ""),
         box=SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 0, 0, 1),
     )
     table.add_column("drum")
     for name in ("true", "found", "ms", "pooled\nP", "\nR", "\nF", "macro\nP", "\nR", "\nF", "files"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     windows_s = list(evaluation.figures)
     for drum in evaluation.figures[windows_s[0]]:
         for number, window_s in enumerate(windows_s):
