@@ -12,7 +12,7 @@ from training.drums.mixing import Mix, band_energies
 from training.drums.performance import PlayedStroke
 
 # A stroke is heard where it makes at least this share of some band's energy, and is unsure down to the lower one.
-_AUDIBLE_SHARE, _FAINT_SHARE = 0.05, 0.008
+_AUDIBLE_SHARE, _FAINT_SHARE = 0.12, 0.02
 _SILENT_BAND = 10 ** (-75 / 10)  # of the loudest band's greatest energy: nobody hears what is below
 _WINDOW = 2048
 
