@@ -56,7 +56,8 @@ def heard(mixed: Mix, samples: np.ndarray) -> tuple[tuple[Hit, ...], tuple[Hit, 
     shares[song_bands < _SILENT_BAND * song_bands.max()] = 0.0
     share = shares.max(axis=1)
     power_gain = (np.sum(after**2, axis=1) + 1e-20) / (np.sum(before**2, axis=1) + 1e-20)
-    hits, faint = [], []
+    hits: list[Hit] = []
+    faint: list[Hit] = []
     for index, stroke in enumerate(strokes):
         if share[index] < _FAINT_SHARE:
             continue

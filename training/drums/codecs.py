@@ -45,6 +45,7 @@ def _encode(samples: np.ndarray, container: str, encoder: str, bit_rate: int) ->
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(encoder, rate=SAMPLE_RATE_HZ, layout="stereo")
+        assert isinstance(stream, av.AudioStream)
         stream.bit_rate = 2 * bit_rate
         if encoder == "vorbis":
             stream.codec_context.options = {"strict": "experimental"}
@@ -60,6 +61,6 @@ def _encode(samples: np.ndarray, container: str, encoder: str, bit_rate: int) ->
 
 
 def _decode(data: bytes, container: str) -> np.ndarray:
-    with av.open(io.BytesIO(data), format="aac" if container == "adts" else container) as source:
+    with av.open(io.BytesIO(data), "r", format="aac" if container == "adts" else container) as source:
         blocks = [frame.to_ndarray()[0] for frame in source.decode(audio=0)]
     return np.concatenate(blocks).astype(np.float32)

@@ -15,7 +15,8 @@ _ENVELOPE_BLOCK = 32  # 0.7 ms
 
 def master(rng: np.random.Generator, samples: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return the samples after a random chain of effects, same length, peak about 1, and the names of the effects."""
-    samples, names = _to_peak(samples), []
+    samples = _to_peak(samples)
+    names: list[str] = []
     if rng.random() < _SHARE_UNTOUCHED:
         return samples, names
     if rng.random() < 0.6:

@@ -72,7 +72,8 @@ class _Sound:
 def mix(rng: np.random.Generator, kit: Kit, strokes: tuple[PlayedStroke, ...], num_samples: int, machine: bool) -> Mix:
     """Return the strokes played on a kit in a room; strokes before 0 only ring."""
     desk = _Desk(rng, kit, machine)
-    channels = {name: np.zeros(num_samples, np.float32) for name in {channel_of(s.articulation) for s in strokes}}
+    names = sorted({channel_of(stroke.articulation) for stroke in strokes})  # draws below are in this order
+    channels = {name: np.zeros(num_samples, np.float32) for name in names}
     mixed, fade = [], round(rng.uniform(0.008, 0.045) * SAMPLE_RATE_HZ)
     for stroke, cut_s in zip(strokes, _cuts_s(rng, strokes, machine), strict=True):
         sound = desk.sound(stroke.articulation, stroke.velocity)
@@ -224,7 +225,8 @@ def _cuts_s(rng: np.random.Generator, strokes: tuple[PlayedStroke, ...], machine
     cuts_s = [np.inf] * len(strokes)
     cuts_itself = machine and rng.random() < 0.6  # a sampler with one voice a pad
     grabbed = 0.0 if machine else 0.02
-    next_hat_s, next_same_s = np.inf, {}
+    next_hat_s = np.inf
+    next_same_s: dict[str, float] = {}
     for index in range(len(strokes) - 1, -1, -1):
         stroke = strokes[index]
         if LABEL_OF[stroke.articulation] == "hihat":

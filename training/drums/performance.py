@@ -60,7 +60,7 @@ def perform(rng: np.random.Generator, score: Score, seconds: float) -> Performan
     notes = score.notes()
     clock = _clock(rng, score, _start_s(rng, score, seconds))
     placed = _swing(np.array([note.beat for note in notes]), score)
-    times_s = clock.at(placed) + _deviations_s(rng, score, notes, placed)
+    times_s = clock.at(placed) + _deviations_s(rng, score, notes)
     end_s = seconds - (rng.uniform(0.5, 3.0) if seconds > 8 and rng.random() < 0.2 else 0.0)  # it may ring out
     machine_dynamics = score.machine and rng.random() < 0.6
     strokes: list[PlayedStroke] = []
@@ -90,7 +90,7 @@ def _clock(rng: np.random.Generator, score: Score, start_s: float) -> _Clock:
     tempo = np.ones(num_beats)
     if not score.machine and score.metrical:
         draw = rng.random()
-        if draw < 0.6:  # a free player: a slow random walk that comes back
+        if draw < 0.6:  # a free player: a slow random walk
             walk = np.cumsum(rng.normal(0, rng.uniform(0.0005, 0.006), num_beats))
             tempo = np.exp(np.clip(walk, -0.08, 0.08))
         elif draw < 0.7:
@@ -108,7 +108,7 @@ def _swing(beats: np.ndarray, score: Score) -> np.ndarray:
     return (cycle + np.interp(phase, [0, score.written_swing, 1], [0, score.swing, 1])) * score.swing_beats
 
 
-def _deviations_s(rng: np.random.Generator, score: Score, notes: list[Note], beats: np.ndarray) -> np.ndarray:
+def _deviations_s(rng: np.random.Generator, score: Score, notes: list[Note]) -> np.ndarray:
     """Return how early or late each stroke is: each limb leans one way, wanders slowly, and scatters."""
     if score.machine:
         return rng.normal(0, 0.0004, len(notes)) if rng.random() < 0.3 else np.zeros(len(notes))

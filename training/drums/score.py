@@ -57,7 +57,8 @@ class Score:
 
     def notes(self) -> list[Note]:
         """Return the notes of all bars, their beats counted from the beginning, in order."""
-        notes, first = [], 0.0
+        notes: list[Note] = []
+        first = 0.0
         for bar in self.bars:
             notes.extend(replace(note, beat=first + note.beat) for note in bar.notes)
             first += bar.beats
