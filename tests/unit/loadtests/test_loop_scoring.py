@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.drum_loops import ANNOTATIONS, LoopTruth, Mistake, read_loop, score_loop, table
+from loadtests.drum_loops import ANNOTATIONS
+from loadtests.loop_scoring import LoopTruth, Mistake, read_loop, score_loop, table
 from serve_app.models.drums.evaluation import Counts
 from serve_app.results import Drum, DrumHit
 
