@@ -25,6 +25,8 @@ from serve_app.models.drums.network import DrumNetwork
 CONTEXT_FRAMES = 3 * FRAMES_PER_S
 # All pieces but those of short recordings have this length, so that they fit into one batch; 30 s are kept of each.
 PIECE_FRAMES = 30 * FRAMES_PER_S + 2 * CONTEXT_FRAMES
+# Silence before a recording: the network hears a stroke by what rises, and on the very first sample nothing would.
+LEAD_FRAMES = 5
 # Frames whose window reaches beyond the samples at hand.
 _EDGE_FRAMES = -(-WINDOW // 2 // HOP)
 _LEAST_FRAMES = FRAMES_PER_S  # fewer are not worth a call of their own
@@ -37,7 +39,7 @@ class Piece:
 
     Attributes:
         bands: (frames, bands) float32.
-        first_frame: where in the recording it begins.
+        first_frame: where in the recording it begins; the first piece begins a little before it.
         keep: the frames, counted from the piece's own first, that it decides about; the others are context.
     """
 
@@ -85,6 +87,8 @@ def cut_pieces(
 ) -> Iterator[Piece]:
     """Cut music into overlapping pieces; every frame is kept by exactly one of them.
 
+    The first piece begins with `LEAD_FRAMES` of silence that it does not keep.
+
     Args:
         blocks: (n,) float32 each, mono at 44.1 kHz.
         gain: factor that brings them to the network's level.
@@ -93,20 +97,20 @@ def cut_pieces(
     """
     if piece_frames <= 2 * context_frames:
         raise ValueError(f"Pieces of {piece_frames} frames are all context, of twice {context_frames}")
-    held = np.empty((0, num_bands()), dtype=np.float32)
-    first = kept = 0  # the frame at which `held` begins, and the first that no piece has kept yet
+    held = np.zeros((LEAD_FRAMES, num_bands()), dtype=np.float32)  # the bands of silence are zeros
+    first, kept = -LEAD_FRAMES, 0  # the frame at which `held` begins, and the first that no piece has kept yet
     for bands in _band_blocks(blocks, np.float32(gain)):
         held = np.concatenate([held, bands])
         # more frames than this piece needs: it is not the last
-        while first + len(held) > (start := max(0, kept - context_frames)) + piece_frames:
+        while first + len(held) > (start := max(-LEAD_FRAMES, kept - context_frames)) + piece_frames:
             end = start + piece_frames - context_frames
             yield Piece(held[start - first :][:piece_frames].copy(), start, slice(kept - start, end - start))
             kept = end
             # the last piece, too, begins after this one
             held, first = held[start + 1 - first :], start + 1
     total = first + len(held)
-    if total:
-        start = max(0, total - piece_frames)
+    if total > 0:
+        start = max(-LEAD_FRAMES, total - piece_frames)
         yield Piece(held[start - first :].copy(), start, slice(kept - start, total - start))
 
 

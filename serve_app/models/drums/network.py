@@ -1,9 +1,10 @@
 """The drum network: log-bands in; for each frame and label, whether it is struck and how loud. Pure torch.
 
-Convolutions over time and frequency (as Vogl et al., ISMIR 2017) feed a temporal convolutional network (residual
-dilated convolutions, as Davies & Böck, EUSIPCO 2019) instead of their recurrent layers: on a CPU it runs and learns
-two to three times as fast, and what it says of a frame depends on `context_frames` around it alone, so that music cut
-into pieces which overlap by that much gets the activations of the whole.
+A convolutional recurrent network after Vogl et al., "Drum transcription via joint beat and drum modeling using
+convolutional recurrent neural networks" (ISMIR 2017): convolutions over time and frequency say what sounds, residual
+dilated convolutions over time (as Davies & Böck, EUSIPCO 2019) what began when, and a bidirectional GRU follows the
+music, both ways. One recurrent layer behind convolutions over time, instead of their three, runs and learns about twice as
+fast on a CPU.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class HyperParameters:
         block_width: channels within its blocks.
         dilations: of its blocks, in frames.
         kernel: taps of each block's dilated convolution, odd.
+        gru_width: units of the GRU in each direction.
         dropout: share of channels, while training.
     """
 
@@ -42,15 +44,10 @@ class HyperParameters:
     conv_channels: tuple[int, ...] = (16, 48)
     width: int = 160
     block_width: int = 128
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
     kernel: int = 5
+    gru_width: int = 96
     dropout: float = 0.1
-
-    @property
-    def context_frames(self) -> int:
-        """Return how many frames on either side of a frame decide about it: 259, or 2.6 s, by default."""
-        # the difference of neighbours, then one frame for each convolution of each pair
-        return 1 + 2 * len(self.conv_channels) + self.kernel // 2 * sum(self.dilations)
 
 
 class DrumOutput(NamedTuple):
@@ -83,6 +80,8 @@ class DrumNetwork(nn.Module):
             *(_Block(sizes.width, sizes.block_width, sizes.kernel, each, sizes.dropout) for each in sizes.dilations)
         )
         self.leave_norm = nn.BatchNorm1d(sizes.width)
+        self.gru = nn.GRU(sizes.width, sizes.gru_width, batch_first=True, bidirectional=True)
+        self.follow = nn.Linear(2 * sizes.gru_width, sizes.width)
         self.strokes = nn.Linear(sizes.width, len(sizes.labels))
         self.levels = nn.Linear(sizes.width, len(sizes.labels))
 
@@ -99,6 +98,7 @@ class DrumNetwork(nn.Module):
         x = self.enter(x.permute(0, 2, 3, 1).flatten(2)).transpose(1, 2)  # (batch, width, frames)
         x = functional.relu(self.enter_norm(x))
         x = functional.relu(self.leave_norm(self.blocks(x))).transpose(1, 2)  # (batch, frames, width)
+        x = x + self.follow(self.gru(x)[0])  # what the course of the music adds; (batch, frames, 2 * gru_width) within
         return DrumOutput(self.strokes(x), _LEVEL_CENTER_DB + _LEVEL_SPREAD_DB * self.levels(x))
 
 

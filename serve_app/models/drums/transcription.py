@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from serve_app.models.drums.activations import (
-    CONTEXT_FRAMES,
-    PIECE_FRAMES,
     DrumActivations,
     Piece,
     Stitcher,
@@ -30,7 +28,7 @@ from serve_app.models.drums.beats import BeatGrid, track_beats
 from serve_app.models.drums.checkpoint import LoadedDrums, load_checkpoint
 from serve_app.models.drums.config import InferenceConfig, checked_bpm
 from serve_app.models.drums.hits import find_strokes, onset_train, place_hits
-from serve_app.models.drums.loading import EMBEDDED, load_drums
+from serve_app.models.drums.loading import checkpoint_path
 from serve_app.models.drums.midi import midi_bytes
 from serve_app.models.drums.text_log import text_log
 from serve_app.results import DrumHit, DrumTranscript
@@ -105,10 +103,7 @@ def transcribe_drums(
 
 def recording_pieces(recording: Recording, loaded: LoadedDrums) -> Iterator[Piece]:
     """Cut a recording as its network needs it; a silent one has no pieces, and so no strokes."""
-    context = max(CONTEXT_FRAMES, loaded.hyper_parameters.context_frames)
-    return cut_pieces(
-        recording.blocks, gain=recording.gain, piece_frames=max(PIECE_FRAMES, 4 * context), context_frames=context
-    )
+    return cut_pieces(recording.blocks, gain=recording.gain)
 
 
 def finish(
@@ -168,8 +163,7 @@ def drum_wav_to_midi(
     config = config or InferenceConfig()
     config.check()
     bpm_override = checked_bpm(bpm_override)
-    # what is embedded is never fetched, so that no folder is needed for it
-    loaded = load_drums(EMBEDDED, cache_dir=Path()) if model_path is None else load_checkpoint(model_path)
+    loaded = load_checkpoint(checkpoint_path() if model_path is None else model_path)
     heard = transcribe_drums(wav_path, loaded, config, bpm_override)
     folder, stem = Path(output_dir), Path(wav_path).stem
     folder.mkdir(parents=True, exist_ok=True)
