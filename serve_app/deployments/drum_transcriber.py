@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class DrumModelOptions:
         device: "cpu", "cuda" or a torch device string.
         num_threads: of torch; threads × replicas must not exceed the cores.
         num_readers: recordings that are decoded and measured side by side; others wait for their turn.
-        batch_size: pieces of 30 s in one call of the network, of several requests.
+        batch_size: pieces of half a minute in one call of the network, of several requests.
         batch_wait_s: for more of them, once there is one.
         half: compute in float16 where the device is a GPU.
         hf_token: opens gated models.
@@ -66,7 +67,7 @@ class DrumModelOptions:
 class DrumTranscriber:
     """Writes recordings of drums down.
 
-    Batching: pieces of 30 s of all requests go through the network together, those that wait in the order in which
+    Batching: pieces of half a minute of all requests go through the network together, those that wait in the order in which
     they came; of one recording at most two wait, so that a long one leaves room for others. Memory: of each recording
     in work up to 42 MB of samples (a longer one is read twice), 4 MB of pieces, and 24 bytes a frame of activations
     (9 MB an hour).
@@ -197,8 +198,9 @@ class DrumTranscriber:
         from serve_app.models.drums.activations import run_network
         from serve_app.models.speech.gpu_memory import gpu_errors
 
-        half = self._options.half and self._options.device.startswith("cuda")
-        with gpu_errors(f"hearing {len(pieces)} pieces of drums"), torch.autocast("cuda", torch.float16, enabled=half):
+        is_half = self._options.half and self._options.device.startswith("cuda")
+        precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
+        with gpu_errors(f"hearing {len(pieces)} pieces of drums"), precision:
             return run_network(self._ready().network, pieces)
 
     def _ready(self) -> LoadedDrums:

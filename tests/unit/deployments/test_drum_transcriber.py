@@ -109,7 +109,7 @@ class SpyNetwork:
 
 
 def test_says_what_the_model_says(make: Callable[..., Any], weights: Path, tmp_path: Path) -> None:
-    content = recording(34)
+    content = recording(40)
     (tmp_path / "a.wav").write_bytes(content)
     expected = alone(weights, content)
     assert len(expected.hits) > 20
@@ -169,7 +169,7 @@ def test_a_long_recording_does_not_fill_the_queue(make: Callable[..., Any], monk
     monkeypatch.setattr(deployment._pieces, "submit", watched)
     answer = asyncio.run(deployment.transcribe(recording(100)))
     assert answer.transcript.duration_s == pytest.approx(100, abs=0.01)
-    assert len(waiting) >= 4
+    assert len(waiting) >= 3
     assert max(waiting) <= module._PIECES_AHEAD
 
 
@@ -196,10 +196,10 @@ class TestFailure:
         self, make: Callable[..., Any], weights: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         short = recording(2)
-        num_frames = 200
+        num_frames = 1000  # of the short one alone are there fewer
 
         def fails(pieces: list[Any]) -> Exception | None:
-            return RuntimeError("bad numbers") if any(len(bands) == num_frames for bands in pieces) else None
+            return RuntimeError("bad numbers") if any(len(bands) < num_frames for bands in pieces) else None
 
         network = SpyNetwork(monkeypatch, fails)
         deployment = make(batch_wait_s=0.2)
