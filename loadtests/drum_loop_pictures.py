@@ -18,7 +18,7 @@ from serve_app.results import Drum
 
 _COLORS = {Drum.KICK: "#0072B2", Drum.SNARE: "#D55E00", Drum.HIHAT: "#009E73"}
 _LANE_HEIGHT = 0.8  # of 1
-_SHOWN_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_SHOWN_HZ = (100, 500, 1000, 2000, 5000, 10_000)
 
 
 def draw_loop(path: Path, loop: Path, heard: HeardDrums, truth: LoopTruth, window_s: float, title: str) -> None:
@@ -63,7 +63,7 @@ def draw_loop(path: Path, loop: Path, heard: HeardDrums, truth: LoopTruth, windo
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.draw()
     # a palette: a third of the bytes, and nobody sees it
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(255).save(path, optimize=True)
 
 
 def _draw_bands(axes: Axes, bands: np.ndarray) -> None:
