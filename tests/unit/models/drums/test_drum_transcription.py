@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synthetic_drums import loaded_drums, render, rock
 import serve_app.models.drums as drums
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.models.drums import InferenceConfig, audio_file, transcription
+from serve_app.models.drums.activations import cut_pieces
 from serve_app.models.drums.checkpoint import save_checkpoint
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.models.drums.transcription import drum_wav_to_midi, transcribe_drums
@@ -41,6 +43,10 @@ def check_hits(hits: tuple[DrumHit, ...], played: list[tuple[float, str, float]]
     for drum in Drum:
         expected = [time_s for time_s, name, _ in played if name == drum]
         np.testing.assert_allclose([hit.time_s for hit in hits if hit.drum == drum], expected, atol=within_s)
+
+
+def hear_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcription, "cut_pieces", partial(cut_pieces, piece_frames=1_000_000))
 
 
 @pytest.fixture
@@ -138,7 +144,7 @@ def test_pieces_give_the_hits_of_the_whole(tmp_path: Path, monkeypatch: pytest.M
     soundfile.write(tmp_path / "long.wav", render(played, 125.0), 44_100)
     monkeypatch.setattr(audio_file, "_KEPT_S", 1.0)
     in_pieces = transcribe_drums(tmp_path / "long.wav", LOADED)
-    monkeypatch.setattr(transcription, "PIECE_FRAMES", 1_000_000)
+    hear_in_one_piece(monkeypatch)
     whole = transcribe_drums(tmp_path / "long.wav", LOADED)
     assert len(whole.transcript.hits) == len(played)
     assert in_pieces.transcript == whole.transcript
@@ -147,7 +153,7 @@ def test_pieces_give_the_hits_of_the_whole(tmp_path: Path, monkeypatch: pytest.M
 def test_pieces_give_the_hits_of_the_whole_with_any_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real network with random weights: what it says is noise, but the same noise."""
     torch.manual_seed(1)
-    sizes = HyperParameters(conv_channels=(4, 6), width=24, block_width=16)
+    sizes = HyperParameters(conv_channels=(4, 6), width=24, block_width=16, gru_width=16)
     network = DrumNetwork(sizes)
     with torch.no_grad():
         network.strokes.weight *= 20.0
@@ -155,7 +161,7 @@ def test_pieces_give_the_hits_of_the_whole_with_any_network(tmp_path: Path, monk
     loaded = transcription.load_checkpoint(tmp_path / "m.pt")
     file = wav(render(rock(110.0, 90, jitter_s=0.02), 45.0))
     in_pieces = transcribe_drums(file, loaded)
-    monkeypatch.setattr(transcription, "PIECE_FRAMES", 1_000_000)
+    hear_in_one_piece(monkeypatch)
     whole = transcribe_drums(file, loaded)
     assert len(whole.transcript.hits) > 50
     assert [hit.drum for hit in in_pieces.transcript.hits] == [hit.drum for hit in whole.transcript.hits]
