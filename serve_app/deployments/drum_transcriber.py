@@ -67,10 +67,10 @@ class DrumModelOptions:
 class DrumTranscriber:
     """Writes recordings of drums down.
 
-    Batching: pieces of half a minute of all requests go through the network together, those that wait in the order in which
-    they came; of one recording at most two wait, so that a long one leaves room for others. Memory: of each recording
-    in work up to 42 MB of samples (a longer one is read twice), 4 MB of pieces, and 24 bytes a frame of activations
-    (9 MB an hour).
+    Batching: pieces of half a minute, of all requests, go through the network together, those that wait in the order
+    in which they came; of one recording at most two wait, so that a long one leaves room for others. Memory, by the
+    sizes of its arrays: of each recording in work up to 42 MB of samples (one of more than four minutes is read twice
+    instead), 4 MB of pieces, and 24 bytes a frame of activations (9 MB an hour).
 
     A model that can't be loaded does not fail the constructor, which Serve would repeat in silence: every call is told
     why, and after half a minute the health check fails, so that Serve shows it and starts another replica.
