@@ -85,7 +85,9 @@ def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
 def _steady(bpm: float, first_s: float, duration_s: float, *, is_assumed: bool = False) -> BeatGrid:
     beat_s = 60 / bpm
     count = max(int(np.floor((duration_s - first_s) / beat_s + 1e-9)) + 1, 1)
-    return BeatGrid(bpm, first_s + beat_s * np.arange(count, dtype=np.float64), (TempoChange(first_s, bpm),), is_assumed)
+    return BeatGrid(
+        bpm, first_s + beat_s * np.arange(count, dtype=np.float64), (TempoChange(first_s, bpm),), is_assumed
+    )
 
 
 def _joined(sections: list[Section], duration_s: float) -> Knots:

@@ -35,7 +35,8 @@ _WINDOWS_AT_ONCE = 32
 # Strokes repeat a pattern, so they are not independent: their likelihood counts for this part of its logarithm. The
 # price list below is in the same unit. All tuned on generated songs (seeds kept apart from those of the reports).
 _EVIDENCE = 0.25
-_PRIOR = 0.1
+_TEMPLATE_PRIOR = 0.1
+_TEMPO_PRIOR = 0.3
 # Where strokes say little (even hats) a beat in the middle of the range is likelier. Per window, octaves.
 _LIKELY_BPM, _LIKELY_SPREAD = 115.0, 1.0
 _TEMPO_SHIFT_PRICE, _PHASE_SHIFT_PRICE = 1.0, 0.6
@@ -133,7 +134,8 @@ def _evidence(
     part = (position - bin_below).astype(np.float32)
     places = BEATS_PER_BAR * PHASES_PER_BEAT
     likely = -0.5 * (np.log2(templates.bpm / _LIKELY_BPM) / _LIKELY_SPREAD) ** 2
-    prior = (_PRIOR * (templates.log_prior.T + likely))[:, :, None].astype(np.float32)
+    of_template = templates.log_prior - np.logaddexp.reduce(templates.log_prior, axis=1, keepdims=True)
+    prior = (_TEMPLATE_PRIOR * of_template.T + _TEMPO_PRIOR * likely)[:, :, None].astype(np.float32)
     for start in range(0, len(centers_s), _WINDOWS_AT_ONCE):
         spectra = _window_spectra(onsets, centers_s[start : start + _WINDOWS_AT_ONCE])  # (windows, labels, bins)
         heard = (spectra[:, :, bin_below] * (1 - part) + spectra[:, :, bin_below + 1] * part).conj()
