@@ -95,18 +95,21 @@ _LAYERS_LONG = (0.25, 0.6, 1.0)
 _LONG = frozenset({"ride", "ride_bell", "crash", "splash", "china", "hihat_open"})
 
 
+Layered = tuple[Source, str, float]  # what sounds, as which articulation of the source, with which gain in dB
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One articulation of a kit.
 
     Attributes:
-        sources: what sounds together, with the articulation there and the gain of each in dB.
+        sources: what sounds together.
         shapes: one for each source.
         level_db: of the hardest stroke.
         dynamics: how much of the first source's own difference between soft and hard strokes is kept.
     """
 
-    sources: tuple[tuple[Source, str, float], ...]
+    sources: tuple[Layered, ...]
     shapes: tuple[Shape, ...]
     level_db: float
     dynamics: float
@@ -287,7 +290,7 @@ class _Maker:
                 sources[family].append(second if self._rng.random() < 0.5 else self._synthesis())
 
     def _assemble(
-        self, name: str, sources: dict[tuple[str, ...], list[Source]], rest: Source, *, own: bool = False
+        self, name: str, sources: Mapping[tuple[str, ...], Sequence[Source]], rest: Source, *, own: bool = False
     ) -> ShapedKit:
         """Return the kit.
 
@@ -321,7 +324,9 @@ class _Maker:
     def _other_shape(self, shape: Shape) -> Shape:
         return replace(shape, tune=math.exp(self._rng.normal(0, 0.12) * self._depth), drive=0.0)
 
-    def _sources_of(self, articulation: str, sources: list[Source], rest: Source) -> list[tuple[Source, str, float]]:
+    def _sources_of(
+        self, articulation: str, sources: Sequence[Source], rest: Source
+    ) -> list[tuple[Source, str, float]]:
         """Return what plays an articulation: the drums themselves, the next best of theirs, or the rest."""
         first = sources[0]
         found = [(source, articulation, 0.0) for source in sources if articulation in source.articulations]
@@ -336,9 +341,7 @@ class _Maker:
             return [(first, "hihat_closed", 0.0)]
         return [(rest, articulation, 0.0)]
 
-    def _balance_db(
-        self, articulation: str, lead: tuple[Source, str, float], family: tuple[str, ...], own: bool
-    ) -> float:
+    def _balance_db(self, articulation: str, lead: Layered, family: tuple[str, ...], own: bool) -> float:
         """Return how loud an articulation is beside the snare drum."""
         source, played, _ = lead
         usual_db = _BALANCE_DB[articulation]

@@ -14,9 +14,11 @@ import numpy.typing as npt
 SAMPLE_RATE_HZ = 44_100
 _LOUDNESS_WINDOW = round(0.02 * SAMPLE_RATE_HZ)
 _ONSET_SHARE = 0.04  # of the peak: where a stroke begins
+_ATTACK_SHARE = 0.2  # of the peak of its first 100 ms: where a stroke that swells is heard
 _LEAD = round(0.0005 * SAMPLE_RATE_HZ)
 _TAIL_ENERGY = 3e-6  # of a stroke's energy: where it ends
 _FADE = round(0.02 * SAMPLE_RATE_HZ)
+_SLOPE_DB = 30.0  # for ten times the velocity, where nothing is recorded
 _FULL_SCALE = 32_767
 
 
@@ -31,6 +33,17 @@ def trim(samples: np.ndarray) -> np.ndarray:
     cut[cut.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     lead = min(_LEAD, cut.size)
     cut[:lead] *= np.linspace(0, 1, lead, dtype=np.float32)
+    return cut
+
+
+def from_attack(samples: np.ndarray) -> np.ndarray:
+    """Return a stroke that swells from where it is heard, not from where it begins to move."""
+    magnitude = np.abs(samples[: round(0.1 * SAMPLE_RATE_HZ)])
+    start = int(np.argmax(magnitude > _ATTACK_SHARE * magnitude.max())) - 2 * _LEAD
+    if start <= 0:
+        return samples
+    cut = samples[start:].copy()
+    cut[: 2 * _LEAD] *= np.linspace(0, 1, cut[: 2 * _LEAD].size, dtype=np.float32)
     return cut
 
 
@@ -89,8 +102,9 @@ class Recording:
         return replace(self, layers=tuple(kept), velocities=velocities, levels_db=tuple(map(float, levels)))
 
     def level_db(self, velocity: float) -> float:
-        """Return the level of a stroke."""
-        return float(np.interp(np.log(velocity), np.log(self.velocities), self.levels_db))
+        """Return the level of a stroke; it goes on falling below the softest one recorded."""
+        below_db = _SLOPE_DB * min(0.0, float(np.log10(velocity / self.velocities[0])))
+        return float(np.interp(np.log(velocity), np.log(self.velocities), self.levels_db)) + below_db
 
     def layer(self, velocity: float) -> Layer:
         """Return the layer next to a velocity, the harder one in doubt."""

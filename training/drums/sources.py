@@ -17,12 +17,14 @@ from typing import Protocol
 import numpy as np
 
 from training.drums import one_shots, recordings, soundfonts
+from training.drums.articulations import PERCUSSION
 from training.drums.modal import Split
 from training.drums.recordings import Recording
 
 SOUNDS = Path("/tmp/drums/sounds")
 RECIPE = 1  # of the recordings; another number makes them anew
 _ELECTRONIC = ("electronic", "808")
+_SWELLING = frozenset({"hihat_pedal", "snare_brush", "crash", *PERCUSSION})
 _FONTS = {"train": soundfonts.TRAIN_FONTS, "held_out": soundfonts.HELD_OUT_FONTS}
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ class SampledDrums:
 
     def render(self, rng: np.random.Generator, articulation: str, velocity: float) -> np.ndarray:
         """Return a stroke."""
-        return np.array(self._recordings[articulation].layer(velocity).samples, np.float32)
+        samples = np.array(self._recordings[articulation].layer(velocity).samples, np.float32)
+        return recordings.from_attack(samples) if articulation in _SWELLING else samples
 
 
 @dataclass(frozen=True, slots=True)

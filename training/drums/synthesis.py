@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from training.drums.metals import Bell, Crash, Hihat, Ride
 from training.drums.modal import Dice, Split
 from training.drums.percussion import Clap, Other, Shaker, Tambourine, Woodblock
 
+_PERCUSSION: dict[str, Callable[[Dice], Any]] = {
+    "clap": Clap,
+    "tambourine": Tambourine,
+    "shaker": Shaker,
+    "woodblock": Woodblock,
+    "conga": Conga,
+}
 Strike = Callable[[np.random.Generator, float], np.ndarray]
 
 
@@ -80,5 +88,4 @@ class SynthesisedDrums:
         if articulation in TOMS:
             toms = Toms(dice, electronic=electronic)
             return {name: partial(toms.strike, which=name) for name in TOMS}
-        makes = {"clap": Clap, "tambourine": Tambourine, "shaker": Shaker, "woodblock": Woodblock, "conga": Conga}
-        return {articulation: makes.get(articulation, Other)(dice).strike}
+        return {articulation: _PERCUSSION.get(articulation, Other)(dice).strike}
