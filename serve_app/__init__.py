@@ -5,9 +5,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["WhisperSTT", "__version__"]
+__all__ = ["InferenceConfig", "WhisperSTT", "__version__", "drum_wav_to_midi"]
 
-_LAZY = {"WhisperSTT": "serve_app.models.speech.stt"}  # importing this package must stay cheap
+_LAZY = {  # importing this package must stay cheap
+    "InferenceConfig": "serve_app.models.drums",
+    "WhisperSTT": "serve_app.models.speech.stt",
+    "drum_wav_to_midi": "serve_app.models.drums",
+}
 
 
 def __getattr__(name: str) -> Any:
