@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from serve_app.models.drums import bands
+from serve_app.models.drums.activations import LEAD_FRAMES
 from serve_app.models.drums.bands import FRAMES_PER_S
 from serve_app.models.drums.network import LABELS
 from training.drums import shards
@@ -19,7 +20,7 @@ UNKNOWN = -1.0  # of a target that teaches nothing
 # Of the bell around a stroke, in frames: wide enough to tell the time between two frames.
 _SPREAD_FRAMES = 0.8
 
-_SHARE_AT_START = 0.06
+_SHARE_AT_START, _SHARE_AT_STROKE = 0.05, 0.1
 _GAIN_DB, _MOST_GAIN_DB = 3.0, 8.0
 _SHARE_EQUALIZED, _EQUALIZER_DB, _EQUALIZER_POINTS = 0.6, 4.0, 6
 _SHARE_LOW_PASS, _SHARE_HIGH_PASS, _SLOPE_DB = 0.1, 0.06, 4.0
@@ -74,25 +75,47 @@ def draw(pool: Pool, rng: np.random.Generator, num_crops: int, num_frames: int) 
     crops, targets, levels = [], [], []
     for _ in range(num_crops):
         example = pool.examples[rng.integers(len(pool.examples))]
-        last = max(0, len(example.bands) - num_frames)
-        start = 0 if rng.random() < _SHARE_AT_START else int(rng.integers(last + 1))
+        start, silent_frames = _draw_start(rng, example, num_frames)
         crop = np.zeros((num_frames, example.bands.shape[1]), np.float32)
-        taken = example.bands[start : start + num_frames]
-        crop[: len(taken)] = taken
+        taken = example.bands[start : start + num_frames - silent_frames]
+        crop[silent_frames : silent_frames + len(taken)] = taken
         crop, gain_db = record_anew(rng, crop)
-        target, level_db = targets_of(example, start, num_frames)
+        crop[:silent_frames] = 0.0
+        target, level_db = targets_of(example, start - silent_frames, num_frames, silent_frames)
         crops.append(crop)
         targets.append(target)
         levels.append(level_db + gain_db)
     return Batch(*(torch.from_numpy(np.stack(each)) for each in (crops, targets, levels)))
 
 
-def targets_of(example: Example, start: int, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the network should say of frames from `start` on: targets and levels as in `Batch`, float32."""
+def _draw_start(rng: np.random.Generator, example: Example, num_frames: int) -> tuple[int, int]:
+    """Return where a crop begins, and how many frames of silence come before it.
+
+    Some begin like files: on the song's first sample or, as loops do, on a stroke, behind the silence of `cut_pieces`.
+    """
+    draw = rng.random()
+    if draw < _SHARE_AT_START:
+        return 0, LEAD_FRAMES
+    if draw < _SHARE_AT_START + _SHARE_AT_STROKE and len(example.times_s):
+        stroke = round(float(rng.choice(example.times_s)) * FRAMES_PER_S)
+        return max(0, min(stroke, len(example.bands) - num_frames // 2)), LEAD_FRAMES
+    return int(rng.integers(max(0, len(example.bands) - num_frames) + 1)), 0
+
+
+def targets_of(example: Example, start: int, num_frames: int, silent_frames: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the network should say of frames from `start` on: targets and levels as in `Batch`, float32.
+
+    Args:
+        example: the song.
+        start: first frame.
+        num_frames: how many.
+        silent_frames: so many of the first are not heard, nor what was struck then.
+    """
     targets = np.zeros((num_frames, len(LABELS)), np.float32)
     levels_db = np.full((num_frames, len(LABELS)), np.nan, np.float32)
     positions = example.times_s * FRAMES_PER_S - start
-    near = np.flatnonzero((positions > -4) & (positions < num_frames + 3))
+    earliest = silent_frames - 0.5 if silent_frames else -4.0
+    near = np.flatnonzero((positions >= earliest) & (positions < num_frames + 3))
     for index in sorted(near, key=lambda index: example.kinds[index]):  # the sure ones first
         position, label = positions[index], example.labels[index]
         nearest = round(float(position))

@@ -11,6 +11,7 @@ from operator import add
 import numpy as np
 import torch
 
+from serve_app.models.drums.activations import LEAD_FRAMES
 from serve_app.models.drums.network import LABELS, DrumNetwork
 from serve_app.models.drums.peaks import Peaks, pick_peaks
 from serve_app.results import Drum
@@ -50,15 +51,16 @@ class Heard:
 
 
 def hear(network: DrumNetwork, examples: Iterable[Example]) -> list[Heard]:
-    """Return what the network makes of songs, each in one piece."""
+    """Return what the network makes of songs, each in one piece behind the silence that `cut_pieces` puts there."""
     device = next(network.parameters()).device
     heard = []
     for example in examples:
+        led = np.pad(example.bands.astype(np.float32), ((LEAD_FRAMES, 0), (0, 0)))
         with torch.inference_mode():
-            output = network(torch.from_numpy(example.bands.astype(np.float32))[None].to(device))
-        probabilities = output.logits[0].sigmoid().cpu().numpy()
+            output = network(torch.from_numpy(led)[None].to(device))
+        probabilities = output.logits[0, LEAD_FRAMES:].sigmoid().cpu().numpy()
         peaks = {drum: pick_peaks(probabilities[:, LABELS.index(drum)], _LEAST) for drum in DRUMS}
-        heard.append(Heard(example, peaks, output.levels_db[0].cpu().numpy()))
+        heard.append(Heard(example, peaks, output.levels_db[0, LEAD_FRAMES:].cpu().numpy()))
     return heard
 
 

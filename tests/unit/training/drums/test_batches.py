@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from serve_app.models.drums.activations import LEAD_FRAMES
 from serve_app.models.drums.bands import log_bands
 from serve_app.models.drums.network import LABELS
 from tests.unit.training.drums.made_songs import made_example, random_example
@@ -42,6 +43,14 @@ class TestTargets:
     def test_of_strokes_at_once_the_loudest_has_the_level(self):
         _, levels_db = targets_of(made_example([(0.5, "kick", -20.0), (0.501, "kick", -3.0)]), 0, 100)
         assert levels_db[50, KICK] == -3.0
+
+    def test_what_was_struck_in_silence_is_not_heard(self):
+        example = made_example([(0.48, "snare", -6.0), (0.5, "kick", -6.0), (0.6, "kick", -6.0)])
+        targets, levels_db = targets_of(example, 45, 50, silent_frames=5)
+        assert targets[:, SNARE].max() == 0.0
+        assert np.isnan(levels_db[:, SNARE]).all()
+        assert targets[5, KICK] == targets[15, KICK] == 1.0
+        assert 0.4 < targets[4, KICK] < 0.5
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_know_nothing_around_an_unsure_stroke_but_what_is_sure(self, order):
@@ -112,7 +121,13 @@ class TestDraw:
 
     def test_pads_songs_that_are_too_short(self, folder):
         batch = draw(Pool(folder), np.random.default_rng(1), 2, 1500)
-        assert batch.targets[:, 1010:].max() == 0.0
+        assert batch.targets[:, 1015:].max() == 0.0
+
+    def test_some_crops_begin_like_files(self, folder):
+        batch = draw(Pool(folder), np.random.default_rng(1), 60, 120)
+        silent = batch.bands[:, :LEAD_FRAMES].abs().amax(dim=(1, 2)) == 0
+        begins = batch.targets[:, LEAD_FRAMES].amax(dim=1) > 0.8
+        assert 3 <= int((silent & begins).sum()) <= 15
 
     def test_is_decided_by_the_generator(self, folder):
         first, again = (draw(Pool(folder), np.random.default_rng(1), 4, 100) for _ in range(2))
