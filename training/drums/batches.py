@@ -22,10 +22,11 @@ _SPREAD_FRAMES = 0.8
 
 _SHARE_AT_START, _SHARE_AT_STROKE = 0.05, 0.1
 _GAIN_DB, _MOST_GAIN_DB = 3.0, 8.0
-_SHARE_EQUALIZED, _EQUALIZER_DB, _EQUALIZER_POINTS = 0.6, 4.0, 6
+_SHARE_EQUALIZED, _EQUALIZER_DB, _EQUALIZER_POINTS = 0.75, 5.5, 7
 _SHARE_LOW_PASS, _SHARE_HIGH_PASS, _SLOPE_DB = 0.1, 0.06, 4.0
 _SHARE_NOISY, _NOISE_DB = 0.4, (-78.0, -36.0)
-_SHARE_SHIFTED, _MOST_SHIFT = 0.35, 2
+_SHARE_SHIFTED, _MOST_SHIFT = 0.5, 3
+_SHARE_COMPRESSED, _COMPRESSION = 0.3, (0.8, 1.2)
 _SHARE_MASKED, _MOST_MASKED = 0.2, 8
 # Magnitude of white noise of power 1 in a Hann window: the root of the sum of the window's squares.
 _NOISE_MAGNITUDE = float(np.sqrt(0.375 * bands.WINDOW))
@@ -79,12 +80,12 @@ def draw(pool: Pool, rng: np.random.Generator, num_crops: int, num_frames: int) 
         crop = np.zeros((num_frames, example.bands.shape[1]), np.float32)
         taken = example.bands[start : start + num_frames - silent_frames]
         crop[silent_frames : silent_frames + len(taken)] = taken
-        crop, gain_db = record_anew(rng, crop)
+        crop, range_, gain_db = record_anew(rng, crop)
         crop[:silent_frames] = 0.0
         target, level_db = targets_of(example, start - silent_frames, num_frames, silent_frames)
         crops.append(crop)
         targets.append(target)
-        levels.append(level_db + gain_db)
+        levels.append(range_ * level_db + gain_db)
     return Batch(*(torch.from_numpy(np.stack(each)) for each in (crops, targets, levels)))
 
 
@@ -130,8 +131,12 @@ def targets_of(example: Example, start: int, num_frames: int, silent_frames: int
     return targets, levels_db
 
 
-def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return a spectrogram, (frames, bands), as if recorded otherwise, and the gain in dB that was part of it."""
+def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return a spectrogram, (frames, bands), as if recorded otherwise.
+
+    Also returns what that does to levels in dB: by what they are multiplied (below 1 for a compressor), and then the
+    gain.
+    """
     num_bands = crop.shape[1]
     if rng.random() < _SHARE_SHIFTED:  # tuned higher or lower, by semitones where bands are that narrow
         index = np.clip(np.arange(num_bands) + rng.integers(-_MOST_SHIFT, _MOST_SHIFT + 1), 0, num_bands - 1)
@@ -145,7 +150,11 @@ def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray,
         curve_db -= _SLOPE_DB * np.maximum(np.arange(num_bands) - rng.integers(num_bands - 30, num_bands), 0)
     if rng.random() < _SHARE_HIGH_PASS:
         curve_db -= _SLOPE_DB * np.maximum(rng.integers(1, 14) - np.arange(num_bands), 0)
-    magnitudes = to_magnitudes(crop) * (10.0 ** (curve_db / 20.0)).astype(np.float32)
+    magnitudes, range_ = to_magnitudes(crop), 1.0
+    if rng.random() < _SHARE_COMPRESSED:
+        range_ = float(rng.uniform(*_COMPRESSION))
+        magnitudes = _NOISE_MAGNITUDE * (magnitudes / _NOISE_MAGNITUDE) ** np.float32(range_)
+    magnitudes = magnitudes * (10.0 ** (curve_db / 20.0)).astype(np.float32)
     if rng.random() < _SHARE_NOISY:
         tilt = np.linspace(0.0, rng.uniform(-24.0, 12.0), num_bands)
         noise_db = (rng.uniform(*_NOISE_DB) + tilt).astype(np.float32)
@@ -156,12 +165,12 @@ def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray,
         width = int(rng.integers(1, _MOST_MASKED + 1))
         first = rng.integers(0, num_bands - width)
         crop[:, first : first + width] = 0.0
-    return crop, gain_db
+    return crop, range_, gain_db
 
 
 def to_magnitudes(log_bands: np.ndarray) -> np.ndarray:
     """Undo the logarithm of `log_bands`."""
-    return (10.0**log_bands - 1.0) / bands._GAIN
+    return np.maximum(10.0**log_bands - 1.0, 0.0) / bands._GAIN
 
 
 def from_magnitudes(magnitudes: np.ndarray) -> np.ndarray:

@@ -42,9 +42,9 @@ class Recipe:
     peak_rate: float = 2e-3
     warmup_steps: int = 200
     weight_decay: float = 0.01
-    crops: int = 8
-    crop_frames: int = 800
-    level_weight: float = 0.01
+    crops: int = 16
+    crop_frames: int = 400
+    level_weight: float = 0.05
     averaging: float = 0.999
     save_every_s: float = 120.0
     measure_every_s: float = 600.0

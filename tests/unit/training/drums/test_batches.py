@@ -74,13 +74,14 @@ class TestRecordAnew:
     def test_every_draw_differs_and_all_are_spectrograms(self):
         bands = random_example(np.random.default_rng(0)).bands[:200].astype(np.float32)
         drawn = [record_anew(np.random.default_rng(seed), bands.copy()) for seed in range(60)]
-        assert len({crop.tobytes() for crop, _ in drawn}) == 60
-        for crop, gain_db in drawn:
+        assert len({crop.tobytes() for crop, *_ in drawn}) == 60
+        for crop, range_, gain_db in drawn:
             assert crop.shape == bands.shape
             assert crop.dtype == np.float32
             assert np.isfinite(crop).all()
             assert crop.min() >= -1e-6
             assert abs(gain_db) <= 8.0
+            assert 0.8 <= range_ <= 1.2
 
     def test_the_original_stays(self):
         bands = random_example(np.random.default_rng(0)).bands[:200].astype(np.float32)
