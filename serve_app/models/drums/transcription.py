@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -34,9 +33,6 @@ from serve_app.models.drums.text_log import text_log
 from serve_app.results import DrumHit, DrumTranscript
 
 T = TypeVar("T")
-
-# Pieces in one call of the network: more make it no faster on a CPU, and each takes memory.
-_BATCH_PIECES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +89,10 @@ def transcribe_drums(
     bpm_override = checked_bpm(bpm_override)
     recording = read_recording(source, on_block=lambda read_s: on_progress(0.0))
     stitcher = Stitcher(loaded.hyper_parameters.labels)
-    for pieces in _ahead(_batches(recording_pieces(recording, loaded), _BATCH_PIECES)):
-        for piece, output in zip(pieces, run_network(loaded.network, [each.bands for each in pieces]), strict=True):
-            stitcher.add(piece, output)
-            on_progress(min(1.0, (piece.first_frame + piece.keep.stop) / recording.num_frames))
+    for piece in _ahead(recording_pieces(recording, loaded)):
+        [output] = run_network(loaded.network, [piece.bands])  # several at once are no faster on a CPU
+        stitcher.add(piece, output)
+        on_progress(min(1.0, (piece.first_frame + piece.keep.stop) / recording.num_frames))
     activations = stitcher.finish(recording.num_frames)
     return HeardDrums(finish(recording, activations, config, loaded, bpm_override), activations)
 
@@ -194,11 +190,6 @@ def _notes(recording: Recording, hits: Sequence[DrumHit], grid: BeatGrid, config
             f"{shared} strokes fall on the same grid line as another of their drum; the MIDI file has the loudest of "
             "each line, a finer grid would part them"
         )
-
-
-def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -140,8 +140,8 @@ def test_softer_strokes_have_lower_velocities() -> None:
 
 
 def test_pieces_give_the_hits_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played = rock(131.0, 270, start_s=0.4, jitter_s=0.01)
-    soundfile.write(tmp_path / "long.wav", render(played, 125.0), 44_100)
+    played = rock(131.0, 330, start_s=0.4, jitter_s=0.01)
+    soundfile.write(tmp_path / "long.wav", render(played, 155.0), 44_100)
     monkeypatch.setattr(audio_file, "_KEPT_S", 1.0)
     in_pieces = transcribe_drums(tmp_path / "long.wav", LOADED)
     hear_in_one_piece(monkeypatch)
@@ -159,7 +159,7 @@ def test_pieces_give_the_hits_of_the_whole_with_any_network(tmp_path: Path, monk
         network.strokes.weight *= 20.0
     save_checkpoint(tmp_path / "m.pt", network, thresholds=LOADED.thresholds, model_version="random", facts={})
     loaded = transcription.load_checkpoint(tmp_path / "m.pt")
-    file = wav(render(rock(110.0, 90, jitter_s=0.02), 45.0))
+    file = wav(render(rock(110.0, 140, jitter_s=0.02), 75.0))
     in_pieces = transcribe_drums(file, loaded)
     hear_in_one_piece(monkeypatch)
     whole = transcribe_drums(file, loaded)
@@ -172,7 +172,7 @@ def test_pieces_give_the_hits_of_the_whole_with_any_network(tmp_path: Path, monk
 
 
 def test_progress_rises_to_one_and_may_give_up() -> None:
-    file = wav(render(rock(100.0, 120), 70.0))
+    file = wav(render(rock(100.0, 150), 90.0))
     shares: list[float] = []
     heard(file, on_progress=shares.append)
     assert shares == sorted(shares)
