@@ -25,7 +25,7 @@ _GAIN_DB, _MOST_GAIN_DB = 3.0, 8.0
 _SHARE_EQUALIZED, _EQUALIZER_DB, _EQUALIZER_POINTS = 0.75, 5.5, 7
 _SHARE_LOW_PASS, _SHARE_HIGH_PASS, _SLOPE_DB = 0.1, 0.06, 4.0
 _SHARE_NOISY, _NOISE_DB = 0.4, (-78.0, -36.0)
-_SHARE_SHIFTED, _MOST_SHIFT = 0.5, 3
+_SHARE_WARPED, _SHIFT_BANDS, _WARP_BANDS, _WARP_POINTS = 0.6, 1.2, 1.0, 5
 _SHARE_COMPRESSED, _COMPRESSION = 0.3, (0.8, 1.2)
 _SHARE_MASKED, _MOST_MASKED = 0.2, 8
 # Magnitude of white noise of power 1 in a Hann window: the root of the sum of the window's squares.
@@ -138,9 +138,8 @@ def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray,
     gain.
     """
     num_bands = crop.shape[1]
-    if rng.random() < _SHARE_SHIFTED:  # tuned higher or lower, by semitones where bands are that narrow
-        index = np.clip(np.arange(num_bands) + rng.integers(-_MOST_SHIFT, _MOST_SHIFT + 1), 0, num_bands - 1)
-        crop = crop[:, index]
+    if rng.random() < _SHARE_WARPED:
+        crop = _warped(rng, crop)
     gain_db = float(np.clip(rng.normal(0.0, _GAIN_DB), -_MOST_GAIN_DB, _MOST_GAIN_DB))
     curve_db = np.full(num_bands, gain_db)
     if rng.random() < _SHARE_EQUALIZED:
@@ -166,6 +165,17 @@ def record_anew(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray,
         first = rng.integers(0, num_bands - width)
         crop[:, first : first + width] = 0.0
     return crop, range_, gain_db
+
+
+def _warped(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
+    """Return it tuned otherwise, each register by itself: a lower kick, a brighter snare."""
+    last = crop.shape[1] - 1
+    points = rng.normal(rng.normal(0.0, _SHIFT_BANDS), _WARP_BANDS, _WARP_POINTS)
+    moved = np.arange(last + 1) + np.interp(np.linspace(0, _WARP_POINTS - 1, last + 1), np.arange(_WARP_POINTS), points)
+    moved = np.clip(moved, 0, last)
+    below = np.minimum(moved.astype(int), last - 1)
+    share = (moved - below).astype(np.float32)
+    return crop[:, below] * (1 - share) + crop[:, below + 1] * share
 
 
 def to_magnitudes(log_bands: np.ndarray) -> np.ndarray:
