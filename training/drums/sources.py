@@ -1,6 +1,6 @@
 """Where kits take their drums from: kits of soundfonts, single recorded strokes, synthesis.
 
-Soundfonts are recorded once, to a folder (100 MB), by `prepare`.
+Soundfonts are recorded once, to a folder (75 MB), by `prepare`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Bank:
 
 
 def prepare(folder: Path = SOUNDS) -> None:
-    """Record the soundfonts that are not in the folder yet; seven minutes on one core.
+    """Record the soundfonts that are not in the folder yet, which takes some minutes.
 
     Raises:
         MissingSoundsError: if fluidsynth or a soundfont is not installed.
