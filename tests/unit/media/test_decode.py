@@ -17,7 +17,7 @@ import pytest
 from media_files import tone, write_media, write_video_only
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.decode import decode_audio
+from serve_app.media.decode import AudioStream, decode_audio
 
 
 def loudest_hz(samples: np.ndarray) -> float:
@@ -392,3 +392,38 @@ def test_ffmpeg_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     damaged[20_000:23_000] = b"\xff" * 3000
     decode_audio(io.BytesIO(bytes(damaged)))
     assert capfd.readouterr().err == ""
+
+
+def test_stream_reads_blocks_of_any_rate_again_and_again(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.wav", tone(60.0, 48_000)[np.newaxis], 48_000, codec="pcm_s16le")
+    stream = AudioStream(str(path), sample_rate_hz=44_100, max_duration_s=100.0)
+    first, again = list(stream), list(stream)
+    assert len(first) > 1
+    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
+    assert (stream.duration_s, stream.notes) == (60.0, ())
+    samples = np.concatenate(first)
+    assert len(samples) == 60 * 44_100
+    spectrum = np.abs(np.fft.rfft(samples[:44_100]))
+    assert int(np.argmax(spectrum)) == 440
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(
+            np.concatenate(list(AudioStream(file, sample_rate_hz=44_100, max_duration_s=100.0))), samples
+        )
+
+
+def test_stream_has_the_errors_and_notes_of_the_whole(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.wav", tone(4.0)[np.newaxis], 16_000, codec="pcm_s16le")
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(path.read_bytes()[:64_000])
+    stream = AudioStream(str(cut), sample_rate_hz=16_000, max_duration_s=10.0)
+    samples = np.concatenate(list(stream))
+    whole = decode_audio(str(cut))
+    np.testing.assert_array_equal(samples, whole.samples)
+    assert stream.notes == whole.notes != ()
+    for source, limit_s in ((io.BytesIO(b""), 10.0), (io.BytesIO(b"<html>"), 10.0), (path.open("rb"), 1.0)):
+        with source:
+            with pytest.raises(AudioExtractionError) as streamed:
+                list(AudioStream(source, sample_rate_hz=16_000, max_duration_s=limit_s))
+            with pytest.raises(AudioExtractionError) as at_once:
+                decode_audio(source, max_duration_s=limit_s)
+        assert streamed.value.detail == at_once.value.detail

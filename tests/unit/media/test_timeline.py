@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.timeline import SampleBuffer, Timeline
+from serve_app.media.timeline import SampleBuffer, SampleQueue, Timeline
 
 RATE_HZ = 48_000
 
@@ -101,3 +101,48 @@ def test_buffer_grows_in_place_and_keeps_its_limit() -> None:
     np.testing.assert_array_equal(samples[:8], np.arange(8))
     assert not samples[8:108].any()
     assert samples[108:].all()
+
+
+def test_streamed_timeline_is_taken_bit_by_bit_and_not_limited() -> None:
+    timeline = Timeline(0.0, None, 100.0, sample_rate_hz=RATE_HZ, streamed=True)
+    taken: list[np.ndarray] = []
+    for index in range(400):  # 40 s: more than one block
+        timeline.add(frame(index * 0.1 if index < 300 else index * 0.1 + 0.5, value=1.5))
+        taken += timeline.take()
+    before_the_end = sum(map(len, taken))
+    assert before_the_end > 20 * RATE_HZ
+    assert timeline.end() == ("0.5 s of sound are missing at 30.0 s",)
+    samples = np.concatenate([*taken, *timeline.take()])
+    assert timeline.take() == []
+    assert len(samples) == timeline.num_samples == round(40.5 * RATE_HZ)
+    assert samples[0] == samples[-1] == 1.5
+    assert not samples[round(30.1 * RATE_HZ) : round(30.4 * RATE_HZ)].any()
+
+
+@pytest.mark.parametrize("num_samples", [1, 20, 40, 100])
+def test_sound_shorter_than_the_resamplers_filter_keeps_its_length(num_samples: int) -> None:
+    samples, _ = lay(frame(0.0, num_samples / RATE_HZ))
+    assert len(samples) == pytest.approx(max(1, num_samples / 3), abs=1)
+    assert len(samples) > 0
+
+
+def test_weights_of_channels_can_be_chosen() -> None:
+    timeline = Timeline(
+        0.0, None, 100.0, sample_rate_hz=RATE_HZ, weigh=lambda names: np.array([0.0, 2.0], np.float32), streamed=True
+    )
+    timeline.add(frame(0.0, layout="stereo"))
+    timeline.end()
+    assert np.concatenate(timeline.take()).max() == 1.0
+
+
+def test_queue_gives_everything_once_and_keeps_its_limit() -> None:
+    queue = SampleQueue(limit=5_000_000, sample_rate_hz=100)
+    queue.append(np.ones(3, np.float32))
+    queue.append_silence(4_000_000)  # without memory
+    blocks = queue.take()
+    assert sum(map(len, blocks)) == queue.num_samples == 4_000_003
+    assert max(len(block) for block in blocks) <= 1 << 20
+    assert not blocks[-1].any()
+    assert queue.take() == []
+    with pytest.raises(AudioExtractionError, match="longer than the limit of 833 minutes"):
+        queue.append_silence(1_000_000)
