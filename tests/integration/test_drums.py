@@ -7,7 +7,6 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,50 +18,12 @@ import pytest
 from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.errors import AudioExtractionError
+from tests.integration.played_drums import BPM, RATE_HZ, Played, play
 from tests.integration.recordings import write_audio, write_silent_video
 
-RATE_HZ = 48_000
-BPM = 120.0
 # The deployment starts from zero replicas; on two busy cores the first request waits for that.
 TIMEOUT_S = 180.0
 NOTES = {36: "kick", 38: "snare", 42: "hihat"}
-
-
-@dataclass(frozen=True)
-class Played:
-    """A recording and when something is struck in it."""
-
-    path: Path
-    strokes_s: list[float]
-    duration_s: float
-
-
-def stroke(drum: str, rng: np.random.Generator) -> np.ndarray:
-    """Return a plain drum sound, (n,)."""
-    time_s = np.arange(int(0.3 * RATE_HZ)) / RATE_HZ
-    if drum == "kick":
-        return np.sin(2 * np.pi * (50 * time_s - 60 * 0.03 * np.exp(-time_s / 0.03))) * np.exp(-time_s / 0.08)
-    noise = rng.normal(0, 0.4, len(time_s))
-    if drum == "snare":
-        return (0.6 * np.sin(2 * np.pi * 190 * time_s) + noise) * np.exp(-time_s / 0.06)
-    return np.diff(noise, 2, prepend=[0, 0]) * 0.4 * np.exp(-time_s / 0.03)
-
-
-def play(path: Path, num_beats: int, channels: int, codec: str) -> Played:
-    """Write rock at 120: kick on one and three, snare on two and four, hi-hat in eighths."""
-    rng = np.random.default_rng(5)
-    duration_s = 1.0 + num_beats * 60 / BPM
-    samples = np.zeros(int((duration_s + 0.5) * RATE_HZ))
-    strokes_s = [0.5 + eighth * 30 / BPM for eighth in range(2 * num_beats)]
-    for eighth, time_s in enumerate(strokes_s):
-        for drum in ["hihat"] if eighth % 2 else ["hihat", "kick" if eighth % 4 == 0 else "snare"]:
-            sound = stroke(drum, rng)
-            start = round(time_s * RATE_HZ)
-            samples[start : start + len(sound)] += 0.4 * sound
-    samples = samples[: int(duration_s * RATE_HZ)].clip(-1, 1).astype(np.float32)
-    layout = "mono" if channels == 1 else "stereo"
-    write_audio(path, np.stack([samples] * channels), RATE_HZ, codec, layout)
-    return Played(path, strokes_s, duration_s)
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +56,13 @@ def post(graph: LocalGraph, *files: tuple[str, bytes], accept: str = "*/*", **fi
 
 
 def check_strokes(answer: dict[str, Any], played: Played) -> None:
-    """See that nearly every stroke was heard, and nearly nothing else."""
+    """See that of each drum nearly every stroke was heard, and nearly nothing else."""
     assert answer["duration"] == pytest.approx(played.duration_s, abs=0.01)
-    times_s = np.array([hit["time"] for hit in answer["hits"]])
-    strokes_s = np.array(played.strokes_s)
-    apart_s = np.abs(times_s[:, None] - strokes_s)  # (hits, strokes)
-    assert np.mean(apart_s.min(axis=0) <= 0.03) >= 0.95
-    assert np.mean(apart_s.min(axis=1) <= 0.03) >= 0.95
+    for drum, strokes_s in played.strokes_s.items():
+        times_s = np.array([hit["time"] for hit in answer["hits"] if hit["drum"] == drum])
+        apart_s = np.abs(times_s[:, None] - np.array(strokes_s))  # (hits, strokes)
+        assert np.mean(apart_s.min(axis=0) <= 0.03) >= 0.9, drum
+        assert np.mean(apart_s.min(axis=1) <= 0.03) >= 0.9, drum
 
 
 def same_hits(left: dict[str, Any], right: dict[str, Any]) -> bool:

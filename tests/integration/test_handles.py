@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.videos import DemoVideo
+from tests.integration.played_drums import play
 
 PROGRAM = """
 import json, sys
@@ -27,6 +28,7 @@ activity = analyzer.detect_speech.remote(audio).result()
 pieces = cut_at_silences(activity.regions, activity.duration_s, max_piece_s=30.0)
 heard = [recognizer.transcribe.remote(audio, piece, "en") for piece in pieces]
 turns = diarizer.diarize.remote(audio, 2)
+drums = serve.get_deployment_handle("DrumTranscriber", "serve_app").transcribe.remote(sys.argv[3])
 errors = []
 for call, expected in (
     (lambda: recognizer.check_language.remote("ja").result(), LanguageUnsupported),
@@ -42,12 +44,16 @@ print(json.dumps({
     "text": " ".join(segment.text for response in heard for segment in response.result().segments),
     "speakers": sorted({turn.speaker_id for turn in turns.result().turns}),
     "errors": errors,
+    "drums": [str(hit.drum) for hit in drums.result().transcript.hits],
 }))
 """
 
 
-def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, videos: dict[str, DemoVideo]) -> None:
+def test_another_program_uses_the_deployments_by_name(
+    graph: LocalGraph, videos: dict[str, DemoVideo], tmp_path: Path
+) -> None:
     video = videos["dialogue"]
+    played = play(tmp_path / "rock.wav", 8, 1, "pcm_s16le")
     address = (graph.ray_dir / "address").read_text()
     environment = {
         **os.environ,
@@ -56,7 +62,7 @@ def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, videos:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, address, str(video.path)],
+        [sys.executable, "-c", PROGRAM, address, str(video.path), str(played.path)],
         env=environment,
         capture_output=True,
         text=True,
@@ -67,6 +73,8 @@ def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, videos:
     assert told["duration_s"] > 30
     assert len(told["text"].split()) > 40
     assert told["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
+    for drum, strokes_s in played.strokes_s.items():
+        assert abs(told["drums"].count(drum) - len(strokes_s)) <= 1
     assert told["errors"] == ["LanguageUnsupported", "StorageError", "AudioExtractionError"]
 
 
