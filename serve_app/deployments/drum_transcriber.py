@@ -196,7 +196,7 @@ class DrumTranscriber:
         import torch
 
         from serve_app.models.drums.activations import run_network
-        from serve_app.models.speech.gpu_memory import gpu_errors
+        from serve_app.models.gpu_memory import gpu_errors
 
         is_half = self._options.half and self._options.device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()

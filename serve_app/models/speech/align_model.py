@@ -18,8 +18,8 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
 
 from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.speech.alphabet import Alphabet, alphabet_of
-from serve_app.models.speech.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights
 

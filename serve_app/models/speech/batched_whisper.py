@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError
+from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
-from serve_app.models.speech.gpu_memory import gpu_errors
 from serve_app.models.speech.log_mel import HOP, LogMel
 from serve_app.models.speech.spoken_words import TokenTimes, split_spans, timed_segments
 from serve_app.models.speech.whisper import MAX_PIECE_S, SAMPLE_RATE_HZ, BackendName, SpeechPiece

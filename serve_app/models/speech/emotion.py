@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
-from serve_app.models.speech.gpu_memory import gpu_errors, loading_errors
+from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.speech.pretrained import device_of, load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import LabelScores, SpeechRegion

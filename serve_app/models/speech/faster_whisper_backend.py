@@ -14,9 +14,9 @@ from ctranslate2 import DataType, Device, StorageView
 from numpy.typing import NDArray
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
-from serve_app.models.speech.gpu_memory import loading_errors
 from serve_app.models.speech.spoken_words import TIME_PRECISION_S, TokenTimes
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint

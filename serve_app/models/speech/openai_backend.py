@@ -14,10 +14,10 @@ from torch import Tensor
 from whisper.decoding import DecodingOptions, DecodingResult, DecodingTask
 from whisper.model import LayerNorm, Whisper
 
+from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
 from serve_app.models.speech.cross_attention import AlignmentHead, head_of, outputs_of, text_probabilities, token_times
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
-from serve_app.models.speech.gpu_memory import loading_errors
 from serve_app.models.speech.spoken_words import TIME_PRECISION_S, TokenTimes
 from serve_app.models.speech.torch_placement import dtype_name, free_memory, torch_device, torch_dtype
 from serve_app.models.speech.whisper import BackendName

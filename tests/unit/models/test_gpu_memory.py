@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from serve_app.errors import AudioExtractionError, GpuMemoryError, ModelLoadingError, ProcessingError
-from serve_app.models.speech.gpu_memory import gpu_errors, is_out_of_memory, loading_errors
+from serve_app.models.gpu_memory import gpu_errors, is_out_of_memory, loading_errors
 
 NO_MEMORY = [
     torch.cuda.OutOfMemoryError(
