@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from serve_app.models.drums.bands import FRAMES_PER_S, HOP, WINDOW, log_bands, num_bands
-from serve_app.models.drums.network import DrumNetwork
+from serve_app.models.drums.network import FOLLOWED_FRAMES, FOLLOWED_FROM, DrumNetwork
 
-# At either end of a piece; what lies there another piece tells better. The GRU remembers for long, if faintly: of the
-# 30 000 frames of five minutes, 5 s leave 5 frames whose activations differ by 0.01 to 0.015 from those in one piece.
-CONTEXT_FRAMES = 5 * FRAMES_PER_S
-# All pieces but those of short recordings have this length, so that they fit into one batch; a minute is kept of each.
-# The network takes some 120 MB for one.
-PIECE_FRAMES = 60 * FRAMES_PER_S + 2 * CONTEXT_FRAMES
+# At either end of a piece; what lies there another piece tells better. As much as the network's GRU and convolutions
+# look around, so that a piece gets the activations of the whole.
+CONTEXT_FRAMES = FOLLOWED_FROM
+# All pieces but a recording's last have this length, so that they fit into one batch; 30 s are kept of each. For one
+# the network takes some 55 MB.
+PIECE_FRAMES = 5 * FOLLOWED_FRAMES + 2 * CONTEXT_FRAMES
 # Silence before a recording: the network hears a stroke by what rises, and on the very first sample nothing would.
 LEAD_FRAMES = 5
 # Frames whose window reaches beyond the samples at hand.
@@ -94,26 +94,23 @@ def cut_pieces(
     Args:
         blocks: (n,) float32 each, mono at 44.1 kHz.
         gain: factor that brings them to the network's level.
-        piece_frames: length of all pieces, except that the only piece of a shorter recording is as short.
-        context_frames: at least so many frames lie before and after what a piece keeps, but for the recording's ends.
+        piece_frames: length of all pieces but the last, which may be shorter.
+        context_frames: so many lie before and after what a piece keeps, but for the recording's ends.
     """
     if piece_frames <= 2 * context_frames:
         raise ValueError(f"Pieces of {piece_frames} frames are all context, of twice {context_frames}")
     held = np.zeros((LEAD_FRAMES, num_bands()), dtype=np.float32)  # the bands of silence are zeros
-    first, kept = -LEAD_FRAMES, 0  # the frame at which `held` begins, and the first that no piece has kept yet
+    start, kept = -LEAD_FRAMES, 0  # frames of the recording: where `held` begins, and the first that no piece has kept
     for bands in _band_blocks(blocks, np.float32(gain)):
         held = np.concatenate([held, bands])
-        # more frames than this piece needs: it is not the last
-        while first + len(held) > (start := max(-LEAD_FRAMES, kept - context_frames)) + piece_frames:
+        while len(held) > piece_frames:  # it is not the last
             end = start + piece_frames - context_frames
-            yield Piece(held[start - first :][:piece_frames].copy(), start, slice(kept - start, end - start))
-            kept = end
-            # the last piece, too, begins after this one
-            held, first = held[start + 1 - first :], start + 1
-    total = first + len(held)
+            yield Piece(held[:piece_frames].copy(), start, slice(kept - start, end - start))
+            kept, start = end, end - context_frames
+            held = held[piece_frames - 2 * context_frames :]
+    total = start + len(held)
     if total > 0:
-        start = max(-LEAD_FRAMES, total - piece_frames)
-        yield Piece(held[start - first :].copy(), start, slice(kept - start, total - start))
+        yield Piece(held.copy(), start, slice(kept - start, total - start))
 
 
 class Stitcher:

@@ -13,7 +13,6 @@ from serve_app.models.drums.bands import log_bands, num_bands
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 
 SMALL = HyperParameters(conv_channels=(2, 3), width=8, block_width=6, dilations=(1, 2, 4), kernel=3, gru_width=8)
-SMALL_CONTEXT = 70  # what the GRU remembers fades by half in a frame or two
 
 
 def noise(num_samples: int) -> np.ndarray:
@@ -62,7 +61,8 @@ def test_bands_of_pieces_are_those_of_the_whole(num_samples: int, longest: int) 
         assert piece.first_frame == -LEAD_FRAMES or piece.keep.start >= 40
         assert end == len(bands) or len(piece.bands) - piece.keep.stop >= 40
     assert kept.tolist() == [1] * len(bands)
-    assert {len(piece.bands) for piece in pieces} == {min(300, len(whole))}
+    assert [len(piece.bands) for piece in pieces[:-1]] == [300] * (len(pieces) - 1)
+    assert len(pieces[-1].bands) <= 300
 
 
 def test_no_samples_no_pieces() -> None:
@@ -76,11 +76,11 @@ def test_pieces_of_nothing_but_context_are_refused() -> None:
 
 
 def test_activations_of_pieces_are_those_of_the_whole(network: DrumNetwork) -> None:
-    samples = noise(44_100 * 20)
+    samples = noise(44_100 * 45)
     whole = heard_whole(network, samples)
     assert whole.probabilities.std() > 0.05  # it says something
-    pieces = list(cut_pieces(blocks_of(samples, 3), piece_frames=200, context_frames=SMALL_CONTEXT))
-    assert len(pieces) > 10
+    pieces = list(cut_pieces(blocks_of(samples, 3), piece_frames=1200))
+    assert len(pieces) > 5
     stitcher = Stitcher(SMALL.labels)
     order = np.random.default_rng(0).permutation(len(pieces)).tolist()
     for start in range(0, len(order), 4):

@@ -29,13 +29,35 @@ def test_the_default_fits_the_front_end_and_knows_every_drum():
     assert set(Drum) <= set(LABELS)
 
 
-def test_what_lies_three_seconds_away_hardly_matters():
-    """Music is cut into pieces that overlap by so much (activations.CONTEXT_FRAMES)."""
+def remember_for_long(network):
+    """Let the GRU keep nearly all that it knows from frame to frame, and have its say."""
+    width = network.hyper_parameters.gru_width
+    with torch.no_grad():
+        for name in ("bias_ih_l0", "bias_ih_l0_reverse"):
+            getattr(network.gru, name)[width : 2 * width] = 6.0  # of the update gate
+        network.follow.weight.normal_()
+
+
+def test_pieces_cut_where_the_gru_begins_anew_get_the_answers_of_the_whole():
     torch.manual_seed(0)
-    network, bands = DrumNetwork().eval(), torch.rand(1, 800, 81)
-    whole, part = network(bands).logits[0, 300:500], network(bands[:, :500]).logits[0, 300:500]
-    assert (whole - part)[-1].abs().max() > 1e-3  # without context it does
-    assert (network(bands[:, 100:700]).logits[0, 300] - network(bands).logits[0, 400]).abs().max() < 1e-3
+    network, bands = DrumNetwork().eval(), torch.rand(1, 2500, 81)
+    remember_for_long(network)
+    with torch.inference_mode():
+        whole = network(bands).logits[0]
+        middle = network(bands[:, 600:2400]).logits[0]
+        assert (middle[300:-300] - whole[900:2100]).abs().max() < 1e-4
+        assert (middle[:20] - whole[600:620]).abs().max() > 1e-2  # at its ends it can't know
+        shifted = network(bands[:, 500:2400]).logits[0]
+        assert (shifted[400:-300] - whole[900:2100]).abs().max() > 1e-4  # not just anywhere
+
+
+def test_training_follows_a_crop_in_one_go():
+    torch.manual_seed(0)
+    network, x = DrumNetwork(SMALL), torch.rand(1, 800, 16)
+    remember_for_long(network)
+    in_one_go = network.train()._followed(x)
+    assert torch.equal(in_one_go, network.gru(x)[0])
+    assert (network.eval()._followed(x) - in_one_go).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("changed", [18, 42])
