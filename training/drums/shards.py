@@ -114,7 +114,7 @@ def build(folder: Path, part: str, num_shards: int, seed: int = 0, *, first: int
 
 def write(path: Path, examples: Sequence[Example]) -> None:
     """Write a shard, at once or not at all."""
-    arrays = {name: np.concatenate([getattr(each, name) for each in examples]) for name in _PER_STROKE}
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in examples]) for name in _PER_STROKE}
     partial = path.with_name(path.name + ".part")
     with partial.open("wb") as file:
         np.savez(

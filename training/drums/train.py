@@ -81,7 +81,7 @@ def train(
     network = network.to(device).train()
     averaged = AveragedModel(network, multi_avg_fn=_average(recipe.averaging), use_buffers=True)
     optimizer = _optimizer(network, recipe)
-    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
+    parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer}
     step, spent_s = 0, 0.0
     if (run / "state.pt").exists():
         state = torch.load(run / "state.pt", map_location=device, weights_only=True)
@@ -144,15 +144,17 @@ def loss(output: DrumOutput, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def trained(averaged: AveragedModel) -> DrumNetwork:
     """Return a copy of the averaged network, on the CPU, in evaluation mode."""
-    network = DrumNetwork(averaged.module.hyper_parameters)
-    network.load_state_dict({name: value.cpu() for name, value in averaged.module.state_dict().items()})
+    current: Any = averaged.module
+    network = DrumNetwork(current.hyper_parameters)
+    network.load_state_dict({name: value.cpu() for name, value in current.state_dict().items()})
     return network.eval()
 
 
 def load_run(run: Path) -> tuple[DrumNetwork, dict[str, Any]]:
     """Return the averaged network as last saved, however far the run has come, and `step`, `spent_s` and `recipe`."""
     state = torch.load(run / "state.pt", map_location="cpu", weights_only=True)
-    sizes = {name: tuple(each) if isinstance(each, list) else each for name, each in state["recipe"]["sizes"].items()}
+    stored: dict[str, Any] = state["recipe"]["sizes"]
+    sizes: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in stored.items()}
     network = DrumNetwork(HyperParameters(**sizes))
     prefix = "module."
     own = {name.removeprefix(prefix): value for name, value in state["averaged"].items() if name.startswith(prefix)}
