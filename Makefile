@@ -30,8 +30,9 @@ run: $(STAMP) ## serve CONFIG (configs/local.yaml) on PORT (8000) until Ctrl-C
 demo: $(STAMP) ## start the graph, run two real video jobs to their last callback, show and score the results
 	$(BIN)/serve-app demo
 
+# one thread in each process: threads of several that share the cores wait for each other
 test: $(STAMP) ## unit, contract and integration tests
-	$(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 test-slow: $(STAMP) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)
