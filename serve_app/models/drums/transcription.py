@@ -11,9 +11,12 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+
+import torch
 
 from serve_app.models.drums.activations import (
     DrumActivations,
@@ -70,7 +73,7 @@ def transcribe_drums(
 ) -> HeardDrums:
     """Write a recording down. Memory does not grow with its length, but for 24 bytes a frame of activations.
 
-    Decoding and the spectrogram run in a thread of their own, beside the network.
+    Decoding and the spectrogram run in a thread of their own, beside the network, which runs in this one alone.
 
     Args:
         source: path, fsspec URL, or seekable binary file.
@@ -90,7 +93,8 @@ def transcribe_drums(
     recording = read_recording(source, on_block=lambda read_s: on_progress(0.0))
     stitcher = Stitcher(loaded.hyper_parameters.labels)
     for piece in _ahead(recording_pieces(recording, loaded)):
-        [output] = run_network(loaded.network, [piece.bands])  # several at once are no faster on a CPU
+        with _one_thread():
+            [output] = run_network(loaded.network, [piece.bands])  # several at once are no faster on a CPU
         stitcher.add(piece, output)
         on_progress(min(1.0, (piece.first_frame + piece.keep.stop) / recording.num_frames))
     activations = stitcher.finish(recording.num_frames)
@@ -190,6 +194,21 @@ def _notes(recording: Recording, hits: Sequence[DrumHit], grid: BeatGrid, config
             f"{shared} strokes fall on the same grid line as another of their drum; the MIDI file has the loudest of "
             "each line, a finer grid would part them"
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to the calling thread.
+
+    The recurrent layer has thousands of small steps, at each of which threads would wait for each other: where another
+    process wants a core too, a minute of music took two threads 80 to 180 s, and one thread 2 s.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -19,7 +19,7 @@ from synthetic_drums import loaded_drums, render, rock
 import serve_app.models.drums as drums
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.models.drums import InferenceConfig, audio_file, transcription
-from serve_app.models.drums.activations import cut_pieces
+from serve_app.models.drums.activations import cut_pieces, run_network
 from serve_app.models.drums.checkpoint import save_checkpoint
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.models.drums.transcription import drum_wav_to_midi, transcribe_drums
@@ -169,6 +169,24 @@ def test_pieces_give_the_hits_of_the_whole_with_any_network(tmp_path: Path, monk
         [hit.time_s for hit in in_pieces.transcript.hits], [hit.time_s for hit in whole.transcript.hits], atol=1e-3
     )
     np.testing.assert_allclose(in_pieces.activations.probabilities, whole.activations.probabilities, atol=1e-2)
+
+
+def test_the_network_keeps_to_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return run_network(*args)
+
+    monkeypatch.setattr(transcription, "run_network", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        transcribe_drums(wav(render(PLAYED, 4.5)), LOADED)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 def test_progress_rises_to_one_and_may_give_up() -> None:
