@@ -11,8 +11,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from loadtests.drum_loop_pictures import draw_loop
 from loadtests.loop_scoring import Mistake, read_loop, score_loop, table
 from serve_app.models.drums.checkpoint import load_checkpoint
@@ -43,12 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtests.drum_loops", description=__doc__)
     parser.add_argument("--model", type=Path, default=ROOT / "serve_app/models/drums/drum_net/best_model.pt")
     parser.add_argument("--loops", type=Path, default=LOOPS)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mistakes", action="store_true", help="list them")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each loop")
     arguments = parser.parse_args()
     loaded = load_checkpoint(arguments.model)
-    torch.set_num_threads(arguments.threads)
     truths = {path.stem: read_loop(path) for path in sorted(ANNOTATIONS.glob("loop_*.txt"))}
     heard = {name: transcribe_drums(arguments.loops / f"{name}.flac", loaded) for name in truths}
     print(f"{loaded.model_version}, thresholds {loaded.thresholds}")

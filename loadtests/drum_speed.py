@@ -27,7 +27,6 @@ import httpx
 import librosa
 import numpy as np
 import soundfile
-import torch
 
 from loadtests.drum_loops import LOOPS
 from loadtests.process_memory import ProcessGroup, process_groups
@@ -206,9 +205,9 @@ def memory_table(before: Sequence[ProcessGroup], after: Sequence[ProcessGroup]) 
     return [*lines, f"| all of the graph | {sums[0]:.0f} | {sums[1]:.0f} | |"]
 
 
-def transcribe_long(path: Path, hours: float, model: Path, threads: int) -> LongRun:
+def transcribe_long(path: Path, hours: float, model: Path) -> LongRun:
     """Transcribe a file in a new process, for its peak of memory to be its own."""
-    return in_new_process(_long_run, path, hours, model, threads)
+    return in_new_process(_long_run, path, hours, model)
 
 
 def in_new_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -218,8 +217,7 @@ def in_new_process(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) 
         return pool.submit(function, *args, **kwargs).result()
 
 
-def _long_run(path: Path, hours: float, model: Path, threads: int) -> LongRun:
-    torch.set_num_threads(threads)
+def _long_run(path: Path, hours: float, model: Path) -> LongRun:
     loaded = load_checkpoint(model)
     with tempfile.TemporaryDirectory(prefix="sa-") as folder:
         transcribe_drums(write_music(Path(folder) / "warm.wav", 120.0), loaded)
@@ -239,16 +237,15 @@ def memory_mb(field: str) -> float:
         return next(int(line.split()[1]) / 1e3 for line in status if line.startswith(f"{field}:"))
 
 
-def load_seconds(model: Path, threads: int) -> float:
+def load_seconds(model: Path) -> float:
     """Return how long a new process takes to import, load the weights and hear two seconds."""
     started = time.perf_counter()
-    in_new_process(_first_words, model, threads)
+    in_new_process(_first_words, model)
     return time.perf_counter() - started
 
 
-def _first_words(model: Path, threads: int) -> None:
+def _first_words(model: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="sa-") as folder:
-        torch.set_num_threads(threads)
         transcribe_drums(write_music(Path(folder) / "short.wav", 2.0), load_checkpoint(model))
 
 
@@ -260,7 +257,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of each file")
     parser.add_argument("--at-once", type=int, default=8, help="requests at once")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of the transcription in this process")
     parser.add_argument("--hours", type=float, nargs="*", default=[1.0, 10.0], help="of long files; none: no such test")
     parser.add_argument("--no-graph", action="store_true")
     arguments = parser.parse_args()
@@ -268,7 +264,6 @@ def main() -> None:
         folder = Path(name)
         audio_s = 60.0 * arguments.minutes
         path = write_music(folder / "drums.wav", audio_s)
-        torch.set_num_threads(arguments.threads)
         ours = partial(transcribe_drums, path, load_checkpoint(arguments.model))
         ways = [*library_ways(path, audio_s), Way("ours, in process", ours, audio_s)]
         print(f"{time.strftime('%F %H:%M')}, {arguments.minutes:g} minutes a file", flush=True)
@@ -281,14 +276,14 @@ def main() -> None:
                 print(
                     "\n".join(_with_graph(graph, ways, path, audio_s, arguments.at_once, arguments.rounds)), flush=True
                 )
-        print(f"\nnew process, to its first transcript: {load_seconds(arguments.model, arguments.threads):.1f} s")
+        print(f"\nnew process, to its first transcript: {load_seconds(arguments.model):.1f} s")
         if arguments.hours:
             print(
                 "\n| hours | wall s | x real time | hits | RSS MB before | peak RSS MB |\n|" + " --- |" * 6, flush=True
             )
         for hours in arguments.hours:
             long = write_music(folder / "long.wav", 3600.0 * hours)
-            run = transcribe_long(long, hours, arguments.model, arguments.threads)
+            run = transcribe_long(long, hours, arguments.model)
             long.unlink()
             print(
                 f"| {hours:g} | {run.wall_s:.0f} | {3600 * hours / run.wall_s:.0f} | {run.num_hits} "
