@@ -128,7 +128,8 @@ class DrumArgs(_Args):
     Attributes:
         model: spec of the weights (`models.weights`): `embedded:drum-net`, a path, an address, a Hugging Face id.
         device: as the diarizer's.
-        num_threads: of the network in one replica.
+        num_threads: of the network in one replica; on a CPU more than one is slower wherever something else runs, as
+            threads wait for each other at each step of the GRU.
         num_readers: recordings that one replica decodes side by side.
         batch_size: pieces of 30 s, of several requests, in one call of the network.
         batch_wait_s: how long a free network waits for more pieces.

@@ -68,9 +68,10 @@ class DrumTranscriber:
     """Writes recordings of drums down.
 
     Batching: pieces of half a minute, of all requests, go through the network together, those that wait in the order
-    in which they came; of one recording at most two wait, so that a long one leaves room for others. Memory, by the
-    sizes of its arrays: of each recording in work up to 42 MB of samples (one of more than four minutes is read twice
-    instead), 4 MB of pieces, and 24 bytes a frame of activations (9 MB an hour).
+    in which they came; of one recording at most two wait, so that a long one leaves room for others. Memory: 1.0 GB
+    (PSS), half of it torch; 1.5 GB at its peak with eight recordings of five minutes in work. Each takes up to 42 MB
+    of samples (one of more than four minutes is read twice instead), 4 MB of pieces, and 9 MB an hour of activations.
+    Cold start: 8 s on 2 cores (docs/performance.md).
 
     A model that can't be loaded does not fail the constructor, which Serve would repeat in silence: every call is told
     why, and after half a minute the health check fails, so that Serve shows it and starts another replica.

@@ -1,6 +1,6 @@
 """Drum kits of General MIDI soundfonts, each note recorded by the program fluidsynth.
 
-apt-get install fluidsynth fluid-soundfont-gm musescore-general-soundfont-lossless timgm6mb-soundfont
+apt-get install fluidsynth fluid-soundfont-gm musescore-general-soundfont timgm6mb-soundfont
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import soundfile
 
 from training.drums.recordings import SAMPLE_RATE_HZ, Layer, Recording, trim
 
-PACKAGES = "fluidsynth fluid-soundfont-gm musescore-general-soundfont-lossless timgm6mb-soundfont"
+PACKAGES = "fluidsynth fluid-soundfont-gm musescore-general-soundfont timgm6mb-soundfont"
 TRAIN_FONTS = (
     Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
     Path("/usr/share/sounds/sf3/MuseScore_General_Full.sf3"),
