@@ -41,10 +41,12 @@ print(json.dumps({"replicas": found, "free_gpus": ray.available_resources().get(
 
 @pytest.fixture(scope="module")
 def scaled(start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path]) -> Iterator[LocalGraph]:
-    """The GPU configuration on one logical GPU; the model itself runs on the CPU here."""
+    """The GPU configuration on one logical GPU; the models themselves run on the CPU here."""
     config = make_config(
         "gpu.yaml",
         diarizer={"device": "cpu", "num_threads": 1},
+        drums={"device": "cpu"},
+        whisper={"device": "cpu", "models": ["embedded:whisper-micro"]},
         job_runner={"jobs_per_replica": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 5.0},
     )
     config.write_text(config.read_text().replace("0.0.0.0", "127.0.0.1"))
@@ -77,9 +79,12 @@ def test_replicas_take_the_fractions_of_the_config(scaled: LocalGraph) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     fractions = {name: resources.get("GPU", 0.0) for name, resources in told["replicas"].items()}
-    assert fractions["Diarizer"] == 0.25
-    assert {name for name, fraction in fractions.items() if fraction} == {"Diarizer"}
-    assert told["free_gpus"] == pytest.approx(0.75)
+    assert {name: fraction for name, fraction in fractions.items() if fraction} == {
+        "FasterWhisper": 0.3,
+        "Diarizer": 0.25,
+        "DrumTranscriber": 0.05,
+    }
+    assert told["free_gpus"] == pytest.approx(0.4)
     assert "DiarizerCPU" not in fractions, "it starts with the first job that needs it"
 
 
