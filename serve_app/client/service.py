@@ -242,19 +242,8 @@ class Client:
             ModelError: the model failed, or the language is not served.
             Overloaded: a queue is full (Unavailable: the backend is not up); worth another try after `retry_after_s`.
         """
-        if isinstance(file, Path | str):
-            with open(file, "rb") as opened:
-                return self.transcribe(
-                    opened,
-                    language=language,
-                    backend=backend,
-                    filename=filename or Path(file).name,
-                    timeout_s=timeout_s,
-                )
         fields = {"language": language} if backend is None else {"language": language, "backend": backend}
-        name = filename or Path(str(getattr(file, "name", "audio"))).name
-        timeout = httpx.Timeout(self._timeout_s, read=timeout_s, write=_UPLOAD_STALL_S)
-        return self._json("POST", "/transcribe", data=fields, files={"file": (_sendable(name), file)}, timeout=timeout)
+        return self._upload("/transcribe", file, fields, filename, timeout_s)
 
     def transcribe_drums(
         self,
@@ -285,27 +274,30 @@ class Client:
             ModelError: the model failed.
             Overloaded: a queue is full (Unavailable: the model is not up); worth another try after `retry_after_s`.
         """
-        if isinstance(file, Path | str):
-            with open(file, "rb") as opened:
-                return self.transcribe_drums(
-                    opened,
-                    bpm=bpm,
-                    grid=grid,
-                    thresholds=thresholds,
-                    plot=plot,
-                    filename=filename or Path(file).name,
-                    timeout_s=timeout_s,
-                )
         fields = {f"grid_{drum}": str(division) for drum, division in (grid or {}).items()}
         fields |= {f"threshold_{drum}": str(value) for drum, value in (thresholds or {}).items()}
         if bpm is not None:
             fields["bpm"] = str(bpm)
         if plot:
             fields["plot"] = "true"
+        return self._upload("/transcribe-drums", file, fields, filename, timeout_s)
+
+    def _upload(
+        self,
+        path: str,
+        file: Path | str | BinaryIO,
+        fields: Mapping[str, str],
+        filename: str | None,
+        timeout_s: float | None,
+    ) -> dict[str, Any]:
+        """Send a form with a recording, and return the JSON answer."""
+        if isinstance(file, Path | str):
+            with open(file, "rb") as opened:
+                return self._upload(path, opened, fields, filename or Path(file).name, timeout_s)
         name = filename or Path(str(getattr(file, "name", "audio"))).name
         return self._json(
             "POST",
-            "/transcribe-drums",
+            path,
             data=fields,
             files={"file": (_sendable(name), file)},
             headers={"Accept": "application/json"},
