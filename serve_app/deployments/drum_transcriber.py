@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from serve_app.deployments.batching import Batcher
+from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, StorageError
@@ -33,8 +34,6 @@ logger = logging.getLogger("ray.serve")
 
 # Of one recording, cut and not yet heard: the network never waits for it, and a long one does not fill the queue.
 _PIECES_AHEAD = 2
-# How long a replica that could not load its model answers why before Serve replaces it, which tries again.
-_TELL_FAILURE_S = 30.0
 _DEFAULTS = DrumOptions()
 
 
@@ -73,8 +72,7 @@ class DrumTranscriber:
     of samples (one of more than four minutes is read twice instead), 4 MB of pieces, and 9 MB an hour of activations.
     Cold start: 8 s on 2 cores (docs/performance.md).
 
-    A model that can't be loaded does not fail the constructor, which Serve would repeat in silence: every call is told
-    why, and after half a minute the health check fails, so that Serve shows it and starts another replica.
+    What happens where the model can't be loaded: `load_failure`.
 
     Args:
         model: spec of the weights; see `models.weights`.
@@ -87,29 +85,26 @@ class DrumTranscriber:
         from serve_app.models.drums.loading import load_drums
 
         join_serve_log()
-        self._started_at = time.monotonic()
+        self._failure = LoadFailure()
         self._options = options
         self._loaded: LoadedDrums | None = None
-        self._failure: ModelLoadingError | None = None
         torch.set_num_threads(options.num_threads)
         try:
             self._loaded = load_drums(
                 model, cache_dir=options.cache_dir, device=options.device, hf_token=options.hf_token
             )
         except ModelLoadingError as error:
-            self._failure = error
+            self._failure.error = error
             logger.error("DrumTranscriber can't load its model: %s", error.detail)
         else:
-            took_s = time.monotonic() - self._started_at
-            logger.info("DrumTranscriber serves %s after %.1f s", self._loaded.model_version, took_s)
+            logger.info("DrumTranscriber serves %s after %.1f s", self._loaded.model_version, self._failure.uptime_s)
         self._readers = WorkerThreads(options.num_readers, "drum-reader")
         self._network = WorkerThreads(1, "drum-network")
         self._pieces = Batcher(self._heard, max_items=options.batch_size, wait_s=options.batch_wait_s)
 
     def check_health(self) -> None:
         """Raise once the failure to load the model has been told for a while."""
-        if self._failure is not None and time.monotonic() - self._started_at > _TELL_FAILURE_S:
-            raise RuntimeError(self._failure.detail)
+        self._failure.check_health()
 
     async def model_version(self) -> str:
         """Return the name of the weights; ModelLoadingError where there are none."""
@@ -206,7 +201,7 @@ class DrumTranscriber:
 
     def _ready(self) -> LoadedDrums:
         if self._loaded is None:
-            raise self._failure or ModelLoadingError("no model is loaded")
+            raise self._failure.raised()
         return self._loaded
 
 

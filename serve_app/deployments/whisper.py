@@ -9,7 +9,6 @@ Memory and cold start: see docs/models/whisper.md for what was measured of each.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from serve_app.deployments.batching import Batcher
+from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
@@ -31,8 +31,6 @@ logger = logging.getLogger("ray.serve")
 
 WHISPER_MICRO = "embedded:whisper-micro"
 _OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
-# How long a replica that could load no model answers why before Serve replaces it, which tries the models again.
-_TELL_FAILURE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,7 @@ class Batching:
 class WhisperReplica:
     """What the backends' deployments have in common.
 
-    A model that can't be loaded does not fail the constructor, which Serve would repeat in silence: every call is
-    told why, and after half a minute the health check fails, so that Serve shows it and starts another replica.
+    What happens where no model can be loaded: `load_failure`.
 
     Args:
         models: specs of checkpoints (see `models.weights`), the first that loads is served.
@@ -81,14 +78,13 @@ class WhisperReplica:
         from serve_app.models.speech.whisper_loading import load_whisper
 
         join_serve_log()
-        self._started_at = time.monotonic()
+        self._failure = LoadFailure()
         self._threads = WorkerThreads(1, self.backend_name)
         self._loaded: LoadedWhisper | None = None
-        self._failure: ModelLoadingError | None = None
         try:
             self._loaded = load_whisper(self.backend_name, models, options)
         except ModelLoadingError as error:
-            self._failure = error
+            self._failure.error = error
             logger.error("%s can't load any of its models: %s", self.backend_name, error.detail)
         else:
             for note in self._loaded.notes:
@@ -97,21 +93,20 @@ class WhisperReplica:
                 "%s serves %s after %.1f s",
                 self.backend_name,
                 self._loaded.backend.model_version,
-                time.monotonic() - self._started_at,
+                self._failure.uptime_s,
             )
         self._pieces = Batcher(self._transcribed, max_items=batching.max_pieces, wait_s=batching.wait_s)
 
     def check_health(self) -> None:
         """Raise once the failure to load a model has been told for a while."""
-        if self._failure is not None and time.monotonic() - self._started_at > _TELL_FAILURE_S:
-            raise RuntimeError(self._failure.detail)
+        self._failure.check_health()
 
     async def prepare(self, language: str) -> RecognizerInfo:
         """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""
         loaded = self._ready()
         loaded.backend.check_language(language)
         notes = (*loaded.notes, _OF_WHISPER_MICRO) if loaded.spec == WHISPER_MICRO else loaded.notes
-        return RecognizerInfo(loaded.backend.model_version, notes, time.monotonic() - self._started_at)
+        return RecognizerInfo(loaded.backend.model_version, notes, self._failure.uptime_s)
 
     async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
@@ -141,7 +136,7 @@ class WhisperReplica:
 
     def _ready(self) -> LoadedWhisper:
         if self._loaded is None:
-            raise self._failure or ModelLoadingError("no model is loaded")
+            raise self._failure.raised()
         return self._loaded
 
 
