@@ -1,5 +1,7 @@
 """Dynamic batching: what waits when the model is free goes into its next call.
 
+The same at a caller: what waits while the calls under way have not returned shares the next one.
+
 `serve.batch` closes a batch `batch_wait_timeout_s` after its first item also while the model is still busy, so that
 under load from many clients the batches that queue up behind a slow call hold one item each. Here nothing is closed
 before the model can take it.
@@ -8,6 +10,7 @@ before the model can take it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -17,47 +20,72 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Item, Answer]):
-    """Gathers single items into calls of `work`, one call at a time, in the order in which they came.
+    """Gathers single items into calls of `work`, in the order in which they came.
 
     Args:
         work: answers a batch; one answer for each item, in order. An answer that is an exception is raised to the
             caller of its item alone; an exception that `work` raises is raised to all.
         max_items: in one call.
         wait_s: for more items when the model is free and there are fewer; 0 takes what is there.
+        max_calls: under way at once.
+        weight: of an item; a call takes no more than `max_weight` of it together, or one item that is heavier alone.
+        max_weight: see `weight`.
     """
 
     def __init__(
-        self, work: Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]], *, max_items: int, wait_s: float
+        self,
+        work: Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        max_items: int,
+        wait_s: float,
+        max_calls: int = 1,
+        weight: Callable[[Item], float] = lambda item: 0.0,
+        max_weight: float = math.inf,
     ) -> None:
-        if max_items < 1 or wait_s < 0:
-            raise ValueError("max_items must be at least 1, and wait_s not negative")
+        if max_items < 1 or wait_s < 0 or max_calls < 1:
+            raise ValueError("max_items and max_calls must be at least 1, and wait_s not negative")
         self._work = work
         self._max_items = max_items
         self._wait_s = wait_s
+        self._max_calls = max_calls
+        self._weight = weight
+        self._max_weight = max_weight
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        self._loops: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Answer:
         """Return the answer for one item; a caller that is cancelled before its batch starts takes its item out."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
-        if self._loop is None or self._loop.done():
-            self._loop = asyncio.create_task(self._run())
+        if len(self._loops) < self._max_calls:
+            loop = asyncio.create_task(self._run())
+            self._loops.add(loop)
+            loop.add_done_callback(self._loops.discard)
         return await future
 
     async def _run(self) -> None:
         """Work until nothing waits: an idle batcher holds no task."""
         while self._waiting:
             await self._gather()
-            batch: list[tuple[Item, asyncio.Future[Answer]]] = []
-            while self._waiting and len(batch) < self._max_items:
-                item, future = self._waiting.popleft()
-                if not future.done():  # its caller has gone
-                    batch.append((item, future))
-            if batch:
+            if batch := self._next_batch():
                 await self._answer(batch)
+        # at once, not by the callback, which comes a turn later: an item that arrives until then would start no loop
+        self._loops.discard(asyncio.current_task())  # type: ignore[arg-type]
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        total = 0.0
+        while self._waiting and len(batch) < self._max_items:
+            item, future = self._waiting[0]
+            if not future.done():  # else its caller has gone
+                total += self._weight(item)
+                if batch and total > self._max_weight:
+                    break
+                batch.append((item, future))
+            self._waiting.popleft()
+        return batch
 
     async def _gather(self) -> None:
         if self._wait_s == 0:

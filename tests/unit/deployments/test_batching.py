@@ -116,3 +116,50 @@ def test_bounds_are_checked(max_items: int, wait_s: float) -> None:
 
     with pytest.raises(ValueError, match="max_items"):
         Batcher(work, max_items=max_items, wait_s=wait_s)
+
+
+def test_several_calls_may_be_under_way() -> None:
+    async def run() -> None:
+        model = Model()
+        batcher = Batcher(model.double, max_items=2, wait_s=0, max_calls=2)
+        tasks = []
+        for number in range(1, 7):
+            tasks.append(asyncio.create_task(batcher.submit(number)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert model.batches == [[1], [2]]  # the others wait for one of these
+        model.free.set()
+        assert await asyncio.gather(*tasks) == [2, 4, 6, 8, 10, 12]
+        assert model.batches[2:] == [[3, 4], [5, 6]]
+
+    asyncio.run(run())
+
+
+def test_a_call_takes_so_much_and_a_heavier_item_goes_alone() -> None:
+    async def run() -> None:
+        model = Model()
+        batcher = Batcher(model.double, max_items=8, wait_s=0, weight=float, max_weight=10)
+        first = asyncio.create_task(batcher.submit(1))
+        while not model.batches:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(batcher.submit(number)) for number in (4, 5, 2, 50, 3)]
+        await asyncio.sleep(0)
+        model.free.set()
+        await asyncio.gather(first, *others)
+        assert model.batches == [[1], [4, 5], [2], [50], [3]]
+
+    asyncio.run(run())
+
+
+def test_an_item_that_comes_as_the_last_call_ends_is_answered() -> None:
+    async def run() -> None:
+        model = Model()
+        model.free.set()
+        batcher = Batcher(model.double, max_items=1, wait_s=0)
+
+        async def twice() -> list[int]:
+            return [await batcher.submit(1), await batcher.submit(2)]
+
+        assert await asyncio.wait_for(twice(), 5) == [2, 4]
+
+    asyncio.run(run())
