@@ -8,7 +8,9 @@
     │   │   ├── AddressRefused        400 DOWNLOAD_ERROR          when a scheme, host or address is not allowed.
     │   │   ├── MediaTooLarge         413 DOWNLOAD_ERROR          when a file exceeds the byte limit.
     │   │   └── DownloadInterrupted   502 DOWNLOAD_ERROR          Raised on a passing network fault (worth a retry).
-    │   └── AudioExtractionError      422 AUDIO_EXTRACTION_ERROR  when a file has no usable audio.
+    │   ├── AudioExtractionError      422 AUDIO_EXTRACTION_ERROR  when a file has no usable audio.
+    │   ├── ImageUnreadable           422 IMAGE_UNREADABLE        when a file is no picture, or a broken one.
+    │   └── ImageTooLarge             413 IMAGE_TOO_LARGE         when a picture has too many bytes or pixels.
     ├── ModelError
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
@@ -93,6 +95,20 @@ class AudioExtractionError(MediaError):
 
     code = "AUDIO_EXTRACTION_ERROR"
     http_status = 422
+
+
+class ImageUnreadable(MediaError):
+    """Raised when a file is no picture of a known kind, is broken, or is cut off."""
+
+    code = "IMAGE_UNREADABLE"
+    http_status = 422
+
+
+class ImageTooLarge(MediaError):
+    """Raised when a picture has more bytes or pixels than allowed."""
+
+    code = "IMAGE_TOO_LARGE"
+    http_status = 413
 
 
 class ModelError(ServeAppError):

@@ -1,0 +1,139 @@
+"""The folder that one file of weights is converted into, once, by content: all that an engine needs, without the file.
+
+| file | holds |
+| --- | --- |
+| `facts.json` | architecture, head, classes, the weights file's name and SHA-256, how its names were understood |
+| `weights.safetensors` | the network's state_dict in our names, float32: for PyTorch |
+| `backbone.onnx` | (batch, 224, 224, 3) uint8 to features (batch, features), normalisation inside: for the others |
+| `head.safetensors` | the head's layers: they run in float32 whatever the backbone is computed in |
+| `probe.safetensors` | images, and the probabilities that PyTorch gave for them in float32: what an engine is held to |
+| `backbone-int8.onnx` | the backbone in 8 bits, where calibration images were given and the check passed |
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from serve_app.errors import ModelLoadingError
+
+FACTS, WEIGHTS, BACKBONE, BACKBONE_INT8 = "facts.json", "weights.safetensors", "backbone.onnx", "backbone-int8.onnx"
+HEAD, PROBE = "head.safetensors", "probe.safetensors"
+INPUT, OUTPUT = "images", "features"
+_HASH_LETTERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of converted weights.
+
+    Attributes:
+        architecture: of the backbone, torchvision's name.
+        hidden_widths: of the head's layers but the last.
+        activation: between the head's layers.
+        classes: by output.
+        file_name: of the weights, without folders.
+        sha256: of the weights' file.
+        findings: how the file's names were understood.
+        int8: how 8 bits did on the calibration images; empty where none were given.
+    """
+
+    architecture: str
+    hidden_widths: tuple[int, ...]
+    activation: str
+    classes: tuple[str, ...]
+    file_name: str
+    sha256: str
+    findings: tuple[str, ...]
+    int8: str = ""
+
+    @property
+    def model_version(self) -> str:
+        """Name of the weights' file and the beginning of its SHA-256."""
+        return f"{self.file_name} ({self.sha256[:_HASH_LETTERS]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Fully connected layers: features to probabilities, in float32.
+
+    Attributes:
+        weights: of each layer, (out, in).
+        biases: of each layer, (out,).
+        activation: between the layers.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    activation: str
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return (batch, classes) for features (batch, features)."""
+        values = features
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number:
+                values = _activated(values, self.activation)
+            values = values @ weight.T + bias
+        return softmax(values)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities, (batch, classes), of logits of the same shape."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def _activated(values: np.ndarray, activation: str) -> np.ndarray:
+    if activation == "relu":
+        return np.maximum(values, 0.0)
+    if activation == "hardswish":
+        return values * np.clip(values + 3.0, 0.0, 6.0) / 6.0
+    if activation == "gelu":
+        from scipy.special import erf
+
+        return values * 0.5 * (1.0 + erf(values / np.sqrt(2.0)))
+    return values
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """Return what is known of a converted model; ModelLoadingError where its folder is damaged."""
+    try:
+        content: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
+        lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+        return ModelFacts(**content | lists)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelLoadingError(f"The converted model in {folder} is damaged: remove that folder") from error
+
+
+def write_facts(folder: Path, facts: ModelFacts) -> None:
+    """Keep what is known of a converted model."""
+    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2, ensure_ascii=False), "utf-8")
+
+
+def read_head(folder: Path, activation: str) -> Head:
+    """Return the head."""
+    layers = load_file(folder / HEAD)
+    numbers = range(len(layers) // 2)
+    return Head(
+        tuple(layers[f"{number}.weight"] for number in numbers),
+        tuple(layers[f"{number}.bias"] for number in numbers),
+        activation,
+    )
+
+
+def read_probe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probe's images (batch, 224, 224, 3) uint8, and PyTorch's probabilities (batch, classes)."""
+    probe = load_file(folder / PROBE)
+    return probe["images"], probe["probabilities"]
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Keep arrays by name."""
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)

@@ -1,0 +1,218 @@
+"""From what an operator names weights by to a classifier that is ready, on the fastest engine that computes right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from serve_app.errors import ModelError, ModelLoadingError
+from serve_app.models.built_folder import is_whole
+from serve_app.models.images.architectures import Activation, Architecture
+from serve_app.models.images.conversion import converted_folder
+from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe
+from serve_app.models.images.engines import Engine, EngineName, Precision, has_bfloat16, open_engine
+from serve_app.models.images.tasks import ImageTask
+from serve_app.models.weights import fetch_weights
+
+_log = logging.getLogger(__name__)
+
+# In float32 an engine may only round differently. Measured: 3e-6 (docs/models/images.md).
+_MAX_FP32_DIFFERENCE = 1e-4
+_ENDINGS = (".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierOptions:
+    """How a classifier runs.
+
+    Attributes:
+        cache_dir: where what is fetched and converted is kept.
+        device: "cpu", "cuda" or a torch device string.
+        engine: None: the fastest that computes right.
+        precision: None: the fastest that computes right.
+        num_threads: of the engine; threads × replicas must not exceed the cores.
+        max_difference: by how much a probability may differ from PyTorch's in float32 on the probe; in float32 the
+            bound is 1e-4 whatever this says.
+        activation: between the head's layers.
+        calibration: folder of images for 8 bits; empty: none.
+        hf_token: opens gated models.
+    """
+
+    cache_dir: Path
+    device: str = "cpu"
+    engine: EngineName | None = None
+    precision: Precision | None = None
+    num_threads: int = 1
+    max_difference: float = 0.02
+    activation: Activation = Activation.RELU
+    calibration: str = ""
+    hf_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedClassifier:
+    """A classifier that is ready.
+
+    Attributes:
+        engine: warm; for one thread at a time.
+        facts: of the weights.
+        spec: what named them.
+        difference: the largest from PyTorch's probabilities on the probe.
+        notes: engines that were passed over, and why; weights that could not be loaded.
+        loaded_at: seconds since the epoch.
+    """
+
+    engine: Engine
+    facts: ModelFacts
+    spec: str
+    difference: float
+    notes: tuple[str, ...]
+    loaded_at: float
+
+
+def load_classifier(
+    spec: str, task: ImageTask, options: ClassifierOptions, *, batch_sizes: Iterable[int] = (1,), keep_last: bool = True
+) -> LoadedClassifier:
+    """Return the classifier that a spec names, checked against PyTorch and warm. Blocks.
+
+    Args:
+        spec: of a file of weights, or a folder with one; see `models.weights`.
+        task: what it is to tell apart.
+        options: engine, device, threads.
+        batch_sizes: that it is warmed for.
+        keep_last: where the file can't be loaded now, take what this spec named when it was loaded last, with a note.
+
+    Raises:
+        ModelLoadingError: it can't be had, does not fit, or no engine computes right with it.
+    """
+    pointer = options.cache_dir / "images" / f"last-{task.name}-{hashlib.sha256(spec.encode()).hexdigest()[:16]}.json"
+    notes: list[str] = []
+    try:
+        folder, name = _converted(spec, task, options)
+    except ModelLoadingError as error:
+        last = _last(pointer) if keep_last else None
+        if last is None:
+            raise
+        folder, name = last
+        notes.append(f"the weights that served before are used: {error.detail}")
+    facts = replace(read_facts(folder), file_name=name)
+    engine, difference, passed_over = _engine(folder, facts, options)
+    for size in batch_sizes:
+        engine.probabilities(np.zeros((size, *_probe_shape(folder)), np.uint8))
+    _remember(pointer, folder, name)
+    if facts.int8:
+        notes.append(facts.int8)
+    return LoadedClassifier(engine, facts, spec, difference, (*notes, *passed_over), time.time())
+
+
+def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path:
+    """Return the file of weights that a spec names, fetched if need be; of a folder its file of the task's usual name,
+    or its only one; ModelLoadingError.
+    """
+    if spec.endswith(_ENDINGS) and "://" not in spec and not Path(spec).expanduser().exists():
+        # `models/reusable.pth` looks like an id on the hub, but nobody means that
+        raise ModelLoadingError(f"There is no file {spec!r} (in {Path.cwd()}): correct the path to the weights")
+    path = fetch_weights(spec, options.cache_dir, options.hf_token)
+    if not path.is_dir():
+        return path
+    named = path / task.weights_file
+    found = [named] if named.is_file() else sorted(each for each in path.iterdir() if each.suffix in _ENDINGS)
+    if len(found) != 1:
+        there = ", ".join(each.name for each in found) or f"no {', '.join(_ENDINGS)} file"
+        raise ModelLoadingError(f"{spec!r} is a folder with {there}: name the file, or call it {task.weights_file}")
+    return found[0].resolve()
+
+
+def _converted(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[Path, str]:
+    path = weights_path(spec, task, options)
+    folder, _ = converted_folder(
+        path,
+        options.cache_dir,
+        purpose=f"{task.name} classifier",
+        classes=task.classes,
+        activation=options.activation,
+        calibration=options.calibration,
+    )
+    return folder, path.name
+
+
+def candidates(architecture: Architecture, has_int8: bool, options: ClassifierOptions) -> list[tuple[EngineName, Precision]]:
+    """Return engines to try, fastest first (docs/models/images.md); the last is what the others are held to."""
+    plain = (EngineName.PYTORCH, Precision.FP32)
+    if options.device != "cpu":
+        tried = [(EngineName.PYTORCH, options.precision or Precision.FP16)]
+    elif options.engine is not None or options.precision is not None:
+        precision = options.precision or Precision.FP32
+        engine = options.engine or _ENGINE_OF[precision]
+        tried = [(engine, precision)]
+    else:
+        tried = [(EngineName.ONNXRUNTIME, Precision.FP32)]
+        if architecture is Architecture.RESNET50 and has_bfloat16():
+            tried.insert(0, (EngineName.OPENVINO, Precision.BF16))
+        if architecture is Architecture.RESNET50 and has_int8:
+            tried.insert(0, (EngineName.OPENVINO, Precision.INT8))
+    return [*tried, plain] if plain not in tried else tried
+
+
+_ENGINE_OF = {
+    Precision.FP32: EngineName.ONNXRUNTIME,
+    Precision.BF16: EngineName.OPENVINO,
+    Precision.INT8: EngineName.OPENVINO,
+    Precision.FP16: EngineName.PYTORCH,
+}
+
+
+def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tuple[Engine, float, tuple[str, ...]]:
+    """Return the first engine that computes right, its largest difference, and why those before it were passed over."""
+    images, expected = read_probe(folder)
+    passed_over: list[str] = []
+    has_int8 = (folder / BACKBONE_INT8).exists()
+    for name, precision in candidates(Architecture(facts.architecture), has_int8, options):
+        try:
+            engine = open_engine(
+                name, precision, folder, facts, device=options.device, num_threads=options.num_threads
+            )
+            found = np.concatenate([engine.probabilities(images[start : start + 8]) for start in range(0, len(images), 8)])
+        except ModelError as error:
+            passed_over.append(f"{name} in {precision} was passed over: {error.detail}")
+        else:
+            difference = float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf")
+            bound = _MAX_FP32_DIFFERENCE if precision is Precision.FP32 else options.max_difference
+            if difference <= bound:
+                return engine, difference, tuple(passed_over)
+            passed_over.append(
+                f"{name} in {precision} was passed over: its probabilities differ by {difference:.2g} from PyTorch's in "
+                f"float32, and {bound:g} is allowed"
+            )
+        _log.warning("%s: %s", facts.model_version, passed_over[-1])
+    raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")
+
+
+def _probe_shape(folder: Path) -> tuple[int, ...]:
+    return read_probe(folder)[0].shape[1:]
+
+
+def _last(pointer: Path) -> tuple[Path, str] | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(pointer.read_text("utf-8"))
+        folder = pointer.parent / kept["folder"]
+        if is_whole(folder):
+            return folder, str(kept["name"])
+    return None
+
+
+def _remember(pointer: Path, folder: Path, name: str) -> None:
+    """Keep which folder serves; a cache that can't be written only costs the fall-back."""
+    with suppress(OSError):
+        partial = pointer.with_name(f"{pointer.name}.{os.getpid()}.part")
+        partial.write_text(json.dumps({"folder": folder.name, "name": name}), "utf-8")
+        partial.replace(pointer)

@@ -1,0 +1,156 @@
+"""From an image file's bytes to the pixels that the networks were trained on: what torchvision's transforms do.
+
+    Compose([Resize(224), CenterCrop(224), ToTensor(), Normalize(mean, std)])     fit: crop (the default)
+    Compose([Resize((224, 224)), ToTensor(), Normalize(mean, std)])               fit: stretch
+
+on a picture that was opened with PIL and turned into RGB; the same pixels to the last bit, but for pictures whose sides
+differ more than 16 times (see `_crop_of_a_strip`). `ToTensor` and `Normalize` are the engines' part. Nothing here
+imports torch.
+
+Before that: the camera's orientation (EXIF) is applied; transparent pixels lie on white; of more than 8 bits a channel
+the upper 8 count; grey, palette and CMYK pictures become RGB as PIL does it, colour profiles aside; of several frames
+the first counts.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from enum import StrEnum
+
+import numpy as np
+import pi_heif
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from serve_app.errors import ImageTooLarge, ImageUnreadable
+
+SIDE_PX = 224
+MAX_PIXELS = 50_000_000  # a phone's 48 megapixels fit; as RGB it takes 150 MB
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Nothing that runs a program (EPS), draws by instructions (WMF) or is not a picture (PDF). JPEG: MPO, too
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+_KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+# A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
+# whole picture; libjpeg's own fuzzers stop at 500 as well.
+_MAX_SCANS = 500
+_START_OF_SCAN = b"\xff\xda"  # cannot occur within a scan, where 0xff is followed by 0x00
+_LONGEST_PX = 16 * SIDE_PX
+_TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
+_DETAIL_CHARS = 200
+
+pi_heif.register_heif_opener(thumbnails=False)
+
+
+class Fit(StrEnum):
+    """How a picture that is not square becomes one."""
+
+    CROP = "crop"
+    STRETCH = "stretch"
+
+
+def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return a picture's pixels, ready for a network.
+
+    Args:
+        data: the file.
+        fit: how it becomes square.
+        max_pixels: of the file's picture; more are refused before any is decoded.
+
+    Returns:
+        (224, 224, 3) uint8, red, green, blue.
+
+    Raises:
+        ImageUnreadable: it is no picture of a known kind, or broken, or cut off.
+        ImageTooLarge: it has too many pixels.
+    """
+    if not data:
+        raise ImageUnreadable("The file is empty")
+    if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_SCANS:
+        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_SCANS} scans")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about broken metadata, and sizes that are checked here
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+                _check_size(opened.size, max_pixels)
+                return np.asarray(_square(_as_rgb(_upright(opened)), fit))
+    except UnidentifiedImageError:
+        raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
+    except Image.DecompressionBombError:
+        raise _too_many(max_pixels) from None
+    except (ImageUnreadable, ImageTooLarge):
+        raise
+    except Exception as error:  # PIL's plugins raise whatever their parsers meet: ValueError, IndexError, struct.error
+        raise ImageUnreadable(f"The picture is broken or cut off: {_said(error)}") from error
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise _too_many(max_pixels)
+
+
+def _too_many(max_pixels: int) -> ImageTooLarge:
+    return ImageTooLarge(f"The picture has more than {max_pixels / 1e6:g} million pixels: send a smaller one")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of broken metadata: the pixels are good
+        return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_upper_byte(image)).convert("RGB")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upper_byte(image: Image.Image) -> np.ndarray:
+    """Return a deep grey picture in 8 bits; PIL's own conversion would cut everything above 255 off.
+
+    Integers are taken for 16 bits, in which PIL opens deep PNG and TIFF files; real numbers for 0 to 1, or to 255 where
+    any is greater than 1.
+    """
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+        return np.clip(values * (255.0 if values.max(initial=0.0) <= 1.0 else 1.0), 0, 255).astype(np.uint8)
+    return (np.clip(values.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+
+
+def _square(image: Image.Image, fit: Fit) -> Image.Image:
+    if fit is Fit.STRETCH:
+        return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
+    width, height = image.size
+    long_px = int(SIDE_PX * max(width, height) / min(width, height))
+    if long_px > _LONGEST_PX:
+        return _crop_of_a_strip(image, long_px)
+    size = (SIDE_PX, long_px) if width <= height else (long_px, SIDE_PX)
+    left, top = (round((side - SIDE_PX) / 2.0) for side in size)
+    return image.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + SIDE_PX, top + SIDE_PX))
+
+
+def _crop_of_a_strip(image: Image.Image, long_px: int) -> Image.Image:
+    """Return the same square without the rest of the strip, which may be a thousand times larger.
+
+    PIL reads the part's corners as 32-bit numbers, hence a few pixels may differ by one.
+    """
+    width, height = image.size
+    scale = max(width, height) / long_px
+    start = round((long_px - SIDE_PX) / 2.0) * scale
+    end = min(start + SIDE_PX * scale, max(width, height))
+    box = (0, start, width, end) if width <= height else (start, 0, end, height)
+    return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box=box)
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())[:_DETAIL_CHARS]
+    # PIL names the object that it read from, by its address
+    return text if text and " object at 0x" not in text else type(error).__name__

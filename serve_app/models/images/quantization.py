@@ -1,0 +1,126 @@
+"""A backbone in 8 bits: calibrated on an operator's images, kept only if it does well on others of them.
+
+Static quantization (QDQ) of ONNX Runtime; OpenVINO runs the same file. Ranges are those of the calibration images'
+activations, by the 99.999th percentile, weights by channel.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve_app.errors import MediaError, ModelLoadingError
+from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, read_head
+from serve_app.models.images.preprocessing import read_image
+from serve_app.models.images.probe import probe_images
+
+_FEWEST = 32
+_MOST = 256
+_NUM_PROBED = 32
+# 8 bits serve only if they say the same: of images on which the plain network is not in two minds, every class.
+_MAX_MEAN_DIFFERENCE = 0.01
+_MAX_DIFFERENCE = 0.1
+_SURE = 0.6
+_SEED = 20261127
+
+Reference = Callable[[np.ndarray], np.ndarray]
+
+
+def calibrated(calibration: str, folder: Path, reference: Reference, activation: str) -> tuple[np.ndarray, str]:
+    """Return images to try engines on; where calibration images are given, add the backbone in 8 bits if it is good.
+
+    Args:
+        calibration: folder of images; empty: none.
+        folder: holds the backbone and the head.
+        reference: images to PyTorch's probabilities.
+        activation: between the head's layers.
+
+    Returns:
+        (images, 224, 224, 3) uint8, and how 8 bits did, in words.
+
+    Raises:
+        ModelLoadingError: there are too few calibration images.
+    """
+    if not calibration:
+        return probe_images(), ""
+    images = _images(Path(calibration))
+    half = len(images) // 2
+    fitted_on, checked_on = images[:half], images[half:]
+    said = _quantize_and_check(fitted_on, checked_on, folder, reference, activation)
+    return checked_on[:_NUM_PROBED], said
+
+
+def _images(calibration: Path) -> np.ndarray:
+    paths = [path for path in sorted(calibration.iterdir()) if path.is_file()]
+    random.Random(_SEED).shuffle(paths)  # noqa: S311 (which images, not secrets)
+    images = []
+    for path in paths:
+        try:
+            images.append(read_image(path.read_bytes()))
+        except MediaError as error:
+            logging.getLogger(__name__).warning("calibration image %s is left out: %s", path.name, error.detail)
+        if len(images) == _MOST:
+            break
+    if len(images) < _FEWEST:
+        raise ModelLoadingError(
+            f"8 bits need at least {_FEWEST} calibration images, but {calibration} has {len(images)}: add photographs "
+            "like those that will be sent, or leave `calibration` out"
+        )
+    return np.stack(images)
+
+
+def _quantize_and_check(
+    fitted_on: np.ndarray, checked_on: np.ndarray, folder: Path, reference: Reference, activation: str
+) -> str:
+    import onnxruntime
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    quantized = folder / BACKBONE_INT8
+    quantize_static(
+        str(folder / BACKBONE),
+        str(quantized),
+        _Reader(fitted_on),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.Percentile,
+        op_types_to_quantize=["Conv", "Add", "MaxPool"],
+        extra_options={"CalibPercentile": 99.999},
+    )
+    session = onnxruntime.InferenceSession(str(quantized), providers=["CPUExecutionProvider"])
+    head = read_head(folder, activation)
+    plain = reference(checked_on)
+    found = np.concatenate(
+        [
+            head.probabilities(session.run([OUTPUT], {INPUT: checked_on[start : start + 8]})[0])
+            for start in range(0, len(checked_on), 8)
+        ]
+    )
+    differences = np.abs(found - plain)
+    sure = plain.max(axis=1) >= _SURE
+    num_other = int((found.argmax(1) != plain.argmax(1))[sure].sum())
+    told = (
+        f"on {len(checked_on)} images of the calibration folder, 8 bits differ by {differences.mean():.4f} in the mean "
+        f"and {differences.max():.4f} at most; {num_other} of the {int(sure.sum())} that are not in doubt get another class"
+    )
+    if differences.mean() > _MAX_MEAN_DIFFERENCE or differences.max() > _MAX_DIFFERENCE or num_other:
+        quantized.unlink()
+        return f"8 bits are not used: {told}"
+    return f"8 bits passed: {told}"
+
+
+class _Reader:
+    """Images for the calibration, a few at a time."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = [images[start : start + 8] for start in range(0, len(images), 8)]
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch by input; None at the end."""
+        return {INPUT: self._left.pop(0)} if self._left else None

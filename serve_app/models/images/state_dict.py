@@ -1,0 +1,205 @@
+"""Other people's state_dicts, put into our networks: by name where torchvision's names are there, else by shape.
+
+A notebook's class may keep the backbone whole (`backbone.`, `model.`, `module.`), its children in a Sequential
+(`features.0`, `features.4.0.conv1`), or under names of its own; the head may be `fc`, `classifier` or `head`, with or
+without dropout between its layers. All of that is matched where it can mean one thing only. What does not fit is told
+by name and shape.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from serve_app.models.images.architectures import HEAD_NAME, NUM_FEATURES, Architecture
+from serve_app.models.images.networks import backbone_shapes
+from serve_app.models.images.weights_file import StoredWeights, Unfit
+
+# The children of a backbone by their place in `nn.Sequential(*backbone.children())`.
+_CHILDREN = {
+    Architecture.RESNET50: {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"},
+    Architecture.MOBILENET_V3_SMALL: {"features": "0"},
+}
+_MAX_NAMED = 4
+_HEAD_LAYERS = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedWeights:
+    """A state_dict in our network's names.
+
+    Attributes:
+        architecture: of the backbone.
+        hidden_widths: of the head's layers but the last.
+        state: of `build_network`, float32, without `num_batches_tracked`.
+        findings: how the names were understood, one sentence each.
+    """
+
+    architecture: Architecture
+    hidden_widths: tuple[int, ...]
+    state: dict[str, torch.Tensor]
+    findings: tuple[str, ...]
+
+
+def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
+    """Return a file's weights in our network's names.
+
+    Args:
+        stored: what the file holds.
+        classes: what the outputs are to mean, first to last.
+
+    Raises:
+        Unfit: no backbone of ours is in it, the head is not one, or the classes are others; says what does not fit.
+    """
+    tensors = {name: value for name, value in stored.tensors.items() if not name.endswith("num_batches_tracked")}
+    for name, value in tensors.items():
+        if value.is_quantized or not value.is_floating_point():
+            raise Unfit(f"{name} is {value.dtype}, not a real number: quantized weights can't be read, save the plain")
+    architecture, names, how = _backbone(tensors)
+    in_file = set(names.values())
+    rest = {name: value for name, value in tensors.items() if name not in in_file}
+    layers = _head(rest, architecture, classes)
+    order, said = _class_order(stored.classes, classes)
+    state = {ours: tensors[theirs].float().contiguous() for ours, theirs in names.items()}
+    for number, layer in enumerate(layers):
+        stem = f"{HEAD_NAME[architecture]}.{_layer_index(number)}"
+        weight, bias = rest[f"{layer}.weight"].float(), rest.get(f"{layer}.bias")
+        bias = torch.zeros(weight.shape[0]) if bias is None else bias.float()
+        if number == len(layers) - 1:
+            weight, bias = weight[order], bias[order]
+        state |= {f"{stem}.weight": weight.contiguous(), f"{stem}.bias": bias.contiguous()}
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise Unfit(f"{name} is not finite everywhere")
+    widths = tuple(rest[f"{layer}.weight"].shape[0] for layer in layers[:-1])
+    sizes = " → ".join(map(str, (NUM_FEATURES[architecture], *widths, len(classes))))
+    findings = [f"{architecture} backbone {how}", f"head {', '.join(layers)}: FC({sizes})", *said]
+    if stored.found_in:
+        findings.insert(0, f"state_dict under {stored.found_in!r}")
+    return FittedWeights(architecture, widths, state, tuple(findings))
+
+
+def _layer_index(number: int) -> int:
+    return 3 * number  # Linear, activation, Dropout
+
+
+def _backbone(tensors: Mapping[str, torch.Tensor]) -> tuple[Architecture, dict[str, str], str]:
+    """Return the architecture, the file's name for each of our backbone's names, and how they were found."""
+    closest: tuple[int, str] = (0, "")
+    for architecture in Architecture:
+        shapes = backbone_shapes(architecture)
+        for naming, what in _namings(architecture, list(shapes)):
+            for prefix in _prefixes(tensors, naming[next(iter(shapes))]):
+                names = {ours: prefix + theirs for ours, theirs in naming.items()}
+                num_found, problem = _compared(tensors, names, shapes)
+                if not problem:
+                    return architecture, names, f"under {prefix + what!r}" if prefix + what else "under its own names"
+                closest = max(closest, (num_found, f"as {architecture}, {problem}"), key=lambda pair: pair[0])
+        if names := _by_order(tensors, shapes):
+            return architecture, names, "by the order and the shapes of its tensors"
+    if not closest[0]:
+        first = ", ".join(itertools.islice(tensors, _MAX_NAMED))
+        raise Unfit(f"it holds neither {' nor '.join(Architecture)}; its first tensors are {first}")
+    raise Unfit(f"its backbone does not fit: {closest[1]}")
+
+
+def _namings(architecture: Architecture, names: list[str]) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield ways to name the backbone's tensors, and what to call each."""
+    yield {name: name for name in names}, ""
+    children = _CHILDREN[architecture]
+    by_place = {name: ".".join([children[(parts := name.split(".", 1))[0]], parts[1]]) for name in names}
+    yield by_place, "<place of the child>."
+    if architecture is Architecture.MOBILENET_V3_SMALL:  # its only child with weights, kept under another name
+        yield {name: name.removeprefix("features.") for name in names}, ""
+
+
+def _prefixes(tensors: Mapping[str, torch.Tensor], anchor: str) -> list[str]:
+    """Return what stands before a name that ends in `anchor`; shortest first."""
+    ends = [name for name in tensors if name == anchor or name.endswith(f".{anchor}")]
+    return sorted((name.removesuffix(anchor) for name in ends), key=len)
+
+
+def _compared(
+    tensors: Mapping[str, torch.Tensor], names: Mapping[str, str], shapes: Mapping[str, torch.Size]
+) -> tuple[int, str]:
+    """Return how many tensors fit, and what is wrong with the others."""
+    missing = [theirs for theirs in names.values() if theirs not in tensors]
+    other = [
+        f"{theirs} is {tuple(tensors[theirs].shape)} instead of {tuple(shapes[ours])}"
+        for ours, theirs in names.items()
+        if theirs in tensors and tensors[theirs].shape != shapes[ours]
+    ]
+    problems = [f"it lacks {_some(missing)}"] if missing else []
+    problems += [_some(other)] if other else []
+    return len(names) - len(missing) - len(other), "; ".join(problems)
+
+
+def _by_order(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, str]:
+    """Return the file's names where its tensors run as the backbone's do, leaf names and shapes, in one place only."""
+    expected = [(name.rpartition(".")[2], shape) for name, shape in shapes.items()]
+    found = [(name.rpartition(".")[2], value.shape) for name, value in tensors.items()]
+    places = [
+        start for start in range(len(found) - len(expected) + 1) if found[start : start + len(expected)] == expected
+    ]
+    if len(places) != 1:
+        return {}
+    return dict(zip(shapes, list(tensors)[places[0] : places[0] + len(expected)], strict=True))
+
+
+def _head(rest: Mapping[str, torch.Tensor], architecture: Architecture, classes: Sequence[str]) -> list[str]:
+    """Return the names of the head's layers, first to last: fully connected, from the features to the classes."""
+    layers = sorted(
+        (name.removesuffix(".weight") for name, value in rest.items() if name.endswith(".weight") and value.ndim == 2),
+        key=_natural,
+    )
+    strange = [name for name in rest if name.rpartition(".")[0] not in layers]
+    if strange:
+        shown = _some([f"{name} {tuple(rest[name].shape)}" for name in strange])
+        raise Unfit(f"beside the {architecture} backbone it holds what no fully connected head has: {shown}")
+    chains = [
+        list(chain)
+        for chain in itertools.permutations(layers)
+        if len(layers) in _HEAD_LAYERS and _is_chain(rest, chain, NUM_FEATURES[architecture], len(classes))
+    ]
+    if not chains:
+        sizes = [f"{layer} {rest[f'{layer}.weight'].shape[1]}→{rest[f'{layer}.weight'].shape[0]}" for layer in layers]
+        raise Unfit(
+            f"its head must lead from {NUM_FEATURES[architecture]} features over at most one hidden layer to "
+            f"{len(classes)} classes ({', '.join(classes)}), but it has {_some(sizes) if sizes else 'no layer'}"
+        )
+    return chains[0]  # of two layers only one order can be a chain from the features to the classes
+
+
+def _is_chain(rest: Mapping[str, torch.Tensor], layers: Sequence[str], num_features: int, num_classes: int) -> bool:
+    width = num_features
+    for layer in layers:
+        num_out, num_in = rest[f"{layer}.weight"].shape
+        bias = rest.get(f"{layer}.bias")
+        if num_in != width or (bias is not None and bias.shape != (num_out,)):
+            return False
+        width = num_out
+    return bool(layers) and width == num_classes
+
+
+def _class_order(said: Sequence[str] | None, classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return which of the file's outputs stands for each class, and what to tell of it."""
+    if said is None:
+        return list(range(len(classes))), []
+    names = [name.strip().lower() for name in said]
+    if sorted(names) != sorted(classes):
+        raise Unfit(f"it says that its classes are {', '.join(said)}, not {', '.join(classes)}")
+    order = [names.index(name) for name in classes]
+    return order, [] if order == sorted(order) else [f"outputs put in order: the file has {', '.join(said)}"]
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
+    return ", ".join(items[:_MAX_NAMED]) + more

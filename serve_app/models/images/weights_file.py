@@ -1,0 +1,159 @@
+"""A file of weights as somebody's notebook left it: to tensors by name, and what it says of its classes.
+
+`.pth` and `.pt` (both of torch.save's forms) and safetensors, told apart by their content. A plain state_dict, or a
+checkpoint that holds one among other things. Pickles are read with `weights_only`: loading runs no code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from serve_app.errors import ModelLoadingError
+
+# Where checkpoints keep their state_dict, likeliest first; of averaged weights (EMA) and plain ones the plain.
+_STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "model_ema")
+_CLASS_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class")
+_FEWEST_TENSORS = 4
+# A best accuracy that came from numpy: plain numbers, which torch refuses unless they are named.
+_PLAIN_NUMBERS: list[Any] = [
+    np._core.multiarray.scalar,
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeights:
+    """What a file holds.
+
+    Attributes:
+        tensors: by name, in the order of the file.
+        classes: by output, where the file says so.
+        found_in: key of the checkpoint under which the tensors lay; empty: at the top.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    classes: tuple[str, ...] | None
+    found_in: str = ""
+
+
+class Unfit(Exception):
+    """What is wrong with a file of weights, in words."""
+
+
+def read_weights(stored: bytes) -> StoredWeights:
+    """Return the tensors in a file's bytes.
+
+    Raises:
+        Unfit: it is no file of weights, is damaged, holds objects that might run code, or no state_dict.
+    """
+    if len(stored) > 9 and stored[8:9] == b"{" and not stored.startswith((b"PK", b"\x80")):
+        return _safetensors(stored)
+    content = _unpickled(stored)
+    if isinstance(content, torch.nn.Module):
+        raise Unfit("it holds a whole model: save model.state_dict() instead")
+    if not isinstance(content, Mapping):
+        raise Unfit(f"it holds a {type(content).__name__}, not a state_dict")
+    found_in, tensors = _state_dict(content)
+    return StoredWeights(tensors, _classes(content), found_in)
+
+
+def unfit_error(name: str, problem: Unfit | OSError, purpose: str) -> ModelLoadingError:
+    """Return the error that tells an operator what is wrong with a file."""
+    said = problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)
+    return ModelLoadingError(f"The weights {name!r} can't serve as {purpose}: {said}")
+
+
+def _safetensors(stored: bytes) -> StoredWeights:
+    try:
+        tensors = safetensors.torch.load(stored)
+        header = json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise Unfit(f"it is a damaged safetensors file ({_first_line(error)})") from error
+    said = header.get("__metadata__", {}).get("classes")  # plain text: safetensors has read it already
+    return StoredWeights(tensors, tuple(part.strip() for part in said.split(",")) if said else None)
+
+
+def _unpickled(stored: bytes) -> Any:
+    if _is_torchscript(stored):
+        raise Unfit("it is a TorchScript archive (torch.jit.save): save model.state_dict() with torch.save instead")
+    try:
+        with torch.serialization.safe_globals(_PLAIN_NUMBERS):
+            return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if stored.startswith((b"PK", b"\x80")):
+            raise Unfit(
+                "it holds Python objects, which might run code and are not loaded (a whole model, saved by "
+                f"torch.save(model)?): save model.state_dict() instead ({_forbidden(error)})"
+            ) from error
+        raise Unfit("it is no file of weights: neither of torch.save nor safetensors") from error
+    except Exception as error:  # torch has no error of its own for a damaged file
+        raise Unfit(f"it is damaged, or no file of weights ({_first_line(error)})") from error
+
+
+def _is_torchscript(stored: bytes) -> bool:
+    if not stored.startswith(b"PK"):
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def _state_dict(content: Mapping[Any, Any]) -> tuple[str, dict[str, torch.Tensor]]:
+    if _is_state_dict(content):
+        return "", _tensors(content)
+    nested = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+    for key in (*(key for key in _STATE_KEYS if key in nested), *nested):
+        if _is_state_dict(nested[key]):
+            return key, _tensors(nested[key])
+    held = ", ".join(sorted(map(str, content))[:8]) or "nothing"
+    raise Unfit(f"it holds no state_dict; at its top there is {held}")
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    tensors = [value for value in content.values() if torch.is_tensor(value)]
+    return len(tensors) >= _FEWEST_TENSORS and all(isinstance(key, str) for key in content)
+
+
+def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    # torch.compile names what it wraps; the names inside are the same
+    return {key.replace("_orig_mod.", ""): value for key, value in content.items() if torch.is_tensor(value)}
+
+
+def _classes(content: Mapping[Any, Any]) -> tuple[str, ...] | None:
+    """Return the classes by output that a checkpoint names, in any of the usual forms."""
+    for key in _CLASS_KEYS:
+        said = content.get(key)
+        if isinstance(said, list | tuple) and said and all(isinstance(name, str) for name in said):
+            return tuple(said)
+        if isinstance(said, Mapping) and said:
+            named = {name: index for name, index in said.items() if isinstance(name, str) and isinstance(index, int)}
+            by_index = {index: name for name, index in said.items() if isinstance(index, int)} if named else said
+            if all(isinstance(by_index.get(index), str) for index in range(len(said))):
+                return tuple(by_index[index] for index in range(len(said)))
+    return None
+
+
+def _forbidden(error: Exception) -> str:
+    text = str(error)
+    start = text.find("Unsupported")
+    return text[start:].partition(" was not")[0].splitlines()[0][:200] if start >= 0 else type(error).__name__
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
