@@ -16,8 +16,10 @@ from sqlalchemy.engine import make_url
 from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.diarizer import Diarizer
+from serve_app.deployments.direct_images import ImageLimits
 from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
+from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier, ImageHandling
 from serve_app.deployments.ingress import DirectLimits, Ingress
 from serve_app.deployments.job_runner import JobRunner, RunnerOptions
 from serve_app.deployments.queue_depth_policy import QueueDepthPolicy
@@ -25,7 +27,9 @@ from serve_app.deployments.speech_recognizer import SpeechRecognizer
 from serve_app.deployments.transcription import PlacedDeployment, SpeechModels
 from serve_app.deployments.video_pipeline import VideoModels
 from serve_app.deployments.whisper import Batching, FasterWhisper, OpenAIWhisper, TransformersWhisper
-from serve_app.graph_args import BackendArgs, GraphArgs, RunnerArgs, WhisperArgs
+from serve_app.graph_args import BackendArgs, ClassifierArgs, GraphArgs, RunnerArgs, WhisperArgs
+from serve_app.models.images.loading import ClassifierOptions
+from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.settings import Settings
@@ -53,6 +57,14 @@ def build(args: GraphArgs) -> Application:
     models = VideoModels(analyzer, speech, args.speech.video_order, diarizers, emotion or ())
     names = [AudioAnalyzer.name, *(placed.name for placed in models.placed())]
     drums = _drum_transcribers(args, settings)
+    classifiers = {
+        task.name: _classifiers(deployment, task, classifier, settings)
+        for deployment, task, classifier in (
+            (ContainerClassifier, CONTAINER, args.images.container),
+            (BeverageDetector, BEVERAGE, args.images.beverage),
+        )
+        if classifier.enabled
+    }
 
     job_runner = JobRunner.options(autoscaling_config=_by_queue_depth(args.job_runner, settings)).bind(
         settings, _runner_options(args.job_runner), models, names
@@ -62,9 +74,11 @@ def build(args: GraphArgs) -> Application:
         args.ingress.max_direct_transcriptions,
         args.ingress.max_direct_pieces,
         args.ingress.max_direct_drums,
+        ImageLimits(args.ingress.max_direct_images, args.ingress.max_image_calls),
     )
-    names += [*(placed.name for placed in drums), JobRunner.name, Ingress.name]
-    return Ingress.bind(settings, names, limits, models, drums, job_runner)
+    names += [placed.name for group in (drums, *classifiers.values()) for placed in group]
+    names += [JobRunner.name, Ingress.name]
+    return Ingress.bind(settings, names, limits, models, drums, classifiers, job_runner)
 
 
 def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
@@ -128,6 +142,26 @@ def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeploy
         lambda device: (drums.model, replace(options, device=device)),
         _device(settings, drums.device),
         drums.cpu_fallback,
+    )
+
+
+def _classifiers(deployment: Any, task: ImageTask, args: ClassifierArgs, settings: Settings) -> list[PlacedDeployment]:
+    options = ClassifierOptions(
+        cache_dir=settings.state_dir / "models",
+        engine=args.engine,
+        precision=args.precision,
+        num_threads=args.num_threads,
+        max_difference=args.max_difference,
+        activation=args.activation,
+        calibration=args.calibration,
+        hf_token=_hf_token(settings),
+    )
+    handling = ImageHandling(args.fit, settings.max_image_pixels, args.num_decoders, args.batch_size, args.batch_wait_s)
+    return _placed(
+        deployment,
+        lambda device: (args.model or task.embedded, replace(options, device=device), handling),
+        _device(settings, args.device),
+        args.cpu_fallback,
     )
 
 

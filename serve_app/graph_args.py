@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.models.images.architectures import Activation
+from serve_app.models.images.engines import EngineName, Precision
+from serve_app.models.images.preprocessing import Fit
 from serve_app.models.speech.whisper import BackendName
 
 
@@ -147,6 +150,51 @@ class DrumArgs(_Args):
     cpu_fallback: bool = False
 
 
+class ClassifierArgs(_Args):
+    """One image classifier; replicas, GPU fraction and queue stand under `deployments:`.
+
+    Attributes:
+        enabled: false leaves it out of the graph.
+        model: spec of the weights (`models.weights`): `embedded:…`, a path, an address, a Hugging Face id. None: those
+            that come with serve_app, which know drawings, not photographs.
+        device: as the diarizer's.
+        engine: `pytorch`, `onnxruntime` or `openvino`; None: the fastest that computes right (docs/models/images.md).
+        precision: `fp32`, `bf16`, `fp16` or `int8`; None: the fastest that computes right.
+        max_difference: by how much a probability may differ from PyTorch's in float32, on the images that an engine is
+            tried on before it serves; one that differs more is passed over.
+        activation: between the head's layers, which a state_dict does not tell.
+        fit: how a picture becomes square: `crop` (Resize(224), CenterCrop(224)) or `stretch` (Resize((224, 224))).
+        calibration: folder of photographs like those that will be sent; with it, 8 bits are tried.
+        num_threads: of the network in one replica; threads × replicas must not exceed the cores.
+        num_decoders: pictures that one replica decodes side by side.
+        batch_size: pictures, of several requests, in one call of the network.
+        batch_wait_s: how long a free network waits for more pictures.
+        cpu_fallback: as the diarizer's.
+    """
+
+    enabled: bool = True
+    model: str | None = None
+    device: str | None = None
+    engine: EngineName | None = None
+    precision: Precision | None = None
+    max_difference: float = Field(default=0.02, gt=0, lt=1)
+    activation: Activation = Activation.RELU
+    fit: Fit = Fit.CROP
+    calibration: str = ""
+    num_threads: int = Field(default=1, ge=1)
+    num_decoders: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=256)
+    batch_wait_s: float = Field(default=0.0, ge=0)
+    cpu_fallback: bool = False
+
+
+class ImageArgs(_Args):
+    """The image classifiers."""
+
+    container: ClassifierArgs = ClassifierArgs()
+    beverage: ClassifierArgs = ClassifierArgs()
+
+
 class RunnerArgs(_Args):
     """The job queue's consumers; they scale between the two numbers on the depth of the job table."""
 
@@ -161,12 +209,14 @@ class RunnerArgs(_Args):
 
 
 class IngressArgs(_Args):
-    """HTTP: work that callers wait for, in one replica at once; see `DirectLimits`."""
+    """HTTP: work that callers wait for, in one replica at once; see `DirectLimits` and `ImageLimits`."""
 
     max_direct_analyses: int = Field(default=2, ge=1)
     max_direct_transcriptions: int = Field(default=32, ge=1)
     max_direct_pieces: int = Field(default=16, ge=1)
     max_direct_drums: int = Field(default=16, ge=1)
+    max_direct_images: int = Field(default=64, ge=1)
+    max_image_calls: int = Field(default=4, ge=1)
 
 
 class GraphArgs(_Args):
@@ -179,5 +229,6 @@ class GraphArgs(_Args):
     diarizer: DiarizerArgs = DiarizerArgs()
     emotion: EmotionArgs = EmotionArgs()
     drums: DrumArgs = DrumArgs()
+    images: ImageArgs = ImageArgs()
     job_runner: RunnerArgs = RunnerArgs()
     ingress: IngressArgs = IngressArgs()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.results import Drum, DrumTranscript, Segment, Transcript
+from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +223,106 @@ class DrumService(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ImageClassification:
+    """What a picture shows.
+
+    Attributes:
+        scores: the likeliest class, and the probability of each.
+        model_version: name of the weights' file and the beginning of its SHA-256.
+    """
+
+    scores: LabelScores
+    model_version: str
+
+
+class ImageService(Protocol):
+    """Classification of pictures."""
+
+    async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
+        """Return an answer for each picture, in order; what one of them failed with stands in its place.
+
+        Args:
+            task: what is asked: "container" or "beverage".
+            images: files, seekable, at the start, open until the call returns; or addresses to fetch them from.
+
+        Raises:
+            Unavailable: too much is in work already; nothing was begun.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaModel:
+    """What one replica serves.
+
+    Attributes:
+        replica: its id.
+        node: name of the machine that it runs on.
+        pid: of its process.
+        spec: what names its weights in the configuration.
+        model_version: of the weights; None where none are loaded. So are the next ones.
+        sha256: of the weights' file.
+        architecture: of the network.
+        engine: library and number format.
+        device: that it computes on.
+        warm: whether it has run the network already.
+        loaded_at: when it began to serve these weights, in seconds since the epoch.
+        max_difference: the largest from PyTorch's probabilities in float32, on the probe before it served.
+        notes: how the weights were understood; what was passed over.
+        failure: why it serves no weights, or not those that the configuration names now; None: all is well.
+    """
+
+    replica: str
+    node: str
+    pid: int
+    spec: str
+    model_version: str | None
+    sha256: str | None
+    architecture: str | None
+    engine: str | None
+    device: str
+    warm: bool
+    loaded_at: float | None
+    max_difference: float | None
+    notes: tuple[str, ...]
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedModel:
+    """A model of the graph that can be replaced while it serves.
+
+    Attributes:
+        name: short name, of commands.
+        deployment: name of its deployment.
+        state: of the deployment; "HEALTHY" is the good one.
+        replicas: those that run; none: scaled to zero, or not up.
+    """
+
+    name: str
+    deployment: str
+    state: str
+    replicas: tuple[ReplicaModel, ...]
+
+
+class ModelService(Protocol):
+    """What is loaded where."""
+
+    async def models(self) -> Sequence[DeployedModel]:
+        """Return the models of the graph; replicas that do not answer in time are left out."""
+        ...
+
+    async def reload(self, name: str) -> Sequence[DeployedModel]:
+        """Have every replica read its weights anew, and return what serves then.
+
+        Raises:
+            InvalidRequest: no such model is deployed.
+            Unavailable: not every replica answered in time.
+        """
+        ...
+
+
 class HealthService(Protocol):
     """State of the graph."""
 
@@ -239,4 +339,6 @@ class Services:
     analysis: AnalysisService
     speech: SpeechService
     drums: DrumService
+    images: ImageService
+    models: ModelService
     health: HealthService

@@ -133,6 +133,8 @@ class Settings(BaseModel):
         retention_days: how long ended jobs are kept.
         max_body_bytes: limit of a JSON request.
         max_upload_bytes: limit of an uploaded file.
+        max_image_bytes: limit of a picture, uploaded or fetched.
+        max_image_pixels: limit of a picture's width × height; one of 50 million takes 150 MB while it is decoded.
         unknown_names: SERVE_APP_* variables that mean nothing here: misspelt, most likely.
     """
 
@@ -164,6 +166,8 @@ class Settings(BaseModel):
     retention_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     max_upload_bytes: int = Field(default=512 * 1024**2, ge=1024)
+    max_image_bytes: int = Field(default=20 * 1024**2, ge=1024)
+    max_image_pixels: int = Field(default=50_000_000, ge=1)
     unknown_names: tuple[str, ...] = ()
 
     @classmethod
@@ -205,6 +209,7 @@ class Settings(BaseModel):
             backend_url=self.backend_url,
             max_body_bytes=self.max_body_bytes,
             max_upload_bytes=self.max_upload_bytes,
+            max_image_bytes=self.max_image_bytes,
             proxy_echoes_request_id=True,
         )
 

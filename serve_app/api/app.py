@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import drums, health, jobs, openai_speech, speech
+from serve_app.api import drums, health, images, jobs, models, openai_speech, speech
 from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.failures import handle_unrouted
 from serve_app.api.options import ApiSettings
@@ -37,6 +37,8 @@ _TAGS = [
     {"name": "speech", "description": "Speech, answered at once."},
     {"name": "openai", "description": "Speech for OpenAI's clients: set their base URL to this address and `/v1`."},
     {"name": "drums", "description": "Recordings of drums, written down as General MIDI."},
+    {"name": "images", "description": "Pictures of containers, classified."},
+    {"name": "models", "description": "What is loaded where; new weights without downtime."},
     {"name": "health", "description": "For people, load balancers and orchestrators."},
 ]
 
@@ -62,6 +64,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         jobs.router,
         *speech_routers,
         drums.router,
+        images.router,
+        models.router,
         health.contract_router,
         health.router,
     ):
@@ -80,6 +84,6 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Model-Version", "X-Request-ID"],
         )
     return app

@@ -182,6 +182,10 @@ class ApiRoute(APIRoute):
         """Return how long a request's body may be."""
         return settings.max_body_bytes
 
+    def describe(self, error: Exception, locale: Locale) -> Failure:
+        """Describe a failure."""
+        return describe(error, locale)
+
     def failure_status(self, failure: Failure) -> int:
         """Return the HTTP status of a failure."""
         return failure.status
@@ -201,7 +205,7 @@ class ApiRoute(APIRoute):
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
-                failure = describe(error, settings.locale)
+                failure = self.describe(error, settings.locale)
                 log_failure(failure, request, error)
                 content, status = self.failure_content(failure, request), self.failure_status(failure)
                 return JSONResponse(content, status, dict(failure.headers))
@@ -230,6 +234,7 @@ async def handle_unrouted(request: Request, error: Exception) -> Response:
 def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's description of the failures that a route can answer."""
     meanings = {
+        400: "`DOWNLOAD_ERROR`: the address can't be fetched",
         404: "No job has this id",
         406: "The answer can't be of the kind that `Accept` asks for",
         409: "The id is taken by another request, or the job's state forbids the action",

@@ -17,6 +17,7 @@ class ApiSettings:
         backend_url: callback base of a job that names none; None: such a job has no callback.
         max_body_bytes: limit of a JSON body; a valid one is a few kilobytes.
         max_upload_bytes: limit of a form with a recording; an hour of uncompressed 48 kHz stereo takes 0.7 GB.
+        max_image_bytes: limit of one picture in a form.
         heartbeat_s: longest silence on an event stream, below the idle limit of common proxies (60 s).
         retry_ms: how soon an event stream's client should reconnect.
         readiness_timeout_s: how long a readiness probe waits for the graph to describe itself.
@@ -28,6 +29,7 @@ class ApiSettings:
     backend_url: str | None = None
     max_body_bytes: int = 1 << 20
     max_upload_bytes: int = 512 << 20
+    max_image_bytes: int = 20 << 20
     heartbeat_s: float = 15.0
     retry_ms: int = 3000
     readiness_timeout_s: float = 5.0

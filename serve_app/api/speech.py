@@ -6,11 +6,9 @@ A JSON object names a file and runs a video job's pipeline; a form carries a rec
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
@@ -21,11 +19,12 @@ from starlette.requests import Request
 from serve_app.api.dependencies import InjectedServices
 from serve_app.api.disconnect import while_connected
 from serve_app.api.failures import ApiRoute, Failure
+from serve_app.api.json_body import is_json, read_json
 from serve_app.api.options import ApiSettings
 from serve_app.api.schemas import TranscribeRequest, checked
 from serve_app.api.speech_forms import TranscribeForm, form_content
 from serve_app.api.transcription_view import UploadView, failed_upload, view_upload
-from serve_app.api.uploads import display_name, is_multipart, media_type, open_upload
+from serve_app.api.uploads import is_multipart, open_upload, url_display_name
 from serve_app.api.views import timestamp
 from serve_app.services import Services, TranscriptionRequest
 
@@ -111,7 +110,9 @@ async def transcribe(request: Request, services: InjectedServices) -> UploadView
     if is_multipart(request):
         return await _transcribe_upload(request, services)
     started_s = time.perf_counter()
-    body = await _read(request)
+    if not is_json(request):
+        raise HTTPException(415, _MEDIA_TYPE_REFUSED)
+    body = checked(TranscribeRequest, await read_json(request))
     result = await while_connected(request, services.analysis.analyze(body.to_analysis_request()))
     return _view(result, body.source_url, time.perf_counter() - started_s)
 
@@ -141,27 +142,12 @@ async def _check_deployed(services: Services, backend: str) -> None:
         raise RequestValidationError([{"type": "backend_unknown", "loc": ("body", "backend"), "msg": sentence}])
 
 
-async def _read(request: Request) -> TranscribeRequest:
-    """Read the body by hand: two kinds of request share this path, which FastAPI's parameters can't say."""
-    sent = media_type(request)
-    if sent != "application/json" and not sent.endswith("+json"):
-        raise HTTPException(415, _MEDIA_TYPE_REFUSED)
-    raw = await request.body()
-    try:
-        # not model_validate_json: its errors would not be those that every other route tells
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        field = {"type": "json_invalid", "loc": ("body",), "msg": "JSON decode error"}
-        raise RequestValidationError([field]) from error
-    return checked(TranscribeRequest, data)
-
-
 def _view(result: Mapping[str, Any], source_url: str, took_s: float) -> TranscribeView:
     """Give the contract's answer for a result; times and counts are those that the pipeline measured."""
     facts = result["metadata"]
     processing_time = facts.get("processing_time", round(took_s, 2))
     metadata = {
-        "filename": _display_name(source_url),
+        "filename": url_display_name(source_url),
         "duration": result["duration"],
         "total_segments": facts["total_segments"],
         "unique_speakers": facts["unique_speakers"],
@@ -182,11 +168,3 @@ def _view(result: Mapping[str, Any], source_url: str, took_s: float) -> Transcri
         error=None,
         error_code=None,
     )
-
-
-def _display_name(source_url: str) -> str:
-    try:
-        path = urlsplit(source_url).path
-    except ValueError:
-        path = source_url
-    return display_name(unquote(path))

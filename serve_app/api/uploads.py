@@ -1,4 +1,4 @@
-"""Uploaded recordings: multipart/form-data, streamed to a temporary file, with fields that are checked one by one."""
+"""Uploaded files: multipart/form-data, streamed to a temporary file, with fields that are checked one by one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 import anyio
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 FILE_FIELD = "file"
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 64 * 1024
-_SPOOL_BYTES = 1 << 20  # of a form's recordings in memory
+SPOOL_BYTES = 1 << 20  # of a form's files in memory
 _MAX_NAME_CHARS = 255
 # line ends, terminal escapes, and marks that turn the direction of what follows them
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -84,26 +86,37 @@ async def open_upload(request: Request, *, repeatable: Collection[str] = ()) -> 
 
 
 @asynccontextmanager
-async def open_uploads(request: Request, *, max_files: int, repeatable: Collection[str] = ()) -> AsyncIterator[Uploads]:
-    """Read a form to its end and hand out its recordings, which are closed and gone afterwards.
+async def open_uploads(
+    request: Request,
+    *,
+    max_files: int,
+    repeatable: Collection[str] = (),
+    max_file_bytes: int | None = None,
+    spool_bytes: int = SPOOL_BYTES,
+) -> AsyncIterator[Uploads]:
+    """Read a form to its end and hand out its files, which are closed and gone afterwards.
 
-    They lie in memory up to 1 MB together and in temporary files beyond; how long the body may be is the route's to
-    say (`ApiRoute.max_bytes`). Among several, one may be empty: it must not take the others down.
+    They lie in memory up to `spool_bytes` together and in temporary files beyond; how long the body may be is the
+    route's to say (`ApiRoute.max_bytes`). Among several, one may be empty: it must not take the others down.
 
     Args:
         request: whose body has not been read.
-        max_files: how many recordings it may have, each in a field of the same name.
+        max_files: how many files it may have, each in a field of the same name.
         repeatable: other fields that may be sent more than once.
+        max_file_bytes: of one file; no more of a longer one is read. None: the body's limit is all.
+        spool_bytes: of all files together that may lie in memory.
 
     Raises:
-        RequestValidationError: no form, no recording, too many of them, a single one that is empty, or a field sent
-            twice; names the field.
+        RequestValidationError: no form, no file, too many of them, a single one that is empty, or a field sent twice;
+            names the field.
+        HTTPException: 413, a file is too long.
     """
     # not request.form(), which would answer 400 for each of these
     parser = _Parser(
         request.headers, request.stream(), max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
     )
-    parser.spool_max_size = _SPOOL_BYTES // max_files
+    parser.spool_max_size = spool_bytes // max_files
+    parser.max_file_bytes = max_file_bytes
     try:
         form = await parser.parse()
         if not parser.ended:
@@ -122,9 +135,22 @@ async def open_uploads(request: Request, *, max_files: int, repeatable: Collecti
 
 
 class _Parser(MultiPartParser):
-    """Also tells whether the form was whole; Starlette's drops an unfinished part without a word."""
+    """Also tells whether the form was whole, as Starlette's drops an unfinished part without a word; bounds files."""
 
     ended = False
+    max_file_bytes: int | None = None
+    _file_bytes = 0
+
+    def on_part_begin(self) -> None:
+        super().on_part_begin()
+        self._file_bytes = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        super().on_part_data(data, start, end)
+        self._file_bytes += end - start
+        if self.max_file_bytes is not None and self._file_bytes > self.max_file_bytes:
+            # the rest of the body is not read, so the connection can't serve another request
+            raise HTTPException(413, f"A file exceeds {self.max_file_bytes} bytes", {"Connection": "close"})
 
     def on_end(self) -> None:
         self.ended = True
@@ -136,6 +162,15 @@ def display_name(path: str) -> str:
     return name.strip()[:_MAX_NAME_CHARS] or "media"
 
 
+def url_display_name(url: str) -> str:
+    """Return the last part of an address's path, fit to be shown."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        path = url
+    return display_name(unquote(path))
+
+
 def _recordings(form: FormData) -> tuple[UploadedFile, ...]:
     files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
     for name, _ in files:
@@ -143,7 +178,7 @@ def _recordings(form: FormData) -> tuple[UploadedFile, ...]:
             raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")
     if not files:
         said = "was sent as text: send it as a part with a filename" if FILE_FIELD in form else "is missing"
-        raise _refused((FILE_FIELD,), "missing", f"The recording {said}")
+        raise _refused((FILE_FIELD,), "missing", f"The file {said}")
     if len(files) == 1 and not files[0][1].size:
         raise _refused((FILE_FIELD,), "file_empty", "The file is empty")
     return tuple(UploadedFile(upload.file, display_name(upload.filename or "")) for _, upload in files)
@@ -156,7 +191,7 @@ def _fields(form: FormData, repeatable: Collection[str]) -> dict[str, str | list
         if len(values) > 1 and name not in repeatable:
             raise _refused((name,), "field_repeated", "Send this field once")
         if name == FILE_FIELD and values:
-            raise _refused((name,), "field_repeated", "The recording was sent as text, too")
+            raise _refused((name,), "field_repeated", "A file was sent as text, too")
         given = [value for value in values if value]  # a browser sends what was left empty
         if given:
             fields[name] = given if name in repeatable else given[0]

@@ -72,7 +72,7 @@ class Batcher(Generic[Item, Answer]):
             if batch := self._next_batch():
                 await self._answer(batch)
         # at once, not by the callback, which comes a turn later: an item that arrives until then would start no loop
-        self._loops.discard(asyncio.current_task())  # type: ignore[arg-type]
+        self._loops.discard(asyncio.current_task())
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +13,9 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
+from serve_app.deployments.deployed_models import DeployedModels
 from serve_app.deployments.direct_drums import DirectDrums
+from serve_app.deployments.direct_images import DirectImages, ImageLimits
 from serve_app.deployments.direct_transcription import DirectTranscription
 from serve_app.deployments.event_watcher import EventWatcher
 from serve_app.deployments.graph_health import GraphHealth
@@ -115,12 +117,14 @@ class DirectLimits:
         max_transcriptions: uploads in transcription at once; more are answered 503.
         max_pieces: pieces of one upload at once.
         max_drums: requests in drum transcription at once; more are answered 503.
+        images: of the classification of pictures.
     """
 
     max_analyses: int = 2
     max_transcriptions: int = 32
     max_pieces: int = 16
     max_drums: int = 16
+    images: ImageLimits = field(default_factory=ImageLimits)
 
 
 @serve.deployment(name="Ingress")
@@ -134,6 +138,7 @@ class Ingress:
         limits: of work at once.
         models: the deployments of the video DAG.
         drums: the deployment that transcribes drums, and after it the one that takes over.
+        classifiers: by task, the deployment that classifies pictures, and after it the one that takes over.
         job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
     """
 
@@ -144,13 +149,15 @@ class Ingress:
         limits: DirectLimits,
         models: VideoModels,
         drums: Sequence[PlacedDeployment],
+        classifiers: Mapping[str, Sequence[PlacedDeployment]],
         job_runner: DeploymentHandle,
     ) -> None:
         join_serve_log()
         store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)
         store.create_schema()
         media = MediaSource(settings)
-        health = GraphHealth(serve.get_replica_context().app_name, deployments)
+        app_name = serve.get_replica_context().app_name
+        health = GraphHealth(app_name, deployments)
         pipeline = VideoPipeline(models, media, _PATIENCE_S, health.deployments)
         self._api_settings = settings.api
         self._services = Services(
@@ -160,6 +167,8 @@ class Ingress:
                 models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
             ),
             drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
+            images=DirectImages(classifiers, media, _PATIENCE_S, limits.images),
+            models=DeployedModels(app_name, classifiers),
             health=health,
         )
 

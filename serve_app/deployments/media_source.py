@@ -19,6 +19,7 @@ from serve_app.results import AudioSource
 from serve_app.settings import Settings
 
 _COPY_BYTES = 1 << 20
+_IMAGE_FETCH_S = 60.0  # its caller waits
 _CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
@@ -29,6 +30,7 @@ class MediaSource:
         self._policy = AddressPolicy(settings.allowed_hosts)
         self._sources = FetchSources(policy=self._policy, media_root=settings.media_root)
         self._limits = FetchLimits(max_bytes=settings.max_download_bytes, total_s=settings.download_timeout_s)
+        self._image_limits = FetchLimits(max_bytes=settings.max_image_bytes, total_s=_IMAGE_FETCH_S)
         self._artifacts = ArtifactStore(settings.artifacts_url)
         # beside the artefacts of a local store, so that a fetched file is moved there, not copied
         self._incoming = settings.state_dir / "incoming"
@@ -41,6 +43,13 @@ class MediaSource:
             key = f"{folder}/media"
             await asyncio.to_thread(self._artifacts.put_file, key, fetched.path)
         return AudioSource(self._artifacts.locate(key), fetched.num_bytes, fetched.filename)
+
+    async def fetch_image(self, url: str) -> bytes:
+        """Return the bytes of the picture that a URL names; DownloadError and its kinds."""
+        await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
+            fetched = await fetch(url, Path(incoming) / "image", sources=self._sources, limits=self._image_limits)
+            return await asyncio.to_thread(fetched.path.read_bytes)
 
     def keep(self, file: BinaryIO, folder: str) -> str:
         """Store an upload under `folder`; return where it lies. Blocks."""

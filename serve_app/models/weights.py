@@ -24,6 +24,8 @@ from serve_app.models.url_download import fetch_https, fetch_storage
 
 _HERE = Path(__file__).parent
 EMBEDDED = {
+    "beverage-net": _HERE / "images" / "weights" / "beverage_net.safetensors",
+    "container-net": _HERE / "images" / "weights" / "container_net.safetensors",
     "drum-net": _HERE / "drums" / "drum_net" / "best_model.pt",
     "whisper-micro": _HERE / "speech" / "whisper_micro",
 }

@@ -23,7 +23,6 @@ from serve_app.models.file_hashes import sha256_of
 from serve_app.models.images.architectures import HEAD_NAME, Activation
 from serve_app.models.images.converted import (
     BACKBONE,
-    BACKBONE_INT8,
     HEAD,
     INPUT,
     OUTPUT,
@@ -70,7 +69,13 @@ class Conversion:
 
 
 def converted_folder(
-    weights: Path, cache_dir: Path, *, purpose: str, classes: Sequence[str], activation: Activation, calibration: str = ""
+    weights: Path,
+    cache_dir: Path,
+    *,
+    purpose: str,
+    classes: Sequence[str],
+    activation: Activation,
+    calibration: str = "",
 ) -> tuple[Path, str]:
     """Return the folder of a file of weights, converted if need be, and the file's SHA-256. Blocks.
 
@@ -210,9 +215,9 @@ def main() -> None:
     os.nice(_NICENESS)
     torch.set_num_threads(1)
     asked = json.load(sys.stdin)
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in asked["request"].items()}
+    request = asked["request"] | {"classes": tuple(asked["request"]["classes"])}
     try:
-        convert(Conversion(**lists), Path(asked["folder"]))
+        convert(Conversion(**request), Path(asked["folder"]))
         answer: dict[str, Any] = {"done": True}
     except ModelLoadingError as error:
         answer = {"error": error.detail}

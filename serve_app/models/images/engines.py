@@ -6,8 +6,8 @@
 | `onnxruntime` | CPU | fp32, int8 | MobileNetV3-Small; any CPU without bfloat16 |
 | `pytorch` | CUDA, CPU | fp16, bf16, fp32 | GPUs; what the others are held to |
 
-Measured: docs/models/images.md. The head always runs in float32 (`converted.Head`): it costs nothing, and rounding there
-would show in the probabilities.
+Measured: docs/models/images.md. The head always runs in float32 (`converted.Head`): it costs nothing, and rounding
+there would show in the probabilities.
 """
 
 from __future__ import annotations
@@ -142,9 +142,7 @@ class TorchEngine:
 
     name = EngineName.PYTORCH
 
-    def __init__(
-        self, precision: Precision, folder: Path, facts: ModelFacts, device: str, num_threads: int
-    ) -> None:
+    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, device: str, num_threads: int) -> None:
         import torch
         from safetensors.torch import load_file
 
@@ -158,7 +156,7 @@ class TorchEngine:
         backbone = PixelNetwork(converted_network(facts, load_file(folder / WEIGHTS)), dtypes[precision])
         self.precision, self.device = precision, device
         self._torch = torch
-        self._network: Any = backbone.to(device=device, memory_format=torch.channels_last)
+        self._network: Any = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._head = read_head(folder, facts.activation)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
+from serve_app.models.file_hashes import sha256_of
 from serve_app.models.images.architectures import Activation, Architecture
 from serve_app.models.images.conversion import converted_folder
 from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe
@@ -114,6 +115,15 @@ def load_classifier(
     return LoadedClassifier(engine, facts, spec, difference, (*notes, *passed_over), time.time())
 
 
+def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[str, str]:
+    """Return name and SHA-256 of the file that a spec names now; ModelLoadingError."""
+    path = weights_path(spec, task, options)
+    try:
+        return path.name, sha256_of(path, options.cache_dir)
+    except OSError as error:
+        raise ModelLoadingError(f"The weights {path.name!r} can't be read: {error.strerror or error}") from error
+
+
 def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path:
     """Return the file of weights that a spec names, fetched if need be; of a folder its file of the task's usual name,
     or its only one; ModelLoadingError.
@@ -145,7 +155,9 @@ def _converted(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[
     return folder, path.name
 
 
-def candidates(architecture: Architecture, has_int8: bool, options: ClassifierOptions) -> list[tuple[EngineName, Precision]]:
+def candidates(
+    architecture: Architecture, has_int8: bool, options: ClassifierOptions
+) -> list[tuple[EngineName, Precision]]:
     """Return engines to try, fastest first (docs/models/images.md); the last is what the others are held to."""
     plain = (EngineName.PYTORCH, Precision.FP32)
     if options.device != "cpu":
@@ -178,10 +190,10 @@ def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tupl
     has_int8 = (folder / BACKBONE_INT8).exists()
     for name, precision in candidates(Architecture(facts.architecture), has_int8, options):
         try:
-            engine = open_engine(
-                name, precision, folder, facts, device=options.device, num_threads=options.num_threads
+            engine = open_engine(name, precision, folder, facts, device=options.device, num_threads=options.num_threads)
+            found = np.concatenate(
+                [engine.probabilities(images[start : start + 8]) for start in range(0, len(images), 8)]
             )
-            found = np.concatenate([engine.probabilities(images[start : start + 8]) for start in range(0, len(images), 8)])
         except ModelError as error:
             passed_over.append(f"{name} in {precision} was passed over: {error.detail}")
         else:
@@ -190,8 +202,8 @@ def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tupl
             if difference <= bound:
                 return engine, difference, tuple(passed_over)
             passed_over.append(
-                f"{name} in {precision} was passed over: its probabilities differ by {difference:.2g} from PyTorch's in "
-                f"float32, and {bound:g} is allowed"
+                f"{name} in {precision} was passed over: its probabilities differ by {difference:.2g} from PyTorch's "
+                f"in float32, and {bound:g} is allowed"
             )
         _log.warning("%s: %s", facts.model_version, passed_over[-1])
     raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")

@@ -2,7 +2,7 @@
 
 | architecture | backbone | features | head in the owners' notebooks |
 | --- | --- | --- | --- |
-| `resnet50` | ResNet-50 (He et al. 2015; stride in the 3×3 convolution, as torchvision has it) | 2048 | FC(2048→512→2) |
+| `resnet50` | ResNet-50 (He et al. 2015; strides in the 3×3 convolutions) | 2048 | FC(2048→512→2) |
 | `mobilenet_v3_small` | MobileNetV3-Small (Howard et al. 2019) | 576 | FC(576→256→3) |
 """
 
@@ -22,7 +22,6 @@ from serve_app.models.images.architectures import (
     Activation,
     Architecture,
 )
-
 
 _ACTIVATIONS = {
     Activation.RELU: nn.ReLU,

@@ -25,6 +25,8 @@ class PixelNetwork(nn.Module):
         super().__init__()
         self.network = network.to(dtype)
         self._dtype = dtype
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 

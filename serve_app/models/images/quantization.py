@@ -107,7 +107,7 @@ def _quantize_and_check(
     num_other = int((found.argmax(1) != plain.argmax(1))[sure].sum())
     told = (
         f"on {len(checked_on)} images of the calibration folder, 8 bits differ by {differences.mean():.4f} in the mean "
-        f"and {differences.max():.4f} at most; {num_other} of the {int(sure.sum())} that are not in doubt get another class"
+        f"and {differences.max():.4f} at most; {num_other} of the {int(sure.sum())} not in doubt get another class"
     )
     if differences.mean() > _MAX_MEAN_DIFFERENCE or differences.max() > _MAX_DIFFERENCE or num_other:
         quantized.unlink()

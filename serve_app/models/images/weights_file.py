@@ -18,6 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy._core import multiarray
 
 from serve_app.errors import ModelLoadingError
 
@@ -27,8 +28,8 @@ _CLASS_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class")
 _FEWEST_TENSORS = 4
 # A best accuracy that came from numpy: plain numbers, which torch refuses unless they are named.
 _PLAIN_NUMBERS: list[Any] = [
-    np._core.multiarray.scalar,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
+    multiarray.scalar,
+    (multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)),
 ]

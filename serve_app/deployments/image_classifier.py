@@ -1,0 +1,262 @@
+"""Deployments: the image classifiers. One class, two questions; each has replicas, engine and weights of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from serve_app.deployments.batching import Batcher
+from serve_app.deployments.load_failure import LoadFailure
+from serve_app.deployments.logs import join_serve_log
+from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, ServeAppError
+from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
+from serve_app.results import LabelScores
+from serve_app.services import ImageClassification, ReplicaModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from serve_app.models.images.loading import ClassifierOptions, LoadedClassifier
+    from serve_app.models.images.preprocessing import Fit
+
+logger = logging.getLogger("ray.serve")
+
+_USER_CONFIG_KEYS = {"model", "revision"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHandling:
+    """How a replica takes images in.
+
+    Attributes:
+        fit: how a picture becomes square.
+        max_pixels: of a picture; more are refused.
+        num_decoders: pictures decoded side by side; others wait for their turn.
+        batch_size: images in one call of the network, of several requests.
+        batch_wait_s: how long a free network waits for more images, once there is one.
+    """
+
+    fit: Fit
+    max_pixels: int
+    num_decoders: int = 2
+    batch_size: int = 8
+    batch_wait_s: float = 0.0
+
+
+class ClassifierReplica:
+    """What the classifiers' deployments have in common.
+
+    Files are decoded and resized in threads, then batched: what waits when the network is free goes into its next
+    call. Weights are replaced while it serves (`reload`, or another `user_config`): the new ones are loaded, checked
+    and warmed beside the old, which answer until then, and go on if the new ones can't be used.
+
+    What happens where no weights can be loaded at first: `load_failure`.
+
+    Args:
+        model: spec of the weights; see `models.weights`.
+        options: engine, device, threads.
+        handling: of images.
+    """
+
+    task: ImageTask
+
+    def __init__(self, model: str, options: ClassifierOptions, handling: ImageHandling) -> None:
+        join_serve_log()
+        self._spec = self._given_spec = model
+        self._options = options
+        self._handling = handling
+        self._loaded: LoadedClassifier | None = None
+        self._refused: str | None = None
+        self._failure = LoadFailure()
+        self._reloading = asyncio.Lock()
+        try:
+            self._loaded = self._load(keep_last=True)
+        except ModelLoadingError as error:
+            self._failure.error = error
+            logger.error("%s can't load its weights: %s", self._name, error.detail)
+        self._decoders = WorkerThreads(handling.num_decoders, f"{self.task.name}-decoder")
+        self._network = WorkerThreads(1, f"{self.task.name}-network")
+        self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
+            self._classified, max_items=handling.batch_size, wait_s=handling.batch_wait_s
+        )
+
+    def check_health(self) -> None:
+        """Raise once the failure to load any weights has been told for a while."""
+        self._failure.check_health()
+
+    async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
+        """Take weights from `user_config`: `model` is a spec, a changed `revision` reads an unchanged one again.
+
+        Never raises: Serve would take the replica down, and the weights that serve with it.
+        """
+        if user_config is None:
+            return
+        if unknown := sorted(set(user_config) - _USER_CONFIG_KEYS):
+            self._refused = f"user_config has unknown keys: {', '.join(map(str, unknown))}"
+            logger.error("%s: %s", self._name, self._refused)
+            return
+        self._spec = str(user_config.get("model") or self._given_spec)
+        await self.reload()
+
+    async def classify(self, image: bytes) -> ImageClassification:
+        """Return what one picture shows.
+
+        Args:
+            image: the file's bytes.
+
+        Raises:
+            ImageUnreadable: it is no picture that can be decoded.
+            ImageTooLarge: it has too many pixels.
+            ModelLoadingError: no weights could be loaded.
+            GpuMemoryError: out of GPU memory, with this picture alone too.
+            ProcessingError: the network failed.
+        """
+        from serve_app.models.images.preprocessing import read_image
+
+        self._ready()
+        handling = self._handling
+        pixels = await self._decoders.run(
+            lambda should_stop: read_image(image, fit=handling.fit, max_pixels=handling.max_pixels)
+        )
+        return await self._pixels.submit(pixels)
+
+    async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
+        """Return an answer for each picture, in order; what one of them failed with stands in its place."""
+
+        async def answer(image: bytes) -> ImageClassification | ServeAppError:
+            try:
+                return await self.classify(image)
+            except ServeAppError as error:
+                return error
+
+        return list(await asyncio.gather(*map(answer, images)))
+
+    async def reload(self) -> ReplicaModel:
+        """Read the weights anew, if their file is another one than that which serves; return what serves then."""
+        async with self._reloading:
+            try:
+                loaded = await asyncio.to_thread(self._load_if_changed)
+            except ModelLoadingError as error:
+                self._refused = error.detail
+                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, error.detail)
+            else:
+                self._refused = None
+                self._loaded = loaded
+                self._failure.error = None
+        return await self.describe()
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        loaded = self._loaded
+        return ReplicaModel(
+            replica=_replica_id(),
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            spec=self._spec,
+            model_version=loaded.facts.model_version if loaded else None,
+            sha256=loaded.facts.sha256 if loaded else None,
+            architecture=loaded.facts.architecture if loaded else None,
+            engine=f"{loaded.engine.name} {loaded.engine.precision}" if loaded else None,
+            device=self._options.device,
+            warm=loaded is not None,
+            loaded_at=loaded.loaded_at if loaded else None,
+            max_difference=loaded.difference if loaded else None,
+            notes=(*loaded.facts.findings, *loaded.notes) if loaded else (),
+            failure=self._refused or (self._failure.error.detail if self._failure.error else None),
+        )
+
+    def _load(self, *, keep_last: bool) -> LoadedClassifier:
+        from serve_app.models.images.loading import load_classifier
+
+        started = time.monotonic()
+        loaded = load_classifier(
+            self._spec,
+            self.task,
+            self._options,
+            batch_sizes=range(1, self._handling.batch_size + 1),
+            keep_last=keep_last,
+        )
+        for note in loaded.notes:
+            logger.warning("%s: %s", self._name, note)
+        logger.info(
+            "%s serves %s with %s in %s after %.1f s",
+            self._name,
+            loaded.facts.model_version,
+            loaded.engine.name,
+            loaded.engine.precision,
+            time.monotonic() - started,
+        )
+        return loaded
+
+    def _load_if_changed(self) -> LoadedClassifier:
+        from serve_app.models.images.loading import identity
+
+        loaded = self._loaded
+        if loaded is not None and (loaded.facts.file_name, loaded.facts.sha256) == identity(
+            self._spec, self.task, self._options
+        ):
+            return loaded
+        return self._load(keep_last=False)
+
+    async def _classified(self, pixels: list[np.ndarray]) -> list[ImageClassification | Exception]:
+        try:
+            return list(await self._network.run(lambda should_stop: self._run(pixels)))
+        except (ProcessingError, GpuMemoryError) as error:
+            if len(pixels) == 1:
+                return [error]
+        # all at once were too many, or one is at fault: the others must not suffer from it
+        return [answer for each in pixels for answer in await self._classified([each])]
+
+    def _run(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
+        import numpy as np
+
+        loaded = self._ready()  # once: the answers bear the version that gave them, also while weights are replaced
+        return [
+            _answer(row, loaded)
+            for row in loaded.engine.probabilities(np.stack(pixels))  # (batch, classes)
+        ]
+
+    def _ready(self) -> LoadedClassifier:
+        if self._loaded is None:
+            raise self._failure.raised()
+        return self._loaded
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+
+def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:
+    classes = loaded.facts.classes
+    scores = {name: float(value) for name, value in zip(classes, row, strict=True)}
+    return ImageClassification(LabelScores(classes[int(row.argmax())], scores), loaded.facts.model_version)
+
+
+def _replica_id() -> str:
+    try:
+        return serve.get_replica_context().replica_id.unique_id
+    except Exception:  # outside of Serve there is no context, and Serve's exception for it has no public name
+        return ""
+
+
+@serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)
+class ContainerClassifier(ClassifierReplica):
+    """Tells reusable containers from disposable ones. Memory, speed and cold start: docs/models/images.md."""
+
+    task = CONTAINER
+
+
+@serve.deployment(name="BeverageDetector", max_ongoing_requests=16)
+class BeverageDetector(ClassifierReplica):
+    """Tells whether a container holds a drink. Memory, speed and cold start: docs/models/images.md."""
+
+    task = BEVERAGE
