@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.built_folder import built_folder
+from serve_app.models.built_folder import built_folder, is_whole
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.images.architectures import HEAD_NAME, Activation
 from serve_app.models.images.converted import (
@@ -35,6 +37,7 @@ from serve_app.models.images.converted import (
 
 _VERSION = 1  # of the folder's form: another number converts everything anew
 _LONGEST_S = 900.0
+_KEPT = 8  # versions of weights, of all tasks: the way back is short, and ResNet-50 takes 190 MB a version
 _OPSET = 17
 _KEY_LETTERS = 32
 _SAID_CHARS = 600
@@ -96,7 +99,19 @@ def converted_folder(
         raise ModelLoadingError(f"The weights {weights.name!r} can't be read: {error.strerror or error}") from error
     request = Conversion(str(weights), sha256, purpose, tuple(classes), activation.value, calibration)
     target = cache_dir / "images" / request.key
-    return built_folder(target, lambda folder: _convert_elsewhere(request, folder)).path, sha256
+    built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
+    with suppress(OSError):  # a cache that may only be read serves too
+        os.utime(target)
+    if built.was_built:
+        _remove_unused(target.parent)
+    return target, sha256
+
+
+def _remove_unused(cache: Path) -> None:
+    """Keep the folders that were used last; what still runs on a removed one has read it already."""
+    folders = [path for path in cache.iterdir() if is_whole(path)]
+    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _convert_elsewhere(request: Conversion, folder: Path) -> None:

@@ -157,4 +157,4 @@ def _forbidden(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    return f"{type(error).__name__}: {text.splitlines()[0][:200]}" if text else type(error).__name__
