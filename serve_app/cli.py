@@ -1,4 +1,5 @@
-"""Command line: start the graph, show it, talk to it. All but `run`, `drums` and `drums-eval` speaks HTTP."""
+"""Command line: start the graph, show it, talk to it. All but `run`, `check`, `demo`, `drums`,
+`drums-eval` and `models check` speaks HTTP."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from serve_app import __version__
 from serve_app.batch import command as batch_command
 from serve_app.drums_command import command as drums_command
 from serve_app.errors import ServeAppError
+from serve_app.models_command import command as models_command
 from serve_app.settings import Settings, SettingsError, service_url
 
 
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     batch_command.add_command(commands, [base])
     drums_command.add_commands(commands)
+    models_command.add_commands(commands, [base])
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
     job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])

@@ -16,7 +16,7 @@ import httpx
 
 from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, StreamState, parse_blocks
 from serve_app.client.failures import error_from_response
-from serve_app.errors import Overloaded, ServeAppError, Unavailable
+from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
 # A busy service may leave an upload half read while it works on others.
 _UPLOAD_STALL_S = 300.0
@@ -282,6 +282,72 @@ class Client:
             fields["plot"] = "true"
         return self._upload("/transcribe-drums", file, fields, filename, timeout_s)
 
+    def classify_reusable(
+        self, file: Path | str | BinaryIO | None = None, *, image_url: str | None = None, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Return whether the container in a picture is reusable; either a file or an address.
+
+        Args:
+            file: a path, or a file open in binary mode.
+            image_url: where the service finds the picture.
+            timeout_s: limit of the wait for the answer; None waits as long as it takes: a first request may have to
+                wait for a replica's start.
+
+        Raises:
+            OSError: the file can't be read.
+            InvalidRequest: neither a file nor an address, or both.
+            MediaError: it is no picture, too large, or can't be fetched.
+            ModelError: no weights could be loaded, or the network failed.
+            Overloaded: a queue is full (Unavailable: the model is not up); worth another try after `retry_after_s`.
+        """
+        return self._classify("/classify-reusable", file, image_url, timeout_s)
+
+    def verify_beverage(
+        self,
+        file: Path | str | BinaryIO | None = None,
+        *,
+        image_url: str | None = None,
+        confidence_threshold: float = 0.7,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Return whether the container in a picture holds a drink; either a file or an address.
+
+        Args:
+            file: as for `classify_reusable`.
+            image_url: as for `classify_reusable`.
+            confidence_threshold: how sure a drink must be for `is_valid`, 0 to 1.
+            timeout_s: as for `classify_reusable`.
+
+        Raises:
+            As `classify_reusable`.
+        """
+        path = f"/verify-beverage?confidence_threshold={confidence_threshold}"
+        return self._classify(path, file, image_url, timeout_s)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the models that can be replaced while they serve, and what each of their replicas serves."""
+        return self._json("GET", "/models")["models"]
+
+    def reload_model(self, name: str, *, timeout_s: float = 660.0) -> dict[str, Any]:
+        """Have every replica of a model read its weights anew; `reloaded` is false where one could not.
+
+        Raises:
+            InvalidRequest: no such model.
+            Unavailable: not every replica has answered in time.
+        """
+        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
+        return self._json("POST", f"/models/{_quoted(name)}/reload", timeout=timeout)
+
+    def _classify(
+        self, path: str, file: Path | str | BinaryIO | None, image_url: str | None, timeout_s: float | None
+    ) -> dict[str, Any]:
+        if (file is None) == (image_url is None):
+            raise InvalidRequest("give either a file or image_url")
+        if file is not None:
+            return self._upload(path, file, {}, None, timeout_s)
+        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
+        return self._json("POST", path, json={"image_url": image_url}, timeout=timeout)
+
     def _upload(
         self,
         path: str,
@@ -290,11 +356,11 @@ class Client:
         filename: str | None,
         timeout_s: float | None,
     ) -> dict[str, Any]:
-        """Send a form with a recording, and return the JSON answer."""
+        """Send a form with a file, and return the JSON answer."""
         if isinstance(file, Path | str):
             with open(file, "rb") as opened:
                 return self._upload(path, opened, fields, filename or Path(file).name, timeout_s)
-        name = filename or Path(str(getattr(file, "name", "audio"))).name
+        name = filename or Path(str(getattr(file, "name", "file"))).name
         return self._json(
             "POST",
             path,

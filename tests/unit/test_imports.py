@@ -36,10 +36,11 @@ OWN = {
     "client": {"", "errors"},
     "batch": {"errors", "client"},
     "drums_command": {"errors", "results", "batch", "client", "models", "settings"},
+    "models_command": {"errors", "client", "models", "settings"},
     "ports": set(),
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
-    "cli": {"", "errors", "batch", "client", "demo", "drums_command", "launch", "settings"},
+    "cli": {"", "errors", "batch", "client", "demo", "drums_command", "launch", "models_command", "settings"},
     "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media"},
     "__main__": {"cli"},
 }
@@ -58,6 +59,7 @@ FOREIGN_BANNED = {
     "client": RAY | WEB | HEAVY,
     "batch": RAY | WEB | HEAVY,
     "drums_command": RAY | WEB | HEAVY,
+    "models_command": RAY | WEB | HEAVY,
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }

@@ -11,12 +11,15 @@ from typing import Any, BinaryIO
 from serve_app.errors import CallbackRefused, InvalidRequest, JobConflict, JobNotFound, Overloaded, Unavailable
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.messages import Locale, Stage, cancelled_message, queued_message, stage_message
-from serve_app.results import Drum, DrumHit, DrumTranscript, Segment, TempoChange, Transcript, Word
+from serve_app.results import Drum, DrumHit, DrumTranscript, LabelScores, Segment, TempoChange, Transcript, Word
 from serve_app.services import (
     AnalysisRequest,
+    DeployedModel,
     DrumOptions,
     DrumRecording,
     DrumTranscription,
+    ImageClassification,
+    ReplicaModel,
     Services,
     SpeechBackend,
     SubmittedJob,
@@ -90,6 +93,23 @@ DRUM_TRANSCRIPT = DrumTranscript(
     duration_s=1.75,
     model_version="drum-net:0123abcd",
     notes=("3 samples that are not numbers count as silence",),
+)
+VERSION = "reusable_classifier.pth (0123abcd)"
+REPLICA_MODEL = ReplicaModel(
+    replica="abc123",
+    node="gpu-box",
+    pid=4711,
+    spec="/srv/models/reusable_classifier.pth",
+    model_version=VERSION,
+    sha256="0123abcd" * 8,
+    architecture="resnet50",
+    engine="openvino bf16",
+    device="cpu",
+    warm=True,
+    loaded_at=CREATED_AT,
+    max_difference=0.004,
+    notes=("resnet50 backbone under its own names",),
+    failure=None,
 )
 DRUM_MIDI = b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0"
 
@@ -342,6 +362,61 @@ class MemoryDrums:
         return [self.failures.get(recording.filename, heard) for recording in recordings]
 
 
+class MemoryImages:
+    """Sees the same in every picture but those that a test lets fail; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[bytes | str]]] = []
+        self.files: list[BinaryIO] = []
+        self.found = {
+            "container": ImageClassification(LabelScores("reusable", {"disposable": 0.08, "reusable": 0.92}), VERSION),
+            "beverage": ImageClassification(
+                LabelScores("with_beverage", {"empty": 0.05, "with_beverage": 0.88, "unclear": 0.07}), VERSION
+            ),
+        }
+        self.failures: dict[bytes | str, Exception] = {}
+        self.busy: Exception | None = None
+        self.hangs = False
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
+        if self.busy:
+            raise self.busy
+        self.files += [image for image in images if not isinstance(image, str)]
+        seen = [image if isinstance(image, str) else image.read() for image in images]
+        self.asked.append((task, seen))
+        self.started.set()
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return [self.failures.get(image, self.found[task]) for image in seen]
+
+
+class MemoryModels:
+    """Models that a test describes; reloading one takes the next of `after_reload`, if there is any."""
+
+    def __init__(self) -> None:
+        self.deployed = {
+            "container": DeployedModel("container", "ContainerClassifier", "HEALTHY", (REPLICA_MODEL,)),
+            "beverage": DeployedModel("beverage", "BeverageDetector", "HEALTHY", ()),
+        }
+        self.after_reload: list[DeployedModel] = []
+        self.reloaded: list[str] = []
+
+    async def models(self) -> Sequence[DeployedModel]:
+        return list(self.deployed.values())
+
+    async def reload(self, name: str) -> Sequence[DeployedModel]:
+        self.reloaded.append(name)
+        if self.after_reload:
+            self.deployed[name] = self.after_reload.pop(0)
+        return [self.deployed[name]]
+
+
 class MemoryHealth:
     """States that a test sets."""
 
@@ -357,4 +432,12 @@ class MemoryHealth:
 
 def memory_services(max_queued: int = 100) -> Services:
     """Return fresh services."""
-    return Services(MemoryJobs(max_queued), MemoryAnalysis(), MemorySpeech(), MemoryDrums(), MemoryHealth())
+    return Services(
+        MemoryJobs(max_queued),
+        MemoryAnalysis(),
+        MemorySpeech(),
+        MemoryDrums(),
+        MemoryImages(),
+        MemoryModels(),
+        MemoryHealth(),
+    )
