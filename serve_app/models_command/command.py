@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # The rest is imported where it is used: every command builds this parser, and most need neither HTTP nor a model.
 
 _TASKS = ("container", "beverage")
+_ACTIVATIONS = ("relu", "hardswish", "gelu", "none")
 
 
 def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -39,9 +40,8 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     check.add_argument("spec", metavar="SPEC", help="file, folder, URL or Hugging Face id of the weights")
     check.add_argument("--task", choices=_TASKS, required=True, help="what they are to tell apart")
     check.add_argument("--device", default="cpu", help="cpu (default), cuda")
-    check.add_argument(
-        "--activation", default="relu", help="between the head's layers: relu (default), hardswish, gelu"
-    )
+    check.add_argument("--activation", choices=_ACTIVATIONS, default="relu", help="between the head's layers")
+
     check.add_argument("--calibration", default="", metavar="DIR", help="photographs, to try 8 bits on")
     check.set_defaults(command=_check)
 
@@ -49,8 +49,8 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "reload",
         parents=parents,
         help="have every replica read its weights anew, without downtime",
-        description="Ends with 0 once every replica serves what the configuration names now, 1 if one can't: it goes on "
-        "with the weights that it had, and the reason is printed.",
+        description="Ends with 0 once every replica serves what the configuration names now, 1 if one can't: it goes "
+        "on with the weights that it had, and the reason is printed.",
     )
     reload.add_argument("name", metavar="NAME", help="container, beverage: see `serve-app models list`")
     reload.set_defaults(command=_reload)
