@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from enum import StrEnum
 
 import numpy as np
@@ -41,6 +42,8 @@ _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 _DETAIL_CHARS = 200
 
 pi_heif.register_heif_opener(thumbnails=False)
+# About broken metadata, and sizes that are checked here. Once for all: `catch_warnings` is not for several threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Fit(StrEnum):
@@ -70,11 +73,9 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_SCANS:
         raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_SCANS} scans")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about broken metadata, and sizes that are checked here
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                _check_size(opened.size, max_pixels)
-                return np.asarray(_square(_as_rgb(_upright(opened)), fit))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+            _check_size(opened.size, max_pixels)
+            return np.asarray(_square(_as_rgb(_upright(opened)), fit))
     except UnidentifiedImageError:
         raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
     except Image.DecompressionBombError:
@@ -96,10 +97,9 @@ def _too_many(max_pixels: int) -> ImageTooLarge:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of broken metadata: the pixels are good
-        return image
+    with suppress(Exception):  # of broken metadata: the pixels are good
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
