@@ -215,7 +215,7 @@ class IngressArgs(_Args):
     max_direct_transcriptions: int = Field(default=32, ge=1)
     max_direct_pieces: int = Field(default=16, ge=1)
     max_direct_drums: int = Field(default=16, ge=1)
-    max_direct_images: int = Field(default=64, ge=1)
+    max_direct_images: int = Field(default=128, ge=1)
     max_image_calls: int = Field(default=4, ge=1)
 
 

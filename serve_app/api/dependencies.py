@@ -10,7 +10,7 @@ from serve_app.api.options import ApiSettings
 from serve_app.services import Services
 
 
-# async though they wait for nothing: FastAPI would call plain functions in threads, at a tenth of a small request's cost
+# async though they wait for nothing: FastAPI calls plain functions in threads, at a tenth of a small request's cost
 async def _services(request: Request) -> Services:
     return request.app.state.services
 

@@ -35,7 +35,7 @@ class ImageLimits:
         max_images_in_call: at most so many.
     """
 
-    max_requests: int = 64
+    max_requests: int = 128
     max_calls: int = 4
     max_images_in_call: int = 8
 

@@ -140,7 +140,7 @@ def _square(image: Image.Image, fit: Fit) -> Image.Image:
 def _crop_of_a_strip(image: Image.Image, long_px: int) -> Image.Image:
     """Return the same square without the rest of the strip, which may be a thousand times larger.
 
-    PIL reads the part's corners as 32-bit numbers, hence a few pixels may differ by one.
+    Of a part PIL does its two passes in another order, and each rounds: up to a quarter of the pixels differ by one.
     """
     width, height = image.size
     scale = max(width, height) / long_px
