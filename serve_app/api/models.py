@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from serve_app.api.dependencies import InjectedServices
-from serve_app.api.failures import ApiRoute, error_responses
+from serve_app.api.failures import ApiRoute, ErrorBody, error_responses
 from serve_app.api.views import timestamp
 from serve_app.services import DeployedModel, ReplicaModel
 
@@ -70,7 +70,7 @@ async def list_models(services: InjectedServices) -> DeployedModelsView:
 @router.post(
     "/models/{name}/reload",
     summary="Have every replica read its weights anew",
-    responses=error_responses(404, 503),
+    responses=error_responses(503) | {404: {"model": ErrorBody, "description": "No model has this name"}},
 )
 async def reload_model(
     name: Annotated[str, Path(description="of `GET /models`", max_length=64)], services: InjectedServices

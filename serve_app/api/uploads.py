@@ -147,6 +147,8 @@ class _Parser(MultiPartParser):
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         super().on_part_data(data, start, end)
+        if self._current_part.file is None:
+            return  # a field, which Starlette bounds
         self._file_bytes += end - start
         if self.max_file_bytes is not None and self._file_bytes > self.max_file_bytes:
             # the rest of the body is not read, so the connection can't serve another request

@@ -332,7 +332,7 @@ class Client:
         """Have every replica of a model read its weights anew; `reloaded` is false where one could not.
 
         Raises:
-            InvalidRequest: no such model.
+            ServeAppError: no such model; names those that there are.
             Unavailable: not every replica has answered in time.
         """
         timeout = httpx.Timeout(self._timeout_s, read=timeout_s)

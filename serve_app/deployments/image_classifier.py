@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
+from ray.util import metrics
 
 from serve_app.deployments.batching import Batcher
 from serve_app.deployments.load_failure import LoadFailure
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
+_BATCHES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128]
 _USER_CONFIG_KEYS = {"model", "revision"}
 
 
@@ -83,6 +85,12 @@ class ClassifierReplica:
         except ModelLoadingError as error:
             self._failure.error = error
             logger.error("%s can't load its weights: %s", self._name, error.detail)
+        self._answered = metrics.Counter(
+            "serve_app_images", "Pictures answered, by class or error code", tag_keys=("task", "outcome")
+        )
+        self._batch_sizes = metrics.Histogram(
+            "serve_app_image_batch", "Pictures in one call of the network", boundaries=_BATCHES, tag_keys=("task",)
+        )
         self._decoders = WorkerThreads(handling.num_decoders, f"{self.task.name}-decoder")
         self._network = WorkerThreads(1, f"{self.task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
@@ -122,12 +130,18 @@ class ClassifierReplica:
         """
         from serve_app.models.images.preprocessing import read_image
 
-        self._ready()
         handling = self._handling
-        pixels = await self._decoders.run(
-            lambda should_stop: read_image(image, fit=handling.fit, max_pixels=handling.max_pixels)
-        )
-        return await self._pixels.submit(pixels)
+        try:
+            self._ready()
+            pixels = await self._decoders.run(
+                lambda should_stop: read_image(image, fit=handling.fit, max_pixels=handling.max_pixels)
+            )
+            found = await self._pixels.submit(pixels)
+        except ServeAppError as error:
+            self._answered.inc(1, {"task": self.task.name, "outcome": error.code})
+            raise
+        self._answered.inc(1, {"task": self.task.name, "outcome": found.scores.label})
+        return found
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
         """Return an answer for each picture, in order; what one of them failed with stands in its place."""
@@ -219,6 +233,7 @@ class ClassifierReplica:
     def _run(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
         import numpy as np
 
+        self._batch_sizes.observe(len(pixels), {"task": self.task.name})
         loaded = self._ready()  # once: the answers bear the version that gave them, also while weights are replaced
         return [
             _answer(row, loaded)
