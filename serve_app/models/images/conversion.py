@@ -137,9 +137,9 @@ def _convert_elsewhere(request: Conversion, folder: Path) -> None:
         raise ModelLoadingError(answer["error"])
 
 
-def _listing(calibration: str) -> list[list[Any]]:
+def _listing(calibration: str) -> list[list[Any]] | None:
     if not calibration:
-        return []
+        return None  # not what an empty folder is
     try:
         entries = sorted(Path(calibration).iterdir())
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in entries if path.is_file()]

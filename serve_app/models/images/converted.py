@@ -15,6 +15,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _activated(values: np.ndarray, activation: str) -> np.ndarray:
     if activation == "gelu":
         from scipy.special import erf
 
-        return values * 0.5 * (1.0 + erf(values / np.sqrt(2.0)))
+        return values * 0.5 * (1.0 + erf(values / math.sqrt(2.0)))
     return values
 
 
@@ -108,7 +109,7 @@ def read_facts(folder: Path) -> ModelFacts:
         content: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
         lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
         return ModelFacts(**content | lists)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelLoadingError(f"The converted model in {folder} is damaged: remove that folder") from error
 
 

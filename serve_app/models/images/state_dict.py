@@ -55,7 +55,7 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     Raises:
         Unfit: no backbone of ours is in it, the head is not one, or the classes are others; says what does not fit.
     """
-    tensors = {name: value for name, value in stored.tensors.items() if not name.endswith("num_batches_tracked")}
+    tensors = {name: value for name, value in stored.tensors.items() if not _is_counter(name, value)}
     for name, value in tensors.items():
         if value.is_quantized or not value.is_floating_point():
             raise Unfit(f"{name} is {value.dtype}, not a real number: quantized weights can't be read, save the plain")
@@ -81,6 +81,11 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     if stored.found_in:
         findings.insert(0, f"state_dict under {stored.found_in!r}")
     return FittedWeights(architecture, widths, state, tuple(findings))
+
+
+def _is_counter(name: str, value: torch.Tensor) -> bool:
+    """Tell what only training looks at: batches, averaged models (`n_averaged`), epochs."""
+    return name.endswith("num_batches_tracked") or (value.ndim == 0 and not value.dtype.is_floating_point)
 
 
 def _layer_index(number: int) -> int:

@@ -26,6 +26,7 @@ from serve_app.errors import ModelLoadingError
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "model_ema")
 _CLASS_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class")
 _FEWEST_TENSORS = 4
+_LONGEST_HEADER = 100_000_000  # safetensors' own limit
 # A best accuracy that came from numpy: plain numbers, which torch refuses unless they are named.
 _PLAIN_NUMBERS: list[Any] = [
     multiarray.scalar,
@@ -60,7 +61,7 @@ def read_weights(stored: bytes) -> StoredWeights:
     Raises:
         Unfit: it is no file of weights, is damaged, holds objects that might run code, or no state_dict.
     """
-    if len(stored) > 9 and stored[8:9] == b"{" and not stored.startswith((b"PK", b"\x80")):
+    if _is_safetensors(stored):
         return _safetensors(stored)
     content = _unpickled(stored)
     if isinstance(content, torch.nn.Module):
@@ -75,6 +76,11 @@ def unfit_error(name: str, problem: Unfit | OSError, purpose: str) -> ModelLoadi
     """Return the error that tells an operator what is wrong with a file."""
     said = problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)
     return ModelLoadingError(f"The weights {name!r} can't serve as {purpose}: {said}")
+
+
+def _is_safetensors(stored: bytes) -> bool:
+    """Tell by the header, JSON behind its length; the length's own bytes may look like the start of an archive."""
+    return stored[8:9] == b"{" and int.from_bytes(stored[:8], "little") <= _LONGEST_HEADER
 
 
 def _safetensors(stored: bytes) -> StoredWeights:
@@ -131,8 +137,8 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 
 
 def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    # torch.compile names what it wraps; the names inside are the same
-    return {key.replace("_orig_mod.", ""): value for key, value in content.items() if torch.is_tensor(value)}
+    # torch.compile names what it wraps; the names inside are the same. Parameters may still want gradients
+    return {key.replace("_orig_mod.", ""): value.detach() for key, value in content.items() if torch.is_tensor(value)}
 
 
 def _classes(content: Mapping[Any, Any]) -> tuple[str, ...] | None:
@@ -144,6 +150,7 @@ def _classes(content: Mapping[Any, Any]) -> tuple[str, ...] | None:
         if isinstance(said, Mapping) and said:
             named = {name: index for name, index in said.items() if isinstance(name, str) and isinstance(index, int)}
             by_index = {index: name for name, index in said.items() if isinstance(index, int)} if named else said
+            by_index = {int(key) if str(key).isdecimal() else key: name for key, name in by_index.items()}  # from JSON
             if all(isinstance(by_index.get(index), str) for index in range(len(said))):
                 return tuple(by_index[index] for index in range(len(said)))
     return None
