@@ -160,9 +160,10 @@ class ClassifierArgs(_Args):
         device: as the diarizer's.
         engine: `pytorch`, `onnxruntime` or `openvino`; None: the fastest that computes right (docs/models/images.md).
         precision: `fp32`, `bf16`, `fp16` or `int8`; None: the fastest that computes right.
-        max_difference: by how much a probability may differ from PyTorch's in float32, on the images that an engine is
-            tried on before it serves; one that differs more is passed over.
-        activation: between the head's layers, which a state_dict does not tell.
+        max_difference: in bfloat16 and float16, by how much a probability may differ from PyTorch's in float32 on the
+            images that an engine is tried on before it serves; one that differs more is passed over.
+        activation: between the head's layers, which a state_dict does not tell; None: ReLU, or Hardswish where the
+            head is torchvision's own.
         fit: how a picture becomes square: `crop` (Resize(224), CenterCrop(224)) or `stretch` (Resize((224, 224))).
         calibration: folder of photographs like those that will be sent; with it, 8 bits are tried.
         num_threads: of the network in one replica; threads × replicas must not exceed the cores.
@@ -178,7 +179,7 @@ class ClassifierArgs(_Args):
     engine: EngineName | None = None
     precision: Precision | None = None
     max_difference: float = Field(default=0.02, gt=0, lt=1)
-    activation: Activation = Activation.RELU
+    activation: Activation | None = None
     fit: Fit = Fit.CROP
     calibration: str = ""
     num_threads: int = Field(default=1, ge=1)

@@ -18,7 +18,7 @@ from serve_app.deployments.batching import Batcher
 from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.worker_threads import WorkerThreads
-from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, ServeAppError
+from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification, ReplicaModel
@@ -82,8 +82,8 @@ class ClassifierReplica:
         self._reloading = asyncio.Lock()
         try:
             self._loaded = self._load(keep_last=True)
-        except ModelLoadingError as error:
-            self._failure.error = error
+        except ModelError as error:  # also a network that fails while it is warmed
+            self._failure.error = ModelLoadingError(error.detail)
             logger.error("%s can't load its weights: %s", self._name, error.detail)
         self._answered = metrics.Counter(
             "serve_app_images", "Pictures answered, by class or error code", tag_keys=("task", "outcome")
@@ -108,8 +108,8 @@ class ClassifierReplica:
         """
         if user_config is None:
             return
-        if unknown := sorted(set(user_config) - _USER_CONFIG_KEYS):
-            self._refused = f"user_config has unknown keys: {', '.join(map(str, unknown))}"
+        if unknown := sorted(map(str, set(user_config) - _USER_CONFIG_KEYS)):
+            self._refused = f"user_config has unknown keys: {', '.join(unknown)}"
             logger.error("%s: %s", self._name, self._refused)
             return
         self._spec = str(user_config.get("model") or self._given_spec)
@@ -159,9 +159,10 @@ class ClassifierReplica:
         async with self._reloading:
             try:
                 loaded = await asyncio.to_thread(self._load_if_changed)
-            except ModelLoadingError as error:
-                self._refused = error.detail
-                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, error.detail)
+            except Exception as error:  # whatever it is, the weights that serve go on
+                told = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
+                self._refused = told
+                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, told)
             else:
                 self._refused = None
                 self._loaded = loaded

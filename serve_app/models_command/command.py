@@ -40,7 +40,7 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     check.add_argument("spec", metavar="SPEC", help="file, folder, URL or Hugging Face id of the weights")
     check.add_argument("--task", choices=_TASKS, required=True, help="what they are to tell apart")
     check.add_argument("--device", default="cpu", help="cpu (default), cuda")
-    check.add_argument("--activation", choices=_ACTIVATIONS, default="relu", help="between the head's layers")
+    check.add_argument("--activation", choices=_ACTIVATIONS, help="between the head's layers; default: by its shape")
 
     check.add_argument("--calibration", default="", metavar="DIR", help="photographs, to try 8 bits on")
     check.set_defaults(command=_check)
@@ -87,7 +87,7 @@ def _check(arguments: argparse.Namespace) -> int:
     options = ClassifierOptions(
         cache_dir=settings.state_dir / "models",
         device=arguments.device,
-        activation=Activation(arguments.activation),
+        activation=Activation(arguments.activation) if arguments.activation else None,
         calibration=arguments.calibration,
         hf_token=settings.hf_token.get_secret_value() if settings.hf_token else None,
     )

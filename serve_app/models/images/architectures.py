@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -25,3 +26,15 @@ NUM_FEATURES = {Architecture.RESNET50: 2048, Architecture.MOBILENET_V3_SMALL: 57
 HIDDEN_WIDTH = {Architecture.RESNET50: 512, Architecture.MOBILENET_V3_SMALL: 256}
 # what torchvision calls its own head, which ours stands in for
 HEAD_NAME = {Architecture.RESNET50: "fc", Architecture.MOBILENET_V3_SMALL: "classifier"}
+
+# of torchvision's own MobileNetV3-Small, of which some replace the last layer only
+_TORCHVISION_HIDDEN_WIDTH = 1024
+
+
+def default_activation(architecture: Architecture, hidden_widths: Sequence[int]) -> Activation:
+    """Return what stands between a head's layers, as far as its shape tells: ReLU, as in the owners' notebooks.
+
+    Torchvision's own head of MobileNetV3-Small, FC(576→1024→…), has Hardswish; who replaced its last layer kept that.
+    """
+    own = architecture is Architecture.MOBILENET_V3_SMALL and list(hidden_widths) == [_TORCHVISION_HIDDEN_WIDTH]
+    return Activation.HARDSWISH if own else Activation.RELU

@@ -22,7 +22,7 @@ from typing import Any
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder, is_whole
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.images.architectures import HEAD_NAME, Activation
+from serve_app.models.images.architectures import HEAD_NAME, Activation, default_activation
 from serve_app.models.images.converted import (
     BACKBONE,
     HEAD,
@@ -53,7 +53,7 @@ class Conversion:
         sha256: of the file.
         purpose: what the weights are for, in words.
         classes: by output.
-        activation: between the head's layers.
+        activation: between the head's layers; empty: what goes with the head's shape.
         calibration: folder of images; empty: none.
     """
 
@@ -77,7 +77,7 @@ def converted_folder(
     *,
     purpose: str,
     classes: Sequence[str],
-    activation: Activation,
+    activation: Activation | None,
     calibration: str = "",
 ) -> tuple[Path, str]:
     """Return the folder of a file of weights, converted if need be, and the file's SHA-256. Blocks.
@@ -87,7 +87,7 @@ def converted_folder(
         cache_dir: where folders are kept.
         purpose: what the weights are for, in words, for errors.
         classes: by output.
-        activation: between the head's layers.
+        activation: between the head's layers; None: what goes with the head's shape.
         calibration: folder of images for 8 bits; empty: none.
 
     Raises:
@@ -97,7 +97,7 @@ def converted_folder(
         sha256 = sha256_of(weights, cache_dir)
     except OSError as error:
         raise ModelLoadingError(f"The weights {weights.name!r} can't be read: {error.strerror or error}") from error
-    request = Conversion(str(weights), sha256, purpose, tuple(classes), activation.value, calibration)
+    request = Conversion(str(weights), sha256, purpose, tuple(classes), activation or "", calibration)
     target = cache_dir / "images" / request.key
     built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
     with suppress(OSError):  # a cache that may only be read serves too
@@ -173,7 +173,7 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
     facts = ModelFacts(
         fitted.architecture.value,
         fitted.hidden_widths,
-        request.activation,
+        request.activation or default_activation(fitted.architecture, fitted.hidden_widths),
         request.classes,
         path.name,
         request.sha256,

@@ -122,7 +122,9 @@ def _upper_byte(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
         return np.clip(values * (255.0 if values.max(initial=0.0) <= 1.0 else 1.0), 0, 255).astype(np.uint8)
-    return (np.clip(values.astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+    if values.dtype != np.uint16:
+        values = np.clip(values, 0, 65535)
+    return (values >> 8).astype(np.uint8)
 
 
 def _square(image: Image.Image, fit: Fit) -> Image.Image:

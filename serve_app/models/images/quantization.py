@@ -24,7 +24,7 @@ _MOST = 256
 _NUM_PROBED = 32
 # 8 bits serve only if they say the same: of images on which the plain network is not in two minds, every class.
 _MAX_MEAN_DIFFERENCE = 0.01
-_MAX_DIFFERENCE = 0.1
+MAX_DIFFERENCE = 0.1
 _SURE = 0.6
 _SEED = 20261127
 
@@ -110,7 +110,7 @@ def _quantize_and_check(
         f"on {len(checked_on)} images of the calibration folder, 8 bits differ by {differences.mean():.4f} in the mean "
         f"and {differences.max():.4f} at most; {num_other} of the {int(sure.sum())} not in doubt get another class"
     )
-    if differences.mean() > _MAX_MEAN_DIFFERENCE or differences.max() > _MAX_DIFFERENCE or num_other:
+    if differences.mean() > _MAX_MEAN_DIFFERENCE or differences.max() > MAX_DIFFERENCE or num_other:
         quantized.unlink()
         return f"8 bits are not used: {told}"
     return f"8 bits passed: {told}"
