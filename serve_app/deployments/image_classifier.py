@@ -78,6 +78,7 @@ class ClassifierReplica:
         self._handling = handling
         self._loaded: LoadedClassifier | None = None
         self._refused: str | None = None
+        self._misconfigured: str | None = None
         self._failure = LoadFailure()
         self._reloading = asyncio.Lock()
         try:
@@ -109,9 +110,10 @@ class ClassifierReplica:
         if user_config is None:
             return
         if unknown := sorted(map(str, set(user_config) - _USER_CONFIG_KEYS)):
-            self._refused = f"user_config has unknown keys: {', '.join(unknown)}"
-            logger.error("%s: %s", self._name, self._refused)
+            self._misconfigured = f"user_config has unknown keys: {', '.join(unknown)}"
+            logger.error("%s: %s", self._name, self._misconfigured)
             return
+        self._misconfigured = None
         self._spec = str(user_config.get("model") or self._given_spec)
         await self.reload()
 
@@ -186,7 +188,9 @@ class ClassifierReplica:
             loaded_at=loaded.loaded_at if loaded else None,
             max_difference=loaded.difference if loaded else None,
             notes=(*loaded.facts.findings, *loaded.notes) if loaded else (),
-            failure=self._refused or (self._failure.error.detail if self._failure.error else None),
+            failure=self._misconfigured
+            or self._refused
+            or (self._failure.error.detail if self._failure.error else None),
         )
 
     def _load(self, *, keep_last: bool) -> LoadedClassifier:

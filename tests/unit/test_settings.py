@@ -41,6 +41,8 @@ def test_defaults() -> None:
         "retention_days": 7.0,
         "max_body_bytes": 1 << 20,
         "max_upload_bytes": 512 << 20,
+        "max_image_bytes": 20 << 20,
+        "max_image_pixels": 50_000_000,
         "unknown_names": (),
     }
 
@@ -128,6 +130,10 @@ def test_set_to_nothing_is_not_set() -> None:
         ("SERVE_APP_MAX_QUEUED_JOBS", "1.5", "valid integer"),
         ("SERVE_APP_RETENTION_DAYS", "0", "greater than 0"),
         ("SERVE_APP_MAX_BODY_BYTES", "10", "1024"),
+        ("SERVE_APP_MAX_IMAGE_BYTES", "1023", "greater than or equal to 1024"),
+        ("SERVE_APP_MAX_IMAGE_BYTES", "20MiB", "valid integer"),
+        ("SERVE_APP_MAX_IMAGE_PIXELS", "0", "greater than or equal to 1"),
+        ("SERVE_APP_MAX_IMAGE_PIXELS", "5e7", "valid integer"),
     ],
 )
 def test_wrong_value_names_variable_and_what_is_allowed(name: str, value: str, told: str) -> None:
@@ -212,10 +218,16 @@ def test_api_part_carries_what_the_http_layer_needs() -> None:
         BACKEND_URL="http://b",
         SERVE_APP_MAX_BODY_BYTES="2048",
         SERVE_APP_MAX_UPLOAD_BYTES="4096",
+        SERVE_APP_MAX_IMAGE_BYTES="2000",
     ).api
     assert (api.locale, api.cors_origins, api.backend_url) == (Locale.EN, ("*",), "http://b")
-    assert (api.max_body_bytes, api.max_upload_bytes) == (2048, 4096)
+    assert (api.max_body_bytes, api.max_upload_bytes, api.max_image_bytes) == (2048, 4096, 2000)
     assert api.proxy_echoes_request_id
+
+
+def test_limits_of_pictures() -> None:
+    settings = read(SERVE_APP_MAX_IMAGE_BYTES="1024", SERVE_APP_MAX_IMAGE_PIXELS="1")
+    assert (settings.max_image_bytes, settings.max_image_pixels, settings.unknown_names) == (1024, 1, ())
 
 
 def test_retention_in_seconds() -> None:

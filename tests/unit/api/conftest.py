@@ -15,7 +15,9 @@ from tests.unit.api.memory_services import (
     MemoryAnalysis,
     MemoryDrums,
     MemoryHealth,
+    MemoryImages,
     MemoryJobs,
+    MemoryModels,
     MemorySpeech,
     memory_services,
 )
@@ -53,6 +55,18 @@ def speech(services: Services) -> MemorySpeech:
 def drums(services: Services) -> MemoryDrums:
     assert isinstance(services.drums, MemoryDrums)
     return services.drums
+
+
+@pytest.fixture
+def images(services: Services) -> MemoryImages:
+    assert isinstance(services.images, MemoryImages)
+    return services.images
+
+
+@pytest.fixture
+def models(services: Services) -> MemoryModels:
+    assert isinstance(services.models, MemoryModels)
+    return services.models
 
 
 @pytest.fixture

@@ -35,6 +35,10 @@ def test_every_route_of_the_contract_is_documented(document: dict[str, Any]) -> 
         ("GET", "/jobs/{job_id}/transcript.{form}"),
         ("POST", "/transcribe"),
         ("POST", "/transcribe-drums"),
+        ("POST", "/classify-reusable"),
+        ("POST", "/verify-beverage"),
+        ("GET", "/models"),
+        ("POST", "/models/{name}/reload"),
         ("POST", "/v1/audio/transcriptions"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{model_id}"),
@@ -136,7 +140,7 @@ class TestCors:
         answer = client.get("/health", headers={"Origin": CORS_ORIGIN})
         assert answer.headers["access-control-allow-origin"] == CORS_ORIGIN
         exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-        assert exposed == {"Retry-After", "X-Request-ID"}
+        assert exposed == {"Retry-After", "X-Model-Version", "X-Request-ID"}
         other = client.get("/health", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
 

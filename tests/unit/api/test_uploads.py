@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.api.body_limit import limited
-from serve_app.api.uploads import Upload, display_name, open_upload, open_uploads
+from serve_app.api.uploads import Upload, display_name, open_upload, open_uploads, url_display_name
 
 BOUNDARY = "b0undary"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -200,6 +200,48 @@ def test_limit_is_met_while_reading_and_the_file_is_closed(monkeypatch: pytest.M
     assert [file.closed for file in made] == [True]
 
 
+def read_bounded(chunks: Iterator[bytes], max_file_bytes: int, max_files: int = 3) -> list[int]:
+    """Return the sizes of a form's files, each of which may have so many bytes."""
+
+    async def run() -> list[int]:
+        bounds = {"max_files": max_files, "max_file_bytes": max_file_bytes}
+        async with open_uploads(request_of(chunks), **bounds) as form:  # type: ignore[arg-type]
+            return [each.file.seek(0, io.SEEK_END) for each in form.files]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("step", [1, 64, 1 << 16])
+def test_each_file_may_have_so_many_bytes(step: int) -> None:
+    body = b"".join([part("file", b"x" * 1000, "a"), part("note", "y" * 5000), part("file", b"x" * 999, "b"), END])
+    chunks = [*(body[at : at + step] for at in range(0, len(body), step)), b""]
+    assert read_bounded(iter(chunks), 1000) == [1000, 999]
+
+
+@pytest.mark.parametrize("before", [[], [part("file", b"z" * 3000, "a"), part("file", b"z" * 3000, "b")]])
+def test_no_more_of_a_longer_file_is_read(before: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watch_files(monkeypatch)
+    chunks = iter([*before, part("file", b"x" * 1000, "c")[:-2], *[b"y" * 1000] * 50, b""])
+    with pytest.raises(HTTPException) as raised:
+        read_bounded(chunks, 5000)
+    assert (raised.value.status_code, raised.value.detail) == (413, "A file exceeds 5000 bytes")
+    assert raised.value.headers == {"Connection": "close"}
+    assert len(list(chunks)) == 46  # the rest was never read
+    assert [file.closed for file in made] == [True] * (len(before) + 1)
+
+
+@pytest.mark.parametrize(("spool_bytes", "in_memory"), [(30_000, True), (29_999, False)])
+def test_files_share_the_memory_that_a_form_may_take(spool_bytes: int, in_memory: bool) -> None:
+    files = [part("file", b"x" * 10_000, f"{number}") for number in range(3)]
+
+    async def run() -> list[bool]:
+        request = request_of(iter([*files, END, b""]))
+        async with open_uploads(request, max_files=3, spool_bytes=spool_bytes) as form:
+            return [each.file._rolled for each in form.files]  # type: ignore[attr-defined]
+
+    assert asyncio.run(run()) == [not in_memory] * 3
+
+
 def test_client_that_leaves_half_way_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     made = watch_files(monkeypatch)
 
@@ -259,3 +301,22 @@ def watch_files(monkeypatch: pytest.MonkeyPatch) -> list[BinaryIO]:
 )
 def test_shown_name(path: str, name: str) -> None:
     assert display_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://h.example/a/cup%201.jpg?X-Amz-Signature=secret#part", "cup 1.jpg"),
+        ("s3://bucket/folder/%EB%B6%81.png", "북.png"),
+        ("/srv/media/cup.png", "cup.png"),
+        ("https://h.example/..%2f..%2fetc%2Fpasswd", "passwd"),
+        ("https://h.example/a%0d%0aSet-Cookie:%20x", "aSet-Cookie: x"),
+        ("https://h.example/%1b[31mred%e2%80%ae.png", "[31mred.png"),
+        ("https://h.example/%ff%fe.png", "\ufffd\ufffd.png"),
+        ("https://user:secret@h.example", "media"),
+        ("https://h.example/?key=secret", "media"),
+        ("https://[h/a.png", "a.png"),
+    ],
+)
+def test_shown_name_of_an_address(url: str, name: str) -> None:
+    assert url_display_name(url) == name

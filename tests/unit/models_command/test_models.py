@@ -1,0 +1,218 @@
+"""`serve-app models`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fastapi import FastAPI
+
+from serve_app import errors
+from serve_app.api.app import create_app
+from serve_app.api.options import ApiSettings
+from serve_app.cli import main
+from serve_app.models.images import conversion
+from serve_app.models.images.architectures import Architecture
+from serve_app.models.images.networks import build_network
+from serve_app.services import DeployedModel
+from tests.unit.api.memory_services import REPLICA_MODEL, VERSION, MemoryModels, memory_services
+from tests.unit.client.loopback import serving
+
+FAILURE = "The weights '[red]x.pth' can't serve as container classifier: " + "it is damaged, " * 20
+
+
+def run(*arguments: object) -> int | str | None:
+    """Run the command here and return what it exits with."""
+    with pytest.raises(SystemExit) as caught:
+        main(["models", *map(str, arguments)])
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[FastAPI, str]]:
+    app = create_app(memory_services(), ApiSettings())
+    with serving(app) as port:
+        yield app, f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def models(running: tuple[FastAPI, str]) -> MemoryModels:
+    running[0].state.services = memory_services()
+    return running[0].state.services.models
+
+
+@pytest.fixture
+def url(running: tuple[FastAPI, str], models: MemoryModels) -> str:
+    return running[1]
+
+
+def rows(table: str) -> list[list[str]]:
+    """Return the cells of a printed table."""
+    lines = [line for line in table.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+class TestList:
+    def test_table(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
+        bare = replace(
+            REPLICA_MODEL,
+            replica="def456",
+            node="[bold]node",
+            model_version=None,
+            engine=None,
+            loaded_at=None,
+            warm=False,
+            failure=FAILURE,
+        )
+        models.deployed["container"] = replace(models.deployed["container"], replicas=(REPLICA_MODEL, bare))
+        assert run("list", "--url", url) == 0
+        told = capsys.readouterr()
+        since = "2024-01-15T10:30:00Z"
+        name, deployment = "container", "ContainerClassifier"
+        assert rows(told.out) == [
+            [
+                name,
+                deployment,
+                "HEALTHY",
+                "abc123 (pid 4711)",
+                "gpu-box",
+                VERSION,
+                "openvino bf16",
+                "cpu",
+                "yes",
+                since,
+            ],
+            [name, deployment, "HEALTHY", "def456 (pid 4711)", "[bold]node", "none", "", "cpu", "no", ""],
+            ["beverage", "BeverageDetector", "HEALTHY", "none runs", "", "", "", "", "", ""],
+        ]
+        assert "deployment" in told.out
+        assert told.out.endswith(f"ContainerClassifier def456: {FAILURE}\n")  # in one line, however long
+        assert told.err == ""
+
+    def test_json(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
+        broken = replace(REPLICA_MODEL, failure="손상된 파일")
+        models.deployed["container"] = replace(models.deployed["container"], replicas=(broken,))
+        assert run("list", "--json", "--url", url) == 0
+        out = capsys.readouterr().out
+        container, beverage = json.loads(out)
+        assert (container["name"], beverage["name"]) == ("container", "beverage")
+        [replica] = container["replicas"]
+        assert (replica["model_version"], replica["failure"]) == (VERSION, "손상된 파일")
+        assert "손상된" in out  # as people read it
+
+    def test_no_models(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
+        models.deployed = {}
+        assert run("list", "--url", url) == 0
+        assert rows(capsys.readouterr().out) == []
+        assert run("list", "--json", "--url", url) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+    def test_nobody_listens(self) -> None:
+        code = run("list", "--url", "http://127.0.0.1:1")
+        assert isinstance(code, str)
+        assert "can't be reached" in code
+
+
+class TestReload:
+    def test_good(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
+        new = replace(REPLICA_MODEL, model_version="new.pth (89abcdef)")
+        models.after_reload = [DeployedModel("container", "ContainerClassifier", "HEALTHY", (new,))]
+        assert run("reload", "container", "--url", url) == 0
+        assert models.reloaded == ["container"]
+        [row] = rows(capsys.readouterr().out)
+        assert row[5] == "new.pth (89abcdef)"
+
+    def test_one_replica_keeps_the_old(
+        self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bad = replace(REPLICA_MODEL, replica="def456", failure=FAILURE)
+        models.after_reload = [DeployedModel("container", "ContainerClassifier", "HEALTHY", (REPLICA_MODEL, bad))]
+        assert run("reload", "container", "--url", url) == 1
+        out = capsys.readouterr().out
+        assert len(rows(out)) == 2
+        assert out.endswith(f"ContainerClassifier def456: {FAILURE}\n")
+
+    def test_unknown_model(self, url: str, models: MemoryModels) -> None:
+        assert run("reload", "drums", "--url", url) == "serve-app: No such model; there are: container, beverage"
+        assert models.reloaded == []
+
+    def test_not_in_time(self, url: str, models: MemoryModels, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(name: str) -> None:
+            raise errors.Unavailable("not every replica has read its weights anew", 10.0)
+
+        monkeypatch.setattr(models, "reload", fail)
+        code = run("reload", "container", "--url", url)
+        assert code == "serve-app: not every replica has read its weights anew"
+
+    def test_name_is_wanted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("reload") == 2
+        assert "NAME" in capsys.readouterr().err
+
+
+class TestCheck:
+    @pytest.fixture(autouse=True)
+    def _own_state(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("SERVE_APP_STATE_DIR", str(tmp_path / "state"))
+
+    def test_good_weights(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        torch.manual_seed(0)
+        network = build_network(Architecture.MOBILENET_V3_SMALL, 3)
+        checkpoint = {"model_state_dict": network.state_dict(), "classes": ["unclear", "empty", "with_beverage"]}
+        torch.save(checkpoint, tmp_path / "beverage [1].pth")
+        assert run("check", tmp_path / "beverage [1].pth", "--task", "beverage", "--activation", "hardswish") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("beverage [1].pth (")
+        assert lines[0].endswith(") can serve as beverage: empty, with_beverage, unclear")
+        assert lines[1].startswith("engine: onnxruntime in fp32 on cpu; probabilities differ by at most ")
+        assert lines[2] == "between the head's layers: hardswish (a state_dict does not tell; see --activation)"
+        assert lines[3] == "state_dict under 'model_state_dict'"
+        assert "head classifier.0, classifier.3: FC(576 → 256 → 3)" in lines
+        assert "outputs put in order: the file has unclear, empty, with_beverage" in lines
+        assert list((tmp_path / "state" / "models" / "images").glob("*/facts.json"))
+
+    def test_bad_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # here, not in a process that would load torch again; the good ones take that way
+        monkeypatch.setattr(conversion, "_convert_elsewhere", conversion.convert)
+        (tmp_path / "notes.pth").write_text("no weights at all")
+        code = run("check", tmp_path / "notes.pth", "--task", "container")
+        assert code == (
+            "serve-app: The weights 'notes.pth' can't serve as container classifier: "
+            "it is no file of weights: neither of torch.save nor safetensors"
+        )
+
+    @pytest.mark.parametrize(
+        ("spec", "told"),
+        [("gone.pth", "There is no file 'gone.pth'"), ("embedded:nothing", "No model 'nothing' is embedded")],
+    )
+    def test_no_weights(self, spec: str, told: str) -> None:
+        code = run("check", spec, "--task", "container")
+        assert isinstance(code, str)
+        assert told in code
+
+    def test_folder_with_calibration_that_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.pth").write_text("no weights at all")
+        code = run("check", tmp_path / "notes.pth", "--task", "container", "--calibration", tmp_path / "gone")
+        assert isinstance(code, str)
+        assert f"The calibration images in {str(tmp_path / 'gone')!r} can't be read" in code
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["x.pth"], "--task"),
+            (["x.pth", "--task", "drums"], "container"),
+            (["x.pth", "--task", "container", "--activation", "tanh"], "hardswish"),
+            (["--task", "container"], "SPEC"),
+        ],
+    )
+    def test_wrong_call(self, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("check", *arguments) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_an_action_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "ACTION" in capsys.readouterr().err
