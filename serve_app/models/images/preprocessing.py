@@ -34,9 +34,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
-# whole picture; libjpeg's own fuzzers stop at 500 as well.
+# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (a billion pixels take
+# two seconds). Extended XMP has a segment for each 64 KB; of very many PIL joins what they hold byte by byte.
 _MAX_SCANS = 500
-_START_OF_SCAN = b"\xff\xda"  # cannot occur within a scan, where 0xff is followed by 0x00
+_MAX_SCANNED_PIXELS = 1_000_000_000
+_MAX_APP1_SEGMENTS = 1000
+_START_OF_SCAN, _APP1 = b"\xff\xda", b"\xff\xe1"  # can't occur within a scan, where 0xff is followed by 0x00
+_MAX_SIDE_PX = 65_535  # of JPEG; PIL keeps 8 bytes for each row beside its pixels
 _LONGEST_PX = 16 * SIDE_PX
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 _DETAIL_CHARS = 200
@@ -59,7 +63,8 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     Args:
         data: the file.
         fit: how it becomes square.
-        max_pixels: of the file's picture; more are refused before any is decoded.
+        max_pixels: of the file's picture, of one with transparency or more than 8 bits half of it; more are refused
+            before any is decoded.
 
     Returns:
         (224, 224, 3) uint8, red, green, blue.
@@ -70,11 +75,10 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     """
     if not data:
         raise ImageUnreadable("The file is empty")
-    if data.startswith(b"\xff\xd8") and data.count(_START_OF_SCAN) > _MAX_SCANS:
-        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_SCANS} scans")
+    num_scans = _num_scans(data)
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-            _check_size(opened.size, max_pixels)
+            _check_size(opened, num_scans, max_pixels)
             return np.asarray(_square(_as_rgb(_upright(opened)), fit))
     except UnidentifiedImageError:
         raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
@@ -86,9 +90,32 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
         raise ImageUnreadable(f"The picture is broken or cut off: {_said(error)}") from error
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    if size[0] * size[1] > max_pixels:
-        raise _too_many(max_pixels)
+def _num_scans(data: bytes) -> int:
+    if not data.startswith(b"\xff\xd8"):
+        return 1
+    if data.count(_APP1) > _MAX_APP1_SEGMENTS:
+        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_APP1_SEGMENTS} segments of metadata")
+    num_scans = data.count(_START_OF_SCAN)
+    if num_scans > _MAX_SCANS:
+        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_SCANS} scans")
+    return num_scans
+
+
+def _check_size(image: Image.Image, num_scans: int, max_pixels: int) -> None:
+    width, height = image.size
+    # these take twice the memory on their way to RGB
+    is_large = image.mode.startswith(("I", "F")) or _is_transparent(image)
+    limit = max_pixels // 2 if is_large else max_pixels
+    if width * height > limit:
+        raise _too_many(limit)
+    if max(width, height) > _MAX_SIDE_PX:
+        raise ImageTooLarge(f"The picture is more than {_MAX_SIDE_PX} pixels long")
+    if num_scans * width * height > _MAX_SCANNED_PIXELS:
+        raise ImageUnreadable(f"The file is a JPEG with {num_scans} scans, too many for its size")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in _TRANSPARENT or "transparency" in image.info
 
 
 def _too_many(max_pixels: int) -> ImageTooLarge:
@@ -105,7 +132,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_upper_byte(image)).convert("RGB")
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
+    if _is_transparent(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")

@@ -129,9 +129,9 @@ def test_a_strip_is_torchvisions_but_for_single_steps(size: tuple[int, int]) -> 
     assert differences.mean() < 0.3
 
 
-@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1), (2, 65_000)])
+@pytest.mark.parametrize("size", [(1, 65_535), (65_535, 1), (2, 65_000)])
 def test_an_extreme_strip_costs_no_more_than_its_crop(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision would make 44.8 million pixels in a row, 30 GB, of the first, to keep 224."""
+    """torchvision would make 14.7 million rows of the first, 10 GB, to keep 224."""
     made: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
@@ -538,6 +538,36 @@ def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
     data = encoded(quarters(), "JPEG", progressive=True)
     scan = data.rindex(b"\xff\xda")
     assert "500 scans" in refusal(data[:-2] + data[scan:-2] * 3000 + data[-2:])
+
+
+def test_a_large_jpeg_may_have_fewer_scans() -> None:
+    data = encoded(noise(2400, 1600), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    assert "300 scans, too many for its size" in refusal(
+        data[:-2] + data[scan:-2] * (300 - data.count(b"\xff\xda")) + data[-2:]
+    )
+
+
+def test_a_jpeg_of_thousands_of_segments_is_refused() -> None:
+    data = encoded(quarters(), "JPEG")
+    segment = b"\xff\xe1\x00\x08Exif\x00\x00"
+    assert "1000 segments of metadata" in refusal(data[:2] + segment * 1001 + data[2:])
+    assert_colours(corners(read_image(data[:2] + segment * 300 + data[2:])), list(QUARTERS), tolerance=40)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "F"])
+def test_what_takes_more_memory_may_have_half_the_pixels(mode: str) -> None:
+    kind = "TIFF" if mode == "F" else "PNG"
+    data = encoded(Image.new(mode, (40, 30)), kind)
+    with pytest.raises(ImageTooLarge, match=r"0\.0011 million"):
+        read_image(data, max_pixels=2200)
+    assert read_image(data, max_pixels=2400).shape == (224, 224, 3)
+
+
+def test_nothing_is_longer_than_a_jpeg_can_be() -> None:
+    """PIL's rows cost 8 bytes each beside their pixels: 49 million rows of one pixel took a gigabyte."""
+    with pytest.raises(ImageTooLarge, match="65535 pixels long"):
+        read_image(encoded(Image.new("L", (1, 65_536)), "PNG"))
 
 
 def test_a_photograph_of_many_scans_is_not() -> None:
