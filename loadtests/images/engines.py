@@ -1,9 +1,9 @@
 """Every engine against plain PyTorch: `python -m loadtests.images.engines [--weights-dir DIR] [--images DIR]`.
 
 Plain PyTorch is what the owners' notebooks did: PIL, torchvision's transforms, the network in float32. An engine is
-XX
-turns over some rounds; CPU milliseconds an image, the largest and the mean difference of a probability, and how often
-the class is the same. 8 bits are calibrated on half of the images and compared on the other half.
+what a replica runs: `read_image`, then `load_classifier` with that engine forced. In process, one thread each, engines
+in turns over some rounds; CPU milliseconds an image, the largest and the mean difference of a probability, and how
+often the class is the same. 8 bits are calibrated on half of the images and compared on the other half.
 """
 
 from __future__ import annotations
