@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import ray
+from grpc.aio import AioRpcError
 from ray.exceptions import (
     ObjectLostError,
     OutOfMemoryError,
@@ -27,7 +28,8 @@ T = TypeVar("T")
 _RETRY_AFTER_S = 5.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
-_LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError)
+# AioRpcError: the connection of a call that goes by gRPC (`_by_reference=False`) broke
+_LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, AioRpcError)
 _LOST_OR_REMOTE = (*_LOST, RayTaskError)
 
 

@@ -16,6 +16,7 @@ from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver, FileServer
 from serve_app.demo.videos import DemoVideo, demo_videos
+from serve_app.models.weights import EMBEDDED
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 180.0
@@ -75,9 +76,20 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def graph(start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path], media_root: Path) -> LocalGraph:
+def image_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A link to the embedded weights of the shared graph's container classifier; tests let it lead elsewhere."""
+    link = tmp_path_factory.mktemp("weights") / "current"
+    link.symlink_to(EMBEDDED["container-net"])
+    return link
+
+
+@pytest.fixture(scope="session")
+def graph(
+    start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path], media_root: Path, image_weights: Path
+) -> LocalGraph:
     """The shared graph: embedded models, CPU only."""
-    return start_graph(make_config(), {"SERVE_APP_MEDIA_ROOT": str(media_root)})
+    config = make_config(images={"container": {"model": str(image_weights)}})
+    return start_graph(config, {"SERVE_APP_MEDIA_ROOT": str(media_root)})
 
 
 @pytest.fixture

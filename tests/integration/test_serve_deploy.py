@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from safetensors.numpy import load_file, save_file
 
 from serve_app.client import Client
 from serve_app.demo.contract import callback_problems
@@ -22,7 +23,9 @@ from serve_app.demo.local_graph import session_members
 from serve_app.demo.receiver import CallbackReceiver
 from serve_app.demo.videos import DemoVideo
 from serve_app.deployments.launch import ray_environment
+from serve_app.models.weights import EMBEDDED
 from serve_app.ports import free_ports
+from tests.integration.drawn_images import drawn_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BIN = Path(sys.executable).parent
@@ -59,6 +62,7 @@ def test_serve_deploy(
     receiver: CallbackReceiver,
     served: tuple[Path, str],
     videos: dict[str, DemoVideo],
+    tmp_path: Path,
 ) -> None:
     dashboard, environment = cluster
     path = make_config()
@@ -90,3 +94,32 @@ def test_serve_deploy(
         client.submit(f"{served[1]}/dialogue.mp4", job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
     payloads = [callback.payload for callback in receiver.wait_until_final(job_id, 240.0)]
     assert callback_problems(payloads, job_id) == []
+
+    # other weights by `user_config`: the replicas that run take them, and no request fails meanwhile
+    def classified() -> httpx.Response:
+        return httpx.post(f"{base_url}/classify-reusable", files={"file": image}, timeout=240.0)
+
+    image = drawn_jpeg("container", "reusable", 0)
+    before = classified()
+    assert before.status_code == 200, before.text
+    [pid] = replica_pids(base_url)
+    other = tmp_path / "other.safetensors"
+    save_file({name: value * 1.01 for name, value in load_file(EMBEDDED["container-net"]).items()}, other)
+    [classifier] = [each for each in config["applications"][0]["deployments"] if each["name"] == "ContainerClassifier"]
+    classifier["user_config"] = {"model": str(other)}
+    path.write_text(yaml.safe_dump(config))
+    subprocess.run(deploy, env=environment, capture_output=True, check=True)
+    deadline = time.monotonic() + 120
+    while not (answer := classified()).headers.get("x-model-version", "").startswith("other.safetensors ("):
+        assert answer.status_code == 200, answer.text
+        assert time.monotonic() < deadline, answer.headers
+        time.sleep(0.1)
+    assert answer.json()["probabilities"] != before.json()["probabilities"]
+    assert replica_pids(base_url) == [pid]
+
+
+def replica_pids(base_url: str) -> list[int]:
+    with Client(base_url) as client:
+        return [
+            replica["pid"] for model in client.models() if model["name"] == "container" for replica in model["replicas"]
+        ]

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -76,8 +78,11 @@ class FakeHandle:
         return future
 
 
-def test_a_lost_replica_is_tried_again() -> None:
-    handle = FakeHandle([ActorDiedError()])
+@pytest.mark.parametrize(
+    "lost", [ActorDiedError(), AioRpcError(StatusCode.UNKNOWN, Metadata(), Metadata(), "Stream removed")]
+)
+def test_a_lost_replica_is_tried_again(lost: Exception) -> None:
+    handle = FakeHandle([lost])
     assert asyncio.run(Calls(5.0)(handle, "diarize")) == "turns"
     assert handle.num_calls == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -31,6 +32,17 @@ def seen(content: bytes) -> ImageClassification:
     return ImageClassification(LabelScores("reusable", {"disposable": 0.1, "reusable": 0.9}), content[:20].decode())
 
 
+class _Way:
+    """A method of a handle: by the object store, or straight."""
+
+    def __init__(self, classifier: Classifier, *, by_reference: bool) -> None:
+        self._classifier = classifier
+        self._by_reference = by_reference
+
+    async def remote(self, images: list[bytes]) -> list[Any]:
+        return await self._classifier.classify(images, self._by_reference)
+
+
 class Classifier:
     """A deployment and its handle: answers each picture with its own beginning, or with its failure."""
 
@@ -43,15 +55,21 @@ class Classifier:
         self.working = self.most_at_once = 0
         self.go = asyncio.Event()
         self.go.set()
-        self.classify_many = self
+        self.by_reference: list[bool] = []
+        self.classify_many = _Way(self, by_reference=True)
+
+    def options(self, *, _by_reference: bool) -> Any:
+        way = _Way(self, by_reference=_by_reference)
+        return SimpleNamespace(deployment_name=self.deployment_name, classify_many=way)
 
     @property
     def images(self) -> list[bytes]:
         """All that it was sent."""
         return [image for call in self.calls for image in call]
 
-    async def remote(self, images: list[bytes]) -> list[Any]:
+    async def classify(self, images: list[bytes], by_reference: bool) -> list[Any]:
         self.calls.append(list(images))
+        self.by_reference.append(by_reference)
         self.working += 1
         self.most_at_once = max(self.most_at_once, self.working)
         try:
@@ -166,6 +184,8 @@ class TestSharing:
                 [5000 * KIB],  # a photograph that is larger goes alone
                 [10, 20],
             ]
+            # only what Ray's gRPC between replicas takes (4 MiB) goes straight, the rest through the object store
+            assert classifier.by_reference == [False, False, False, True, False]
 
         run(scenario)
 
