@@ -201,7 +201,7 @@ class ClassifierReplica:
             self._spec,
             self.task,
             self._options,
-            batch_sizes=range(1, self._handling.batch_size + 1),
+            batch_sizes=warmed_sizes(self._handling.batch_size),
             keep_last=keep_last,
         )
         for note in loaded.notes:
@@ -253,6 +253,11 @@ class ClassifierReplica:
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+
+def warmed_sizes(batch_size: int) -> list[int]:
+    """Return the batches that a network is warmed with: powers of two, and the largest."""
+    return [2**power for power in range(batch_size.bit_length()) if 2**power < batch_size] + [batch_size]
 
 
 def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:

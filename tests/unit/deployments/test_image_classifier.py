@@ -20,7 +20,12 @@ import pytest
 import torch
 from PIL import Image
 
-from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier, ImageHandling
+from serve_app.deployments.image_classifier import (
+    BeverageDetector,
+    ContainerClassifier,
+    ImageHandling,
+    warmed_sizes,
+)
 from serve_app.errors import (
     GpuMemoryError,
     ImageTooLarge,
@@ -674,3 +679,11 @@ def _threads() -> Iterator[None]:
     num_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(num_threads)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12]), (256, [2**n for n in range(9)])],
+)
+def test_a_large_batch_is_warmed_in_few_steps(batch_size: int, sizes: list[int]) -> None:
+    assert warmed_sizes(batch_size) == sizes
