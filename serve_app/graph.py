@@ -19,7 +19,12 @@ from serve_app.deployments.diarizer import Diarizer
 from serve_app.deployments.direct_images import ImageLimits
 from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
-from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier, ImageHandling
+from serve_app.deployments.image_classifier import (
+    BeverageDetector,
+    ClassifierArguments,
+    ContainerClassifier,
+    ImageHandling,
+)
 from serve_app.deployments.ingress import DirectLimits, Ingress
 from serve_app.deployments.job_runner import JobRunner, RunnerOptions
 from serve_app.deployments.queue_depth_policy import QueueDepthPolicy
@@ -66,6 +71,12 @@ def build(args: GraphArgs) -> Application:
         if classifier.enabled
     }
 
+    local_classifiers = {
+        task.name: _classifier_arguments(task, classifier, settings, "cpu")
+        for task, classifier in ((CONTAINER, args.images.container), (BEVERAGE, args.images.beverage))
+        if classifier.enabled and classifier.in_ingress
+    }
+
     job_runner = JobRunner.options(autoscaling_config=_by_queue_depth(args.job_runner, settings)).bind(
         settings, _runner_options(args.job_runner), models, names
     )
@@ -78,7 +89,7 @@ def build(args: GraphArgs) -> Application:
     )
     names += [placed.name for group in (drums, *classifiers.values()) for placed in group]
     names += [JobRunner.name, Ingress.name]
-    return Ingress.bind(settings, names, limits, models, drums, classifiers, job_runner)
+    return Ingress.bind(settings, names, limits, models, drums, classifiers, local_classifiers, job_runner)
 
 
 def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
@@ -146,8 +157,19 @@ def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeploy
 
 
 def _classifiers(deployment: Any, task: ImageTask, args: ClassifierArgs, settings: Settings) -> list[PlacedDeployment]:
+    def arguments(device: str) -> tuple[Any, ...]:
+        made = _classifier_arguments(task, args, settings, device)
+        return made.model, made.options, made.handling
+
+    return _placed(deployment, arguments, _device(settings, args.device), args.cpu_fallback)
+
+
+def _classifier_arguments(
+    task: ImageTask, args: ClassifierArgs, settings: Settings, device: str
+) -> ClassifierArguments:
     options = ClassifierOptions(
         cache_dir=settings.state_dir / "models",
+        device=device,
         engine=args.engine,
         precision=args.precision,
         num_threads=args.num_threads,
@@ -157,12 +179,7 @@ def _classifiers(deployment: Any, task: ImageTask, args: ClassifierArgs, setting
         hf_token=_hf_token(settings),
     )
     handling = ImageHandling(args.fit, settings.max_image_pixels, args.num_decoders, args.batch_size, args.batch_wait_s)
-    return _placed(
-        deployment,
-        lambda device: (args.model or task.embedded, replace(options, device=device), handling),
-        _device(settings, args.device),
-        args.cpu_fallback,
-    )
+    return ClassifierArguments(args.model or task.embedded, options, handling)
 
 
 def _placed(

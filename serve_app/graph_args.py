@@ -171,9 +171,12 @@ class ClassifierArgs(_Args):
         batch_size: pictures, of several requests, in one call of the network.
         batch_wait_s: how long a free network waits for more pictures.
         cpu_fallback: as the diarizer's.
+        in_ingress: HTTP requests are answered by a classifier inside each ingress replica, on the CPU: for networks
+            that cost less than the hop to another process does. The deployment stays for callers by handle.
     """
 
     enabled: bool = True
+    in_ingress: bool = False
     model: str | None = None
     device: str | None = None
     engine: EngineName | None = None

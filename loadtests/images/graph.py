@@ -31,8 +31,12 @@ def write_models_config(path: Path, tasks: Mapping[str, Mapping[str, Any]]) -> P
     """Write configs/local.yaml with `args.images` as in `tasks`; only those have replicas, one or `replicas`."""
     config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text(encoding="utf-8"))
     [application] = config["applications"]
-    replicas = {DEPLOYMENTS[task]: each.get("replicas", 1) for task, each in tasks.items()}
     images = application["args"].setdefault("images", {})
+    # a classifier inside the ingress needs no replica of its own
+    replicas = {
+        DEPLOYMENTS[task]: each.get("replicas", 0 if (images.get(task, {}) | each).get("in_ingress") else 1)
+        for task, each in tasks.items()
+    }
     for task, each in tasks.items():
         images[task] = {
             **images.get(task, {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ReplicaState
 
 from serve_app.deployments.calls import Calls, translate
-from serve_app.deployments.graph_health import deployment_state
+from serve_app.deployments.graph_health import HEALTHY, deployment_state
 from serve_app.deployments.transcription import PlacedDeployment
 from serve_app.errors import InvalidRequest, ServeAppError, Unavailable
 from serve_app.services import DeployedModel, ReplicaModel
@@ -32,11 +32,22 @@ class DeployedModels:
     Args:
         app_name: of the Serve application.
         models: by short name, its deployments.
+        hosted: models that the replicas of the ingress have in themselves, too; they answer `describe_model` and
+            `reload_model` with the name.
+        host: name of the ingress's deployment.
     """
 
-    def __init__(self, app_name: str, models: Mapping[str, Sequence[PlacedDeployment]]) -> None:
+    def __init__(
+        self,
+        app_name: str,
+        models: Mapping[str, Sequence[PlacedDeployment]],
+        hosted: Collection[str] = (),
+        host: str = "Ingress",
+    ) -> None:
         self._app_name = app_name
         self._models = models
+        self._hosted = hosted
+        self._host = host
         self._call = Calls(_RELOAD_S)
 
     async def models(self) -> Sequence[DeployedModel]:
@@ -52,13 +63,29 @@ class DeployedModels:
                     replicas = await _broadcast(placed.handle, "describe", _DESCRIBE_S)
             return DeployedModel(name, placed.name, state, tuple(replicas))
 
-        return await asyncio.gather(*(describe(name, placed) for name, placed in self._placed()))
+        async def describe_hosted(name: str) -> DeployedModel:
+            replicas: Sequence[ReplicaModel] = ()
+            with suppress(ServeAppError):
+                replicas = await _broadcast(self._host_handle(), "describe_model", _DESCRIBE_S, name)
+            return DeployedModel(name, self._host, HEALTHY, tuple(replicas))
+
+        hosted = [describe_hosted(name) for name in self._hosted]
+        return await asyncio.gather(*hosted, *(describe(name, placed) for name, placed in self._placed()))
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
         """Have every replica of a model read its weights anew, and return what serves then."""
         if name not in self._models:
             raise InvalidRequest(f"no model {name[:40]!r} is deployed; there are: {', '.join(self._models)}")
-        return await asyncio.gather(*(self._reload(name, placed) for placed in self._models[name]))
+        hosted = [self._reload_hosted(name)] if name in self._hosted else []
+        return await asyncio.gather(*hosted, *(self._reload(name, placed) for placed in self._models[name]))
+
+    async def _reload_hosted(self, name: str) -> DeployedModel:
+        # this process is one of them, so that there is one at least; one that starts later reads the new file
+        replicas = await _broadcast(self._host_handle(), "reload_model", _RELOAD_S, name)
+        return DeployedModel(name, self._host, HEALTHY, tuple(replicas))
+
+    def _host_handle(self) -> DeploymentHandle:
+        return serve.get_deployment_handle(self._host, self._app_name)
 
     async def _reload(self, name: str, placed: PlacedDeployment) -> DeployedModel:
         """Repeat until every replica that runs was told: one that starts meanwhile may have read the old file."""
@@ -68,6 +95,8 @@ class DeployedModels:
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
                 replicas = await _broadcast(placed.handle, "reload", deadline - time.monotonic())
+            elif not num_starting and name in self._hosted:  # scaled to zero, and the ingress's own tell of the file
+                return DeployedModel(name, placed.name, state, ())
             elif not num_starting:  # scaled to zero: one is started, to see whether the file can be loaded
                 replicas = [await self._call(placed.handle, "describe")]
             if replicas and len(replicas) >= num_running and not num_starting:
@@ -92,10 +121,10 @@ class DeployedModels:
         return states
 
 
-async def _broadcast(handle: DeploymentHandle, method: str, timeout_s: float) -> list[ReplicaModel]:
+async def _broadcast(handle: DeploymentHandle, method: str, timeout_s: float, *args: str) -> list[ReplicaModel]:
     """Return what every running replica answers; those that died under the call are left out."""
     try:
-        response = handle.broadcast(method)
+        response = handle.broadcast(method, *args)
         answers = await response.results_async(timeout_s=max(timeout_s, 0.0), return_exceptions=True)
     except (TimeoutError, DeploymentUnavailableError) as error:
         raise Unavailable(f"{handle.deployment_name} does not answer", _RETRY_AFTER_S) from error

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from serve_app.deployments.batching import Batcher
 from serve_app.deployments.calls import Calls
+from serve_app.deployments.local_classifier import LocalClassifier
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.transcription import PlacedDeployment
 from serve_app.errors import GpuMemoryError, ServeAppError, Unavailable
@@ -45,6 +46,7 @@ class DirectImages:
 
     Args:
         classifiers: by task, the deployment, and after it the one that takes over when its GPU memory ran out.
+        local: by task, classifiers of this process, which are called instead.
         media: fetches addresses.
         patience_s: how long to wait for a full queue or a lost replica.
         limits: of work at once.
@@ -56,7 +58,9 @@ class DirectImages:
         media: MediaSource,
         patience_s: float,
         limits: ImageLimits,
+        local: Mapping[str, LocalClassifier] | None = None,
     ) -> None:
+        self._local = local or {}
         self._media = media
         self._call = Calls(patience_s)
         self._free = asyncio.Semaphore(limits.max_requests)
@@ -88,6 +92,8 @@ class DirectImages:
                 data = await self._media.fetch_image(image)
             else:
                 data = image.read()  # in memory, or in a temporary file of a few megabytes
+            if task in self._local:
+                return await self._local[task].classify(data)
             return await self._classified(task, data)
         except Exception as error:
             return error

@@ -36,6 +36,21 @@ _USER_CONFIG_KEYS = {"model", "revision"}
 
 
 @dataclass(frozen=True, slots=True)
+class ClassifierArguments:
+    """What a classifier's constructor takes, for the ingress to make one of its own.
+
+    Attributes:
+        model: spec of the weights.
+        options: engine, device, threads.
+        handling: of images.
+    """
+
+    model: str
+    options: ClassifierOptions
+    handling: ImageHandling
+
+
+@dataclass(frozen=True, slots=True)
 class ImageHandling:
     """How a replica takes images in.
 
@@ -97,6 +112,11 @@ class ClassifierReplica:
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
             self._classified, max_items=handling.batch_size, wait_s=handling.batch_wait_s
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no weights are loaded."""
+        return self._loaded is None
 
     def check_health(self) -> None:
         """Raise once the failure to load any weights has been told for a while."""
@@ -271,6 +291,16 @@ def _replica_id() -> str:
         return serve.get_replica_context().replica_id.unique_id
     except Exception:  # outside of Serve there is no context, and Serve's exception for it has no public name
         return ""
+
+
+def make_classifier(task: ImageTask, arguments: ClassifierArguments) -> ClassifierReplica:
+    """Return a classifier without Serve around it; blocks while its weights are loaded."""
+
+    class Classifier(ClassifierReplica):
+        pass
+
+    Classifier.task = task
+    return Classifier(arguments.model, arguments.options, arguments.handling)
 
 
 @serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)

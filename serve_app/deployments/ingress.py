@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,6 +20,8 @@ from serve_app.deployments.direct_images import DirectImages, ImageLimits
 from serve_app.deployments.direct_transcription import DirectTranscription
 from serve_app.deployments.event_watcher import EventWatcher
 from serve_app.deployments.graph_health import GraphHealth
+from serve_app.deployments.image_classifier import ClassifierArguments, make_classifier
+from serve_app.deployments.local_classifier import LocalClassifier
 from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.steps import PlainSteps
@@ -28,7 +31,8 @@ from serve_app.errors import Unavailable
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import job_key
-from serve_app.services import AnalysisRequest, Services, SubmittedJob
+from serve_app.models.images.tasks import TASKS
+from serve_app.services import AnalysisRequest, ReplicaModel, Services, SubmittedJob
 from serve_app.settings import Settings
 
 # A synchronous caller can try again itself; a replica that was lost under it is still worth one more try.
@@ -139,6 +143,7 @@ class Ingress:
         models: the deployments of the video DAG.
         drums: the deployment that transcribes drums, and after it the one that takes over.
         classifiers: by task, the deployment that classifies pictures, and after it the one that takes over.
+        local_classifiers: by task, how to make the classifiers that this process has in itself, which answer then.
         job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
     """
 
@@ -150,6 +155,7 @@ class Ingress:
         models: VideoModels,
         drums: Sequence[PlacedDeployment],
         classifiers: Mapping[str, Sequence[PlacedDeployment]],
+        local_classifiers: Mapping[str, ClassifierArguments],
         job_runner: DeploymentHandle,
     ) -> None:
         join_serve_log()
@@ -159,6 +165,10 @@ class Ingress:
         app_name = serve.get_replica_context().app_name
         health = GraphHealth(app_name, deployments)
         pipeline = VideoPipeline(models, media, _PATIENCE_S, health.deployments)
+        self._local = {
+            name: LocalClassifier(partial(make_classifier, TASKS[name], arguments))
+            for name, arguments in local_classifiers.items()
+        }
         self._api_settings = settings.api
         self._services = Services(
             jobs=StoredJobs(settings, store, media),
@@ -167,10 +177,18 @@ class Ingress:
                 models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
             ),
             drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
-            images=DirectImages(classifiers, media, _PATIENCE_S, limits.images),
-            models=DeployedModels(app_name, classifiers),
+            images=DirectImages(classifiers, media, _PATIENCE_S, limits.images, self._local),
+            models=DeployedModels(app_name, classifiers, tuple(self._local)),
             health=health,
         )
+
+    async def describe_model(self, name: str) -> ReplicaModel:
+        """Return what this process serves of a model that it has in itself."""
+        return await self._local[name].describe()
+
+    async def reload_model(self, name: str) -> ReplicaModel:
+        """Have this process read the weights of a model that it has in itself anew."""
+        return await self._local[name].reload()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve calls this after the constructor."""

@@ -88,7 +88,9 @@ def graph(
     start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path], media_root: Path, image_weights: Path
 ) -> LocalGraph:
     """The shared graph: embedded models, CPU only."""
-    config = make_config(images={"container": {"model": str(image_weights)}})
+    # one classifier in replicas of its own, one inside the ingress
+    container = {"model": str(image_weights), "in_ingress": False}
+    config = make_config(images={"container": container, "beverage": {"in_ingress": True}})
     return start_graph(config, {"SERVE_APP_MEDIA_ROOT": str(media_root)})
 
 

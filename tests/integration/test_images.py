@@ -293,6 +293,17 @@ def test_new_weights_without_downtime(
     assert "broken" not in told.stdout
 
 
+def test_a_classifier_inside_the_ingress_is_told_and_reloads(client: Client) -> None:
+    hosted = {model["deployment"]: model for model in client.models() if model["name"] == "beverage"}
+    [replica] = hosted["Ingress"]["replicas"]
+    assert (replica["warm"], replica["failure"]) == (True, None)
+    assert replica["model_version"].startswith("beverage_net.safetensors (")
+    answer = client.reload_model("beverage")
+    assert answer["reloaded"]
+    [again] = [model for model in answer["models"] if model["deployment"] == "Ingress"]
+    assert again["replicas"] == [replica]  # the file is the same: nothing was loaded
+
+
 def run_models(graph: LocalGraph, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "serve_app", "models", *arguments, "--url", graph.base_url]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)

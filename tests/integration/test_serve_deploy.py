@@ -65,7 +65,7 @@ def test_serve_deploy(
     tmp_path: Path,
 ) -> None:
     dashboard, environment = cluster
-    path = make_config()
+    path = make_config(images={"container": {"in_ingress": False}})
     config = yaml.safe_load(path.read_text())
     [port] = free_ports(1)
     config["http_options"]["port"] = port

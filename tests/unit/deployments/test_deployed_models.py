@@ -55,8 +55,8 @@ class Deployment:
             status=self.status, status_trigger="UNSPECIFIED", replica_states=counts, message=""
         )
 
-    def broadcast(self, method: str) -> Deployment:
-        self.told.append(method)
+    def broadcast(self, method: str, *args: str) -> Deployment:
+        self.told.append(" ".join((method, *args)))
         return self
 
     async def results_async(self, *, timeout_s: float, return_exceptions: bool) -> list[Any]:
@@ -248,3 +248,48 @@ class TestReload:
             asyncio.run(service.reload("x" * 100))
         assert raised.value.detail == f"no model {'x' * 40!r} is deployed; there are: container, beverage"
         assert deployment.told == []
+
+
+class TestHosted:
+    """Models that the ingress has in itself, beside their deployments."""
+
+    @pytest.fixture
+    def ingress(self, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+        ingress = Deployment("Ingress", answers=[[replica("i1"), replica("i2")]])
+        monkeypatch.setattr(
+            module.serve, "get_deployment_handle", lambda name, app: {("Ingress", "app"): ingress}[name, app]
+        )
+        return ingress
+
+    def test_both_are_told(self, make: Callable[..., DeployedModels], ingress: Deployment) -> None:
+        container = Deployment(counts=[{RUNNING: 0}])
+        models = make(container)
+        models._hosted = ("container",)
+        assert asyncio.run(models.models()) == [
+            DeployedModel("container", "Ingress", "HEALTHY", (replica("i1"), replica("i2"))),
+            DeployedModel("container", "ContainerClassifier", "HEALTHY", ()),
+        ]
+        assert ingress.told == ["describe_model container"]
+
+    def test_all_reload_and_none_is_started_for_it(
+        self, make: Callable[..., DeployedModels], ingress: Deployment
+    ) -> None:
+        container = Deployment(counts=[{RUNNING: 0}])
+        models = make(container)
+        models._hosted = ("container",)
+        assert asyncio.run(models.reload("container")) == [
+            DeployedModel("container", "Ingress", "HEALTHY", (replica("i1"), replica("i2"))),
+            DeployedModel("container", "ContainerClassifier", "HEALTHY", ()),
+        ]
+        assert ingress.told == ["reload_model container"]
+        assert container.told == []  # scaled to zero: the ingress's own have told whether the file can be loaded
+
+    def test_a_deployment_that_runs_reloads_as_well(
+        self, make: Callable[..., DeployedModels], ingress: Deployment
+    ) -> None:
+        container = Deployment(answers=[[replica("a")]])
+        models = make(container)
+        models._hosted = ("container",)
+        _, deployed = asyncio.run(models.reload("container"))
+        assert deployed.replicas == (replica("a"),)
+        assert (ingress.told, container.told) == (["reload_model container"], ["reload"])

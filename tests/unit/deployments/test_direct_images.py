@@ -399,3 +399,25 @@ class TestLeavingCaller:
             assert media.fetching == 0
 
         run(scenario)
+
+
+def test_a_classifier_of_this_process_answers_instead_of_the_deployment() -> None:
+    class Local:
+        async def classify(self, image: bytes) -> ImageClassification:
+            if image == b"broken":
+                raise ImageUnreadable("broken")
+            return seen(b"here")
+
+    async def scenario() -> None:
+        there = Classifier()
+        placed = {name: [PlacedDeployment(name, there, False)] for name in ("container", "beverage")}  # type: ignore[arg-type]
+        service = DirectImages(placed, Media(), 0.0, ImageLimits(), {"container": Local()})  # type: ignore[arg-type,dict-item]
+        assert await service.classify("container", files(b"cup")) == [seen(b"here")]
+        assert [type(answer) for answer in await service.classify("container", files(b"cup", b"broken"))] == [
+            ImageClassification,
+            ImageUnreadable,
+        ]
+        assert there.calls == []
+        assert await service.classify("beverage", files(b"cup")) == [seen(b"cup")]
+
+    run(scenario)
