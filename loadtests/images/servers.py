@@ -61,7 +61,8 @@ class ServerSpec:
         return ",".join([self.letter, *(f"{name}={value}" for name, value in self.options)])
 
 
-# one process a core; not yet compared with other settings on a quiet machine. The command line may give others
+# one process a core: with MobileNetV3-Small faster than one worker at 8 and 32 connections, the same at one (quiet
+# machine, 2026-11-27; docs/models/images.md). The command line may give others
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "b": {"workers": 2, "threads": 1, "batch": 8, "wait_ms": 5.0},
     "c": {"workers": 2, "threads": 1, "batch": 8},
