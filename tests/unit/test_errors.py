@@ -15,7 +15,8 @@ from serve_app.errors import Overloaded, ServeAppError
 def tree(root: type[ServeAppError] = ServeAppError) -> Iterator[type[ServeAppError]]:
     yield root
     for kind in root.__subclasses__():
-        yield from tree(kind)
+        if kind.__module__ == errors.__name__:  # not what Ray made of one of ours in another test: RayTaskError(…)
+            yield from tree(kind)
 
 
 def drawn_tree() -> dict[str, tuple[int, str]]:

@@ -61,7 +61,11 @@ class Voice:
 
 @cache
 def espeak_variants(split: VoiceSplit) -> tuple[str, ...]:
-    """Return the variants of espeak-ng that speak in that split."""
+    """Return the variants of espeak-ng that speak in that split; MissingSynthesizerError where it is not installed."""
+    if not _VARIANTS.is_dir():
+        from training.whisper_micro.speech import MissingSynthesizerError  # which imports this module
+
+        raise MissingSynthesizerError("espeak-ng's voices")
     names = sorted(path.name for path in _VARIANTS.iterdir() if path.name not in _UNUSABLE)
     held_out = {"unseen": names[3::6], "dev": names[5::24]}
     if split in held_out:

@@ -101,13 +101,21 @@ def test_settings_survive_the_environment() -> None:
 def test_only_the_classifier_that_is_measured_has_replicas(tmp_path: Path) -> None:
     path = write_config(tmp_path / "c.yaml", "container", "/w.pth", replicas=2, num_threads=1)
     [application] = yaml.safe_load(path.read_text())["applications"]
-    assert application["args"]["images"]["container"] == {"model": "/w.pth", "num_threads": 1}
+    assert application["args"]["images"]["container"] == {"in_ingress": True, "model": "/w.pth", "num_threads": 1}
     scaled = {
         each["name"]: each["autoscaling_config"] for each in application["deployments"] if "autoscaling_config" in each
     }
     assert scaled.pop("ContainerClassifier") == {"min_replicas": 2, "initial_replicas": 2, "max_replicas": 2}
     assert {each["min_replicas"] for each in scaled.values()} == {0}
     assert "BeverageDetector" in scaled
+
+
+@pytest.mark.parametrize(("options", "num"), [({}, 0), ({"in_ingress": 0}, 1)])
+def test_a_classifier_inside_the_ingress_has_no_replica(tmp_path: Path, options: dict[str, int], num: int) -> None:
+    path = write_config(tmp_path / "c.yaml", "container", "/w.pth", **options)
+    [application] = yaml.safe_load(path.read_text())["applications"]
+    [container] = [each for each in application["deployments"] if each["name"] == "ContainerClassifier"]
+    assert container["autoscaling_config"]["min_replicas"] == num
 
 
 def test_a_tree_counts_what_its_ended_children_took() -> None:

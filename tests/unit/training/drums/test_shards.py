@@ -7,6 +7,7 @@ from tests.unit.training.drums.made_songs import made_example, random_example
 from training.drums import shards
 from training.drums.shards import SURE, UNSURE
 from training.drums.songs import Hit, Song
+from training.drums.soundfonts import MissingSoundsError
 
 
 def same(left, right):
@@ -112,7 +113,10 @@ def test_a_shard_is_there_as_a_whole_or_not_at_all(tmp_path, quick, monkeypatch)
 def test_real_songs_become_examples(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SECONDS", 2.0)
     monkeypatch.setattr(shards, "SONGS_IN_SHARD", 1)
-    shards.build(tmp_path, "held_out", 1)
+    try:
+        shards.build(tmp_path, "held_out", 1)
+    except MissingSoundsError as error:
+        pytest.skip(str(error))
     (example,) = shards.read(shards.shard_paths(tmp_path, "held_out")[0])
     assert example.bands.shape == (200, 81)
     assert np.isfinite(example.bands).all()
