@@ -65,7 +65,7 @@ def problems(
         answers: all, in the order they came.
         expected: probabilities for each image, by the version that gives them; the first version is the old one.
         swap: in the middle.
-        concurrency: of the load; so many answers may be under way when the command returns.
+        concurrency: so many answers may be under way, or uncounted, when the command returns.
         max_drift: by how much a probability may differ.
     """
     found = []
@@ -171,6 +171,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> list[str]:
         version_of(Path(each.weights)): expected_probabilities(each, images)
         for each in (settings, replace(settings, weights=str(new)))
     }
+    step = max(1, arguments.requests // 200)
     serving = folder / _SERVING
     shutil.copyfile(settings.weights, serving)
     config = write_config(folder / "config.yaml", settings.task, str(serving), replicas=arguments.replicas)
@@ -184,12 +185,13 @@ def _run(arguments: argparse.Namespace, folder: Path) -> list[str]:
             tuple(str(image) for image in images),
             arguments.concurrency,
             num_requests=arguments.requests,
-            progress_every=max(1, arguments.requests // 200),
+            progress_every=step,
             with_version=True,
         )
         outcome = run_apart(plan, lambda event: operator.hear(event, arguments.requests // 2))
         swap = operator.wait()
-    found = problems(outcome.answers, expected, swap, arguments.concurrency, arguments.max_drift)
+    # the generator tells how many answers came in steps: as many may be uncounted when the command returns
+    found = problems(outcome.answers, expected, swap, arguments.concurrency + step, arguments.max_drift)
     print("\n".join([*_report(outcome, swap, arguments.network), *(f"WRONG: {each}" for each in found)]))
     return found
 
