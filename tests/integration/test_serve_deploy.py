@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
@@ -104,7 +105,8 @@ def test_serve_deploy(
     assert before.status_code == 200, before.text
     [pid] = replica_pids(base_url)
     other = tmp_path / "other.safetensors"
-    save_file({name: value * 1.01 for name, value in load_file(EMBEDDED["container-net"]).items()}, other)
+    layers = load_file(EMBEDDED["container-net"])
+    save_file({name: np.asarray(value * 1.01, value.dtype) for name, value in layers.items()}, other)
     [classifier] = [each for each in config["applications"][0]["deployments"] if each["name"] == "ContainerClassifier"]
     classifier["user_config"] = {"model": str(other)}
     path.write_text(yaml.safe_dump(config))
