@@ -219,7 +219,7 @@ def _export(network: Any, path: Path) -> None:
         output_names=[OUTPUT],
         dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
         opset_version=_OPSET,
-        dynamo=False,  # the other exporter wants onnxscript, and takes ten times as long
+        dynamo=False,  # the other exporter wants onnxscript, one more dependency
     )
 
 

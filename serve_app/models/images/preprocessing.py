@@ -34,8 +34,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
-# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (a billion pixels take
-# two seconds). Extended XMP has a segment for each 64 KB; of very many PIL joins what they hold byte by byte.
+# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (480
+# scans of 49 megapixels took 39 s on a busy machine). Extended XMP has a segment for
+# each 64 KB; reading 50 000 of them took 5 s.
 _MAX_SCANS = 500
 _MAX_SCANNED_PIXELS = 1_000_000_000
 _MAX_APP1_SEGMENTS = 1000
