@@ -35,7 +35,7 @@ from serve_app.deployments.whisper import Batching, FasterWhisper, OpenAIWhisper
 from serve_app.graph_args import BackendArgs, ClassifierArgs, GraphArgs, RunnerArgs, WhisperArgs
 from serve_app.models.images.loading import ClassifierOptions
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
-from serve_app.models.speech.whisper import BackendName
+from serve_app.models.speech.whisper import BackendName, known_languages
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.settings import Settings
 
@@ -106,12 +106,17 @@ def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
     specs = dict.fromkeys(backends, whisper.models[0])
     backends[BackendName.POCKETSPHINX] = _placed(SpeechRecognizer, lambda device: (), "cpu", cpu_fallback=False)
     specs[BackendName.POCKETSPHINX] = "embedded:pocketsphinx-en-us"
+    known = known_languages(whisper.models)
+    languages = {BackendName.POCKETSPHINX: frozenset({"en"})}
+    if known is not None:
+        languages |= {name: known for name in specs if name is not BackendName.POCKETSPHINX}
+    speech = SpeechModels(backends, specs, whisper_pause_s=whisper.max_pause_s, languages=languages)
     if not aligner.models:
-        return SpeechModels(backends, specs, whisper_pause_s=whisper.max_pause_s)
+        return speech
     device = _device(settings, aligner.device)
     options = AlignerOptions(device, aligner.num_threads, settings.state_dir / "models", _hf_token(settings))
     [placed] = _placed(Aligner, lambda device: (aligner.models, options), device, cpu_fallback=False)
-    return SpeechModels(backends, specs, placed, tuple(aligner.models), whisper.max_pause_s)
+    return replace(speech, aligner=placed, aligned_languages=tuple(aligner.models))
 
 
 def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[PlacedDeployment]:

@@ -59,15 +59,17 @@ class Transcript:
 
     Attributes:
         segments: in order of time, not overlapping.
-        language: two-letter code of what was spoken, or assumed to be.
+        language: two-letter code of what was spoken; "und" where nothing could detect it.
         model_version: names the model that really spoke (after any fall-back).
         notes: anything degraded, retried or assumed, one sentence each.
+        speech_without_words_s: seconds of detected speech that have no words; None where nobody looked.
     """
 
     segments: tuple[Segment, ...]
     language: str
     model_version: str
     notes: tuple[str, ...] = ()
+    speech_without_words_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

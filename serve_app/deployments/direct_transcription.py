@@ -91,7 +91,12 @@ class DirectTranscription:
                     pieces.append(piece)
                     for segment in piece.segments:
                         yield segment
-                transcript = join_transcripts(pieces, language=request.language, notes=(*chosen.notes, *activity.notes))
+                transcript = join_transcripts(
+                    pieces,
+                    language=request.language,
+                    notes=(*chosen.notes, *activity.notes),
+                    speech=activity.regions,
+                )
                 seconds = {name: value for name, value in steps.seconds.items() if "/" not in name}
                 seconds["transcribe"] = time.monotonic() - started
                 if chosen.start_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
@@ -36,10 +37,18 @@ class SpeechRecognizer:
         self._recognizer.check_language(language)
         return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
+    async def transcribe(
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None = None,
+        speech: Sequence[SpeechRegion] | None = None,
+        likely_language: str | None = None,
+    ) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
 
-        Its language model is fixed: a prompt changes nothing.
+        Its language model is fixed: the prompt, the speech that was detected and the likely language change nothing.
         """
         return await self._threads.run(
             lambda should_stop: self._recognizer.transcribe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ray.serve.handle import DeploymentHandle
 
@@ -27,13 +27,15 @@ from serve_app.errors import (
     ServeAppError,
     Unavailable,
 )
-from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces
-from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName
+from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
+from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName, language_windows, likely_language
 from serve_app.results import SpeechActivity, SpeechRegion, Transcript
 
 _RETRY_AFTER_S = 10.0
 # A replica that is younger than the call has waited was started for it; below this it is not worth a word.
 _NOTABLE_START_S = 0.5
+
+AUTO = "auto"
 
 Health = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -57,6 +59,7 @@ class SpeechModels:
         aligner: forced alignment, None where it is not deployed.
         aligned_languages: languages that the aligner has a model for.
         whisper_pause_s: a silence of so long ends a piece for a Whisper backend.
+        languages: what each backend transcribes, as far as that is known before its model is loaded.
     """
 
     backends: Mapping[BackendName, Sequence[PlacedDeployment]]
@@ -64,6 +67,7 @@ class SpeechModels:
     aligner: PlacedDeployment | None = None
     aligned_languages: tuple[str, ...] = ()
     whisper_pause_s: float = MAX_PAUSE_S
+    languages: Mapping[BackendName, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,28 @@ class ChosenBackend:
         name: of the backend.
         start_s: how long its replica took to start, where it was started for this file; else 0.
         notes: what was passed over, backends and sizes of the model, and why.
+        can_detect_languages: whether it can tell which language is spoken.
+        gives_way: whether it leaves English to pocketsphinx: all that it has is whisper-micro.
     """
 
     name: BackendName
     start_s: float = 0.0
     notes: tuple[str, ...] = ()
+    can_detect_languages: bool = False
+    gives_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedLanguage:
+    """What is spoken in a file.
+
+    Attributes:
+        language: two-letter code.
+        probability: mean over the windows that were looked at.
+    """
+
+    language: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,34 +145,49 @@ class SpeechToText:
         }
 
     async def choose(
-        self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] = tuple(BackendName)
+        self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] | None = None
     ) -> ChosenBackend:
-        """Return the named backend, or the first of `order` that is healthy, loads and hears the language.
+        """Return the named backend, or the first of `order` that is healthy, loads and transcribes the language.
 
-        A backend that is scaled to zero is started.
+        A backend that is scaled to zero is started, unless it is known that it does not transcribe the language. For
+        "auto", pocketsphinx comes last, as it can't detect a language.
+
+        Args:
+            hearing: the language, and whether GPUs may be used.
+            backend: a name; it is never replaced by another.
+            order: of preference; None: the contract's, in which whisper-micro transcribes English too.
 
         Raises:
             InvalidRequest: the named backend is not deployed, or runs on a GPU only and `enable_gpu` is false.
             Unavailable: it is not healthy, or none is.
-            LanguageUnsupported: it does not hear the language, or none does.
+            LanguageUnsupported: it does not transcribe the language, or none does.
             ModelLoadingError: it could load no model, or none could.
         """
         health = await self.healthy()
         if backend is not None:
             return await self._named(backend, health, hearing)
         failures: list[ServeAppError] = []
-        for name in (name for name in order if name in health):
+        asked = [name for name in (order or tuple(BackendName)) if name in health]
+        if hearing.language == AUTO:
+            asked.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
+        checkpoint_lacks_language = False
+        for name in asked:
+            is_whisper = name is not BackendName.POCKETSPHINX
             if not health[name]:
                 failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
                 continue
+            if is_whisper and checkpoint_lacks_language:
+                continue  # all Whisper backends serve one checkpoint: starting the next one would change nothing
             try:
                 chosen = await self._prepared(name, hearing)
             except LanguageUnsupported as error:
+                checkpoint_lacks_language |= is_whisper
                 failures.append(error)
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
             else:
-                return replace(chosen, notes=(*_passed_over(failures), *chosen.notes))
+                yields = chosen.gives_way and order is not None and BackendName.POCKETSPHINX in asked
+                return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
 
     async def _named(self, backend: str, health: Mapping[BackendName, bool], hearing: Hearing) -> ChosenBackend:
@@ -164,12 +200,21 @@ class SpeechToText:
         return await self._prepared(name, hearing)
 
     async def _prepared(self, name: BackendName, hearing: Hearing) -> ChosenBackend:
+        known = self._models.languages.get(name)
+        if known is not None and hearing.language not in (AUTO, *known):
+            raise LanguageUnsupported(
+                f"{name} serves {self._models.models[name]}, which transcribes {', '.join(sorted(known))}, not "
+                f"{hearing.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
+                "args.whisper.models, e.g. whisper-base"
+            )
         asked_at = time.monotonic()
         first = self._placed(name, hearing)[0]
         info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language)
         waited_s = time.monotonic() - asked_at
         started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
-        return ChosenBackend(name, waited_s if started else 0.0, info.notes)
+        return ChosenBackend(
+            name, waited_s if started else 0.0, info.notes, info.can_detect_languages, info.is_stand_in
+        )
 
     def _placed(self, name: BackendName, hearing: Hearing) -> list[PlacedDeployment]:
         found = [placed for placed in self._models.backends[name] if hearing.enable_gpu or not placed.on_gpu]
@@ -185,19 +230,32 @@ class SpeechToText:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
 
         Pieces are what lies between silences, at most 30 s; the cuts depend on the file and `whisper_pause_s` alone.
+        With "auto", the file's language is detected first, in three of its pieces.
         """
+        cuts = self._cut(activity, chosen.name)
+        likely: str | None = None
+        if hearing.language == AUTO and chosen.can_detect_languages and (len(cuts) > 1 or chosen.gives_way) and cuts:
+            detected = await steps.run(
+                "detect_language", DetectedLanguage, lambda: self._detected(audio, cuts, chosen, hearing)
+            )
+            likely = detected.language
+        if chosen.gives_way and "en" in (hearing.language, likely):
+            chosen = replace(chosen, name=BackendName.POCKETSPHINX)
+            hearing = replace(hearing, language="en")
+            cuts = self._cut(activity, chosen.name)
         free = asyncio.Semaphore(hearing.max_workers)
 
-        async def hear(piece: SpeechRegion) -> Transcript:
+        async def transcribe(piece: SpeechRegion) -> Transcript:
             # by its bounds, not its number: a takeover under another config cuts elsewhere, and must not take what was
-            # heard in one place for what is said in another
+            # transcribed in one place for what is said in another
             name = f"transcribe/{round(piece.start_s * 1000):09d}-{round(piece.end_s * 1000):09d}"
+            speech = speech_inside(activity.regions, piece)
             async with free:
-                return await steps.run(name, Transcript, lambda: self._heard(audio, piece, chosen, hearing))
+                return await steps.run(
+                    name, Transcript, lambda: self._heard(audio, piece, speech, likely, chosen, hearing)
+                )
 
-        max_pause_s = MAX_PAUSE_S if chosen.name is BackendName.POCKETSPHINX else self._models.whisper_pause_s
-        cuts = recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
-        tasks = [asyncio.create_task(hear(piece)) for piece in cuts]
+        tasks = [asyncio.create_task(transcribe(piece)) for piece in cuts]
         try:
             for task in tasks:
                 yield await task
@@ -206,15 +264,40 @@ class SpeechToText:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _cut(self, activity: SpeechActivity, name: BackendName) -> Sequence[SpeechRegion]:
+        max_pause_s = MAX_PAUSE_S if name is BackendName.POCKETSPHINX else self._models.whisper_pause_s
+        return recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
+
+    async def _detected(
+        self, audio: SharedResult, cuts: Sequence[SpeechRegion], chosen: ChosenBackend, hearing: Hearing
+    ) -> DetectedLanguage:
+        windows = language_windows(cuts)
+        candidates = self._placed(chosen.name, hearing)
+        for placed in candidates:
+            try:
+                found = await self._call.with_shared(placed.handle, "detect_languages", audio, windows)
+            except GpuMemoryError:
+                if placed is candidates[-1]:
+                    raise
+            else:
+                return DetectedLanguage(*likely_language(found))
+        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+
     async def _heard(
-        self, audio: SharedResult, piece: SpeechRegion, chosen: ChosenBackend, hearing: Hearing
+        self,
+        audio: SharedResult,
+        piece: SpeechRegion,
+        speech: Sequence[SpeechRegion],
+        likely: str | None,
+        chosen: ChosenBackend,
+        hearing: Hearing,
     ) -> Transcript:
         notes: tuple[str, ...] = ()
         candidates = self._placed(chosen.name, hearing)
         for placed in candidates:
             try:
                 heard: Transcript = await self._call.with_shared(
-                    placed.handle, "transcribe", audio, piece, hearing.language, hearing.prompt
+                    placed.handle, "transcribe", audio, piece, hearing.language, hearing.prompt, speech, likely
                 )
             except GpuMemoryError:
                 if placed is candidates[-1]:

@@ -218,7 +218,7 @@ class VideoPipeline:
         steps.seconds["transcribe"] = time.monotonic() - started
         if chosen.start_s:
             steps.seconds["backend_start"] = chosen.start_s
-        return join_transcripts(heard, language=hearing.language, notes=chosen.notes)
+        return join_transcripts(heard, language=hearing.language, notes=chosen.notes, speech=activity.regions)
 
     async def _recognize_emotion(
         self, request: AnalysisRequest, audio: SharedResult, segments: Sequence[Segment], steps: Steps

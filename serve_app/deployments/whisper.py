@@ -41,11 +41,15 @@ class RecognizerInfo:
         model_version: what it loaded.
         notes: models that it could not load before that one, and why; what to know of that one.
         uptime_s: since its constructor began.
+        can_detect_languages: whether it can tell which language is spoken.
+        is_stand_in: whether it serves whisper-micro, which is there to show and test the backends.
     """
 
     model_version: str
     notes: tuple[str, ...]
     uptime_s: float
+    can_detect_languages: bool = False
+    is_stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,39 @@ class WhisperReplica:
         """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""
         loaded = self._ready()
         loaded.backend.check_language(language)
-        notes = (*loaded.notes, _OF_WHISPER_MICRO) if loaded.spec == WHISPER_MICRO else loaded.notes
-        return RecognizerInfo(loaded.backend.model_version, notes, self._failure.uptime_s)
+        is_stand_in = loaded.spec == WHISPER_MICRO
+        return RecognizerInfo(
+            loaded.backend.model_version,
+            (*loaded.notes, _OF_WHISPER_MICRO) if is_stand_in else loaded.notes,
+            self._failure.uptime_s,
+            loaded.backend.can_detect_languages,
+            is_stand_in,
+        )
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
+    async def detect_languages(self, audio: Any, pieces: Sequence[SpeechRegion]) -> list[dict[str, float]]:
+        """Return the probability of each language for each piece of a file; errors as `transcribe`."""
+        backend = self._ready().backend
+        shown = [SpeechPiece(_samples(audio, piece), piece.start_s) for piece in pieces]
+        return await self._threads.run(lambda should_stop: backend.detect_languages(shown, should_stop=should_stop))
+
+    async def transcribe(
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None = None,
+        speech: Sequence[SpeechRegion] | None = None,
+        likely_language: str | None = None,
+    ) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+
+        Args:
+            audio: the file.
+            piece: what to transcribe, at most 30 s.
+            language: two-letter code, or "auto".
+            prompt: text that the piece continues, or whose spelling it shares.
+            speech: where somebody speaks in the file; None: all of the piece counts as speech.
+            likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
 
         Raises:
             LanguageUnsupported: the loaded model does not hear this language.
@@ -118,8 +150,16 @@ class WhisperReplica:
             ProcessingError: the model failed.
         """
         self._ready().backend.check_language(language)
-        samples = audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)]
-        return await self._pieces.submit(SpeechPiece(samples, piece.start_s, language, prompt))
+        return await self._pieces.submit(
+            SpeechPiece(
+                _samples(audio, piece),
+                piece.start_s,
+                language,
+                prompt,
+                None if speech is None else tuple(speech),
+                likely_language,
+            )
+        )
 
     async def _transcribed(self, pieces: list[SpeechPiece]) -> list[Transcript | Exception]:
         try:
@@ -138,6 +178,10 @@ class WhisperReplica:
         if self._loaded is None:
             raise self._failure.raised()
         return self._loaded
+
+
+def _samples(audio: Any, piece: SpeechRegion) -> Any:
+    return audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)]
 
 
 @serve.deployment(name="FasterWhisper", max_ongoing_requests=32)

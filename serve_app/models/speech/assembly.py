@@ -12,11 +12,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from serve_app.models.speech.attribution import SpokenSegment
-from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
+from serve_app.models.speech.coverage import speech_without_words
+from serve_app.results import (
+    AcousticFeatures,
+    Diarization,
+    LabelScores,
+    Segment,
+    SpeakerTurn,
+    SpeechRegion,
+    Transcript,
+    Word,
+)
 
 AUTO = "auto"
 # What ISO 639-2 calls a language that nobody could tell: nothing was said.
 UNDETERMINED = "und"
+# Stretches without words that a note names; the number in the metadata counts them all.
+_MOST_TIMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +50,24 @@ class RunFacts:
     notes: Sequence[str] = ()
 
 
-def join_transcripts(pieces: Iterable[Transcript], *, language: str = AUTO, notes: Sequence[str] = ()) -> Transcript:
+def join_transcripts(
+    pieces: Iterable[Transcript],
+    *,
+    language: str = AUTO,
+    notes: Sequence[str] = (),
+    speech: Sequence[SpeechRegion] | None = None,
+) -> Transcript:
     """Join the transcripts of a file's pieces, in whatever order they were finished.
 
     The language is the one with the most text; a note names the others. Without pieces (no speech at all) it is the
     requested one, or "und" for "auto". `notes` come before those of the pieces.
+
+    Args:
+        pieces: of the file.
+        language: that was requested.
+        notes: of the file.
+        speech: of the whole file, in order; stretches of it that have no words are told, and counted in
+            `speech_without_words_s`. None: nobody looked for speech.
     """
     found = list(pieces)
     segments = tuple(sorted((segment for piece in found for segment in piece.segments), key=_start))
@@ -53,10 +78,23 @@ def join_transcripts(pieces: Iterable[Transcript], *, language: str = AUTO, note
     ranked = sorted(letters, key=lambda name: -letters[name])
     others = [name for name in ranked[1:] if letters[name]]
     if others:
-        all_notes.append(f"other languages were heard in parts of the file: {', '.join(others)}")
+        all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")
+    without_s = None
+    if speech is not None:
+        words = [(word.start_s, word.end_s) for segment in segments for word in segment.words]
+        without = speech_without_words(speech, words)
+        without_s = sum(region.end_s - region.start_s for region in without)
+        if without:
+            all_notes.append(_no_words_note(without, without_s))
     models = dict.fromkeys(piece.model_version for piece in found)
     assumed = UNDETERMINED if language == AUTO else language
-    return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes))
+    return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes), without_s)
+
+
+def _no_words_note(without: Sequence[SpeechRegion], without_s: float) -> str:
+    shown = ", ".join(f"{region.start_s:.1f}-{region.end_s:.1f} s" for region in without[:_MOST_TIMES])
+    more = f" and {len(without) - _MOST_TIMES} more" if len(without) > _MOST_TIMES else ""
+    return f"no words were recognized in {without_s:.1f} s of detected speech: {shown}{more}"
 
 
 def assemble(
@@ -137,6 +175,11 @@ def assemble(
             "language_requested": facts.language_requested,
             "language_detected": transcript.language,
             "processing_mode": "auto-detect" if facts.language_requested == AUTO else "targeted",
+            **(
+                {"speech_seconds_without_words": _ms(transcript.speech_without_words_s)}
+                if transcript.speech_without_words_s is not None
+                else {}
+            ),
             "stage_seconds": {stage: _ms(seconds) for stage, seconds in facts.stage_seconds.items()},
             "notes": list(dict.fromkeys(notes)),
         },

@@ -1,8 +1,8 @@
-"""When Whisper's first answer is not to be believed: the same rule and figures in every backend.
+"""When Whisper's answer is not to be believed, and what is tried then: the same rule and figures in every backend.
 
 After Radford et al. 2022 ("Robust Speech Recognition via Large-Scale Weak Supervision"), section 4.5, with one
-difference: a second look is a beam search, not sampling at rising temperatures, so that the answer stays the same
-however often a piece is decoded.
+difference: a beam search is tried before sampling at rising temperatures. Sampling draws from a fixed seed, window by
+window, so that a window's answer is the same however often it is decoded, and whatever it is batched with.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+SEED = 0  # of sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,19 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """How a window is decoded.
+
+    Attributes:
+        beam_size: hypotheses kept; 1: greedy, or sampled where there is a temperature.
+        temperature: of sampling; 0.0: none.
+    """
+
+    beam_size: int
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DecodingRules:
     """The figures of the rule.
 
@@ -35,27 +50,34 @@ class DecodingRules:
         max_compression_ratio: text that zlib makes smaller than by this is a loop.
         min_avg_logprob: an answer less probable than this is doubtful.
         max_no_speech_prob: with a doubtful answer, more than this means that nothing was said.
-        retry_beam_size: hypotheses kept at the second look; 1: none is taken.
+        retry_beam_size: hypotheses kept at the second attempt.
+        retry_temperatures: of the attempts after that; openai-whisper tries 0.2 to 1.0.
     """
 
     max_compression_ratio: float = 2.4
     min_avg_logprob: float = -1.0
     max_no_speech_prob: float = 0.6
     retry_beam_size: int = 5
+    retry_temperatures: tuple[float, ...] = (0.4, 0.8)
+
+    def retries(self, beam_size: int) -> list[Attempt]:
+        """Return what is tried after a first attempt with that many beams."""
+        wider = [Attempt(self.retry_beam_size)] if self.retry_beam_size > beam_size else []
+        return [*wider, *(Attempt(1, temperature) for temperature in self.retry_temperatures)]
 
     def is_silence(self, hypothesis: Hypothesis) -> bool:
         """Tell whether nothing was said at all."""
         return self._is_improbable(hypothesis) and hypothesis.no_speech_prob > self.max_no_speech_prob
 
-    def needs_second_look(self, hypothesis: Hypothesis, text: str) -> bool:
-        """Tell whether the piece is to be decoded again with a wider beam."""
+    def is_doubtful(self, hypothesis: Hypothesis, text: str) -> bool:
+        """Tell whether the window is to be decoded again: the answer is improbable, or repeats itself."""
         if self.is_silence(hypothesis):
             return False
-        return self._is_improbable(hypothesis) or self._is_loop(text)
+        return self._is_improbable(hypothesis) or self.is_loop(text)
 
     def prefers_second(self, first: Hypothesis, first_text: str, second: Hypothesis, second_text: str) -> bool:
         """Tell which of two answers to keep: no loop before a loop, then the more probable one."""
-        loops = self._is_loop(first_text), self._is_loop(second_text)
+        loops = self.is_loop(first_text), self.is_loop(second_text)
         if loops[0] != loops[1]:
             return loops[0]
         return second.avg_logprob > first.avg_logprob
@@ -63,7 +85,8 @@ class DecodingRules:
     def _is_improbable(self, hypothesis: Hypothesis) -> bool:
         return hypothesis.avg_logprob < self.min_avg_logprob
 
-    def _is_loop(self, text: str) -> bool:
+    def is_loop(self, text: str) -> bool:
+        """Tell whether the text repeats itself: zlib makes it much smaller."""
         return compression_ratio(text) > self.max_compression_ratio
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.gpu_memory import loading_errors
-from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
-from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
+from serve_app.models.speech.batched_whisper import BatchedWhisper
+from serve_app.models.speech.decoding_rules import SEED, DecodingRules, Hypothesis
 from serve_app.models.speech.spoken_words import TIME_PRECISION_S, TokenTimes
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
@@ -78,22 +78,26 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
         # the model moves it to its own device and number format
         return StorageView.from_array(np.ascontiguousarray(_on_host(encoded)[list(rows)]))
 
-    def _detect_languages(self, encoded: StorageView) -> list[str]:
-        found = self._model.detect_language(encoded)  # for each piece (token, probability), the likeliest first
-        known = set(self.languages)
-        return [
-            next((code for token, _ in ranked if (code := token[2:-2]) in known), self.languages[0]) for ranked in found
-        ]
+    def _language_probabilities(self, encoded: StorageView) -> NDArray[np.float32]:
+        found = [dict(ranked) for ranked in self._model.detect_language(encoded)]
+        return np.array([[row.get(f"<|{code}|>", 0.0) for code in self.tokens.language_ids] for row in found], "f4")
 
-    def _generate(self, encoded: StorageView, prompts: Sequence[Sequence[int]], beam_size: int) -> list[Hypothesis]:
+    def _generate(
+        self, encoded: StorageView, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
+    ) -> list[Hypothesis]:
+        room = self.tokens.room_after(prompts[0])
+        if temperature:
+            ctranslate2.set_random_seed(SEED)
         results = self._model.generate(
             encoded,
             [list(prompt) for prompt in prompts],
             beam_size=beam_size,
-            max_length=2 * self.tokens.room_after(prompts[0]),  # CTranslate2 takes half of it for new tokens
+            # CTranslate2 takes at most half of it for new tokens, and at most what the prompt leaves
+            max_length=max(2 * room, room + len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
-            max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP_INDEX,
+            sampling_topk=0 if temperature else 1,
+            sampling_temperature=temperature or 1.0,
             suppress_tokens=list(self.tokens.suppressed),
         )
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from whisper.decoding import DecodingOptions, DecodingResult, DecodingTask
 from whisper.model import LayerNorm, Whisper
 
 from serve_app.models.gpu_memory import loading_errors
-from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
+from serve_app.models.speech.batched_whisper import BatchedWhisper
 from serve_app.models.speech.cross_attention import AlignmentHead, head_of, outputs_of, text_probabilities, token_times
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
-from serve_app.models.speech.spoken_words import TIME_PRECISION_S, TokenTimes
-from serve_app.models.speech.torch_placement import dtype_name, free_memory, torch_device, torch_dtype
+from serve_app.models.speech.spoken_words import TokenTimes
+from serve_app.models.speech.torch_placement import dtype_name, free_memory, seeded, torch_device, torch_dtype
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -74,16 +75,18 @@ class OpenAIWhisperBackend(BatchedWhisper[Tensor]):
         return encoded[list(rows)]
 
     @torch.inference_mode()
-    def _detect_languages(self, encoded: Tensor) -> list[str]:
+    def _language_probabilities(self, encoded: Tensor) -> NDArray[np.float32]:
         start = torch.full((len(encoded), 1), self.tokens.start_of_transcript, device=self._device)
-        codes = list(self._language_ids)
         logits = self._model.logits(start, encoded)[:, 0, list(self._language_ids.values())]
-        return [codes[index] for index in logits.argmax(dim=-1).tolist()]
+        return logits.float().softmax(dim=-1).cpu().numpy()
 
     @torch.inference_mode()
-    def _generate(self, encoded: Tensor, prompts: Sequence[Sequence[int]], beam_size: int) -> list[Hypothesis]:
+    def _generate(
+        self, encoded: Tensor, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
+    ) -> list[Hypothesis]:
         if beam_size == 1:
-            results = _Task(self._model, prompts, self._options(None, prompts[0])).run(encoded)
+            with seeded(self._device) if temperature else nullcontext():
+                results = _Task(self._model, prompts, self._options(None, prompts[0], temperature)).run(encoded)
         else:  # the package repeats tokens for the beams, but not the audio: it can search for one piece at a time
             options = self._options(beam_size, prompts[0])
             results = []
@@ -91,15 +94,15 @@ class OpenAIWhisperBackend(BatchedWhisper[Tensor]):
                 results += _Task(self._model, [prompt], options).run(encoded[row : row + 1])
         return [Hypothesis(tuple(own.tokens), float(own.avg_logprob), float(own.no_speech_prob)) for own in results]
 
-    def _options(self, beam_size: int | None, prompt: Sequence[int]) -> DecodingOptions:
+    def _options(self, beam_size: int | None, prompt: Sequence[int], temperature: float = 0.0) -> DecodingOptions:
         return DecodingOptions(
             task="transcribe",
             language="en",  # the prompts say which
-            temperature=0.0,
+            temperature=temperature,
             sample_len=self.tokens.room_after(prompt),
             beam_size=beam_size,
             suppress_tokens=list(self.tokens.suppressed),
-            max_initial_timestamp=MAX_INITIAL_TIMESTAMP_INDEX * TIME_PRECISION_S,
+            without_timestamps=True,
             fp16=self._dtype == torch.float16,
         )
 

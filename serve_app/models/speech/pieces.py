@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from serve_app.results import SpeechRegion
 
+_FULL = 3 / 4  # of a piece, from where on its end is looked for
 MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
 
 
@@ -29,8 +30,8 @@ def cut_at_silences(
     """Join regions into pieces for a recogniser, cut in the longest pauses.
 
     Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends at any longer pause, else
-    in the longest pause of its second half, so that few pieces are short. Speech that goes on without a pause for
-    longer than a piece is cut into equal parts.
+    in the longest pause of its last quarter: a recogniser's window costs the same however full it is. Speech that goes
+    on without a pause for longer than a piece is cut into equal parts.
 
     Args:
         regions: in order, not overlapping.
@@ -56,8 +57,8 @@ def cut_at_silences(
             if pause_s >= max_pause_s:
                 last = index
                 break
-            is_late = parts[index].end_s - start_s >= max_piece_s / 2
-            # a pause in the second half beats any in the first; among early ones the last is taken
+            is_late = parts[index].end_s - start_s >= max_piece_s * _FULL
+            # a late pause beats any early one; among early ones the last is taken
             score = pause_s if is_late else -0.5
             if score >= best_pause_s:
                 last, best_pause_s = index, score
@@ -83,6 +84,12 @@ def with_margins(pieces: Sequence[SpeechRegion], duration_s: float, margin_s: fl
     starts = [max(piece.start_s - margin_s, low) for piece, low in zip(pieces, [0.0, *middles], strict=True)]
     ends = [min(piece.end_s + margin_s, high) for piece, high in zip(pieces, [*middles, duration_s], strict=True)]
     return tuple(SpeechRegion(start_s, end_s) for start_s, end_s in zip(starts, ends, strict=True))
+
+
+def speech_inside(speech: Sequence[SpeechRegion], piece: SpeechRegion) -> tuple[SpeechRegion, ...]:
+    """Return the parts of the speech that lie in a piece."""
+    parts = ((max(region.start_s, piece.start_s), min(region.end_s, piece.end_s)) for region in speech)
+    return tuple(SpeechRegion(start_s, end_s) for start_s, end_s in parts if end_s > start_s)
 
 
 def _at_most(regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float) -> list[SpeechRegion]:

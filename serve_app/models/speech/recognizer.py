@@ -22,6 +22,9 @@ from serve_app.results import Segment, Transcript, Word
 
 SAMPLE_RATE_HZ = 16_000
 LANGUAGES = ("auto", "en")
+NOT_DETECTED = (
+    "the language was not detected: no deployed speech backend can detect it, and the speech was taken for English"
+)
 # Shorter pieces hold no word: the shortest in the dictionary have three phones of three frames of 10 ms.
 MIN_PIECE_S = 0.1
 # A pause that ends a segment: longer than those inside a sentence (0.2-0.4 s), shorter than those between turns.
@@ -93,7 +96,7 @@ class PocketsphinxRecognizer:
         Args:
             samples: the piece.
             offset_s: where it begins in the file; added to every time.
-            language: "en", or "auto", which assumes English and says so in the notes.
+            language: "en"; or "auto", which takes the speech for English, and returns the language "und" and a note.
             should_stop: asked every 0.2 s of audio; True ends the call.
 
         Raises:
@@ -101,9 +104,7 @@ class PocketsphinxRecognizer:
             ProcessingError: if the decoder fails, or `should_stop` answered True.
         """
         self.check_language(language)
-        notes = (
-            ("language assumed to be English: the embedded recogniser can't detect it",) if language == "auto" else ()
-        )
+        notes = (NOT_DETECTED,) if language == "auto" else ()
         pcm = _to_pcm(samples)
         duration_s = len(pcm) / SAMPLE_RATE_HZ
         words: list[Word] = []
@@ -122,7 +123,7 @@ class PocketsphinxRecognizer:
             )
             for word in words
         ]
-        return Transcript(_segments(placed), "en", self.model_version, notes)
+        return Transcript(_segments(placed), "und" if language == "auto" else "en", self.model_version, notes)
 
     def _decode(self, pcm: NDArray[np.int16], should_stop: Callable[[], bool]) -> list[Word]:
         decoder = self._decoder

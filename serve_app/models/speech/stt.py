@@ -25,9 +25,16 @@ from numpy.typing import NDArray
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
 from serve_app.models.speech.assembly import join_transcripts
-from serve_app.models.speech.pieces import recognizer_pieces
+from serve_app.models.speech.pieces import recognizer_pieces, speech_inside
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper import MAX_PIECE_S, SAMPLE_RATE_HZ, BackendName, SpeechPiece
+from serve_app.models.speech.whisper import (
+    MAX_PIECE_S,
+    SAMPLE_RATE_HZ,
+    BackendName,
+    SpeechPiece,
+    language_windows,
+    likely_language,
+)
 from serve_app.models.speech.whisper_loading import LoadedWhisper, load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.results import Segment, Transcript
@@ -112,13 +119,15 @@ class WhisperSTT:
         Args:
             audio: path of a media file, its bytes, an open binary file, samples (n,) at 16 kHz, or (samples, rate).
                 Samples are mono: floats within ±1, or integers of any width.
-            language: two-letter code; "auto": told from each stretch of speech.
+            language: two-letter code; "auto": detected in three parts of the speech; a stretch that is surely in
+                another language keeps that one.
             backend: a named one is never replaced by another; None: the first of `backends` that can be loaded.
             prompt: text that the recording continues, or whose spelling it shares.
 
         Returns:
             `text`, `language`, `duration` in seconds, `segments` (dicts with `start`, `end`, `text` and `words`, each
-            of which has `word`, `start`, `end`, `confidence`), `backend`, `model_version`, `notes`.
+            of which has `word`, `start`, `end`, `confidence`), `backend`, `model_version`, `notes`,
+            `speech_seconds_without_words`.
 
         Raises:
             AudioExtractionError: there is no usable sound in it.
@@ -131,12 +140,24 @@ class WhisperSTT:
         name, loaded, notes = self._backend(backend)
         loaded.backend.check_language(language)
         decoded = _decoded(audio)
-        regions = recognizer_pieces(detect_speech(decoded.samples), decoded.duration_s, MAX_PIECE_S)
+        speech = detect_speech(decoded.samples)
+        regions = recognizer_pieces(speech, decoded.duration_s, MAX_PIECE_S)
+        likely = None
+        if language == "auto" and len(regions) > 1 and loaded.backend.can_detect_languages:
+            shown = [SpeechPiece(_cut(decoded.samples, part.start_s, part.end_s)) for part in language_windows(regions)]
+            likely, _ = likely_language(loaded.backend.detect_languages(shown))
         pieces = [
-            SpeechPiece(_cut(decoded.samples, region.start_s, region.end_s), region.start_s, language, prompt)
+            SpeechPiece(
+                _cut(decoded.samples, region.start_s, region.end_s),
+                region.start_s,
+                language,
+                prompt,
+                speech_inside(speech, region),
+                likely,
+            )
             for region in regions
         ]
-        heard = join_transcripts(loaded.backend.transcribe(pieces), language=language)
+        heard = join_transcripts(loaded.backend.transcribe(pieces), language=language, speech=speech)
         version = heard.model_version or loaded.backend.model_version
         heard = replace(heard, model_version=version, notes=(*notes, *decoded.notes, *heard.notes))
         return _as_dict(heard, decoded.duration_s, name)
@@ -224,6 +245,7 @@ def _as_dict(transcript: Transcript, duration_s: float, backend: BackendName) ->
         "backend": str(backend),
         "model_version": transcript.model_version,
         "notes": list(transcript.notes),
+        "speech_seconds_without_words": round(transcript.speech_without_words_s or 0.0, 3),
     }
 
 

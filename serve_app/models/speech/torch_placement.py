@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.decoding_rules import SEED
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_options import WhisperOptions
 
@@ -56,3 +60,12 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+@contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Draw from a fixed seed while the block runs, and leave the process's own generators as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(SEED)
+        yield

@@ -1,6 +1,6 @@
 """Whisper by Hugging Face transformers, straight from the checkpoint.
 
-Decoding is transformers' own search with its own timestamp rule, entered below `WhisperForConditionalGeneration
+Decoding is transformers' own search, entered below `WhisperForConditionalGeneration
 .generate`: that one encodes again, decodes long files in its own way, and takes one prompt for all pieces.
 """
 
@@ -18,17 +18,17 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Whi
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation.logits_process import (
     LogitsProcessorList,
+    SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
-    WhisperTimeStampLogitsProcessor,
 )
 from transformers.modeling_outputs import BaseModelOutput
 
 from serve_app.models.gpu_memory import loading_errors
-from serve_app.models.speech.batched_whisper import MAX_INITIAL_TIMESTAMP_INDEX, BatchedWhisper
+from serve_app.models.speech.batched_whisper import BatchedWhisper
 from serve_app.models.speech.cross_attention import AlignmentHead, head_of, outputs_of, text_probabilities, token_times
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.spoken_words import TokenTimes
-from serve_app.models.speech.torch_placement import dtype_name, free_memory, torch_device, torch_dtype
+from serve_app.models.speech.torch_placement import dtype_name, free_memory, seeded, torch_device, torch_dtype
 from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -109,22 +109,23 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         return EncodedPieces(encoded.states[list(rows)], DynamicCache())
 
     @torch.inference_mode()
-    def _detect_languages(self, encoded: EncodedPieces) -> list[str]:
+    def _language_probabilities(self, encoded: EncodedPieces) -> NDArray[np.float32]:
         prompt = [[self.tokens.start_of_transcript]] * len(encoded.states)
         states, _ = self._decode(encoded, prompt)
-        codes = list(self._language_ids)
         logits = self._model.proj_out(states[:, 0])[:, list(self._language_ids.values())]
-        return [codes[index] for index in logits.argmax(dim=-1).tolist()]
+        return logits.float().softmax(dim=-1).cpu().numpy()
 
     @torch.inference_mode()
-    def _generate(self, encoded: EncodedPieces, prompts: Sequence[Sequence[int]], beam_size: int) -> list[Hypothesis]:
+    def _generate(
+        self, encoded: EncodedPieces, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
+    ) -> list[Hypothesis]:
         start_at = list(prompts[0]).index(self.tokens.start_of_transcript)
         states, _ = self._decode(encoded, [prompt[: start_at + 1] for prompt in prompts])
         at_start = self._model.proj_out(states[:, -1]).float().softmax(dim=-1)
         no_speech = at_start[:, self.tokens.no_speech].tolist()
-        if beam_size > 1:
+        if beam_size > 1 or temperature:
             answers = [
-                self._beam_search(encoded.states[row : row + 1], prompt, beam_size)
+                self._search_one(encoded.states[row : row + 1], prompt, beam_size, temperature)
                 for row, prompt in enumerate(prompts)
             ]
         else:
@@ -185,14 +186,22 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
             answers.append((tokens, sum(own[: len(tokens) + 1]) / (len(tokens) + 1)))
         return answers
 
-    def _beam_search(self, states: Tensor, prompt: Sequence[int], beam_size: int) -> tuple[tuple[int, ...], float]:
-        """Search for one piece; its log probability comes from one more pass, since `output_scores` would keep the
-        scores of every step, beam and id: 0.5 GB a piece.
+    def _search_one(
+        self, states: Tensor, prompt: Sequence[int], beam_size: int, temperature: float
+    ) -> tuple[tuple[int, ...], float]:
+        """Search or sample for one window; its log probability comes from one more pass, since `output_scores` would
+        keep the scores of every step, beam and id: 0.5 GB a window.
         """
         processors: Any = LogitsProcessorList(self._processors(len(prompt)))
-        [sequence] = self._search(
-            states, [prompt], processors, num_beams=beam_size, early_stopping=True, renormalize_logits=True
-        )
+        if temperature:
+            with seeded(self._device):
+                [sequence] = self._search(
+                    states, [prompt], processors, do_sample=True, temperature=temperature, top_k=0
+                )
+        else:
+            [sequence] = self._search(
+                states, [prompt], processors, num_beams=beam_size, early_stopping=True, renormalize_logits=True
+            )
         tokens = self._until_end(sequence)
         everything = [*prompt, *tokens]
         ended = len(tokens) < self.tokens.room_after(prompt)
@@ -239,15 +248,8 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         return sequences[:, len(prompts[0]) :].tolist()
 
     def _processors(self, begin: int) -> list[LogitsProcessor]:
-        timestamps = WhisperTimeStampLogitsProcessor(
-            GenerationConfig(
-                eos_token_id=self.tokens.end_of_text,
-                no_timestamps_token_id=self.tokens.no_timestamps,
-                max_initial_timestamp_index=MAX_INITIAL_TIMESTAMP_INDEX,
-            ),
-            begin_index=begin,
-        )
-        return [self._suppress, timestamps]
+        # as the other libraries: no window begins with a space alone, or ends at once
+        return [self._suppress, SuppressTokensAtBeginLogitsProcessor(self.tokens.suppressed_at_begin, begin)]
 
     def _until_end(self, sequence: list[int]) -> tuple[int, ...]:
         end = self.tokens.end_of_text

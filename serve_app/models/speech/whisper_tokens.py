@@ -10,8 +10,6 @@ from tokenizers import Tokenizer as TokenizerFile
 
 from serve_app.models.speech.whisper_checkpoint import TOKENIZER, WhisperCheckpoint
 
-# Half of the decoder's positions less <|startofprev|>: openai-whisper's bound for what went before.
-MAX_PROMPT_TOKENS = 223
 _CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
 
 
@@ -25,6 +23,7 @@ class WhisperTokens:
         timestamp_begin: id of `<|0.00|>`; the next ones are 0.02 s apart.
         no_speech: id whose probability at the start says that nothing is spoken.
         suppressed: never to be generated: what the checkpoint's generation_config lists, and control tokens.
+        suppressed_at_begin: never to be the first text token: a space alone, and the end.
         max_tokens: positions of the decoder, prompt included.
     """
 
@@ -41,6 +40,7 @@ class WhisperTokens:
         listed = checkpoint.generation_config.get("suppress_tokens") or checkpoint.config.get("suppress_tokens") or ()
         controls = (self._file.token_to_id(f"<|{name}|>") for name in _CONTROLS)
         self.suppressed = tuple(sorted({*(id for id in listed if id >= 0), *(id for id in controls if id is not None)}))
+        self.suppressed_at_begin = (*english.encode(" "), self.end_of_text)
         self.max_tokens = int(checkpoint.config.get("max_target_positions", 448))
         self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}
 
@@ -50,17 +50,36 @@ class WhisperTokens:
         return {code: id for code, id in self._language_ids.items() if self._is_multilingual and id is not None}
 
     def start(self, language: str) -> list[int]:
-        """Return what a transcript in that language begins with, timestamps wanted."""
+        """Return what a transcript in that language begins with; `no_timestamps` follows where none are wanted."""
         return list(self._of(language).sot_sequence)
 
     def previous(self, prompt: str | None) -> list[int]:
-        """Return what goes before the transcript so that it continues a text: its last 223 tokens; [] for none."""
-        ids = self._of("en").encode(" " + prompt.strip()) if prompt and prompt.strip() else []
-        return [self.start_of_previous, *ids[-MAX_PROMPT_TOKENS:]] if ids else []
+        """Return what goes before the transcript so that it continues a text; [] for none.
+
+        A text of more than `max_prompt_tokens` is shortened to its last ones.
+        """
+        ids = self._prompt_ids(prompt)[-self.max_prompt_tokens :]
+        return [self.start_of_previous, *ids] if ids else []
+
+    def is_shortened(self, prompt: str | None) -> bool:
+        """Tell whether a text has more tokens than the model takes before a transcript."""
+        return len(self._prompt_ids(prompt)) > self.max_prompt_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Half of the decoder's positions less `<|startofprev|>`: openai-whisper's bound for what went before."""
+        return self.max_tokens // 2 - 1
 
     def room_after(self, prompt: Sequence[int]) -> int:
-        """Return how many tokens may follow a prompt: all positions, so that fast speech is heard to its end."""
-        return self.max_tokens - len(prompt) - 1
+        """Return how many tokens may follow a prompt: half of the positions, as in openai-whisper.
+
+        Speech that has more tokens than that is decoded again from where they end.
+        """
+        return min(self.max_tokens // 2, self.max_tokens - len(prompt) - 1)
+
+    @lru_cache(maxsize=32)  # noqa: B019 - as long-lived as its model; pieces of a file share their prompt
+    def _prompt_ids(self, prompt: str | None) -> tuple[int, ...]:
+        return tuple(self._of("en").encode(" " + prompt.strip())) if prompt and prompt.strip() else ()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of those ids that are text."""

@@ -1,0 +1,98 @@
+"""Which speech has no words: what voice activity detection found, less what a recogniser transcribed.
+
+Whisper now and then ends a window early or skips a sentence in the middle, and nothing in its answer says so. Its own
+long-form loop goes on from the last timestamp; here every stretch of speech without words is found, wherever it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serve_app.results import SpeechRegion
+
+if TYPE_CHECKING:  # whoever joins transcripts needs this module, but not faster-whisper
+    from serve_app.models.speech.spoken_words import SpokenWord
+
+# Less speech than this between two words is a breath, a laugh, or the detector's margins around a pause.
+MIN_GAP_S = 1.0
+# Speech so near to a word belongs to it: words' times are known to about this much.
+_REACH_S = 0.15
+# Around a gap, so that its first and last sounds are heard whole.
+_MARGIN_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Speech without words in a list of words.
+
+    Attributes:
+        start_s: where to begin listening again.
+        end_s: where to end.
+        first: index of the first word that is in doubt: it is longer than a word can be, and hides other words.
+        stop: index behind the last of them; `first` where no word is in doubt, and new words belong before it.
+    """
+
+    start_s: float
+    end_s: float
+    first: int
+    stop: int
+
+
+def find_gaps(words: Sequence[SpokenWord], speech: Sequence[SpeechRegion], min_gap_s: float = MIN_GAP_S) -> list[Gap]:
+    """Return the stretches between words that hold at least `min_gap_s` of speech, in order.
+
+    Args:
+        words: in order, without overlap.
+        speech: in order; in the same seconds as the words.
+        min_gap_s: least speech of a gap, in seconds.
+    """
+    sure = [index for index, word in enumerate(words) if word.duration_s <= word.longest_s + min_gap_s]
+    spans = [(words[index].start_s, words[index].end_s) for index in sure]
+    edges = [-1, *sure, len(words)]
+    gaps = []
+    for number, parts in enumerate(_between(speech, spans)):
+        if _seconds(parts) < min_gap_s:
+            continue
+        before, after = edges[number], edges[number + 1]
+        low_s = words[before].end_s if before >= 0 else 0.0
+        high_s = words[after].start_s if after < len(words) else float("inf")
+        start_s = max(low_s, parts[0].start_s - _MARGIN_S)
+        gaps.append(Gap(start_s, min(high_s, parts[-1].end_s + _MARGIN_S), before + 1, after))
+    return gaps
+
+
+def speech_without_words(
+    speech: Sequence[SpeechRegion], words: Sequence[tuple[float, float]], min_gap_s: float = MIN_GAP_S
+) -> list[SpeechRegion]:
+    """Return the stretches of a file's speech, of at least `min_gap_s` between two words, that carry no words.
+
+    Args:
+        speech: of the file, in order.
+        words: start and end of each word, in order of time.
+        min_gap_s: least speech between two words that counts, in seconds.
+    """
+    return [part for parts in _between(speech, words) if _seconds(parts) >= min_gap_s for part in parts]
+
+
+def _between(speech: Sequence[SpeechRegion], spans: Sequence[tuple[float, float]]) -> Iterator[list[SpeechRegion]]:
+    """Yield the speech before the first span, between each two, and after the last one: one list more than spans."""
+    position = 0
+    low_s = float("-inf")
+    for start_s, end_s in [*spans, (float("inf"), float("inf"))]:
+        high_s = start_s - _REACH_S
+        while position < len(speech) and speech[position].end_s <= low_s:
+            position += 1
+        parts = []
+        for region in speech[position:]:
+            if region.start_s >= high_s:
+                break
+            if min(region.end_s, high_s) > max(region.start_s, low_s):
+                parts.append(SpeechRegion(max(region.start_s, low_s), min(region.end_s, high_s)))
+        yield parts
+        low_s = max(low_s, end_s + _REACH_S)
+
+
+def _seconds(parts: Sequence[SpeechRegion]) -> float:
+    return sum(part.end_s - part.start_s for part in parts)

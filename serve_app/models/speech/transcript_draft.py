@@ -1,0 +1,219 @@
+"""The transcript of a piece while it is made: words of its windows, and where speech still has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.models.speech.coverage import Gap, find_gaps
+from serve_app.models.speech.sentences import repeated_words, split_sentences
+from serve_app.models.speech.spoken_words import SpokenWord, shortened
+from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, SpeechPiece
+from serve_app.results import Segment, SpeechRegion, Word
+
+RETRIED = "parts whose first answer was improbable or repeated itself were decoded again with a wider beam"
+SAMPLED = "parts whose answer stayed improbable or repeated itself were decoded again with sampling"
+NO_SPEECH = "parts in which the model finds no speech were left without words"
+LOOP = "parts in which the model repeats itself were left without words"
+AGAIN = "speech that the first pass left without words was decoded again"
+OUTSIDE = "words that the model put where nobody speaks were left out"
+HURRIED = "words that the model put closer together than anybody speaks were left out"
+
+# A hallucinated passage has no audio of its own: alignment squeezes it. Nobody speaks a letter, or a syllable of the
+# scripts that write syllables (from U+2E80 on), in less.
+_LETTER_S, _SYLLABLE_S = 0.02, 0.05
+_FIRST_SYLLABLE_SCRIPT = "\u2e80"
+_FEWEST_HURRIED_WORDS = 3
+_NEAR_SPEECH_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class WindowWords:
+    """What a model made of a window.
+
+    Attributes:
+        words: seconds from the start of the window.
+        language: that was decoded.
+        avg_logprob: of the answer.
+        no_speech_prob: of the window.
+        is_sure: whether no rule doubts the answer.
+        notes: what to tell of it.
+    """
+
+    words: list[SpokenWord]
+    language: str
+    avg_logprob: float
+    no_speech_prob: float
+    is_sure: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A part of a piece that the model is shown.
+
+    Attributes:
+        draft: of the piece.
+        samples: (n,) at 16 kHz.
+        start_s: from the start of the piece.
+        speech: from the start of the window.
+        gap: that it is to fill; None: it is the whole piece.
+    """
+
+    draft: Draft
+    samples: NDArray[np.float32]
+    start_s: float
+    speech: tuple[SpeechRegion, ...]
+    gap: Gap | None = None
+
+    @classmethod
+    def whole(cls, draft: Draft) -> Window:
+        """Return the window of the first pass."""
+        return cls(draft, draft.samples, 0.0, draft.speech)
+
+    @property
+    def told_language(self) -> str | None:
+        """The language to decode; None: it is to be detected."""
+        if self.draft.piece.language != "auto":
+            return self.draft.piece.language
+        return self.draft.language  # of the first pass
+
+    @property
+    def speech_s(self) -> float:
+        """Seconds of speech in it."""
+        return sum(region.end_s - region.start_s for region in self.speech)
+
+
+@dataclass(slots=True)
+class _PlacedWord:
+    word: SpokenWord  # seconds from the start of the piece
+    avg_logprob: float
+    no_speech_prob: float
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """Collects the words of one piece.
+
+    Attributes:
+        piece: whose transcript it is.
+        samples: its samples, finite.
+        speech: where somebody speaks, from the start of the piece.
+        language: that was decoded; None: nothing was yet.
+        notes: what to tell, in the order in which it came up.
+    """
+
+    piece: SpeechPiece
+    samples: NDArray[np.float32]
+    speech: tuple[SpeechRegion, ...] = field(init=False)
+    language: str | None = None
+    notes: list[str] = field(default_factory=list)
+    _words: list[_PlacedWord] = field(default_factory=list)
+    _tried: list[Gap] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        duration_s = len(self.samples) / SAMPLE_RATE_HZ
+        told = self.piece.speech
+        if told is None:
+            self.speech = (SpeechRegion(0.0, duration_s),)
+            return
+        moved = ((region.start_s - self.piece.offset_s, region.end_s - self.piece.offset_s) for region in told)
+        clipped = ((max(start_s, 0.0), min(end_s, duration_s)) for start_s, end_s in moved)
+        self.speech = tuple(SpeechRegion(start_s, end_s) for start_s, end_s in clipped if end_s > start_s)
+
+    def gaps(self) -> list[Window]:
+        """Return windows of the speech that has no words and was not decoded a second time yet."""
+        windows = []
+        for gap in find_gaps([placed.word for placed in self._words], self.speech) if self.language else []:
+            if any(tried.start_s - 0.5 <= gap.start_s and gap.end_s <= tried.end_s + 0.5 for tried in self._tried):
+                continue
+            first, last = round(gap.start_s * SAMPLE_RATE_HZ), round(gap.end_s * SAMPLE_RATE_HZ)
+            inside = (
+                (max(region.start_s, gap.start_s) - gap.start_s, min(region.end_s, gap.end_s) - gap.start_s)
+                for region in self.speech
+            )
+            speech = tuple(SpeechRegion(start_s, end_s) for start_s, end_s in inside if end_s > start_s)
+            windows.append(Window(self, self.samples[first:last], gap.start_s, speech, gap))
+        # from the last one on: what fills a gap moves the words behind it
+        return windows[::-1]
+
+    def add(self, window: Window, found: WindowWords) -> None:
+        """Take a window's words: as they are, or in place of what stands in its gap if they are more and sure."""
+        placed = [
+            _PlacedWord(
+                SpokenWord(word.text, window.start_s + word.start_s, window.start_s + word.end_s, word.probability),
+                found.avg_logprob,
+                found.no_speech_prob,
+            )
+            for word in self._plausible(found.words, window)
+        ]
+        if window.gap is None:
+            self.language = found.language
+            self.notes += found.notes
+            self._words = placed
+            return
+        gap = window.gap
+        self._tried.append(gap)
+        before, after = self._words[: gap.first], self._words[gap.stop :]
+        placed = placed[repeated_words(_texts(before), _texts(placed)) :]
+        placed = placed[: len(placed) - repeated_words(_texts(placed), _texts(after))]
+        if found.is_sure and len(placed) > gap.stop - gap.first:
+            self.notes.append(AGAIN)
+            self._words = [*before, *placed, *after]
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the segments, in seconds from the start of the file."""
+        words = shortened([placed.word for placed in self._words])
+        origin = {id(word): placed for word, placed in zip(words, self._words, strict=True)}
+        segments = []
+        for run in split_sentences(words):
+            timed = tuple(
+                Word(
+                    word.text.strip(),
+                    self.piece.offset_s + word.start_s,
+                    self.piece.offset_s + word.end_s,
+                    min(1.0, max(0.0, word.probability)),
+                )
+                for word in run
+            )
+            text = "".join(word.text for word in run).strip()
+            placed = origin[id(run[0])]
+            segments.append(
+                Segment(timed[0].start_s, timed[-1].end_s, text, timed, placed.avg_logprob, placed.no_speech_prob)
+            )
+        return tuple(segments)
+
+    def _plausible(self, words: Sequence[SpokenWord], window: Window) -> list[SpokenWord]:
+        """Return the words of sentences that somebody can have spoken, there and so fast."""
+        kept: list[SpokenWord] = []
+        for run in split_sentences(words):
+            if not any(_touches(word, window.speech) for word in run):
+                self.notes.append(OUTSIDE)
+            elif len(run) >= _FEWEST_HURRIED_WORDS and run[-1].end_s - run[0].start_s < _shortest_s(run):
+                self.notes.append(HURRIED)
+            else:
+                kept += run
+        return kept
+
+
+def _touches(word: SpokenWord, speech: Sequence[SpeechRegion]) -> bool:
+    return any(
+        word.start_s < region.end_s + _NEAR_SPEECH_S and word.end_s > region.start_s - _NEAR_SPEECH_S
+        for region in speech
+    )
+
+
+def _shortest_s(words: Sequence[SpokenWord]) -> float:
+    return sum(
+        _SYLLABLE_S if letter >= _FIRST_SYLLABLE_SCRIPT else _LETTER_S
+        for word in words
+        for letter in word.text
+        if letter.isalnum()
+    )
+
+
+def _texts(words: Sequence[_PlacedWord]) -> list[str]:
+    return [placed.word.text for placed in words]
