@@ -83,6 +83,8 @@ def join_transcripts(
     if speech is not None:
         words = [(word.start_s, word.end_s) for segment in segments for word in segment.words]
         without = speech_without_words(speech, words)
+        if not speech:
+            all_notes.append("no speech was detected")
         without_s = sum(region.end_s - region.start_s for region in without)
         if without:
             all_notes.append(_no_words_note(without, without_s))

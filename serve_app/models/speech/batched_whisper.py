@@ -286,14 +286,20 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 if self.rules.prefers_second(answers[index], texts[index], again, text):
                     answers[index], texts[index] = again, text
         for index, (answer, text) in enumerate(zip(answers, texts, strict=True)):
-            if self.rules.is_silence(answer):
-                if text.strip():
-                    told[index].append(notes.NO_SPEECH)
-                answers[index] = Hypothesis((), answer.avg_logprob, answer.no_speech_prob)
-            elif self.rules.is_loop(text):
-                told[index].append(notes.LOOP)
+            left_out = self._left_out(answer, text)
+            if left_out and text.strip():
+                told[index].append(left_out)
+            if left_out:
                 answers[index] = Hypothesis((), answer.avg_logprob, answer.no_speech_prob)
         return told
+
+    def _left_out(self, answer: Hypothesis, text: str) -> str | None:
+        """Return why an answer is not to be shown; None: it is."""
+        if self.rules.is_silence(answer):
+            return notes.NO_SPEECH
+        if self.rules.is_loop(text):
+            return notes.LOOP
+        return notes.GARBLED if self.rules.is_improbable(answer) else None
 
     def _attempted(
         self, encoded: Encoded, prompts: Sequence[Sequence[int]], rows: Sequence[int], attempt: Attempt

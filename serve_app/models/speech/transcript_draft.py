@@ -17,6 +17,7 @@ from serve_app.results import Segment, SpeechRegion, Word
 RETRIED = "parts whose first answer was improbable or repeated itself were decoded again with a wider beam"
 SAMPLED = "parts whose answer stayed improbable or repeated itself were decoded again with sampling"
 NO_SPEECH = "parts in which the model finds no speech were left without words"
+GARBLED = "parts that the model could not make sense of were left without words"
 LOOP = "parts in which the model repeats itself were left without words"
 AGAIN = "speech that the first pass left without words was decoded again"
 OUTSIDE = "words that the model put where nobody speaks were left out"
