@@ -66,8 +66,9 @@ class WhisperArgs(_Args):
     """The checkpoint that all Whisper backends serve, and the backends.
 
     Attributes:
-        models: Hugging Face id, folder, fsspec URL of a folder, or `embedded:whisper-micro`; the first that loads is
-            served, so name a smaller size after a larger one.
+        models: Hugging Face id, folder (in Hugging Face or CTranslate2 form), `.pt` file of openai-whisper, fsspec URL
+            of either, or `embedded:whisper-micro`; the first that loads is served, so name a smaller size after a
+            larger one.
         device: None: what `STT_DEVICE`, else `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it).
         compute_type: None: what `STT_COMPUTE_TYPE` says, else float16 on a GPU and float32 on a CPU. int8 and int16 are
             faster-whisper's alone: the others compute as if nothing was said, and `model_version` tells in what.

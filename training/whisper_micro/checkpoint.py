@@ -10,7 +10,6 @@ weights make every backend and its conversion testable at a checkpoint's true sh
 from __future__ import annotations
 
 import argparse
-import base64
 import itertools
 import json
 import tempfile
@@ -20,17 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import whisper
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
-from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 from transformers.models.whisper import WhisperTokenizer, WhisperTokenizerFast
 from whisper.tokenizer import LANGUAGES, get_tokenizer
 
-NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s, one per encoder frame of 0.02 s
+from serve_app.models.speech.openai_tokenizer import NUM_TIMESTAMPS, byte_pairs, special_tokens
+
 MAX_SOURCE_POSITIONS = 1500
 MAX_TARGET_POSITIONS = 448
-_RANKS = Path(whisper.__file__).parent / "assets/multilingual.tiktoken"
 _END = "<|endoftext|>"
 
 
@@ -59,27 +56,16 @@ def build_tokenizer(folder: Path, *, num_languages: int = 99) -> WhisperTokenize
         folder: made if it is missing.
         num_languages: 99 up to large-v2 (51,865 ids), 100 from large-v3 on (51,866: `<|yue|>`).
     """
-    specials = [
-        _END,
-        "<|startoftranscript|>",
-        *(f"<|{language}|>" for language in itertools.islice(LANGUAGES, num_languages)),
-        "<|translate|>",
-        "<|transcribe|>",
-        "<|startoflm|>",
-        "<|startofprev|>",
-        "<|nospeech|>",
-        "<|notimestamps|>",
-    ]
-    vocabulary, merges = _byte_pairs()
+    vocabulary, merges = byte_pairs()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         (scratch / "vocab.json").write_text(json.dumps(vocabulary))
-        (scratch / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+        (scratch / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges), ""]))
         slow = WhisperTokenizer(
             str(scratch / "vocab.json"),
             str(scratch / "merges.txt"),
-            additional_special_tokens=specials,
+            additional_special_tokens=special_tokens(num_languages),
             pad_token=_END,
         )
         # ordinary tokens in Whisper's eyes: skip_special_tokens must not drop them where times are asked for
@@ -90,28 +76,6 @@ def build_tokenizer(folder: Path, *, num_languages: int = 99) -> WhisperTokenize
         (folder / companion).unlink(missing_ok=True)  # tokenizer.json holds it all
     Tokenizer.from_file(str(folder / "tokenizer.json")).save(str(folder / "tokenizer.json"), pretty=False)
     return WhisperTokenizerFast.from_pretrained(folder)
-
-
-def _byte_pairs() -> tuple[dict[str, int], list[str]]:
-    """Return GPT-2's form of tiktoken's ranks: tokens as printable characters, and the pair each was merged from."""
-    printable = bytes_to_unicode()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, _RANKS.read_text().splitlines())}
-
-    def written(token: bytes) -> str:
-        return "".join(printable[byte] for byte in token)
-
-    vocabulary = {written(token): rank for token, rank in ranks.items()} | {_END: len(ranks)}
-    pairs = (_parts(token, rank, ranks) for token, rank in ranks.items())
-    return vocabulary, [f"{written(left)} {written(right)}" for left, right in filter(None, pairs)]
-
-
-def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes] | None:
-    """Return what the merge of that rank joined: byte-pair encoding of the token by lower ranks alone."""
-    parts = [token[index : index + 1] for index in range(len(token))]
-    while len(parts) > 2:
-        best = min(range(len(parts) - 1), key=lambda at: ranks.get(parts[at] + parts[at + 1], rank))
-        parts[best : best + 2] = [parts[best] + parts[best + 1]]
-    return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
 def model_config(shape: Shape) -> WhisperConfig:

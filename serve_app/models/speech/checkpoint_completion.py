@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder
 from serve_app.models.speech.checkpoint_files import (
     GENERATION_CONFIG,
+    LANGUAGE_TOKEN,
+    PICKLED,
+    PICKLED_INDEX,
     PREPROCESSOR_CONFIG,
     SHARD_INDEX,
     TOKENIZER,
@@ -28,13 +30,12 @@ from serve_app.models.speech.checkpoint_files import (
     is_multilingual,
     read_config,
     read_json,
+    write_json,
 )
 
 # Changes whenever what is derived changes, so that copies made by an older version are not taken.
 _VERSION = 1
-_PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _OLDER_TOKENIZER = ("vocab.json", "merges.txt")
-_LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 # openai-whisper, decoding.py: the first segment begins within a second, 50 steps of 0.02 s
 _MAX_INITIAL_TIMESTAMP_INDEX = 50
 
@@ -79,9 +80,9 @@ def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make
     """Return name → what makes it, in the order in which they are to be made."""
     missing: dict[str, _Make] = {}
     if not (folder / WEIGHTS).is_file() and not (folder / SHARD_INDEX).is_file():
-        if not (folder / _PICKLED).is_file() and not (folder / _PICKLED_INDEX).is_file():
+        if not (folder / PICKLED).is_file() and not (folder / PICKLED_INDEX).is_file():
             raise ModelLoadingError(
-                f"The checkpoint {folder} has no weights: neither {WEIGHTS}, nor its shards, nor {_PICKLED}; fetch it "
+                f"The checkpoint {folder} has no weights: neither {WEIGHTS}, nor its shards, nor {PICKLED}; fetch it "
                 "again"
             )
         missing[WEIGHTS] = _write_safetensors
@@ -113,12 +114,29 @@ def _write_generation_config(folder: Path, target: Path, config: dict[str, Any])
     """Write what the folder says, and for the rest what follows from tokenizer and configuration."""
     tokenizer = tokenizers.Tokenizer.from_file(str(target / TOKENIZER))
     said = read_json(folder / GENERATION_CONFIG) if (folder / GENERATION_CONFIG).is_file() else {}
+    write_json(target / GENERATION_CONFIG, make_generation_config(tokenizer, config, said, folder))
+
+
+def make_generation_config(
+    tokenizer: tokenizers.Tokenizer, config: Mapping[str, Any], said: Mapping[str, Any], source: Path
+) -> dict[str, Any]:
+    """Return the content of generation_config.json: what is said, and for the rest what follows from the others.
+
+    Args:
+        tokenizer: of the checkpoint.
+        config: content of config.json.
+        said: what is known; None stands for what is not.
+        source: the checkpoint, for messages.
+
+    Raises:
+        ModelLoadingError: the tokenizer is not a Whisper's.
+    """
 
     def token(text: str) -> int:
         found = tokenizer.token_to_id(text)
         if found is None:
             raise ModelLoadingError(
-                f"The tokenizer in {folder} has no {text}: it is not a Whisper's; copy the tokenizer of the model that "
+                f"The tokenizer in {source} has no {text}: it is not a Whisper's; copy the tokenizer of the model that "
                 "the checkpoint was made of"
             )
         return int(found)
@@ -142,11 +160,9 @@ def _write_generation_config(folder: Path, target: Path, config: dict[str, Any])
     }
     if is_multilingual(config):
         ids = {added.content: int(at) for at, added in tokenizer.get_added_tokens_decoder().items()}
-        derived["lang_to_id"] = {text: at for text, at in ids.items() if _LANGUAGE.fullmatch(text)}
+        derived["lang_to_id"] = {text: at for text, at in ids.items() if LANGUAGE_TOKEN.fullmatch(text)}
         derived["task_to_id"] = {"transcribe": token("<|transcribe|>"), "translate": token("<|translate|>")}
-    _write_json(
-        target / GENERATION_CONFIG, derived | {name: value for name, value in said.items() if value is not None}
-    )
+    return derived | {name: value for name, value in said.items() if value is not None}
 
 
 def default_alignment_heads(config: Mapping[str, Any]) -> list[list[int]]:
@@ -156,8 +172,12 @@ def default_alignment_heads(config: Mapping[str, Any]) -> list[list[int]]:
 
 
 def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
-    """Write the spectrogram of every Whisper: 25 ms windows each 10 ms, padded to 30 s; only its rows differ."""
-    content = {
+    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(config))
+
+
+def make_preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spectrogram of every Whisper: 25 ms windows each 10 ms, padded to 30 s; only its rows differ."""
+    return {
         "chunk_length": 30,
         "feature_extractor_type": "WhisperFeatureExtractor",
         "feature_size": config["num_mel_bins"],
@@ -171,7 +191,6 @@ def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any
         "return_attention_mask": False,
         "sampling_rate": 16_000,
     }
-    _write_json(target / PREPROCESSOR_CONFIG, content)
 
 
 def _write_tokenizer(folder: Path, target: Path, config: dict[str, Any]) -> None:
@@ -193,8 +212,8 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
     import torch
     from safetensors.torch import save_file
 
-    index = folder / _PICKLED_INDEX
-    names = sorted({str(name) for name in read_json(index)["weight_map"].values()}) if index.is_file() else [_PICKLED]
+    index = folder / PICKLED_INDEX
+    names = sorted({str(name) for name in read_json(index)["weight_map"].values()}) if index.is_file() else [PICKLED]
     tensors: dict[str, Any] = {}
     for name in names:
         try:
@@ -211,7 +230,3 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
         {key: tensor.contiguous() for key, tensor in tensors.items()}, target / WEIGHTS, metadata={"format": "pt"}
     )
     (target / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

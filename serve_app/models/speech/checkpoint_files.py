@@ -1,9 +1,11 @@
-"""The files of a Whisper folder in Hugging Face form, and what its config.json must say."""
+"""The files of a Whisper checkpoint in each form, and what config.json must say in Hugging Face form."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ PREPROCESSOR_CONFIG = "preprocessor_config.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
+PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+CTRANSLATE2_WEIGHTS = "model.bin"
+CTRANSLATE2_VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
+LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
 # openai-whisper, model.py (is_multilingual), tells an English-only vocabulary by its size alone
 _SMALLEST_MULTILINGUAL_VOCABULARY = 51_865
@@ -32,6 +38,27 @@ _SIZES = (
     "max_source_positions",
     "max_target_positions",
 )
+
+
+class Form(StrEnum):
+    """In which form a checkpoint lies, or is to be converted to."""
+
+    HUGGING_FACE = "huggingface"
+    CTRANSLATE2 = "ctranslate2"
+    OPENAI = "openai"
+
+
+def find_form(path: Path) -> Form:
+    """Return the form of a checkpoint: a file is OpenAI's, a folder is known by its files.
+
+    Where a folder holds Hugging Face's and CTranslate2's weights side by side, the former count.
+    """
+    if path.is_file():
+        return Form.OPENAI
+    weights = (WEIGHTS, SHARD_INDEX, PICKLED, PICKLED_INDEX)
+    has_others = any((path / name).is_file() for name in weights)
+    is_ctranslate2 = (path / CTRANSLATE2_WEIGHTS).is_file() and not has_others
+    return Form.CTRANSLATE2 if is_ctranslate2 else Form.HUGGING_FACE
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -79,13 +106,18 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object as the hub's files are written."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object, or raise ModelLoadingError that names the file."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelLoadingError(
-            f"{path.parent} has no {path.name}; name a folder with a whole Whisper checkpoint in Hugging Face form"
+            f"{path.parent} has no {path.name}; name a folder with a whole Whisper checkpoint"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelLoadingError(f"{path} can't be read as JSON ({error}); fetch the checkpoint again") from error

@@ -12,13 +12,13 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder, size_bytes
-from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
+from serve_app.models.speech.checkpoint_files import Form
+from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +29,14 @@ _HALF_TYPES = ("float16", "bfloat16")
 _FLOAT_TYPES = (*_HALF_TYPES, "float32")
 
 
-class Form(StrEnum):
-    """What a checkpoint can be converted to."""
-
-    CTRANSLATE2 = "ctranslate2"
-    OPENAI = "openai"
-
-
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
     """What was converted, or found converted.
 
     Attributes:
         form: of the result.
-        path: CTranslate2's folder (with tokenizer.json and preprocessor_config.json), or OpenAI's `.pt` file.
+        path: Hugging Face's folder, CTranslate2's folder (with tokenizer.json and preprocessor_config.json), or
+            OpenAI's `.pt` file.
         number_format: that the weights are stored in.
         was_converted: whether this call did it; otherwise it was there, or another process did.
         convert_s: what the conversion took; 0.0 where it was there.
@@ -57,6 +51,34 @@ class ConversionReport:
     convert_s: float
     waited_s: float
     size_bytes: int
+
+
+def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionReport:
+    """Return the checkpoint as a Hugging Face folder.
+
+    Integers of a quantized CTranslate2 folder are divided by their scales: what that library computes with in float32,
+    so that all backends compute with the same weights. The digits that quantizing took away don't come back.
+
+    Raises:
+        ModelLoadingError: the weights are broken, or the cache can't be written.
+    """
+    from serve_app.models.speech.hugging_face_writer import hugging_face_format, write_hugging_face
+
+    return _converted(
+        checkpoint,
+        Form.HUGGING_FACE,
+        hugging_face_format(checkpoint),
+        cache_dir,
+        version("safetensors"),
+        lambda folder: write_hugging_face(checkpoint, folder),
+    )
+
+
+def in_hugging_face_form(checkpoint: WhisperCheckpoint, cache_dir: Path) -> WhisperCheckpoint:
+    """Return the checkpoint itself where it is a Hugging Face folder, else what it is converted to."""
+    if checkpoint.form is Form.HUGGING_FACE:
+        return checkpoint
+    return open_checkpoint(to_hugging_face(checkpoint, cache_dir).path, name=checkpoint.name, cache_dir=cache_dir)
 
 
 def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type: str | None = None) -> ConversionReport:
@@ -76,7 +98,7 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
         # only where there is something to convert: it brings torch and transformers, which CTranslate2 does without
         from serve_app.models.speech.ctranslate2_writer import write_ctranslate2
 
-        write_ctranslate2(checkpoint, folder, stored)
+        write_ctranslate2(in_hugging_face_form(checkpoint, cache_dir), folder, stored)
 
     stored = stored_format(compute_type, checkpoint.number_format)
     return _converted(
@@ -100,7 +122,7 @@ def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionRepor
     report = _converted(
         checkpoint,
         Form.OPENAI,
-        checkpoint.number_format,
+        checkpoint.number_format if checkpoint.number_format in _FLOAT_TYPES else "float32",
         cache_dir,
         version("torch"),
         lambda folder: write_openai(checkpoint, folder),

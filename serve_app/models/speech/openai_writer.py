@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.stored_tensors import stored_tensors
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_tensors import expected_tensors
 
@@ -27,13 +27,7 @@ def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
     config = checkpoint.config
     _check_expressible(checkpoint)
     names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
-    state: dict[str, torch.Tensor] = {}
-    for path in checkpoint.weights:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 (no mapping)
-                name = names.get(key.removeprefix("model."))
-                if name is not None:
-                    state[name] = file.get_tensor(key)
+    state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
     dims = {
         "n_mels": config["num_mel_bins"],
         "n_audio_ctx": config["max_source_positions"],

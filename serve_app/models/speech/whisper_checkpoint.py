@@ -1,7 +1,9 @@
-"""A Whisper checkpoint in Hugging Face form: opened, checked, and described.
+"""A Whisper checkpoint in any of its forms: opened, checked, and described, so that a backend can be chosen for it.
 
-Everything is told from the small files and the headers of the weights: no tensor is read, so that a wrong folder is
-refused in milliseconds, before a library spends seconds on it and fails in words of its own.
+A Hugging Face folder and a CTranslate2 folder are described by their small files and the headers of the weights: no
+tensor is read, and torch is not needed. An OpenAI `.pt` file is read once; its description is kept. So a wrong
+checkpoint is refused before a library spends seconds on it and fails in words of its own. `conversion` makes the form
+that a backend reads.
 """
 
 from __future__ import annotations
@@ -13,40 +15,49 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.file_hashes import combined_sha256
+from serve_app.models.built_folder import built_folder
+from serve_app.models.file_hashes import combined_sha256, sha256_of
 from serve_app.models.speech.checkpoint_completion import completed
 from serve_app.models.speech.checkpoint_files import (
     CONFIG,
+    CTRANSLATE2_WEIGHTS,
     GENERATION_CONFIG,
     PREPROCESSOR_CONFIG,
     TOKENIZER,
+    Form,
+    find_form,
     find_weights,
     is_multilingual,
     read_config,
     read_json,
 )
+from serve_app.models.speech.ctranslate2_reader import describe_ctranslate2
 from serve_app.models.speech.whisper_tensors import check_tensors
+
+# Changes whenever what is derived from an OpenAI file changes.
+_DESCRIPTION_VERSION = 1
 
 
 @dataclass(frozen=True)
 class WhisperCheckpoint:
-    """A folder that every backend, or its converter, can read.
-
-    It holds config.json, generation_config.json (with languages, tasks and alignment heads), preprocessor_config.json,
-    tokenizer.json and safetensors.
+    """What is known of a checkpoint before its tensors are read.
 
     Attributes:
-        name: Hugging Face id, the embedded model's name, or the folder's name; a part of `model_version`.
-        folder: where the files lie.
-        config: content of config.json.
-        generation_config: content of generation_config.json.
+        name: Hugging Face id, the embedded model's name, or the folder's or file's name; a part of `model_version`.
+        form: in which it lies.
+        folder: where tokenizer.json lies. A Hugging Face folder also holds config.json, generation_config.json (with
+            languages, tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder its
+            own config.json and the weights; that of an OpenAI file what was derived from it.
+        config: content of config.json in Hugging Face form.
+        generation_config: content of generation_config.json in Hugging Face form.
         languages: two- or three-letter codes that it was made for; ("en",) for an English-only one.
-        number_format: of the stored weights: "float32", "float16" or "bfloat16".
-        weights: the safetensors files, in the order of their names.
+        number_format: of the stored weights: "float32", "float16" or "bfloat16"; of CTranslate2's also "int8", "int16".
+        weights: the safetensors files, in the order of their names, or CTranslate2's or OpenAI's one file.
         cache_dir: where hashes of files are kept between starts; None: nowhere.
     """
 
     name: str
+    form: Form
     folder: Path
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]
@@ -82,46 +93,88 @@ class WhisperCheckpoint:
         Reads the weights once; later starts take each file's hash from the cache while its size and time of change
         are the same.
         """
-        small = [self.folder / name for name in (CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER)]
-        return combined_sha256([*small, *self.weights], self.cache_dir)
+        small = (self.folder / name for name in (CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER))
+        return combined_sha256([*(path for path in small if path.is_file()), *self.weights], self.cache_dir)
 
 
-def open_checkpoint(folder: Path, *, name: str | None = None, cache_dir: Path | None = None) -> WhisperCheckpoint:
-    """Check a Hugging Face folder and say what it holds.
+def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | None = None) -> WhisperCheckpoint:
+    """Check a checkpoint and say what it holds.
 
     Args:
-        folder: of the checkpoint.
-        name: what to call it; None: as the folder.
-        cache_dir: where hashes are kept, and a completed copy where the folder lacks what can be derived (the weights
-            are linked, not copied); None: such a folder is refused.
+        path: a Hugging Face folder, a CTranslate2 folder, or an OpenAI `.pt` file.
+        name: what to call it; None: as the folder or file.
+        cache_dir: where hashes are kept, the description of a `.pt` file, and a completed copy where a Hugging Face
+            folder lacks what can be derived (the weights are linked, not copied); None: what needs it is refused.
 
     Raises:
         ModelLoadingError: something is missing or broken, or it is no Whisper; says which file and what to do.
     """
-    folder = folder.resolve()
-    name = name or folder.name
-    if not folder.is_dir():
-        raise ModelLoadingError(f"There is no folder {folder}; name one with a Whisper checkpoint in Hugging Face form")
-    folder = completed(folder, cache_dir)
-    config = read_config(folder)
-    generation_config = read_json(folder / GENERATION_CONFIG)
-    num_mel_bins = read_json(folder / PREPROCESSOR_CONFIG).get("feature_size", config["num_mel_bins"])
-    if num_mel_bins != config["num_mel_bins"]:
+    path = path.resolve()
+    if not path.exists():
         raise ModelLoadingError(
-            f"{folder / PREPROCESSOR_CONFIG} makes {num_mel_bins} mel bins where the model wants "
-            f"{config['num_mel_bins']}; remove it, so that a fitting one is made"
+            f"There is no file or folder {path}; name a folder with a Whisper checkpoint in Hugging Face or "
+            "CTranslate2 form, or a .pt file of openai-whisper"
         )
-    weights = find_weights(folder)
+    form = find_form(path)
+    weights: tuple[Path, ...]
+    if form is Form.CTRANSLATE2:
+        folder, weights = path, (path / CTRANSLATE2_WEIGHTS,)
+        config, generation_config, number_format = describe_ctranslate2(path)
+    elif form is Form.OPENAI:
+        folder, weights = _described(path, cache_dir), (path,)
+        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
+        number_format = str(config["dtype"])
+    else:
+        folder = completed(path, cache_dir)
+        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
+        weights = find_weights(folder)
+        number_format = check_tensors(weights, config)
+    _check_spectrogram(folder, config)
     return WhisperCheckpoint(
-        name=name,
+        name=name or path.name,
+        form=form,
         folder=folder,
         config=config,
         generation_config=generation_config,
         languages=_languages(config, generation_config),
-        number_format=check_tensors(weights, config),
+        number_format=number_format,
         weights=weights,
         cache_dir=cache_dir,
     )
+
+
+def _described(path: Path, cache_dir: Path | None) -> Path:
+    """Return the folder with what is derived from an OpenAI file, made once for each content."""
+    if path.suffix != ".pt":
+        raise ModelLoadingError(
+            f"{path} is a file, and no .pt of openai-whisper; name the folder with the whole Whisper checkpoint"
+        )
+    if cache_dir is None:
+        raise ModelLoadingError(
+            f"The checkpoint {path} has no tokenizer; give a cache folder, where one is kept for it"
+        )
+    try:
+        sha256 = sha256_of(path, cache_dir)
+    except OSError as error:
+        raise ModelLoadingError(f"{path} can't be read ({error.strerror or error})") from error
+
+    def build(target: Path) -> None:
+        from serve_app.models.speech.openai_reader import write_description  # brings torch
+
+        write_description(path, sha256, target)
+
+    return built_folder(cache_dir / "described" / f"openai-{sha256[:16]}-v{_DESCRIPTION_VERSION}", build).path
+
+
+def _check_spectrogram(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ModelLoadingError if the folder's preprocessor_config.json, where there is one, is another model's."""
+    path = folder / PREPROCESSOR_CONFIG
+    num_mel_bins = read_json(path).get("feature_size", config["num_mel_bins"]) if path.is_file() else None
+    if num_mel_bins not in (None, config["num_mel_bins"]):
+        raise ModelLoadingError(
+            f"{path} makes {num_mel_bins} mel bins where the model wants {config['num_mel_bins']}; remove it, so that "
+            "a fitting one is made"
+        )
 
 
 def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import ModelLoadingError, ServeAppError
-from serve_app.models.speech.conversion import ConversionReport, to_ctranslate2, to_openai
+from serve_app.models.speech.checkpoint_files import Form
+from serve_app.models.speech.conversion import (
+    ConversionReport,
+    in_hugging_face_form,
+    to_ctranslate2,
+    to_hugging_face,
+    to_openai,
+)
 from serve_app.models.speech.whisper import BackendName, WhisperBackend
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -70,14 +77,16 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
 
 
 def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
-    folder = fetch_weights(spec, options.cache_dir, options.hf_token)
-    checkpoint = open_checkpoint(folder, name=weights_name(spec), cache_dir=options.cache_dir)
+    path = fetch_weights(spec, options.cache_dir, options.hf_token)
+    checkpoint = open_checkpoint(path, name=weights_name(spec), cache_dir=options.cache_dir)
     return _LOADERS[name](checkpoint, options)
 
 
 def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
     from serve_app.models.speech.faster_whisper_backend import FasterWhisperBackend
 
+    if checkpoint.form is Form.CTRANSLATE2:  # CTranslate2 converts between number formats while it loads
+        return FasterWhisperBackend(checkpoint, checkpoint.folder, options), None
     report = to_ctranslate2(checkpoint, options.cache_dir, options.chosen_compute_type)
     return FasterWhisperBackend(checkpoint, report.path, options), report
 
@@ -85,12 +94,17 @@ def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions)
 def _load_transformers(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
     from serve_app.models.speech.transformers_backend import TransformersBackend
 
-    return TransformersBackend(checkpoint, options), None
+    if checkpoint.form is Form.HUGGING_FACE:
+        return TransformersBackend(checkpoint, options), None
+    report = to_hugging_face(checkpoint, options.cache_dir)
+    return TransformersBackend(in_hugging_face_form(checkpoint, options.cache_dir), options), report
 
 
 def _load_openai_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
     from serve_app.models.speech.openai_backend import OpenAIWhisperBackend
 
+    if checkpoint.form is Form.OPENAI:
+        return OpenAIWhisperBackend(checkpoint, checkpoint.weights[0], options), None
     report = to_openai(checkpoint, options.cache_dir)
     return OpenAIWhisperBackend(checkpoint, report.path, options), report
 

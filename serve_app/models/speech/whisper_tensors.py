@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from serve_app.errors import ModelLoadingError
 
+PROJECTION = "proj_out.weight"  # only where it is not the embedding
 _PREFIX = "model."
 _FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}

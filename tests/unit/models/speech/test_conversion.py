@@ -22,7 +22,8 @@ from transformers import WhisperForConditionalGeneration
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech import ctranslate2_writer, openai_writer
-from serve_app.models.speech.conversion import ConversionReport, Form, stored_format, to_ctranslate2, to_openai
+from serve_app.models.speech.checkpoint_files import Form
+from serve_app.models.speech.conversion import ConversionReport, stored_format, to_ctranslate2, to_openai
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 
 PROJECT = Path(__file__).parents[4]

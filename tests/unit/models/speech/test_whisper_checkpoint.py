@@ -207,8 +207,8 @@ def test_what_is_wrong_is_said(mini_whisper: Path, copy_of: Copy, break_it: Call
         open_checkpoint(folder)
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadingError, match=r"There is no folder .*nowhere"):
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadingError, match=r"There is no file or folder .*nowhere; name a folder"):
         open_checkpoint(tmp_path / "nowhere")
 
 

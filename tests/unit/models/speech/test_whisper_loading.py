@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from whisper.tokenizer import get_tokenizer
 
 from serve_app.errors import GpuMemoryError, ModelLoadingError
 from serve_app.models.speech import whisper_loading
+from serve_app.models.speech.checkpoint_files import Form
+from serve_app.models.speech.conversion import to_ctranslate2, to_openai
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
-from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
+from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_loading import load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.results import Transcript
@@ -70,6 +77,71 @@ def test_each_backend_loads_one_checkpoint(mini_whisper: Path, options: WhisperO
         assert load_whisper(backend, [str(mini_whisper)], options).conversion.was_converted is False  # type: ignore[union-attr]
     silence = SpeechPiece(np.zeros(16_000, np.float32))
     assert len(loaded.backend.transcribe([silence])) == 1
+
+
+@pytest.fixture(scope="module")
+def forms(mini_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Form, Path]:
+    """One checkpoint in all forms. It suppresses what OpenAI's package does: its `.pt` does not say what."""
+    cache = tmp_path_factory.mktemp("forms")
+    folder = Path(shutil.copytree(mini_whisper, cache / "mini"))
+    said = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    suppressed = {"suppress_tokens": list(get_tokenizer(True).non_speech_tokens)}
+    (folder / "generation_config.json").write_text(json.dumps(said | suppressed))
+    checkpoint = open_checkpoint(folder, cache_dir=cache)
+    return {
+        Form.HUGGING_FACE: folder,
+        Form.CTRANSLATE2: to_ctranslate2(checkpoint, cache).path,
+        Form.OPENAI: to_openai(checkpoint, cache).path,
+    }
+
+
+READS = {
+    BackendName.FASTER_WHISPER: Form.CTRANSLATE2,
+    BackendName.TRANSFORMERS: Form.HUGGING_FACE,
+    BackendName.OPENAI_WHISPER: Form.OPENAI,
+}
+
+
+@pytest.mark.parametrize("form", [Form.CTRANSLATE2, Form.OPENAI])
+@pytest.mark.parametrize("backend", REAL)
+def test_each_backend_loads_each_form(
+    forms: dict[Form, Path], options: WhisperOptions, backend: BackendName, form: Form
+) -> None:
+    """The form does not matter to what a backend writes; what it reads by itself is not converted."""
+    loaded = load_whisper(backend, [str(forms[form])], options)
+    assert loaded.backend.model_version == f"{backend}:{forms[form].name}:float32"
+    if READS[backend] is form:
+        assert loaded.conversion is None
+        assert not (options.cache_dir / "converted").exists()
+    else:
+        assert loaded.conversion is not None
+        assert loaded.conversion.form is READS[backend]
+        assert loaded.conversion.was_converted
+    noise = SpeechPiece(np.random.default_rng(0).standard_normal(32_000).astype(np.float32), 0.0, "en")
+    (found,) = loaded.backend.transcribe([noise])
+    (wanted,) = load_whisper(backend, [str(forms[Form.HUGGING_FACE])], options).backend.transcribe([noise])
+    assert found.segments == wanted.segments
+
+
+def test_ctranslate2_converts_between_number_formats_while_it_loads(
+    forms: dict[Form, Path], options: WhisperOptions
+) -> None:
+    spec = str(forms[Form.CTRANSLATE2])
+    loaded = load_whisper("faster-whisper", [spec], replace(options, compute_type="int8"))
+    assert ":int8" in loaded.backend.model_version
+    assert loaded.conversion is None
+
+
+def test_faster_whisper_needs_no_torch_for_a_ctranslate2_folder(forms: dict[Form, Path], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from serve_app.models.speech.whisper_loading import load_whisper\n"
+        "from serve_app.models.speech.whisper_options import WhisperOptions\n"
+        "load_whisper('faster-whisper', [sys.argv[1]], WhisperOptions(cache_dir=Path(sys.argv[2]), device='cpu'))\n"
+        "assert not {'torch', 'transformers', 'whisper'} & set(sys.modules)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(forms[Form.CTRANSLATE2]), str(tmp_path)]
+    subprocess.run(arguments, cwd=Path(__file__).parents[4], check=True, timeout=120)
 
 
 def truncated(folder: Path) -> None:
