@@ -20,14 +20,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoSibling
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile, HubRepository
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.model_source import OnProgress, SourceFailed
+from serve_app.models.model_source import NUM_TRIES, OnProgress, SourceFailed
 
 _TIMEOUT_S = 5.0
 _POLL_S = 0.2
+_BROKEN_OFF = requests.exceptions.ChunkedEncodingError  # the client itself repeats the rest
 
 
 class HubSource:
@@ -64,14 +66,7 @@ class HubSource:
         try:
             told = self._told(file.name)
             with _Watch(path.parent, file.name, file.size_bytes or told.size, self._on_progress):
-                huggingface_hub.hf_hub_download(
-                    self._hub.repository,
-                    file.name,
-                    revision=self._hub.revision,
-                    local_dir=path.parent,
-                    etag_timeout=_TIMEOUT_S,
-                    token=self._token,
-                )
+                self._download(file.name, path.parent)
         except GatedRepoError as error:
             raise SourceFailed(
                 "it is gated: accept its terms on its page, then set HF_TOKEN to a token of that account"
@@ -96,6 +91,17 @@ class HubSource:
             raise SourceFailed(
                 f"its {file.name} has another hash than the hub tells, and was refused and deleted", gave_nothing=False
             )
+
+    @retry(stop=stop_after_attempt(NUM_TRIES), retry=retry_if_exception_type(_BROKEN_OFF), reraise=True)
+    def _download(self, name: str, folder: Path) -> None:
+        huggingface_hub.hf_hub_download(
+            self._hub.repository,
+            name,
+            revision=self._hub.revision,
+            local_dir=folder,
+            etag_timeout=_TIMEOUT_S,
+            token=self._token,
+        )
 
     def _told(self, name: str) -> RepoSibling:
         """Return what the hub tells of a file; asked once for all of them, and without the client's patient retries."""

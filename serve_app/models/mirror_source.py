@@ -9,19 +9,21 @@ import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 import httpx
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 import serve_app.media.address_guard  # noqa: F401 - keeps queries, which may be secrets, out of httpx's log lines
 from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile
-from serve_app.models.model_source import OnProgress, SourceFailed
+from serve_app.models.model_source import NUM_TRIES, OnProgress, SourceFailed
 from serve_app.models.url_download import shown_url
 
 _TIMEOUT = httpx.Timeout(30.0, connect=6.0)
+_BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError)
 _NO_ANSWER = (httpx.ConnectError, httpx.ConnectTimeout)
 _CHUNK_BYTES = 1 << 20
 
@@ -57,19 +59,8 @@ class MirrorSource:
         if file.sha256 is None or file.size_bytes is None:
             raise SourceFailed(f"no SHA-256 is known of {file.name}: the hub alone is trusted with it")
         part = path.with_name(f"{path.name}.part")
-        address = _address(self._mirror, self._model_name, file.name)
-        is_http = address.lower().startswith(("http://", "https://"))
-        receive: Callable[..., Generator[bytes]] = _by_http if is_http else _from_storage
         try:
-            with part.open("ab") as target:
-                if target.tell() > file.size_bytes:
-                    target.truncate(0)
-                with closing(receive(address, target, file.size_bytes)) as chunks:
-                    for chunk in chunks:
-                        target.write(chunk)
-                        self._on_progress(file.name, target.tell(), file.size_bytes)
-                        if target.tell() > file.size_bytes:
-                            break
+            self._receive(file.name, file.size_bytes, part)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceFailed(
                 f"{file.name}: {type(error).__name__}", is_silent=isinstance(error, _NO_ANSWER)
@@ -91,8 +82,24 @@ class MirrorSource:
             )
         part.replace(path)
 
+    @retry(stop=stop_after_attempt(NUM_TRIES), retry=retry_if_exception_type(_BROKEN_OFF), reraise=True)
+    def _receive(self, name: str, size_bytes: int, part: Path) -> None:
+        """Append what is missing, and at most one chunk more."""
+        address = _address(self._mirror, self._model_name, name)
+        is_http = address.lower().startswith(("http://", "https://"))
+        receive: Callable[..., Generator[bytes]] = _by_http if is_http else _from_storage
+        with part.open("ab") as target:
+            if target.tell() > size_bytes:
+                _empty(target)
+            with closing(receive(address, target, size_bytes)) as chunks:
+                for chunk in chunks:
+                    target.write(chunk)
+                    self._on_progress(name, target.tell(), size_bytes)
+                    if target.tell() > size_bytes:
+                        break
 
-def _by_http(address: str, target: Any, size_bytes: int) -> Generator[bytes]:
+
+def _by_http(address: str, target: BinaryIO, size_bytes: int) -> Generator[bytes]:
     """Yield what is missing at the end of the part."""
     begin = target.tell()
     if begin == size_bytes:
@@ -106,15 +113,15 @@ def _by_http(address: str, target: Any, size_bytes: int) -> Generator[bytes]:
             if not response.headers.get("content-range", "").startswith(f"bytes {begin}-"):
                 raise SourceFailed("it answers with another part than the one that was asked for")
         elif response.status_code == httpx.codes.OK:
-            target.truncate(0)  # it does not know ranges: the whole file comes
+            _empty(target)  # it does not know ranges: the whole file comes
         else:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                target.truncate(0)  # its file is shorter than the part: the next try begins anew
+                _empty(target)  # its file is shorter than the part: the next try begins anew
             raise SourceFailed(f"it answers {response.status_code} for {_named(address)}")
         yield from response.iter_raw()
 
 
-def _from_storage(address: str, target: Any, size_bytes: int) -> Generator[bytes]:
+def _from_storage(address: str, target: BinaryIO, size_bytes: int) -> Generator[bytes]:
     storage, path = fsspec.core.url_to_fs(address)
     with suppress(Exception):
         storage.invalidate_cache()  # of listings, which are kept for the life of the process
@@ -125,6 +132,12 @@ def _from_storage(address: str, target: Any, size_bytes: int) -> Generator[bytes
                 yield chunk
     except FileNotFoundError as error:
         raise SourceFailed(f"it has no {_named(address)}") from error
+
+
+def _empty(target: BinaryIO) -> None:
+    if target.tell():
+        target.seek(0)
+        target.truncate()
 
 
 def _address(mirror: str, model_name: str, file_name: str) -> str:

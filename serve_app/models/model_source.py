@@ -19,6 +19,7 @@ from pathlib import Path
 OnProgress = Callable[[str, int, int | None], None]
 
 SILENCE_KEPT_S = 60.0
+NUM_TRIES = 3  # of a download that breaks off; each goes on where the last one ended
 
 
 class SourceFailed(Exception):
