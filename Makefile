@@ -5,6 +5,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# once for each clone, so that no target asks again where no source can be reached; `make setup` always does
+MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-slow check format lock clean
@@ -12,7 +14,13 @@ STAMP := $(VENV)/.installed
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## make .venv and install everything from the lock
+setup: $(STAMP) ## make .venv, install everything from the lock, fetch the models (where a source can be reached)
+	@$(BIN)/serve-app models fetch --optional
+	@touch $(MODELS)
+
+$(MODELS): | $(STAMP)
+	@$(BIN)/serve-app models fetch --optional
+	@touch $@
 
 # uv installs the lock in under a minute where plain pip takes several
 $(STAMP): requirements.lock pyproject.toml
@@ -24,18 +32,18 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-run: $(STAMP) ## serve CONFIG (configs/local.yaml) on PORT (8000) until Ctrl-C
+run: $(STAMP) $(MODELS) ## serve CONFIG (configs/local.yaml) on PORT (8000) until Ctrl-C
 	$(BIN)/serve-app run $(CONFIG) --port $(PORT)
 
-demo: $(STAMP) ## start the graph, run two real video jobs to their last callback, show and score the results
+demo: $(STAMP) $(MODELS) ## start the graph, run two real video jobs to their last callback, show and score the results
 	$(BIN)/serve-app demo
 
 # one thread in each process: threads of several that share the cores wait for each other
-test: $(STAMP) ## unit, contract and integration tests
+test: $(STAMP) $(MODELS) ## unit, contract and integration tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
-test-slow: $(STAMP) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)
+test-slow: $(STAMP) $(MODELS) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)
 	$(BIN)/pytest -m slow
 
 check: $(STAMP) ## format, lint and types

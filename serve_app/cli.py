@@ -1,5 +1,5 @@
 """Command line: start the graph, show it, talk to it. All but `run`, `check`, `demo`, `drums`,
-`drums-eval` and `models check` speaks HTTP."""
+`drums-eval`, `models fetch` and `models check` speaks HTTP."""
 
 from __future__ import annotations
 

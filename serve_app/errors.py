@@ -16,6 +16,7 @@
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
     │   │   └── StorageError          500 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
+    │   │   └── ModelSourceUnreachable 503 MODEL_LOADING_ERROR    when no source of a catalog model gives anything.
     │   └── GpuMemoryError            503 GPU_MEMORY_ERROR        when GPU memory ran out and the fall-back failed too.
     ├── JobError
     │   ├── JobNotFound               404 JOB_NOT_FOUND           when no job has this id.
@@ -138,6 +139,10 @@ class ModelLoadingError(ModelError):
 
     code = "MODEL_LOADING_ERROR"
     http_status = 503
+
+
+class ModelSourceUnreachable(ModelLoadingError):
+    """Raised when no source of a model of the catalog gives anything: none can be reached, or none has it."""
 
 
 class GpuMemoryError(ModelError):

@@ -291,26 +291,28 @@ class ReplicaModel:
 
 @dataclass(frozen=True, slots=True)
 class DeployedModel:
-    """A model of the graph that can be replaced while it serves.
+    """A model of the graph.
 
     Attributes:
         name: short name, of commands.
         deployment: name of its deployment.
         state: of the deployment; "HEALTHY" is the good one.
         replicas: those that run; none: scaled to zero, or not up.
+        reloads: whether its weights can be replaced while it serves.
     """
 
     name: str
     deployment: str
     state: str
     replicas: tuple[ReplicaModel, ...]
+    reloads: bool = True
 
 
 class ModelService(Protocol):
     """What is loaded where."""
 
     async def models(self) -> Sequence[DeployedModel]:
-        """Return the models of the graph; replicas that do not answer in time are left out."""
+        """Return the models of the graph; replicas that do not answer in time are left out, and none is started."""
         ...
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:

@@ -86,6 +86,13 @@ def _check_database_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _check_mirror(mirror: SecretStr) -> SecretStr:
+    text = mirror.get_secret_value()
+    if not (re.fullmatch(r"[A-Za-z][\w+.-]*://.+", text) or Path(text).expanduser().is_absolute()):
+        raise ValueError("write a URL (https://…, s3://…, any fsspec URL) or an absolute path")
+    return mirror
+
+
 def _check_device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise ValueError("write auto, cpu, mps, cuda, or cuda:N")
@@ -123,6 +130,7 @@ class Settings(BaseModel):
         cors_origins: origins whose pages may call the API.
         backend_url: callback base of a job that names none.
         hf_token: opens gated models on the Hugging Face hub.
+        model_mirror: URL or folder from which models of the catalog may be fetched too.
         device: where models run; `auto`: a GPU where there is one.
         stt_device: where Whisper runs; None: on `device`.
         stt_compute_type: Whisper's number format; None: the backend's choice.
@@ -156,6 +164,7 @@ class Settings(BaseModel):
     ] = ()
     backend_url: CallbackBase = None
     hf_token: SecretStr | None = None
+    model_mirror: Annotated[SecretStr, AfterValidator(_check_mirror)] | None = None
     device: Device = "auto"
     stt_device: Device | None = None
     stt_compute_type: Annotated[str, AfterValidator(_check_compute_type)] | None = None

@@ -35,12 +35,13 @@ class ReplicaModelView(BaseModel):
 
 
 class DeployedModelView(BaseModel):
-    """A model of the graph that can be replaced while it serves."""
+    """A model of the graph."""
 
-    name: str = Field(description="of `POST /models/{name}/reload`")
+    name: str = Field(description="of `POST /models/{name}/reload`, where it reloads")
     deployment: str
     state: str = Field(description="HEALTHY is the good one")
     replicas: list[ReplicaModelView] = Field(description="those that run; none: scaled to zero, or not up")
+    reloads: bool = Field(description="whether its weights can be replaced while it serves")
 
 
 class DeployedModelsView(BaseModel):
@@ -63,7 +64,7 @@ router = APIRouter(route_class=ApiRoute, tags=["models"])
 
 @router.get("/models", summary="Tell what is loaded where", responses=error_responses(503))
 async def list_models(services: InjectedServices) -> DeployedModelsView:
-    """Return the models that can be replaced, and what each of their replicas serves."""
+    """Return the models of the graph, and what each of their replicas serves. None is started for it."""
     return DeployedModelsView(models=_views(await services.models.models()))
 
 
@@ -80,7 +81,7 @@ async def reload_model(
     The file is the one that the configuration names, or that its link leads to now. One that can't be loaded leaves the
     old weights serving: `reloaded` is false then, and each replica's `failure` says why.
     """
-    names = [model.name for model in await services.models.models()]
+    names = [model.name for model in await services.models.models() if model.reloads]
     if name not in names:
         raise HTTPException(404, f"No such model; there are: {', '.join(dict.fromkeys(names)) or 'none'}")
     models = await services.models.reload(name)
@@ -95,6 +96,7 @@ def _views(models: Sequence[DeployedModel]) -> list[DeployedModelView]:
             deployment=model.deployment,
             state=model.state,
             replicas=[_replica(replica) for replica in model.replicas],
+            reloads=model.reloads,
         )
         for model in models
     ]

@@ -325,7 +325,7 @@ class Client:
         return self._classify(path, file, image_url, timeout_s)
 
     def models(self) -> list[dict[str, Any]]:
-        """Return the models that can be replaced while they serve, and what each of their replicas serves."""
+        """Return the models of the graph, and what each of their replicas serves."""
         return self._json("GET", "/models")["models"]
 
     def reload_model(self, name: str, *, timeout_s: float = 660.0) -> dict[str, Any]:

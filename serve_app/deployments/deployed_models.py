@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from ray import serve
@@ -27,14 +28,15 @@ _RETRY_AFTER_S = 10.0
 
 
 class DeployedModels:
-    """The models that can be replaced while they serve.
+    """The models of the graph.
 
     Args:
         app_name: of the Serve application.
-        models: by short name, its deployments.
+        models: by short name, the deployments of those that can be replaced while they serve.
         hosted: models that the replicas of the ingress have in themselves, too; they answer `describe_model` and
             `reload_model` with the name.
         host: name of the ingress's deployment.
+        fixed: by short name, the deployments of those that are loaded once; they answer `describe`.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class DeployedModels:
         models: Mapping[str, Sequence[PlacedDeployment]],
         hosted: Collection[str] = (),
         host: str = "Ingress",
+        fixed: Mapping[str, Sequence[PlacedDeployment]] = MappingProxyType({}),
     ) -> None:
         self._app_name = app_name
         self._models = models
         self._hosted = hosted
         self._host = host
+        self._fixed = fixed
         self._call = Calls(_RELOAD_S)
 
     async def models(self) -> Sequence[DeployedModel]:
@@ -61,7 +65,7 @@ class DeployedModels:
                 # one that went down meanwhile, or is too busy to tell: the state says more
                 with suppress(ServeAppError):
                     replicas = await _broadcast(placed.handle, "describe", _DESCRIBE_S)
-            return DeployedModel(name, placed.name, state, tuple(replicas))
+            return DeployedModel(name, placed.name, state, tuple(replicas), name in self._models)
 
         async def describe_hosted(name: str) -> DeployedModel:
             replicas: Sequence[ReplicaModel] = ()
@@ -106,7 +110,8 @@ class DeployedModels:
             await asyncio.sleep(_POLL_S)
 
     def _placed(self) -> list[tuple[str, PlacedDeployment]]:
-        return [(name, placed) for name, deployments in self._models.items() for placed in deployments]
+        models = (*self._models.items(), *self._fixed.items())
+        return [(name, placed) for name, deployments in models for placed in deployments]
 
     def _states(self) -> dict[str, tuple[str, int, int]]:
         """Return each deployment's state, and how many of its replicas run and start."""

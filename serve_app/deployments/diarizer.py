@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
 from serve_app.results import Diarization
+from serve_app.services import ReplicaModel
 
 
 @serve.deployment(name="Diarizer")
@@ -26,8 +29,19 @@ class Diarizer:
         from serve_app.models.diarization.pipeline import SpeakerDiarizer
 
         self._diarizer = SpeakerDiarizer(device=device, num_threads=num_threads, model_id=model_id, hf_token=hf_token)
+        self._spec, self._device, self._loaded_at = model_id or "embedded", device, time.time()
         # pyannote's pipeline keeps state between its steps: one file at a time
         self._threads = WorkerThreads(1, "diarizer")
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        return replica_facts(
+            spec=self._spec,
+            model_version=self._diarizer.model_version,
+            engine="pyannote.audio",
+            device=self._device,
+            loaded_at=self._loaded_at,
+        )
 
     async def diarize(
         self,

@@ -19,10 +19,11 @@ from ray import serve
 from serve_app.deployments.batching import Batcher
 from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
+from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, StorageError
 from serve_app.results import Drum
-from serve_app.services import DrumOptions, DrumTranscription
+from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.models.drums.activations import DrumActivations, Piece, PieceOutput
@@ -87,6 +88,7 @@ class DrumTranscriber:
         join_serve_log()
         self._failure = LoadFailure()
         self._options = options
+        self._spec = model
         self._loaded: LoadedDrums | None = None
         torch.set_num_threads(options.num_threads)
         try:
@@ -98,6 +100,7 @@ class DrumTranscriber:
             logger.error("DrumTranscriber can't load its model: %s", error.detail)
         else:
             logger.info("DrumTranscriber serves %s after %.1f s", self._loaded.model_version, self._failure.uptime_s)
+        self._loaded_at = time.time()
         self._readers = WorkerThreads(options.num_readers, "drum-reader")
         self._network = WorkerThreads(1, "drum-network")
         self._pieces = Batcher(self._heard, max_items=options.batch_size, wait_s=options.batch_wait_s)
@@ -105,6 +108,17 @@ class DrumTranscriber:
     def check_health(self) -> None:
         """Raise once the failure to load the model has been told for a while."""
         self._failure.check_health()
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        return replica_facts(
+            spec=self._spec,
+            model_version=self._loaded.model_version if self._loaded else None,
+            engine="pytorch",
+            device=self._options.device,
+            loaded_at=self._loaded_at,
+            failure=self._failure.error.detail if self._failure.error else None,
+        )
 
     async def model_version(self) -> str:
         """Return the name of the weights; ModelLoadingError where there are none."""

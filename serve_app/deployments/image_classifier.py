@@ -17,6 +17,7 @@ from ray.util import metrics
 from serve_app.deployments.batching import Batcher
 from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
+from serve_app.deployments.replica_facts import replica_id
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
@@ -195,7 +196,7 @@ class ClassifierReplica:
         """Return what this replica serves."""
         loaded = self._loaded
         return ReplicaModel(
-            replica=_replica_id(),
+            replica=replica_id(),
             node=socket.gethostname(),
             pid=os.getpid(),
             spec=self._spec,
@@ -284,13 +285,6 @@ def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:
     classes = loaded.facts.classes
     scores = {name: float(value) for name, value in zip(classes, row, strict=True)}
     return ImageClassification(LabelScores(classes[int(row.argmax())], scores), loaded.facts.model_version)
-
-
-def _replica_id() -> str:
-    try:
-        return serve.get_replica_context().replica_id.unique_id
-    except Exception:  # outside of Serve there is no context, and Serve's exception for it has no public name
-        return ""
 
 
 def make_classifier(task: ImageTask, arguments: ClassifierArguments) -> ClassifierReplica:

@@ -178,7 +178,7 @@ class Ingress:
             ),
             drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
             images=DirectImages(classifiers, media, _PATIENCE_S, limits.images, self._local),
-            models=DeployedModels(app_name, classifiers, tuple(self._local)),
+            models=DeployedModels(app_name, classifiers, tuple(self._local), fixed=_fixed_models(models, drums)),
             health=health,
         )
 
@@ -193,3 +193,9 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve calls this after the constructor."""
         return create_app(self._services, self._api_settings)
+
+
+def _fixed_models(models: VideoModels, drums: Sequence[PlacedDeployment]) -> dict[str, Sequence[PlacedDeployment]]:
+    """Return the deployments of models that are loaded once, by short name."""
+    speech = {str(name): placed for name, placed in models.speech.backends.items()}
+    return speech | {"diarization": models.diarizers, "drums": drums}

@@ -8,10 +8,12 @@ from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, Transcript
+from serve_app.services import ReplicaModel
 
 
 @serve.deployment(name="SpeechRecognizer")
@@ -26,7 +28,18 @@ class SpeechRecognizer:
 
         self._started_at = time.monotonic()
         self._recognizer = PocketsphinxRecognizer()
+        self._loaded_at = time.time()
         self._threads = WorkerThreads(1, "recognizer")
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        return replica_facts(
+            spec="embedded:pocketsphinx-en-us",
+            model_version=self._recognizer.model_version,
+            engine="pocketsphinx",
+            device="cpu",
+            loaded_at=self._loaded_at,
+        )
 
     async def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""

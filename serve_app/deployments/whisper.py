@@ -9,6 +9,7 @@ Memory and cold start: see docs/models/whisper.md for what was measured of each.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from ray import serve
 from serve_app.deployments.batching import Batcher
 from serve_app.deployments.load_failure import LoadFailure
 from serve_app.deployments.logs import join_serve_log
+from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, BackendName, SpeechPiece
 from serve_app.results import SpeechRegion, Transcript
+from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.models.speech.whisper_loading import LoadedWhisper
@@ -84,6 +87,7 @@ class WhisperReplica:
         join_serve_log()
         self._failure = LoadFailure()
         self._threads = WorkerThreads(1, self.backend_name)
+        self._models, self._device = models, options.device
         self._loaded: LoadedWhisper | None = None
         try:
             self._loaded = load_whisper(self.backend_name, models, options)
@@ -99,11 +103,25 @@ class WhisperReplica:
                 self._loaded.backend.model_version,
                 self._failure.uptime_s,
             )
+        self._loaded_at = time.time()
         self._pieces = Batcher(self._transcribed, max_items=batching.max_pieces, wait_s=batching.wait_s)
 
     def check_health(self) -> None:
         """Raise once the failure to load a model has been told for a while."""
         self._failure.check_health()
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        loaded = self._loaded
+        return replica_facts(
+            spec=loaded.spec if loaded else self._models[0],
+            model_version=loaded.backend.model_version if loaded else None,
+            engine=str(self.backend_name),
+            device=self._device,
+            loaded_at=self._loaded_at,
+            notes=loaded.notes if loaded else (),
+            failure=self._failure.error.detail if self._failure.error else None,
+        )
 
     async def prepare(self, language: str) -> RecognizerInfo:
         """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""

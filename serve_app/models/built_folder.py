@@ -27,7 +27,8 @@ MANIFEST = ".manifest.json"
 # Longer than the longest step, downloading or converting a large model, takes even on a slow machine.
 _LONGEST_WAIT_S = 3600.0
 _BUILDING = ".building"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# what a full disk, or a used-up quota, is told by
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def built_folder(target: Path, build: Callable[[Path], None]) -> BuiltFolder:
             with _disk_errors(target.parent):
                 _clear(target)
                 building.mkdir()
-            with _disk_errors(target.parent, only=_FULL):
+            with _disk_errors(target.parent, only=DISK_FULL):
                 build(building)
             with _disk_errors(target.parent):
                 _seal(building)

@@ -49,7 +49,7 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
     pinned = _pinned(fragment, url)
     if urlsplit(address).scheme.lower() == "http" and pinned is None:
         raise ModelLoadingError(
-            f"{_shown(url)} could be changed on its way: write https://, or add #sha256= and the file's hash"
+            f"{shown_url(url)} could be changed on its way: write https://, or add #sha256= and the file's hash"
         )
     before = _fetched_before(address, cache_dir)
     file = before / _file_name(address) if before is not None else None
@@ -63,10 +63,10 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
                 return _get(address, pinned, cache_dir)
     except _Passing as error:
         if file is not None and pinned is None:
-            logger.warning("%s can't be fetched (%s); using what was fetched before", _shown(url), error)
+            logger.warning("%s can't be fetched (%s); using what was fetched before", shown_url(url), error)
             return file
         raise ModelLoadingError(
-            f"{_shown(url)} can't be fetched ({error}); let this machine reach it, or name a local file"
+            f"{shown_url(url)} can't be fetched ({error}); let this machine reach it, or name a local file"
         ) from error
     raise AssertionError("unreachable: the last attempt raises")
 
@@ -87,16 +87,16 @@ def fetch_storage(url: str, cache_dir: Path) -> Path:
         raise
     except ImportError as error:
         raise ModelLoadingError(
-            f"{_shown(url)} needs a package that is not installed ({error}); for s3:// install serve_app[s3]"
+            f"{shown_url(url)} needs a package that is not installed ({error}); for s3:// install serve_app[s3]"
         ) from error
     except Exception as error:  # each storage has errors of its own, whose texts may quote keys
         before = _fetched_before(url, cache_dir)
         if before is None or isinstance(error, FileNotFoundError | PermissionError):
             raise ModelLoadingError(
-                f"{_shown(url)} can't be read ({type(error).__name__}); check the address, and the credentials in this "
-                "process's environment"
+                f"{shown_url(url)} can't be read ({type(error).__name__}); check the address, and the credentials in "
+                "this process's environment"
             ) from error
-        logger.warning("%s can't be read (%s); using what was fetched before", _shown(url), type(error).__name__)
+        logger.warning("%s can't be read (%s); using what was fetched before", shown_url(url), type(error).__name__)
         target = before
     only = [path for path in target.iterdir() if path.name != MANIFEST]
     is_file = len(only) == 1 and only[0].name == PurePosixPath(urlsplit(url).path).name and not url.endswith("/")
@@ -113,11 +113,13 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
                 raise _Passing(f"answer {response.status_code}")
             if response.status_code != httpx.codes.OK:
                 raise ModelLoadingError(
-                    f"{_shown(url)} can't be fetched: the server answered {response.status_code} "
+                    f"{shown_url(url)} can't be fetched: the server answered {response.status_code} "
                     f"{response.reason_phrase}; check the address"
                 )
             if pinned is None and response.url.scheme != "https":
-                raise ModelLoadingError(f"{_shown(url)} leads to an http:// address; add #sha256= and the file's hash")
+                raise ModelLoadingError(
+                    f"{shown_url(url)} leads to an http:// address; add #sha256= and the file's hash"
+                )
             headers = response.headers
             version = headers.get("etag") or f"{headers.get('last-modified')} {headers.get('content-length')}"
             target = cache_dir / _folder_name(url, f"{pinned} {version}")
@@ -128,7 +130,7 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
     except httpx.TransportError as error:
         raise _Passing(type(error).__name__) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ModelLoadingError(f"{_shown(url)} can't be fetched ({type(error).__name__})") from error
+        raise ModelLoadingError(f"{shown_url(url)} can't be fetched ({type(error).__name__})") from error
 
 
 def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str) -> None:
@@ -143,11 +145,11 @@ def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str)
     if declared.isdigit() and int(declared) != num_bytes:
         raise _Passing(f"{num_bytes} of {declared} bytes came")
     if num_bytes == 0:
-        raise ModelLoadingError(f"{_shown(url)} is empty; check the address")
+        raise ModelLoadingError(f"{shown_url(url)} is empty; check the address")
     if pinned is not None and digest.hexdigest() != pinned:
         raise ModelLoadingError(
-            f"{_shown(url)} is not the file that its #sha256= says (it has {digest.hexdigest()}): do not use it before "
-            "you know why"
+            f"{shown_url(url)} is not the file that its #sha256= says (it has {digest.hexdigest()}): do not use it "
+            "before you know why"
         )
 
 
@@ -208,11 +210,11 @@ def _file_name(url: str) -> str:
 def _pinned(fragment: str, url: str) -> str | None:
     match = _PIN.fullmatch(fragment)
     if fragment and match is None:
-        raise ModelLoadingError(f"What follows # in {_shown(url)} must be sha256= and 64 hexadecimal digits")
+        raise ModelLoadingError(f"What follows # in {shown_url(url)} must be sha256= and 64 hexadecimal digits")
     return match["hex"].lower() if match else None
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return a URL fit for logs: without user, password, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -4,6 +4,7 @@
 | --- | --- |
 | `embedded:NAME` | a model that comes with serve_app |
 | `/folder`, `./file.pth`, `~/model` | a local file or folder |
+| `whisper-base`, `base` | a model of the catalog, or an alias of one: its folder (a relative path of that name wins) |
 | `ORG/NAME`, `ORG/NAME@REVISION` | a repository on the Hugging Face hub (a relative path of that name wins) |
 | `https://…/file`, with `#sha256=HEX` where wanted | one file; `http://` only with its hash |
 | `s3://…`, `gs://…`, any fsspec URL | one file, or a folder of files |
@@ -19,6 +20,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.catalog import catalog, find_model
+from serve_app.models.catalog_fetch import fetch_model
 from serve_app.models.hub_download import fetch_repository
 from serve_app.models.url_download import fetch_https, fetch_storage
 
@@ -34,13 +37,14 @@ _EMBEDDED_PREFIX = "embedded:"
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
-def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None) -> Path:
+def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirror: str | None = None) -> Path:
     """Return the local file or folder that a spec names, fetched if need be. Blocks; safe in several processes at once.
 
     Args:
         spec: see the module's table.
         cache_dir: where what is fetched is kept.
         hf_token: opens gated models on the hub; None: what `huggingface-cli login` left, if anything.
+        mirror: URL or absolute folder of a mirror of the catalog's models; None: there is none.
 
     Raises:
         ModelLoadingError: it can't be had; says why, and what to set. Never quotes a URL's query or credentials.
@@ -54,11 +58,15 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None) -> Pa
     path = Path(os.path.expanduser(spec))  # leaves an unknown user's as it is
     if spec and path.exists():
         return path.resolve()
+    model = find_model(spec)
+    if model is not None:
+        return fetch_model(model, cache_dir, hf_token=hf_token, mirror=mirror).path
     named = _REPOSITORY.fullmatch(spec)
     if named is None or spec.startswith((".", "~")):
         raise ModelLoadingError(
-            f"There is no file or folder {str(path)!r} (in {Path.cwd()}), and it is no Hugging Face id of the form "
-            "ORG/NAME: correct the path, or write e.g. openai/whisper-small"
+            f"There is no file or folder {str(path)!r} (in {Path.cwd()}), no model of the catalog has this name, and "
+            "it is no Hugging Face id of the form ORG/NAME: correct it. The catalog has "
+            f"{', '.join(model.name for model in catalog())}"
         )
     return fetch_repository(named["id"], named["revision"], cache_dir / "hub", hf_token)
 
@@ -71,7 +79,12 @@ def weights_name(spec: str) -> str:
     if "://" in spec:
         return urlsplit(spec).path.rstrip("/").rpartition("/")[2] or urlsplit(spec).netloc.rpartition("@")[2]
     path = Path(os.path.expanduser(spec))
-    return path.resolve().name if path.exists() or not _REPOSITORY.fullmatch(spec) else spec
+    if path.exists():
+        return path.resolve().name
+    model = find_model(spec)
+    if model is not None:
+        return model.name
+    return spec if _REPOSITORY.fullmatch(spec) else path.resolve().name
 
 
 def _embedded(name: str) -> Path:

@@ -1,1 +1,1 @@
-"""`serve-app models`: what is loaded where, does a file of weights fit, and new weights without downtime."""
+"""`serve-app models`: what is loaded where, models of the catalog, a check of weights, new weights without downtime."""

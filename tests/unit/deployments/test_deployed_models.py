@@ -87,7 +87,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeployedModels]:
             name: [PlacedDeployment(each.deployment_name, each, False) for each in group]  # type: ignore[arg-type]
             for name, group in named.items()
         }
-        return DeployedModels("app", placed)
+        fixed = {name: placed.pop(name) for name in ("diarization", "drums") if name in placed}
+        return DeployedModels("app", placed, fixed=fixed)
 
     monkeypatch.setattr(module, "_POLL_S", 0.0)
     return make
@@ -248,6 +249,28 @@ class TestReload:
             asyncio.run(service.reload("x" * 100))
         assert raised.value.detail == f"no model {'x' * 40!r} is deployed; there are: container, beverage"
         assert deployment.told == []
+
+
+class TestFixed:
+    """Models that are loaded once: they are told, and never reloaded."""
+
+    def test_they_are_told(self, make: Callable[..., DeployedModels]) -> None:
+        diarizer = Deployment("Diarizer", answers=[[replica("d")]])
+        idle = Deployment("DrumTranscriber", counts=[{}])
+        models = asyncio.run(make(Deployment(), diarization=diarizer, drums=idle).models())
+        assert models[1:] == [
+            DeployedModel("diarization", "Diarizer", "HEALTHY", (replica("d"),), reloads=False),
+            DeployedModel("drums", "DrumTranscriber", "HEALTHY", (), reloads=False),
+        ]
+        assert models[0].reloads
+        assert diarizer.told == ["describe"]
+        assert idle.told == []  # a call would start a replica
+
+    def test_they_are_not_reloaded(self, make: Callable[..., DeployedModels]) -> None:
+        diarizer = Deployment("Diarizer")
+        with pytest.raises(InvalidRequest, match="there are: container"):
+            asyncio.run(make(Deployment(), diarization=diarizer).reload("diarization"))
+        assert diarizer.told == []
 
 
 class TestHosted:

@@ -291,3 +291,15 @@ def test_a_cancelled_call_stops_and_lets_the_next_one_in(
 
     assert asyncio.run(run()).transcript.duration_s == pytest.approx(3.0)
     assert len(network.batches) < 8  # of the 13 that the long one has
+
+
+def test_a_replica_describes_what_it_serves(make: Callable[..., Any], weights: Path) -> None:
+    told = asyncio.run(make().describe())
+    assert (told.spec, told.device, told.failure) == (str(weights), "cpu", None)
+    assert told.model_version.startswith("untrained (")
+
+
+def test_a_replica_without_a_model_says_why(options: DrumModelOptions, tmp_path: Path) -> None:
+    told = asyncio.run(DrumTranscriber.func_or_class(str(tmp_path / "gone.pt"), options).describe())
+    assert (told.model_version, told.warm) == (None, False)
+    assert "gone.pt" in told.failure

@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.hub_download import choose_files, fetch_repository
-
-COMMITS = {"main": "a" * 40, "v2": "b" * 40}
-
-
-class Hub:
-    """Serves one repository, `org/model`, as the hub does."""
-
-    def __init__(self) -> None:
-        self.files = {"config.json": b"{}", "model.safetensors": b"weights", "onnx/model.onnx": b"other"}
-        self.refusal: tuple[int, str] | None = None
-        self.requests: list[tuple[str, str, str | None]] = []
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                hub.answer(self, with_body=True)
-
-            def do_HEAD(self) -> None:
-                hub.answer(self, with_body=False)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
-        path = handler.path.partition("?")[0]
-        self.requests.append((handler.command, path, handler.headers.get("authorization")))
-        if self.refusal is not None:
-            self.send(handler, self.refusal[0], b"", with_body, {"X-Error-Code": self.refusal[1]})
-        elif path.startswith("/api/models/org/model"):
-            revision = path.partition("/revision/")[2] or "main"
-            if revision not in {*COMMITS, *COMMITS.values()}:
-                self.send(handler, 404, b"", with_body, {"X-Error-Code": "RevisionNotFound"})
-                return
-            siblings = [{"rfilename": name} for name in self.files]
-            about = {"id": "org/model", "sha": COMMITS.get(revision, revision), "siblings": siblings}
-            self.send(handler, 200, json.dumps(about).encode(), with_body, {"Content-Type": "application/json"})
-        elif path.startswith("/org/model/resolve/"):
-            commit, _, name = path.removeprefix("/org/model/resolve/").partition("/")
-            body = self.files[name]
-            etag = f'"{hashlib.sha256(body).hexdigest()}"'
-            self.send(handler, 200, body, with_body, {"ETag": etag, "X-Repo-Commit": commit})
-        else:
-            self.send(handler, 404, b"", with_body, {"X-Error-Code": "RepoNotFound"})
-
-    @staticmethod
-    def send(
-        handler: BaseHTTPRequestHandler, status: int, body: bytes, with_body: bool, headers: dict[str, str]
-    ) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        if with_body:
-            handler.wfile.write(body)
-
-    def downloads(self) -> list[str]:
-        return sorted(path.rpartition("/")[2] for verb, path, _ in self.requests if verb == "GET" and "resolve" in path)
+from tests.unit.models.loopback_hub import COMMITS, Hub, hub_on_loopback
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    serving = Hub()
-    thread = threading.Thread(target=serving.http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    monkeypatch.setattr(constants, "ENDPOINT", serving.url)
-    template = serving.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "users-own"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield serving
-    serving.http.shutdown()
-    serving.http.server_close()
+    with hub_on_loopback(monkeypatch, tmp_path) as serving:
+        yield serving
 
 
 def test_only_what_a_model_is_loaded_from_is_fetched(hub: Hub, tmp_path: Path) -> None:

