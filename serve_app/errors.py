@@ -14,6 +14,7 @@
     ├── ModelError
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
+    │   │   ├── TaskUnsupported       422 PROCESSING_ERROR        when no deployed backend can translate.
     │   │   └── StorageError          500 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
     │   └── GpuMemoryError            503 GPU_MEMORY_ERROR        when GPU memory ran out and the fall-back failed too.
@@ -123,6 +124,12 @@ class ProcessingError(ModelError):
 
 class LanguageUnsupported(ProcessingError):
     """Raised when no deployed backend serves the requested language."""
+
+    http_status = 422
+
+
+class TaskUnsupported(ProcessingError):
+    """Raised when no deployed backend can translate."""
 
     http_status = 422
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, Transcript
+from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class TranscriptionRequest:
         backend: name of a speech backend; None: the first healthy one in the contract's order.
         prompt: text that the recording continues, or whose spelling it shares; None: none.
         align: whether words' times are wanted as exactly as can be had (forced alignment, where it is deployed).
+        task: whether the words are wanted, or their translation into English.
     """
 
     file: BinaryIO
@@ -108,6 +109,7 @@ class TranscriptionRequest:
     backend: str | None = None
     prompt: str | None = None
     align: bool = True
+    task: SpeechTask = SpeechTask.TRANSCRIBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,14 @@ class SpeechService(Protocol):
     """Synchronous transcription of uploaded recordings."""
 
     async def transcribe(self, request: TranscriptionRequest) -> Transcription:
-        """Return the words; InvalidRequest (no such backend), Unavailable (not healthy), MediaError, ModelError."""
+        """Return the words, or their translation.
+
+        Raises:
+            InvalidRequest: no such backend.
+            Unavailable: it is not healthy, or too much is in work.
+            TaskUnsupported: it can't translate, or none can.
+            MediaError, ModelError: it can't be done.
+        """
         ...
 
     def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:

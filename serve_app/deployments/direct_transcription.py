@@ -68,7 +68,7 @@ class DirectTranscription:
         if self._free.locked():
             raise Unavailable("all synchronous transcriptions are busy", _RETRY_AFTER_S)
         async with self._free:
-            hearing = Hearing(request.language, True, self._max_pieces, request.prompt, request.align)
+            hearing = Hearing(request.language, True, self._max_pieces, request.prompt, request.align, request.task)
             steps = PlainSteps()
             chosen = await self._speech.choose(hearing, backend=request.backend)
             async with self._media.handed_over(request.file) as upload:

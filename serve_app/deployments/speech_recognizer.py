@@ -10,7 +10,7 @@ from ray import serve
 from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
-from serve_app.results import SpeechRegion, Transcript
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
 
 
 @serve.deployment(name="SpeechRecognizer")
@@ -31,16 +31,25 @@ class SpeechRecognizer:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
         self._recognizer.check_language(language)
 
-    async def prepare(self, language: str) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported as `check_language`."""
+    async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
+        """Return what is loaded; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
+        self._recognizer.check_task(task)
         self._recognizer.check_language(language)
         return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
+    async def transcribe(
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None = None,
+        task: SpeechTask = SpeechTask.TRANSCRIBE,
+    ) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
 
         Its language model is fixed: a prompt changes nothing.
         """
+        self._recognizer.check_task(task)
         return await self._threads.run(
             lambda should_stop: self._recognizer.transcribe(
                 audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],

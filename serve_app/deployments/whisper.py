@@ -21,7 +21,7 @@ from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, BackendName, SpeechPiece
-from serve_app.results import SpeechRegion, Transcript
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
 
 if TYPE_CHECKING:
     from serve_app.models.speech.whisper_loading import LoadedWhisper
@@ -101,25 +101,42 @@ class WhisperReplica:
         """Raise once the failure to load a model has been told for a while."""
         self._failure.check_health()
 
-    async def prepare(self, language: str) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""
+    async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
+        """Return what is loaded.
+
+        Raises:
+            TaskUnsupported: what is loaded can't translate.
+            LanguageUnsupported: it can't hear the language.
+            ModelLoadingError: nothing is loaded.
+        """
         loaded = self._ready()
+        loaded.backend.check_task(task)
         loaded.backend.check_language(language)
         notes = (*loaded.notes, _OF_WHISPER_MICRO) if loaded.spec == WHISPER_MICRO else loaded.notes
         return RecognizerInfo(loaded.backend.model_version, notes, self._failure.uptime_s)
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None = None) -> Transcript:
+    async def transcribe(
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None = None,
+        task: SpeechTask = SpeechTask.TRANSCRIBE,
+    ) -> Transcript:
         """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
 
         Raises:
+            TaskUnsupported: the loaded model can't translate.
             LanguageUnsupported: the loaded model does not hear this language.
             ModelLoadingError: no model could be loaded.
             GpuMemoryError: out of GPU memory, with this piece alone too.
             ProcessingError: the model failed.
         """
-        self._ready().backend.check_language(language)
+        backend = self._ready().backend
+        backend.check_task(task)
+        backend.check_language(language)
         samples = audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)]
-        return await self._pieces.submit(SpeechPiece(samples, piece.start_s, language, prompt))
+        return await self._pieces.submit(SpeechPiece(samples, piece.start_s, language, prompt, task))
 
     async def _transcribed(self, pieces: list[SpeechPiece]) -> list[Transcript | Exception]:
         try:

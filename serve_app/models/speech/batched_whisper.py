@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError
+from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.log_mel import HOP, LogMel
@@ -25,7 +25,7 @@ from serve_app.models.speech.whisper import MAX_PIECE_S, SAMPLE_RATE_HZ, Backend
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.models.speech.whisper_tokens import WhisperTokens
-from serve_app.results import Segment, Transcript
+from serve_app.results import Segment, SpeechTask, Transcript
 
 AUTO = "auto"
 NOTHING_SAID = "und"  # language of a piece in which there is nothing to hear
@@ -108,6 +108,14 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 f"{self.model_version} does not know the language {language!r}; it was made for: {known}"
             )
 
+    def check_task(self, task: SpeechTask) -> None:
+        """Raise TaskUnsupported where a translation is wanted that the checkpoint was not trained for."""
+        if task is SpeechTask.TRANSLATE and self.tokens.no_translation is not None:
+            raise TaskUnsupported(
+                f"{self.model_version} can't translate: {self.tokens.no_translation}; name a size that can in "
+                "whisper.models: whisper-base, -small, -medium, -large-v2 or -large-v3"
+            )
+
     def transcribe(
         self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
     ) -> list[Transcript]:
@@ -122,11 +130,13 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         Raises:
             GpuMemoryError: not even one piece finds room on the GPU.
             LanguageUnsupported: a piece's language is not one of the checkpoint's.
+            TaskUnsupported: a piece is to be translated, which the checkpoint can't.
             ProcessingError: a piece is longer than 30 s, the model failed, or `should_stop` answered True.
         """
         clean = []
         for piece in pieces:
             self.check_language(piece.language)
+            self.check_task(piece.task)
             clean.append(_clean(piece.samples))
         transcripts: list[Transcript | None] = [None] * len(pieces)
         audible = []
@@ -177,7 +187,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         encoded = self._encode(self._mel.batch(samples))
         languages = self._languages_of(pieces, encoded)
         prompts = [
-            [*self.tokens.previous(piece.prompt), *self.tokens.start(language)]
+            [*self.tokens.previous(piece.prompt), *self.tokens.start(language, piece.task)]
             for piece, language in zip(pieces, languages, strict=True)
         ]
         answers = self._generate(encoded, prompts, self._beam_size)
@@ -239,12 +249,14 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         ]
         texts = [tuple(token for span in own for token in span.tokens) for own in spans]
         segments: list[tuple[Segment, ...]] = [()] * len(pieces)
-        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: languages[index])
-        for language, group in groupby(speaking, key=lambda index: languages[index]):
+        starts = [(language, piece.task) for language, piece in zip(languages, pieces, strict=True)]
+        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: starts[index])
+        for (language, task), group in groupby(speaking, key=lambda index: starts[index]):
             rows = list(group)
+            written = "en" if task is SpeechTask.TRANSLATE else language
             times = self._align(
                 encoded if len(rows) == len(pieces) else self._take(encoded, rows),
-                self.tokens.start(language),
+                self.tokens.start(language, task),
                 [texts[row] for row in rows],
                 [max(2, len(samples[row]) // HOP) for row in rows],
             )
@@ -252,7 +264,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 segments[row] = timed_segments(
                     spans[row],
                     own_times,
-                    words_of=partial(self.tokens.words, language=language),
+                    words_of=partial(self.tokens.words, language=written),
                     text_of=self.tokens.decode,
                     duration_s=durations_s[row],
                     offset_s=pieces[row].offset_s,

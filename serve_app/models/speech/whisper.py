@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.results import Transcript
+from serve_app.results import SpeechTask, Transcript
 
 SAMPLE_RATE_HZ = 16_000
 MAX_PIECE_S = 30.0  # Radford et al. 2022, section 2.1
@@ -38,12 +38,14 @@ class SpeechPiece:
         offset_s: where it begins in the file; added to all times.
         language: two-letter code, or "auto".
         prompt: text that the piece continues, or whose spelling it shares.
+        task: whether its words are wanted, or their translation into English.
     """
 
     samples: NDArray[np.float32]
     offset_s: float = 0.0
     language: str = "auto"
     prompt: str | None = None
+    task: SpeechTask = SpeechTask.TRANSCRIBE
 
 
 class WhisperBackend(Protocol):
@@ -59,6 +61,10 @@ class WhisperBackend(Protocol):
 
     def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, saying which would do, unless the model was made for the language (or `auto`)."""
+        ...
+
+    def check_task(self, task: SpeechTask) -> None:
+        """Raise TaskUnsupported, saying which model would do, unless the model was trained for the task."""
         ...
 
     def transcribe(
