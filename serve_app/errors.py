@@ -14,6 +14,7 @@
     ├── ModelError
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
+    │   │   ├── TaskUnsupported       422 PROCESSING_ERROR        when no deployed backend can translate.
     │   │   └── StorageError          500 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
     │   │   └── ModelSourceUnreachable 503 MODEL_LOADING_ERROR    when no source of a catalog model gives anything.
@@ -124,6 +125,12 @@ class ProcessingError(ModelError):
 
 class LanguageUnsupported(ProcessingError):
     """Raised when no deployed backend serves the requested language."""
+
+    http_status = 422
+
+
+class TaskUnsupported(ProcessingError):
+    """Raised when no deployed backend can translate."""
 
     http_status = 422
 

@@ -17,6 +17,13 @@ class Timing(StrEnum):
     INTERPOLATED = "interpolated"
 
 
+class SpeechTask(StrEnum):
+    """What becomes of speech: its own words, or what it means in English."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechRegion:
     """A stretch of the file in which somebody speaks, as voice activity detection found it."""
@@ -59,7 +66,7 @@ class Transcript:
 
     Attributes:
         segments: in order of time, not overlapping.
-        language: two-letter code of what was spoken; "und" where nothing could detect it.
+        language: two-letter code of what was spoken; "und" where nothing could detect it. A translation is in English.
         model_version: names the model that really spoke (after any fall-back).
         notes: anything degraded, retried or assumed, one sentence each.
         speech_without_words_s: seconds of detected speech that have no words; None where nobody looked.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, Transcript
+from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,22 @@ class SubmittedJob:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisRequest:
-    """One synchronous analysis: the same work as a video job, answered at once."""
+    """One synchronous analysis: the same work as a video job, answered at once.
 
-    source_url: str
+    Attributes:
+        source: address to fetch the file from; or an uploaded file, seekable, at the start, open until the call
+            returns.
+        language: "auto" or a two-letter code.
+        enable_gpu: whether GPU replicas may be used.
+        emotion_detection: recognise emotion where a model for it is configured.
+        max_workers: pieces of the file at once.
+        num_speakers, min_speakers, max_speakers: how many people speak; None: not known.
+        backend: name of a speech backend; None: the first that is configured for video jobs, healthy and fit.
+        prompt: text that the recording continues, or whose spelling it shares; None: none.
+        align: whether words' times are wanted as exactly as can be had.
+    """
+
+    source: BinaryIO | str
     language: str = "auto"
     enable_gpu: bool = True
     emotion_detection: bool = True
@@ -39,6 +52,9 @@ class AnalysisRequest:
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
+    backend: str | None = None
+    prompt: str | None = None
+    align: bool = True
 
 
 class JobService(Protocol):
@@ -100,6 +116,7 @@ class TranscriptionRequest:
         backend: name of a speech backend; None: the first healthy one in the contract's order.
         prompt: text that the recording continues, or whose spelling it shares; None: none.
         align: whether words' times are wanted as exactly as can be had (forced alignment, where it is deployed).
+        task: whether the words are wanted, or their translation into English.
     """
 
     file: BinaryIO
@@ -108,6 +125,7 @@ class TranscriptionRequest:
     backend: str | None = None
     prompt: str | None = None
     align: bool = True
+    task: SpeechTask = SpeechTask.TRANSCRIBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +166,14 @@ class SpeechService(Protocol):
     """Synchronous transcription of uploaded recordings."""
 
     async def transcribe(self, request: TranscriptionRequest) -> Transcription:
-        """Return the words; InvalidRequest (no such backend), Unavailable (not healthy), MediaError, ModelError."""
+        """Return the words, or their translation.
+
+        Raises:
+            InvalidRequest: no such backend.
+            Unavailable: it is not healthy, or too much is in work.
+            TaskUnsupported: it can't translate, or none can.
+            MediaError, ModelError: it can't be done.
+        """
         ...
 
     def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import drums, health, images, jobs, models, openai_speech, speech
+from serve_app.api import drums, health, images, jobs, models, openai_models, openai_speech, speech
 from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.failures import handle_unrouted
 from serve_app.api.options import ApiSettings
@@ -58,7 +58,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     )
     app.state.services = services
     app.state.settings = settings
-    speech_routers = (speech.router, openai_speech.router)
+    speech_routers = (speech.router, openai_speech.router, openai_models.router)
     for router in (
         jobs.contract_router,
         jobs.router,

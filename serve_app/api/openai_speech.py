@@ -1,9 +1,9 @@
-"""Speech as OpenAI's clients ask for it: change their base URL to `…/v1`, and they transcribe here."""
+"""Speech as OpenAI's clients ask for it: change their base URL to `…/v1`, and they transcribe and translate here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import quote
@@ -19,45 +19,43 @@ from serve_app.api.disconnect import while_connected
 from serve_app.api.event_stream import HEARTBEAT, EventStream, encode_block, or_heartbeats
 from serve_app.api.failures import (
     OPENAI_PREFIX,
-    ApiRoute,
-    Failure,
     OpenAIErrorBody,
     describe,
     error_responses,
     log_failure,
     openai_error_body,
-    openai_status,
 )
+from serve_app.api.openai_forms import (
+    REFUSED_FIELDS,
+    REPEATABLE_FIELDS,
+    TRANSCRIPTION_ALIASES,
+    TRANSLATION_ALIASES,
+    OpenAITranscriptionForm,
+    OpenAITranslationForm,
+)
+from serve_app.api.openai_models import OpenAIRoute, named_backend
 from serve_app.api.options import ApiSettings
 from serve_app.api.pump import Pump
 from serve_app.api.schemas import checked
-from serve_app.api.speech_forms import DEFAULT_MODEL, REPEATABLE_FIELDS, OpenAITranscriptionForm, form_content
+from serve_app.api.speech_forms import form_content
 from serve_app.api.subtitles import TranscriptForm, passages_of_segments, srt, vtt
 from serve_app.api.transcription_view import full_text
 from serve_app.api.uploads import is_multipart, open_upload
-from serve_app.results import Segment
-from serve_app.services import Services, Transcription, TranscriptionRequest
-
-
-class OpenAIRoute(ApiRoute):
-    """Tells failures as OpenAI does."""
-
-    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
-        """Allow a form as much as a recording needs."""
-        return settings.max_upload_bytes if is_multipart(request) else settings.max_body_bytes
-
-    def failure_status(self, failure: Failure) -> int:
-        """Return 400 for what is wrong with a request."""
-        return openai_status(failure)
-
-    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return OpenAI's error object."""
-        if failure.status == 404:  # nothing else can be missing here
-            return openai_error_body(failure, "model_not_found", "model")
-        return openai_error_body(failure)
-
+from serve_app.results import Segment, SpeechTask
+from serve_app.services import AnalysisRequest, Transcription, TranscriptionRequest
 
 router = APIRouter(prefix=OPENAI_PREFIX, route_class=OpenAIRoute, tags=["openai"])
+
+_CONTENT: dict[str, Any] = {
+    "application/json": {"schema": {"type": "object"}},
+    "text/plain": {"schema": {"type": "string"}},
+    "application/x-subrip": {"schema": {"type": "string"}},
+    "text/vtt": {"schema": {"type": "string"}},
+}
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    **error_responses(413, 415, 429, 503, body=OpenAIErrorBody),
+    404: {"model": OpenAIErrorBody, "description": "No such model"},
+}
 
 
 @router.post(
@@ -67,44 +65,51 @@ router = APIRouter(prefix=OPENAI_PREFIX, route_class=OpenAIRoute, tags=["openai"
     responses={
         200: {
             "description": "As `response_format` says; events with `stream`. `x-model-version` names who spoke",
-            "content": {
-                "application/json": {"schema": {"type": "object"}},
-                "text/plain": {"schema": {"type": "string"}},
-                "application/x-subrip": {"schema": {"type": "string"}},
-                "text/vtt": {"schema": {"type": "string"}},
-                "text/event-stream": {"schema": {"type": "string"}},
-            },
+            "content": {**_CONTENT, "text/event-stream": {"schema": {"type": "string"}}},
         },
         400: {"model": OpenAIErrorBody, "description": "The request is malformed, or the file has no audio"},
-        **error_responses(413, 415, 429, 503, body=OpenAIErrorBody),
-        404: {"model": OpenAIErrorBody, "description": "No such model"},
+        **_FAILURES,
     },
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranscriptionForm)}},
 )
 async def create_transcription(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
     """Put a recording into words.
 
-    `model` is a backend's name, or `whisper-1` for the first healthy one. A bearer token is accepted and not looked at.
-    `temperature` and `chunking_strategy` are accepted and change nothing. Subtitles have at most two lines of 42
-    columns. Events of a stream: `transcript.text.delta`, `transcript.text.segment` if asked for, at the end
-    `transcript.text.done`, or `error`. The work ends if the client leaves.
+    `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. A bearer
+    token is accepted and not looked at. `temperature` and `chunking_strategy` are checked and change nothing.
+    `include[]`, `keywords[]`, `languages[]`, `known_speaker_names[]` and `known_speaker_references[]` ask for what is
+    not to be had here: refused (400). Subtitles have at most two lines of 42 columns.
+
+    `diarized_json`, with any model, tells speakers apart by the pipeline of `POST /transcribe` with `diarize=true`
+    (as many at once: 503 beyond) and calls them A, B, … in order of appearance.
+
+    Events of a stream: `transcript.text.delta`, `transcript.text.segment` if asked for, at the end
+    `transcript.text.done`, or `error`. With `diarized_json` all of them come at the end, as speakers are only known
+    then; each delta has its segment's id. The work ends if the client leaves.
     """
-    if not is_multipart(request):
-        raise HTTPException(415, "Send multipart/form-data with a file and a model")
     async with AsyncExitStack() as stack:
-        upload = await stack.enter_async_context(open_upload(request, repeatable=REPEATABLE_FIELDS))
+        upload = await stack.enter_async_context(
+            open_upload(_form(request), repeatable=REPEATABLE_FIELDS, refused=REFUSED_FIELDS)
+        )
         form = checked(OpenAITranscriptionForm, upload.fields)
+        backend = await named_backend(services, form.model, TRANSCRIPTION_ALIASES)
+        if form.response_format == "diarized_json":
+            analysis = AnalysisRequest(
+                upload.file, form.language, emotion_detection=False, backend=backend, prompt=form.prompt
+            )
+            result = await while_connected(request, services.analysis.analyze(analysis))
+            return await asyncio.to_thread(_diarized, result, form.stream)
         wanted = TranscriptionRequest(
             file=upload.file,
             filename=upload.filename,
             language=form.language,
-            backend=await _backend(services, form.model),
+            backend=backend,
             prompt=form.prompt,
             align="word" in form.timestamp_granularities,
         )
         if not form.stream:
             heard = await while_connected(request, services.speech.transcribe(wanted))
-            return await asyncio.to_thread(_answer, heard, form)
+            return await asyncio.to_thread(_answer, heard, form.response_format, form.timestamp_granularities)
         pump = Pump(services.speech.stream(wanted))
         stack.push_async_callback(pump.close)
         # the answer begins with the first words, so that what goes wrong before them still has its status
@@ -114,52 +119,66 @@ async def create_transcription(request: Request, services: InjectedServices, set
         return EventStream(blocks, stack.pop_all().aclose)
 
 
-@router.get("/models", summary="What can be named as model", responses=error_responses(503, body=OpenAIErrorBody))
-async def list_models(services: InjectedServices) -> openai_view.ModelListView:
-    """Return the speech backends, and `whisper-1` for the first healthy one."""
-    return openai_view.ModelListView(data=await _models(services))
-
-
-@router.get(
-    "/models/{model_id}",
-    summary="One model",
-    responses={404: {"model": OpenAIErrorBody, "description": "No such model"}},
+@router.post(
+    "/audio/translations",
+    summary="Put a recording into English, as OpenAI does",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "As `response_format` says. `x-model-version` names who spoke",
+            "content": _CONTENT,
+        },
+        400: {
+            "model": OpenAIErrorBody,
+            "description": "The request is malformed, the file has no audio, or the model can't translate",
+        },
+        **_FAILURES,
+    },
+    openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
 )
-async def get_model(model_id: str, services: InjectedServices) -> openai_view.ModelView:
-    """Return one of them."""
-    models = await _models(services)
-    for model in models:
-        if model.id == model_id:
-            return model
-    raise _not_found([model.id for model in models])
+async def create_translation(request: Request, services: InjectedServices) -> Response:
+    """Put a recording in any language that the model knows into English words.
+
+    `model` is a backend's name, or `whisper-1` for the first healthy one whose model can translate: Whisper's
+    multilingual sizes but large-v3-turbo. `language` is that of the recording; OpenAI's own clients can't name it, and
+    it is detected. Times are the model's own, without forced alignment. `temperature` is checked and changes nothing.
+    The work ends if the client leaves.
+    """
+    async with open_upload(_form(request)) as upload:
+        form = checked(OpenAITranslationForm, upload.fields)
+        wanted = TranscriptionRequest(
+            file=upload.file,
+            filename=upload.filename,
+            language=form.language,
+            backend=await named_backend(services, form.model, TRANSLATION_ALIASES),
+            prompt=form.prompt,
+            align=False,
+            task=SpeechTask.TRANSLATE,
+        )
+        heard = await while_connected(request, services.speech.transcribe(wanted))
+        return await asyncio.to_thread(_answer, heard, form.response_format, (), SpeechTask.TRANSLATE)
 
 
-async def _models(services: Services) -> list[openai_view.ModelView]:
-    return openai_view.view_models(list(await services.speech.backends()))
+def _form(request: Request) -> Request:
+    """Return a request that is a form; HTTPException 415 for any other."""
+    if not is_multipart(request):
+        raise HTTPException(415, "Send multipart/form-data with a file and a model")
+    return request
 
 
-async def _backend(services: Services, model: str) -> str | None:
-    """Return the backend that a model's name means; None: the first healthy one."""
-    if model == DEFAULT_MODEL:
-        return None
-    names = [known.name for known in await services.speech.backends()]
-    if model not in names:
-        raise _not_found([DEFAULT_MODEL, *names] if names else [])
-    return model
-
-
-def _not_found(known: list[str]) -> HTTPException:
-    return HTTPException(404, f"No such model; there are: {', '.join(known) or 'none'}")
-
-
-def _answer(heard: Transcription, form: OpenAITranscriptionForm) -> Response:
+def _answer(
+    heard: Transcription,
+    response_format: str,
+    granularities: Sequence[str],
+    task: SpeechTask = SpeechTask.TRANSCRIBE,
+) -> Response:
     """Return the answer in the form that was asked for."""
-    headers = {"X-Model-Version": quote(heard.transcript.model_version, safe=" /:;,+=@()")}
-    match form.response_format:
+    headers = _named(heard.transcript.model_version)
+    match response_format:
         case "json":
             return Response(openai_view.brief_json(heard), media_type="application/json", headers=headers)
         case "verbose_json":
-            content = openai_view.verbose_json(heard, frozenset(form.timestamp_granularities))
+            content = openai_view.verbose_json(heard, frozenset(granularities), task)
             return Response(content, media_type="application/json", headers=headers)
         case "text":
             text = full_text(heard.transcript) + "\n"
@@ -168,7 +187,21 @@ def _answer(heard: Transcription, form: OpenAITranscriptionForm) -> Response:
             subtitles, media_type = srt, TranscriptForm.SRT.media_type
         case "vtt":
             subtitles, media_type = vtt, TranscriptForm.VTT.media_type
+        case _:
+            raise AssertionError(f"no form checks for {response_format}")
     return Response(subtitles(passages_of_segments(heard.transcript.segments)), media_type=media_type, headers=headers)
+
+
+def _diarized(result: Mapping[str, Any], stream: bool) -> Response:
+    headers = _named(result["metadata"]["model_version"])
+    if not stream:
+        return Response(openai_view.diarized_json(result), media_type="application/json", headers=headers)
+    content = b"".join(_block(event) for event in openai_view.diarized_events(result))
+    return Response(content, media_type="text/event-stream", headers=headers)
+
+
+def _named(model_version: str) -> dict[str, str]:
+    return {"X-Model-Version": quote(model_version, safe=" /:;,+=@()")}
 
 
 async def _blocks(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from serve_app.api.languages import language_name
-from serve_app.api.speech_forms import DEFAULT_MODEL
+from serve_app.api.openai_forms import TRANSCRIPTION_ALIASES
 from serve_app.api.transcription_view import full_text
-from serve_app.results import Segment
+from serve_app.results import Segment, SpeechTask
 from serve_app.services import SpeechBackend, Transcription
 
 
@@ -35,7 +36,7 @@ class ModelListView(BaseModel):
 
 
 def view_models(backends: list[SpeechBackend]) -> list[ModelView]:
-    """Describe backends, and the name that stands for the first healthy one; nothing where none is deployed."""
+    """Describe backends, and the names that stand for the first healthy one; nothing where none is deployed."""
     models = [
         ModelView(id=known.name, created=int(known.created_at), healthy=known.healthy, model=known.model)
         for known in backends
@@ -44,24 +45,26 @@ def view_models(backends: list[SpeechBackend]) -> list[ModelView]:
         return []
     any_healthy = any(model.healthy for model in models)
     created = min(model.created for model in models)
-    return [ModelView(id=DEFAULT_MODEL, created=created, healthy=any_healthy, model=None), *models]
+    aliases = [ModelView(id=alias, created=created, healthy=any_healthy, model=None) for alias in TRANSCRIPTION_ALIASES]
+    return [*aliases, *models]
 
 
 def brief_json(heard: Transcription) -> str:
     """Return response format `json`."""
-    return _json({"text": full_text(heard.transcript), "usage": _usage(heard)})
+    return _json({"text": full_text(heard.transcript), "usage": _usage(heard.duration_s)})
 
 
-def verbose_json(heard: Transcription, granularities: frozenset[str]) -> str:
+def verbose_json(heard: Transcription, granularities: frozenset[str], task: SpeechTask = SpeechTask.TRANSCRIBE) -> str:
     """Return response format `verbose_json`, with the lists that were asked for.
 
-    Beside OpenAI's fields it has `language_code`, `backend`, `model_version`, `stage_seconds` and `notes`. `tokens` and
-    `seek` mean nothing where recordings are cut at silences: they are empty and 0.
+    Beside OpenAI's fields it has `language_code` (of what was spoken, also where `language` is that of a translation),
+    `backend`, `model_version`, `stage_seconds` and `notes`. `tokens` and `seek` mean nothing where recordings are cut
+    at silences: they are empty and 0.
     """
     transcript = heard.transcript
     content: dict[str, Any] = {
-        "task": "transcribe",
-        "language": language_name(transcript.language),
+        "task": task,
+        "language": language_name("en" if task is SpeechTask.TRANSLATE else transcript.language),
         "duration": round(heard.duration_s, 3),
         "text": full_text(transcript),
     }
@@ -74,7 +77,7 @@ def verbose_json(heard: Transcription, granularities: frozenset[str]) -> str:
     if "segment" in granularities or not granularities:
         content["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
     content |= {
-        "usage": _usage(heard),
+        "usage": _usage(heard.duration_s),
         "language_code": transcript.language,
         "backend": heard.backend,
         "model_version": transcript.model_version,
@@ -84,26 +87,85 @@ def verbose_json(heard: Transcription, granularities: frozenset[str]) -> str:
     return _json(content)
 
 
+def diarized_json(result: Mapping[str, Any]) -> str:
+    """Return response format `diarized_json` of a result object (CONTRACT.md, section 1).
+
+    Beside OpenAI's fields it has `language_code`, `model_version`, `diarization_model_version`, `stage_seconds` and
+    `notes`.
+    """
+    facts = result["metadata"]
+    told = ("model_version", "diarization_model_version", "stage_seconds", "notes")
+    return _json(
+        {
+            "task": SpeechTask.TRANSCRIBE,
+            "duration": result["duration"],
+            "text": result["text"],
+            "segments": _diarized_segments(result),
+            "usage": _usage(result["duration"]),
+            "language_code": result["language"],
+            **{name: facts[name] for name in told if name in facts},
+        }
+    )
+
+
+def diarized_events(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a result object: each segment's text, then the segment with its speaker; then the end."""
+    for number, segment in enumerate(_diarized_segments(result)):
+        yield {**_delta(segment["text"], first=not number), "segment_id": segment["id"]}
+        yield segment
+    yield _done(result["text"])
+
+
 def delta_event(segment: Segment, *, first: bool) -> dict[str, Any]:
     """Return the event of a segment's text; all deltas one after the other are the whole text."""
-    return {"type": "transcript.text.delta", "delta": ("" if first else " ") + segment.text.strip()}
+    return _delta(segment.text.strip(), first=first)
 
 
 def segment_event(number: int, segment: Segment) -> dict[str, Any]:
     """Return the event of a segment's times; nobody is told apart here, so its speaker has no name."""
-    return {
-        "type": "transcript.text.segment",
-        "id": f"seg_{number}",
-        "start": round(segment.start_s, 3),
-        "end": round(segment.end_s, 3),
-        "speaker": "",
-        "text": segment.text.strip(),
-    }
+    return _segment_event(number, segment.start_s, segment.end_s, "", segment.text)
 
 
 def done_event(heard: Transcription) -> dict[str, Any]:
     """Return the last event."""
-    return {"type": "transcript.text.done", "text": full_text(heard.transcript)}
+    return _done(full_text(heard.transcript))
+
+
+def _diarized_segments(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = result["segments"]
+    speakers = list(dict.fromkeys(segment["speaker"]["speaker_id"] for segment in found))
+    labels = {speaker_id: _label(number) for number, speaker_id in enumerate(speakers)}
+    return [
+        _segment_event(
+            number, part["start_time"], part["end_time"], labels[part["speaker"]["speaker_id"]], part["text"]
+        )
+        for number, part in enumerate(found)
+    ]
+
+
+def _label(number: int) -> str:
+    """Return A, B, …, Z, AA, AB, …"""
+    rest, letter = divmod(number, 26)
+    return (_label(rest - 1) if rest else "") + chr(ord("A") + letter)
+
+
+def _segment_event(number: int, start_s: float, end_s: float, speaker: str, text: str) -> dict[str, Any]:
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "start": round(start_s, 3),
+        "end": round(end_s, 3),
+        "speaker": speaker,
+        "text": text.strip(),
+    }
+
+
+def _delta(text: str, *, first: bool) -> dict[str, Any]:
+    return {"type": "transcript.text.delta", "delta": ("" if first else " ") + text}
+
+
+def _done(text: str) -> dict[str, Any]:
+    return {"type": "transcript.text.done", "text": text}
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
@@ -133,8 +195,8 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def _usage(heard: Transcription) -> dict[str, Any]:
-    return {"type": "duration", "seconds": math.ceil(heard.duration_s)}
+def _usage(duration_s: float) -> dict[str, Any]:
+    return {"type": "duration", "seconds": math.ceil(duration_s)}
 
 
 def _json(content: Any) -> str:

@@ -7,7 +7,7 @@ null means "not given". Unknown fields and unsafe text are refused with a senten
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
@@ -165,6 +165,20 @@ class AnalysisOptions(WireRequest):
             )
         return value
 
+    def analysis_of(self, source: BinaryIO | str, **about: Any) -> AnalysisRequest:
+        """Return the request as the analysis service takes it; `about`: what this kind of request has beside these."""
+        return AnalysisRequest(
+            source=source,
+            language=self.language,
+            enable_gpu=self.enable_gpu,
+            emotion_detection=self.emotion_detection,
+            max_workers=self.max_workers,
+            num_speakers=self.num_speakers,
+            min_speakers=self.min_speakers,
+            max_speakers=self.max_speakers,
+            **about,
+        )
+
 
 class ProcessVideoRequest(AnalysisOptions):
     """Body of `POST /api/upload-video/process-video`."""
@@ -235,16 +249,3 @@ class TranscribeRequest(AnalysisOptions):
     def source_url(self) -> str:
         """The file to analyse; empty if none was named."""
         return self.audio_path or self.video_url or self.video_path or ""
-
-    def to_analysis_request(self) -> AnalysisRequest:
-        """Return the request as the analysis service takes it."""
-        return AnalysisRequest(
-            source_url=self.source_url,
-            language=self.language,
-            enable_gpu=self.enable_gpu,
-            emotion_detection=self.emotion_detection,
-            max_workers=self.max_workers,
-            num_speakers=self.num_speakers,
-            min_speakers=self.min_speakers,
-            max_speakers=self.max_speakers,
-        )

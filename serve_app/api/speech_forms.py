@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.languages import AUTO, WHISPER_LANGUAGES
-from serve_app.api.schemas import WireRequest
-from serve_app.api.uploads import FILE_FIELD
+from serve_app.api.schemas import AnalysisOptions, WireRequest
+from serve_app.api.uploads import FILE_FIELD, Upload
+from serve_app.services import AnalysisRequest, TranscriptionRequest
 
-REPEATABLE_FIELDS = frozenset({"timestamp_granularities[]", "timestamp_granularities"})
-DEFAULT_MODEL = "whisper-1"  # what tools ask OpenAI for; here: whichever backend is first
-
-_MAX_NAME_CHARS = 256
+MAX_NAME_CHARS = 256
 _MAX_PROMPT_CHARS = 8192  # Whisper looks at the last 224 tokens
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LANGUAGES = (AUTO, *WHISPER_LANGUAGES)
@@ -75,62 +64,39 @@ class UploadForm(WireRequest):
         return super()._sentence(kind, sentence)
 
 
-class TranscribeForm(UploadForm):
-    """Form of `POST /transcribe`."""
+class TranscribeForm(UploadForm, AnalysisOptions):
+    """Form of `POST /transcribe`; all options but `language` are for `diarize=true`."""
 
-    language: SpokenLanguage = AUTO
+    language: SpokenLanguage = AUTO  # type: ignore[assignment] # an upload may be in any of Whisper's languages
     backend: str | None = Field(
         default=None,
-        max_length=_MAX_NAME_CHARS,
+        max_length=MAX_NAME_CHARS,
         description="a speech backend, as `GET /v1/models` lists them; absent: the first healthy one",
     )
     prompt: Prompt | None = None
     align: bool = Field(default=True, description="give words the best times that can be had; false is faster")
-
-
-class OpenAITranscriptionForm(UploadForm):
-    """Form of `POST /v1/audio/transcriptions`."""
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-
-    model: str = Field(
-        max_length=_MAX_NAME_CHARS,
-        description=f"a speech backend, as `GET /v1/models` lists them, or `{DEFAULT_MODEL}`: the first healthy one",
-    )
-    language: SpokenLanguage = AUTO
-    prompt: Prompt | None = None
-    response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
-    temperature: float = Field(
-        default=0.0, ge=0, le=1, allow_inf_nan=False, description="accepted and not used: decoding is deterministic"
-    )
-    chunking_strategy: str | None = Field(
-        default=None, description="accepted and not used: recordings are always cut at silences"
-    )
-    stream: bool = Field(default=False, description="answer with server-sent events; with `json` and `text` only")
-    timestamp_granularities: list[Literal["word", "segment"]] = Field(
-        default_factory=list,
-        max_length=8,
-        alias="timestamp_granularities[]",
-        validation_alias=AliasChoices("timestamp_granularities[]", "timestamp_granularities"),
-        description="what `verbose_json` lists, by default `segment`; with `stream`, `segment` adds segment events",
+    diarize: bool = Field(
+        default=False,
+        validate_default=True,
+        description="tell speakers apart and analyse the file in full: the answer is that to a JSON object",
     )
 
-    @field_validator("stream")
+    @field_validator("diarize")
     @classmethod
-    def _check_stream(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("response_format") not in ("json", "text", None):
-            raise PydanticCustomError("stream_unsupported", "Only response_format json and text can be streamed")
+    def _check_diarize(cls, value: bool, info: ValidationInfo) -> bool:
+        options = {name: option for name, option in AnalysisOptions.model_fields.items() if name != "language"}
+        given = [name for name, option in options.items() if info.data.get(name, option.default) != option.default]
+        if given and not value:
+            raise PydanticCustomError("diarize_missing", "{names}: only with diarize=true", {"names": ", ".join(given)})
         return value
 
-    @field_validator("timestamp_granularities")
-    @classmethod
-    def _check_granularities(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if info.data.get("stream"):
-            if "word" in value:
-                raise PydanticCustomError("granularity_unsupported", "Words can't be streamed; segments can")
-        elif value and info.data.get("response_format") not in ("verbose_json", None):
-            raise PydanticCustomError("granularity_unsupported", "This needs response_format verbose_json")
-        return value
+    def to_transcription_request(self, upload: Upload) -> TranscriptionRequest:
+        """Return the request as the speech service takes it."""
+        return TranscriptionRequest(upload.file, upload.filename, self.language, self.backend, self.prompt, self.align)
+
+    def to_analysis_request(self, upload: Upload) -> AnalysisRequest:
+        """Return the request as the analysis service takes it."""
+        return self.analysis_of(upload.file, backend=self.backend, prompt=self.prompt, align=self.align)
 
 
 def form_content(form: type[BaseModel]) -> dict[str, Any]:

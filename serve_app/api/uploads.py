@@ -78,9 +78,11 @@ class Uploads:
 
 
 @asynccontextmanager
-async def open_upload(request: Request, *, repeatable: Collection[str] = ()) -> AsyncIterator[Upload]:
+async def open_upload(
+    request: Request, *, repeatable: Collection[str] = (), refused: Mapping[str, str] | None = None
+) -> AsyncIterator[Upload]:
     """Do what `open_uploads` does, for a form with one recording."""
-    async with open_uploads(request, max_files=1, repeatable=repeatable) as form:
+    async with open_uploads(request, max_files=1, repeatable=repeatable, refused=refused) as form:
         [sent] = form.files
         yield Upload(sent.file, sent.filename, form.fields)
 
@@ -91,6 +93,7 @@ async def open_uploads(
     *,
     max_files: int,
     repeatable: Collection[str] = (),
+    refused: Mapping[str, str] | None = None,
     max_file_bytes: int | None = None,
     spool_bytes: int = SPOOL_BYTES,
 ) -> AsyncIterator[Uploads]:
@@ -103,12 +106,13 @@ async def open_uploads(
         request: whose body has not been read.
         max_files: how many files it may have, each in a field of the same name.
         repeatable: other fields that may be sent more than once.
+        refused: why a field that others know is refused here, by name; what it holds may be of any length.
         max_file_bytes: of one file; no more of a longer one is read. None: the body's limit is all.
         spool_bytes: of all files together that may lie in memory.
 
     Raises:
-        RequestValidationError: no form, no file, too many of them, a single one that is empty, or a field sent twice;
-            names the field.
+        RequestValidationError: no form, no file, too many of them, a single one that is empty, a field sent twice, or
+            one that is refused; names the field.
         HTTPException: 413, a file is too long.
     """
     # not request.form(), which would answer 400 for each of these
@@ -117,6 +121,7 @@ async def open_uploads(
     )
     parser.spool_max_size = spool_bytes // max_files
     parser.max_file_bytes = max_file_bytes
+    parser.refused = refused or {}
     try:
         form = await parser.parse()
         if not parser.ended:
@@ -128,6 +133,8 @@ async def open_uploads(
         sentence = f"{error.message} Send {files}, and each other field once"
         raise _refused((), "form_malformed", sentence) from error
     try:
+        if parser.refused_name is not None:
+            raise _refused((parser.refused_name,), "field_unsupported", parser.refused[parser.refused_name])
         yield Uploads(_recordings(form), _fields(form, repeatable))
     finally:
         with anyio.CancelScope(shield=True):  # also where the server cancels the route
@@ -135,10 +142,15 @@ async def open_uploads(
 
 
 class _Parser(MultiPartParser):
-    """Also tells whether the form was whole, as Starlette's drops an unfinished part without a word; bounds files."""
+    """Also tells whether the form was whole, as Starlette's drops an unfinished part without a word; bounds files.
+
+    Of a field in `refused` nothing is kept but the first one's name.
+    """
 
     ended = False
     max_file_bytes: int | None = None
+    refused: Mapping[str, str]
+    refused_name: str | None = None
     _file_bytes = 0
 
     def on_part_begin(self) -> None:
@@ -146,8 +158,12 @@ class _Parser(MultiPartParser):
         self._file_bytes = 0
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and part.field_name in self.refused:
+            self.refused_name = self.refused_name or part.field_name
+            return
         super().on_part_data(data, start, end)
-        if self._current_part.file is None:
+        if part.file is None:
             return  # a field, which Starlette bounds
         self._file_bytes += end - start
         if self.max_file_bytes is not None and self._file_bytes > self.max_file_bytes:

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 # The rest is imported where it is used: every command builds this parser, and most need neither HTTP nor rich.
 
 _UPLOADS_AT_ONCE = 4
+_ANALYSES_AT_ONCE = 2  # what one ingress takes by default (args.ingress.max_direct_analyses)
 _JOBS_AT_ONCE = 32
 _MAX_AT_ONCE = 64
 _INTERRUPTED = 130  # as a shell counts Ctrl-C
 
 _DESCRIPTION = """Put every recording of a folder into words.
 
-The results are a JSON list of {"file", "text", "language", "duration"}, sorted by file. What fails is told in
-OUT.failures. OUT.journal remembers what was done: the same command again does only what is new, changed or failed.
+The results are a JSON list of {"file", "text", "language", "duration"}, sorted by file; with --diarize each has
+"segments" of {"start", "end", "speaker", "text"} too. What fails is told in OUT.failures. OUT.journal remembers what
+was done: the same command again does only what is new, changed or failed.
 Ends with 0 if all files have words, 1 if any failed or the run was given up, 130 after Ctrl-C or SIGTERM."""
 
 
@@ -41,13 +43,15 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="results.json")
     parser.add_argument("--backend", help="faster-whisper, transformers, …; default: the first healthy one")
     parser.add_argument("--language", default="auto", help="auto (default), or a two-letter code")
+    parser.add_argument("--diarize", action="store_true", help="also tell who said what, in segments")
     parser.add_argument("--recursive", action="store_true", help="folders below it too")
     parser.add_argument("--glob", metavar="PATTERN", help="e.g. '*.wav'; default: all common media suffixes")
     parser.add_argument(
         "--workers",
         type=_num_workers,
         metavar="N",
-        help=f"files in work at once (default: {_UPLOADS_AT_ONCE}; with --jobs {_JOBS_AT_ONCE})",
+        help=f"files in work at once (default: {_UPLOADS_AT_ONCE}; with --diarize {_ANALYSES_AT_ONCE}; with --jobs"
+        f" {_JOBS_AT_ONCE})",
     )
     parser.add_argument("--timeout", type=_seconds, default=3600.0, metavar="S", help="limit of one upload's answer")
     parser.add_argument("--skip-failed", action="store_true", help="do not try again what failed before")
@@ -136,21 +140,34 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
         "language": arguments.language,
         "backend": arguments.backend,
         "base_url": arguments.base_url,
+        "diarize": "true" if arguments.diarize else None,
     }
     console = Console(stderr=True)
     with Client(arguments.url) as client, Journal(journal_path, batch) as journal:
         route: Route
         if arguments.jobs:
-            route = JobRoute(client, language=arguments.language, base_url=arguments.base_url)
+            at_once = _JOBS_AT_ONCE
+            route = JobRoute(
+                client, language=arguments.language, base_url=arguments.base_url, diarize=arguments.diarize
+            )
         else:
+            at_once = _ANALYSES_AT_ONCE if arguments.diarize else _UPLOADS_AT_ONCE
             route = UploadRoute(
-                client, language=arguments.language, backend=arguments.backend, timeout_s=arguments.timeout
+                client,
+                language=arguments.language,
+                backend=arguments.backend,
+                timeout_s=arguments.timeout,
+                diarize=arguments.diarize,
             )
         made = plan(files, journal, skip_failed=arguments.skip_failed)
         with interruptions() as interrupted, RunDisplay(console, made) as display:
-            num_workers = arguments.workers or (_JOBS_AT_ONCE if arguments.jobs else _UPLOADS_AT_ONCE)
             run = Run(
-                route, journal, PatientCalls(), display, lambda: write_results(out, journal), num_workers=num_workers
+                route,
+                journal,
+                PatientCalls(),
+                display,
+                lambda: write_results(out, journal),
+                num_workers=arguments.workers or at_once,
             )
             try:
                 if made.todo:

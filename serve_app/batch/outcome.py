@@ -20,16 +20,29 @@ class Heard:
         text: of the whole file.
         language: that was spoken; None where nothing told.
         duration_s: of the file's audio.
+        segments: who said what, each with `start`, `end`, `speaker` and `text`; None where nobody asked.
     """
 
     text: str
     language: str | None
     duration_s: float
+    segments: list[dict[str, Any]] | None = None
 
     @classmethod
-    def from_answer(cls, answer: Mapping[str, Any]) -> Self:
-        """Read an answer of `POST /transcribe`, or a job's result; ServeAppError if it is neither."""
+    def from_answer(cls, answer: Mapping[str, Any], *, diarize: bool = False) -> Self:
+        """Read an answer of `POST /transcribe`, or a job's result; ServeAppError if it is neither.
+
+        Args:
+            answer: with `diarize`, that to a form with `diarize=true`, or a job's result.
+            diarize: whether its segments are wanted.
+        """
         try:
+            if diarize:
+                facts = answer["metadata"]
+                segments = [_segment(segment) for segment in answer["segments"]]
+                language = None if facts["language_detected"] is None else _storable(str(facts["language_detected"]))
+                duration_s = float(answer["duration"] if "duration" in answer else facts["duration"])
+                return cls(" ".join(segment["text"] for segment in segments), language, duration_s, segments)
             language = answer["language"]
             return cls(
                 _storable(str(answer["text"])),
@@ -86,6 +99,15 @@ class Outcome:
         print_ = record["fingerprint"]
         end = Heard(**record["heard"]) if "heard" in record else Failure(**record["failure"])
         return cls(record["name"], None if print_ is None else Fingerprint(**print_), end)
+
+
+def _segment(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "start": float(told["start_time"]),
+        "end": float(told["end_time"]),
+        "speaker": _storable(str(told["speaker"]["speaker_id"])),
+        "text": _storable(str(told["text"])),
+    }
 
 
 def _storable(text: str) -> str:

@@ -22,12 +22,19 @@ def write_results(out: Path, journal: Journal) -> None:
     """Replace both files at once each: readers see the old list or the new one, never half of it.
 
     `out` is a list of objects with exactly `file`, `text`, `language` and `duration` (seconds), sorted by file: those
-    that read the old form need not know of failures. These are in `<out>.failures`, which exists only if there are any.
+    that read the old form need not know of failures. Where speakers were asked for, each has `segments` too. Failures
+    are in `<out>.failures`, which exists only if there are any.
     """
     _replace(
         out,
         (
-            {"file": file, "text": end.text, "language": end.language, "duration": end.duration_s}
+            {
+                "file": file,
+                "text": end.text,
+                "language": end.language,
+                "duration": end.duration_s,
+                **({} if end.segments is None else {"segments": end.segments}),
+            }
             for file, end in _ends(journal)
             if isinstance(end, Heard)
         ),

@@ -65,22 +65,28 @@ class UploadRoute:
         language: `auto`, or a two-letter code.
         backend: name of a speech backend; None: the first healthy one.
         timeout_s: limit of one file's answer, a backend's start included.
+        diarize: also tell who said what.
     """
 
-    def __init__(self, client: Client, *, language: str, backend: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, client: Client, *, language: str, backend: str | None, timeout_s: float, diarize: bool = False
+    ) -> None:
         self._client = client
         self._language = language
         self._backend = backend
         self._timeout_s = timeout_s
+        self._diarize = diarize
 
     def hear(self, file: MediaFile, print_: Fingerprint, calls: PatientCalls, *, again: bool) -> Heard:
         """Upload the file; see `Route`."""
-        return Heard.from_answer(calls.call(lambda: self._upload(file)))
+        return Heard.from_answer(calls.call(lambda: self._upload(file)), diarize=self._diarize)
 
     def _upload(self, file: MediaFile) -> dict[str, Any]:
+        # as in a job, whose emotions nobody would see either
+        options: dict[str, Any] = {"diarize": True, "emotion_detection": False} if self._diarize else {}
         try:
             return self._client.transcribe(
-                file.path, language=self._language, backend=self._backend, timeout_s=self._timeout_s
+                file.path, language=self._language, backend=self._backend, timeout_s=self._timeout_s, **options
             )
         except Unavailable as error:
             if isinstance(error.__cause__, httpx.ReadTimeout):
@@ -99,12 +105,14 @@ class JobRoute:
         language: of the contract's five.
         base_url: where the service finds the folder's files: http(s)://…, s3://bucket/prefix, or a folder under its
             media root; None: where they lie here.
+        diarize: also tell who said what, which a job finds out anyway.
     """
 
-    def __init__(self, client: Client, *, language: str, base_url: str | None) -> None:
+    def __init__(self, client: Client, *, language: str, base_url: str | None, diarize: bool = False) -> None:
         self._client = client
         self._language = language
         self._base_url = base_url
+        self._diarize = diarize
 
     def hear(self, file: MediaFile, print_: Fingerprint, calls: PatientCalls, *, again: bool) -> Heard:
         """Submit the file and follow its job; see `Route`."""
@@ -117,7 +125,7 @@ class JobRoute:
         while True:
             job = calls.call(lambda: self._client.get(job_id))
             if job["status"] == "completed":
-                return Heard.from_answer(job["result"])
+                return Heard.from_answer(job["result"], diarize=self._diarize)
             if job["status"] in ("failed", "cancelled"):
                 code = job.get("error_code") or job["status"].upper()
                 raise FileFailed(Failure.told(code, job.get("error_message") or f"the job was {job['status']}"))

@@ -222,8 +222,10 @@ class Client:
         *,
         language: str = "auto",
         backend: str | None = None,
+        diarize: bool = False,
         filename: str | None = None,
         timeout_s: float | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """Upload a recording and return its words; the file is streamed, never held in memory.
 
@@ -231,19 +233,23 @@ class Client:
             file: a path, or a file open in binary mode, which is read from its start if it can be rewound.
             language: `auto`, or a two-letter code.
             backend: name of a speech backend; None: the first healthy one.
+            diarize: tell speakers apart and analyse the recording in full: the answer is that of `analyze`.
             filename: shown in the answer; default: the file's own.
             timeout_s: limit of the wait for the answer; None waits as long as it takes: a first request may have to
                 wait for a backend's start.
+            **options: the form's other fields: `prompt`, `align`, and with `diarize` `num_speakers`, `min_speakers`,
+                `max_speakers`, `enable_gpu`, `emotion_detection`, `max_workers`; None is not sent.
 
         Raises:
             OSError: the file can't be read.
-            InvalidRequest: no such backend, or no such language.
+            InvalidRequest: no such backend, or no such language; an option of `diarize` without it.
             MediaError: the file has no usable audio, or is too large.
             ModelError: the model failed, or the language is not served.
             Overloaded: a queue is full (Unavailable: the backend is not up); worth another try after `retry_after_s`.
         """
-        fields = {"language": language} if backend is None else {"language": language, "backend": backend}
-        return self._upload("/transcribe", file, fields, filename, timeout_s)
+        fields = {"language": language, "backend": backend, "diarize": diarize or None, **options}
+        sent = {name: _form_value(value) for name, value in fields.items() if value is not None}
+        return self._upload("/transcribe", file, sent, filename, timeout_s)
 
     def transcribe_drums(
         self,
@@ -402,6 +408,10 @@ class Client:
 def _quoted(job_id: str) -> str:
     """Keep an id one part of the path; what else is wrong with it, the service tells."""
     return quote(job_id, safe="")
+
+
+def _form_value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _sendable(filename: str) -> str:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import BinaryIO
 
 from serve_app.deployments.calls import Calls
 from serve_app.deployments.media_source import MediaSource
 from serve_app.deployments.transcription import PlacedDeployment
 from serve_app.errors import GpuMemoryError, Unavailable
-from serve_app.media.artifacts import job_key
 from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
 
-# Up to here an upload travels with the call; above, through the artefact store, which any node can read.
-_INLINE_BYTES = 2 * 1024**2
 _RETRY_AFTER_S = 5.0
 
 
@@ -69,18 +63,9 @@ class DirectDrums:
 
     async def _transcribed(self, recording: DrumRecording, options: DrumOptions) -> DrumTranscription:
         started = time.monotonic()
-        folder = job_key(f"upload-{uuid.uuid4().hex}")
-        is_small = await asyncio.to_thread(_num_bytes, recording.file) <= _INLINE_BYTES
-        try:
-            if is_small:
-                source: bytes | str = await asyncio.to_thread(recording.file.read)
-            else:
-                source = await asyncio.to_thread(self._media.keep, recording.file, folder)
+        async with self._media.handed_over(recording.file) as source:
             heard = await self._heard(source, options, recording.filename)
-            return replace(heard, took_s=time.monotonic() - started)
-        finally:
-            if not is_small:
-                await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
+        return replace(heard, took_s=time.monotonic() - started)
 
     async def _heard(self, source: bytes | str, options: DrumOptions, filename: str) -> DrumTranscription:
         for placed in self._transcribers:
@@ -95,9 +80,3 @@ class DirectDrums:
                 note = "drum transcription ran out of GPU memory and was repeated on the CPU"
                 return replace(heard, transcript=replace(heard.transcript, notes=(*heard.transcript.notes, note)))
         raise AssertionError("there is at least one deployment")
-
-
-def _num_bytes(file: BinaryIO) -> int:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return size

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 
 from serve_app.deployments.calls import Calls, SharedResult
@@ -14,13 +12,10 @@ from serve_app.deployments.steps import PlainSteps
 from serve_app.deployments.transcription import Health, Hearing, SpeechToText
 from serve_app.deployments.video_pipeline import VideoModels
 from serve_app.errors import Unavailable
-from serve_app.media.artifacts import job_key
 from serve_app.models.speech.assembly import join_transcripts
-from serve_app.results import Segment, SpeechActivity, Transcript
+from serve_app.results import Segment, SpeechActivity, SpeechTask, Transcript
 from serve_app.services import SpeechBackend, Transcription, TranscriptionRequest
 
-# Up to here an upload travels with the call; above, through the artefact store, which any node can read.
-_INLINE_BYTES = 2 * 1024**2
 _RETRY_AFTER_S = 5.0
 
 
@@ -73,16 +68,10 @@ class DirectTranscription:
         if self._free.locked():
             raise Unavailable("all synchronous transcriptions are busy", _RETRY_AFTER_S)
         async with self._free:
-            folder = job_key(f"upload-{uuid.uuid4().hex}")
-            is_small = await asyncio.to_thread(_num_bytes, request) <= _INLINE_BYTES
-            try:
-                hearing = Hearing(request.language, True, self._max_pieces, request.prompt, request.align)
-                steps = PlainSteps()
-                chosen = await self._speech.choose(hearing, backend=request.backend)
-                if is_small:
-                    upload: bytes | str = await asyncio.to_thread(request.file.read)
-                else:
-                    upload = await asyncio.to_thread(self._media.keep, request.file, folder)
+            hearing = Hearing(request.language, True, self._max_pieces, request.prompt, request.align, request.task)
+            steps = PlainSteps()
+            chosen = await self._speech.choose(hearing, backend=request.backend)
+            async with self._media.handed_over(request.file) as upload:
                 audio = self._call.shared(self._models.analyzer, "decode", upload)
                 activity = await self._heard_of(audio, steps)
                 started = time.monotonic()
@@ -95,16 +84,14 @@ class DirectTranscription:
                     pieces,
                     language=request.language,
                     notes=(*chosen.notes, *activity.notes),
-                    speech=activity.regions,
+                    # a translation's words are not where the speech is
+                    speech=activity.regions if request.task is SpeechTask.TRANSCRIBE else None,
                 )
                 seconds = {name: value for name, value in steps.seconds.items() if "/" not in name}
                 seconds["transcribe"] = time.monotonic() - started
                 if chosen.start_s:
                     seconds["backend_start"] = chosen.start_s
                 yield Transcription(transcript, activity.duration_s, chosen.name, seconds)
-            finally:
-                if not is_small:
-                    await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
 
     async def _heard_of(self, audio: SharedResult, steps: PlainSteps) -> SpeechActivity:
         """Return where somebody speaks; decoding is timed apart."""
@@ -116,9 +103,3 @@ class DirectTranscription:
             SpeechActivity,
             lambda: self._call.with_shared(self._models.analyzer, "detect_speech", audio),
         )
-
-
-def _num_bytes(request: TranscriptionRequest) -> int:
-    size = request.file.seek(0, os.SEEK_END)
-    request.file.seek(0)
-    return size

@@ -289,7 +289,7 @@ class JobRunner:
 def analysis_request(request: JobRequest) -> AnalysisRequest:
     """Return what the pipeline needs of a job's request."""
     return AnalysisRequest(
-        source_url=request.video_url,
+        source=request.video_url,
         language=request.language,
         enable_gpu=request.enable_gpu,
         emotion_detection=request.emotion_detection,

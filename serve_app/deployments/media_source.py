@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,12 +17,14 @@ import httpx
 
 from serve_app.media.address_guard import check_callback_base, guarded_client
 from serve_app.media.address_policy import AddressPolicy
-from serve_app.media.artifacts import ArtifactStore
+from serve_app.media.artifacts import ArtifactStore, job_key
 from serve_app.media.fetch import FetchLimits, FetchSources, fetch
 from serve_app.results import AudioSource
 from serve_app.settings import Settings
 
 _COPY_BYTES = 1 << 20
+# Up to here an upload travels with the call; above, through the artefact store, which any node can read.
+_INLINE_BYTES = 2 * 1024**2
 _IMAGE_FETCH_S = 60.0  # its caller waits
 _CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
@@ -51,8 +57,25 @@ class MediaSource:
             fetched = await fetch(url, Path(incoming) / "image", sources=self._sources, limits=self._image_limits)
             return await asyncio.to_thread(fetched.path.read_bytes)
 
-    def keep(self, file: BinaryIO, folder: str) -> str:
-        """Store an upload under `folder`; return where it lies. Blocks."""
+    async def hand_over(self, file: BinaryIO, folder: str) -> bytes | str:
+        """Return an upload as deployments take it: its bytes, or where it lies under `folder` if it is large."""
+        if await asyncio.to_thread(_num_bytes, file) <= _INLINE_BYTES:
+            return await asyncio.to_thread(file.read)
+        return await asyncio.to_thread(self._keep, file, folder)
+
+    @asynccontextmanager
+    async def handed_over(self, file: BinaryIO) -> AsyncIterator[bytes | str]:
+        """Yield what `hand_over` returns, from a folder of its own that is removed afterwards."""
+        folder = job_key(f"upload-{uuid.uuid4().hex}")
+        media: bytes | str | None = None
+        try:
+            media = await self.hand_over(file, folder)
+            yield media
+        finally:
+            if not isinstance(media, bytes):
+                await asyncio.shield(asyncio.to_thread(self.discard, folder))
+
+    def _keep(self, file: BinaryIO, folder: str) -> str:
         self._incoming.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
             path = Path(incoming) / "media"
@@ -85,3 +108,9 @@ class MediaSource:
     def callback_client(self) -> httpx.AsyncClient:
         """Return the client that sends callbacks, held to the same addresses as downloads."""
         return guarded_client(self._policy, timeout=_CALLBACK_TIMEOUT, headers={"user-agent": "serve_app"})
+
+
+def _num_bytes(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size

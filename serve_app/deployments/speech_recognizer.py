@@ -12,7 +12,7 @@ from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
-from serve_app.results import SpeechRegion, Transcript
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
 
@@ -45,8 +45,9 @@ class SpeechRecognizer:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
         self._recognizer.check_language(language)
 
-    async def prepare(self, language: str) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported as `check_language`."""
+    async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
+        """Return what is loaded; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
+        self._recognizer.check_task(task)
         self._recognizer.check_language(language)
         return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
 
@@ -56,6 +57,7 @@ class SpeechRecognizer:
         piece: SpeechRegion,
         language: str,
         prompt: str | None = None,
+        task: SpeechTask = SpeechTask.TRANSCRIBE,
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
@@ -63,6 +65,7 @@ class SpeechRecognizer:
 
         Its language model is fixed: the prompt, the speech that was detected and the likely language change nothing.
         """
+        self._recognizer.check_task(task)
         return await self._threads.run(
             lambda should_stop: self._recognizer.transcribe(
                 audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],

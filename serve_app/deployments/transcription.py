@@ -25,11 +25,12 @@ from serve_app.errors import (
     ModelLoadingError,
     ProcessingError,
     ServeAppError,
+    TaskUnsupported,
     Unavailable,
 )
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
 from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName, language_windows, likely_language
-from serve_app.results import SpeechActivity, SpeechRegion, Transcript
+from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcript
 
 _RETRY_AFTER_S = 10.0
 # A replica that is younger than the call has waited was started for it; below this it is not worth a word.
@@ -111,7 +112,8 @@ class Hearing:
         enable_gpu: whether GPU replicas may be used.
         max_workers: pieces at once.
         prompt: text whose spelling the file shares.
-        align: run forced alignment, where it is deployed.
+        align: run forced alignment, where it is deployed; a translation is never aligned.
+        task: whether the words are wanted, or their translation into English.
     """
 
     language: str = "auto"
@@ -119,6 +121,7 @@ class Hearing:
     max_workers: int = 4
     prompt: str | None = None
     align: bool = True
+    task: SpeechTask = SpeechTask.TRANSCRIBE
 
 
 class SpeechToText:
@@ -147,7 +150,7 @@ class SpeechToText:
     async def choose(
         self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] | None = None
     ) -> ChosenBackend:
-        """Return the named backend, or the first of `order` that is healthy, loads and transcribes the language.
+        """Return the named backend, or the first of `order` that is healthy, loads, and serves the task and language.
 
         A backend that is scaled to zero is started, unless it is known that it does not transcribe the language. For
         "auto", pocketsphinx comes last, as it can't detect a language.
@@ -161,6 +164,7 @@ class SpeechToText:
             InvalidRequest: the named backend is not deployed, or runs on a GPU only and `enable_gpu` is false.
             Unavailable: it is not healthy, or none is.
             LanguageUnsupported: it does not transcribe the language, or none does.
+            TaskUnsupported: it can't translate, or none can.
             ModelLoadingError: it could load no model, or none could.
         """
         health = await self.healthy()
@@ -170,18 +174,18 @@ class SpeechToText:
         asked = [name for name in (order or tuple(BackendName)) if name in health]
         if hearing.language == AUTO:
             asked.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
-        checkpoint_lacks_language = False
+        checkpoint_refuses = False
         for name in asked:
             is_whisper = name is not BackendName.POCKETSPHINX
             if not health[name]:
                 failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
                 continue
-            if is_whisper and checkpoint_lacks_language:
+            if is_whisper and checkpoint_refuses:
                 continue  # all Whisper backends serve one checkpoint: starting the next one would change nothing
             try:
                 chosen = await self._prepared(name, hearing)
-            except LanguageUnsupported as error:
-                checkpoint_lacks_language |= is_whisper
+            except (LanguageUnsupported, TaskUnsupported) as error:
+                checkpoint_refuses |= is_whisper
                 failures.append(error)
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
@@ -209,7 +213,7 @@ class SpeechToText:
             )
         asked_at = time.monotonic()
         first = self._placed(name, hearing)[0]
-        info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language)
+        info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language, hearing.task)
         waited_s = time.monotonic() - asked_at
         started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
         return ChosenBackend(
@@ -297,7 +301,15 @@ class SpeechToText:
         for placed in candidates:
             try:
                 heard: Transcript = await self._call.with_shared(
-                    placed.handle, "transcribe", audio, piece, hearing.language, hearing.prompt, speech, likely
+                    placed.handle,
+                    "transcribe",
+                    audio,
+                    piece,
+                    hearing.language,
+                    hearing.prompt,
+                    hearing.task,
+                    speech,
+                    likely,
                 )
             except GpuMemoryError:
                 if placed is candidates[-1]:
@@ -312,7 +324,7 @@ class SpeechToText:
     ) -> Transcript:
         """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
         aligner = self._models.aligner
-        if aligner is None or not hearing.align or not heard.segments:
+        if aligner is None or not hearing.align or hearing.task is SpeechTask.TRANSLATE or not heard.segments:
             return heard
         if heard.language not in self._models.aligned_languages:
             reason = f"no alignment model for {heard.language!r} is configured"
@@ -329,17 +341,17 @@ class SpeechToText:
 
 
 def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
-    """Return a note for each backend that should have been used; not hearing a language is no fault."""
+    """Return a note for each backend that should have been used; what a model was not made for is no fault."""
     return [
         f"a preferred speech backend was passed over: {error.detail}"
         for error in failures
-        if not isinstance(error, LanguageUnsupported)
+        if not isinstance(error, LanguageUnsupported | TaskUnsupported)
     ]
 
 
 def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
     """Return what tells most about why no backend can hear a file."""
-    for kind in (ModelLoadingError, LanguageUnsupported, InvalidRequest, Unavailable):
+    for kind in (ModelLoadingError, LanguageUnsupported, TaskUnsupported, InvalidRequest, Unavailable):
         found = [error for error in failures if isinstance(error, kind)]
         if found and kind is ModelLoadingError:
             return ModelLoadingError("; ".join(error.detail for error in found))

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
@@ -104,15 +104,15 @@ class VideoPipeline:
         """
         started = time.monotonic()
         # before anything is fetched: a language that nobody here speaks will not be spoken later either
-        hearing = Hearing(request.language, request.enable_gpu, request.max_workers)
+        hearing = Hearing(request.language, request.enable_gpu, request.max_workers, request.prompt, request.align)
         chosen = await steps.run(
             "choose_backend",
             ChosenBackend,
-            lambda: self._speech.choose(hearing, order=self._models.speech_order),
+            lambda: self._speech.choose(hearing, backend=request.backend, order=self._models.speech_order),
         )
-        source = await self._fetched(request.source_url, key, steps)
+        media = await self._fetched(request.source, key, steps)
         decoding = time.monotonic()
-        audio = self._call.shared(self._models.analyzer, "decode", source.url)
+        audio = self._call.shared(self._models.analyzer, "decode", media)
         await audio.reference()
         steps.seconds["decode"] = time.monotonic() - decoding
 
@@ -159,14 +159,17 @@ class VideoPipeline:
 
         return await asyncio.to_thread(merge)
 
-    async def _fetched(self, url: str, key: str, steps: Steps) -> AudioSource:
-        source = await steps.run(
-            "fetch", AudioSource, lambda: self._media.fetch(url, key), announce=(Stage.DOWNLOADED,)
+    async def _fetched(self, source: BinaryIO | str, key: str, steps: Steps) -> bytes | str:
+        """Return the file as the analyzer takes it."""
+        if not isinstance(source, str):
+            return await self._media.hand_over(source, key)  # whoever uploads waits: nothing to keep as a step
+        fetched = await steps.run(
+            "fetch", AudioSource, lambda: self._media.fetch(source, key), announce=(Stage.DOWNLOADED,)
         )
         # a step's result says that the file was there; an operator may have emptied the store since
         if not await asyncio.to_thread(self._media.exists, key):
-            source = await self._media.fetch(url, key)
-        return source
+            fetched = await self._media.fetch(source, key)
+        return fetched.url
 
     async def _measure(self, audio: SharedResult, steps: Steps) -> FrameFeatures:
         started = time.monotonic()

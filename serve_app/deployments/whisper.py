@@ -23,7 +23,7 @@ from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, BackendName, SpeechPiece
-from serve_app.results import SpeechRegion, Transcript
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
@@ -123,9 +123,16 @@ class WhisperReplica:
             failure=self._failure.error.detail if self._failure.error else None,
         )
 
-    async def prepare(self, language: str) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported if that can't hear the language, ModelLoadingError if nothing."""
+    async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
+        """Return what is loaded.
+
+        Raises:
+            TaskUnsupported: what is loaded can't translate.
+            LanguageUnsupported: it does not transcribe the language.
+            ModelLoadingError: nothing is loaded.
+        """
         loaded = self._ready()
+        loaded.backend.check_task(task)
         loaded.backend.check_language(language)
         is_stand_in = loaded.spec == WHISPER_MICRO
         return RecognizerInfo(
@@ -148,6 +155,7 @@ class WhisperReplica:
         piece: SpeechRegion,
         language: str,
         prompt: str | None = None,
+        task: SpeechTask = SpeechTask.TRANSCRIBE,
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
@@ -158,22 +166,27 @@ class WhisperReplica:
             piece: what to transcribe, at most 30 s.
             language: two-letter code, or "auto".
             prompt: text that the piece continues, or whose spelling it shares.
+            task: whether its words are wanted, or their translation into English.
             speech: where somebody speaks in the file; None: all of the piece counts as speech.
             likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
 
         Raises:
+            TaskUnsupported: the loaded model can't translate.
             LanguageUnsupported: the loaded model does not hear this language.
             ModelLoadingError: no model could be loaded.
             GpuMemoryError: out of GPU memory, with this piece alone too.
             ProcessingError: the model failed.
         """
-        self._ready().backend.check_language(language)
+        backend = self._ready().backend
+        backend.check_task(task)
+        backend.check_language(language)
         return await self._pieces.submit(
             SpeechPiece(
                 _samples(audio, piece),
                 piece.start_s,
                 language,
                 prompt,
+                task,
                 None if speech is None else tuple(speech),
                 likely_language,
             )

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from openai import NotFoundError, OpenAI
+from openai import BadRequestError, NotFoundError, OpenAI
 
 from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver
+from serve_app.demo.videos import DemoVideo
 from serve_app.scoring import count_word_errors
 from tests.integration.recordings import read_audio, write_audio
 
@@ -219,6 +220,118 @@ def test_the_openai_client_streams_pieces_as_they_are_heard(openai_client: OpenA
     assert events[-1].type == "transcript.text.done"
     assert "".join(deltas).split() == events[-1].text.split()
     assert word_error_rate(english.text, events[-1].text) <= 0.10
+
+
+@pytest.fixture(scope="module")
+def dialogue(served: tuple[Path, str], videos: dict[str, DemoVideo]) -> Path:
+    """Two speakers, above 2 MiB, in the folder that is served."""
+    samples = read_audio(videos["dialogue"].path, 48_000)
+    path = write_audio(served[0] / "dialogue.wav", np.stack([samples, samples]), 48_000, "pcm_s16le", "stereo")
+    assert path.stat().st_size > 2 * 1024**2
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_address(graph: LocalGraph, served: tuple[Path, str], dialogue: Path) -> dict[str, Any]:
+    """What the JSON form answers."""
+    with Client(graph.base_url, timeout_s=TIMEOUT_S) as client:
+        return client.analyze(audio_path=f"{served[1]}/{dialogue.name}", language="en", num_speakers=2)
+
+
+def test_a_diarized_upload_is_answered_like_a_file_by_address(
+    client: Client, graph: LocalGraph, dialogue: Path, by_address: dict[str, Any]
+) -> None:
+    uploaded = client.transcribe(dialogue, language="en", diarize=True, num_speakers=2)
+    assert list(uploaded) == list(by_address)
+    assert uploaded["success"] is True
+    for name in ("segments", "speakers", "speaker_turns"):
+        assert uploaded[name] == by_address[name], name
+    assert set(uploaded["speakers"]) == {"SPEAKER_00", "SPEAKER_01"}
+    words = [word for segment in uploaded["segments"] for word in segment["words"]]
+    assert all(word["acoustic_features"]["volume_db"] < 0 for word in words)
+    measured = {"processing_time", "processed_at", "stage_seconds"}
+    assert {name: value for name, value in uploaded["metadata"].items() if name not in measured} == {
+        name: value for name, value in by_address["metadata"].items() if name not in measured
+    }
+    assert set(by_address["metadata"]["stage_seconds"]) - set(uploaded["metadata"]["stage_seconds"]) <= {
+        "fetch",
+        "backend_start",
+    }
+    state = Path(graph.environment["SERVE_APP_STATE_DIR"])
+    assert [path for path in (state / "artifacts").rglob("*direct-*") if path.is_file()] == []
+
+
+def test_a_diarized_upload_by_a_named_backend(client: Client, korean: Recording) -> None:
+    answer = client.transcribe(korean.path, backend="faster-whisper", diarize=True, num_speakers=1)
+    assert answer["metadata"]["model_version"] == "faster-whisper:whisper-micro:float32"
+    assert answer["metadata"]["language_detected"] == "ko"
+    assert list(answer["speakers"]) == ["SPEAKER_00"]
+    text = " ".join(segment["text"] for segment in answer["segments"])
+    assert word_error_rate(korean.text, text) <= 0.15
+
+
+def test_options_of_an_analysis_are_refused_without_it(graph: LocalGraph, korean: Recording) -> None:
+    with korean.path.open("rb") as file:
+        answer = httpx.post(
+            f"{graph.base_url}/transcribe", files={"file": file}, data={"num_speakers": "2"}, timeout=TIMEOUT_S
+        )
+    assert answer.status_code == 422
+    assert "num_speakers: only with diarize=true" in answer.json()["error"]
+
+
+def test_the_openai_client_is_told_who_said_what(
+    openai_client: OpenAI, dialogue: Path, by_address: dict[str, Any]
+) -> None:
+    asked: dict[str, Any] = {
+        "model": "gpt-4o-transcribe-diarize",
+        "response_format": "diarized_json",
+        "language": "en",
+        "chunking_strategy": {"type": "server_vad", "threshold": 0.5},
+    }
+    with dialogue.open("rb") as file:
+        told = openai_client.audio.transcriptions.create(file=file, **asked)
+    assert told.task == "transcribe"
+    assert {segment.speaker for segment in told.segments} == {"A", "B"}
+    assert told.text.split() == [word for part in by_address["segments"] for word in part["text"].split()]
+    assert [segment.text for segment in told.segments] == [part["text"] for part in by_address["segments"]]
+    with dialogue.open("rb") as file:
+        events = list(openai_client.audio.transcriptions.create(file=file, stream=True, **asked))
+    segments = [event for event in events if event.type == "transcript.text.segment"]
+    assert [(event.speaker, event.text) for event in segments] == [(part.speaker, part.text) for part in told.segments]
+    assert events[-1].text == told.text
+
+
+@pytest.mark.usefixtures("heard")
+def test_names_that_clients_hard_code_are_the_first_healthy_backend(openai_client: OpenAI, korean: Recording) -> None:
+    listed = {model.id for model in openai_client.models.list()}
+    for alias in ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"):
+        assert alias in listed
+        assert openai_client.models.retrieve(alias).id == alias
+        with korean.path.open("rb") as file:
+            told = openai_client.audio.transcriptions.create(
+                file=file, model=alias, response_format="verbose_json", chunking_strategy="auto"
+            )
+        assert told.backend == "faster-whisper"  # type: ignore[attr-defined]
+        assert word_error_rate(korean.text, told.text) <= 0.15
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("model", [*WHISPERS, "whisper-1"])
+def test_whisper_micro_can_not_translate_and_says_what_can(
+    openai_client: OpenAI, korean: Recording, model: str
+) -> None:
+    with korean.path.open("rb") as file, pytest.raises(BadRequestError) as raised:
+        openai_client.audio.translations.create(file=file, model=model)
+    named = "faster-whisper" if model == "whisper-1" else model
+    assert f"{named}:whisper-micro:float32 can't translate" in raised.value.message
+    assert "whisper-base" in raised.value.message
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_embedded_recogniser_can_not_translate(openai_client: OpenAI, korean: Recording) -> None:
+    with korean.path.open("rb") as file, pytest.raises(BadRequestError, match="deploy a Whisper backend"):
+        openai_client.audio.translations.create(file=file, model="pocketsphinx")
 
 
 def test_a_job_in_a_language_of_whisper_only_is_heard_by_whisper(

@@ -60,7 +60,7 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
     [
         ("DOWNLOAD_ERROR", {"DownloadError", "AddressRefused", "MediaTooLarge", "DownloadInterrupted"}),
         ("AUDIO_EXTRACTION_ERROR", {"AudioExtractionError"}),
-        ("PROCESSING_ERROR", {"ProcessingError", "LanguageUnsupported", "StorageError"}),
+        ("PROCESSING_ERROR", {"ProcessingError", "LanguageUnsupported", "TaskUnsupported", "StorageError"}),
         ("MODEL_LOADING_ERROR", {"ModelLoadingError", "ModelSourceUnreachable"}),
         ("GPU_MEMORY_ERROR", {"GpuMemoryError"}),
     ],

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError
+from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.speech import transcript_draft as notes
 from serve_app.models.speech.decoding_rules import Attempt, DecodingRules, Hypothesis, spoken
@@ -31,7 +31,7 @@ from serve_app.models.speech.whisper import MAX_PIECE_S, SAMPLE_RATE_HZ, Backend
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.models.speech.whisper_tokens import WhisperTokens
-from serve_app.results import Transcript
+from serve_app.results import SpeechTask, Transcript
 
 AUTO = "auto"
 UNDETERMINED = "und"  # ISO 639-2: language of a piece that nobody speaks in, or whose language nothing could detect
@@ -131,6 +131,14 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 f"{self.model_version} does not know the language {language!r}; it was made for: {known}"
             )
 
+    def check_task(self, task: SpeechTask) -> None:
+        """Raise TaskUnsupported where a translation is wanted that the checkpoint was not trained for."""
+        if task is SpeechTask.TRANSLATE and self.tokens.no_translation is not None:
+            raise TaskUnsupported(
+                f"{self.model_version} can't translate: {self.tokens.no_translation}; name a size that can in "
+                "whisper.models: whisper-base, -small, -medium, -large-v2 or -large-v3"
+            )
+
     def detect_languages(
         self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
     ) -> list[dict[str, float]]:
@@ -170,11 +178,13 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         Raises:
             GpuMemoryError: not even one piece finds room on the GPU.
             LanguageUnsupported: a piece's language is not one of the checkpoint's.
+            TaskUnsupported: a piece is to be translated, which the checkpoint can't.
             ProcessingError: a piece is longer than 30 s, the model failed, or `should_stop` answered True.
         """
         drafts = []
         for piece in pieces:
             self.check_language(piece.language)
+            self.check_task(piece.task)
             drafts.append(Draft(piece, _clean(piece.samples)))
         windows = [Window.whole(draft) for draft in drafts if _is_audible(draft.samples)]
         for number in range(_MAX_PASSES):
@@ -232,7 +242,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         prompts = [
             [
                 *self.tokens.previous(window.draft.piece.prompt),
-                *self.tokens.start(language),
+                *self.tokens.start(language, window.draft.piece.task),
                 self.tokens.no_timestamps,
             ]
             for window, language in zip(windows, languages, strict=True)
@@ -328,12 +338,14 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     ) -> list[list[SpokenWord]]:
         texts = [spoken(answer.tokens, self.tokens.end_of_text) for answer in answers]
         words: list[list[SpokenWord]] = [[] for _ in windows]
-        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: languages[index])
-        for language, group in groupby(speaking, key=lambda index: languages[index]):
+        starts = [(language, window.draft.piece.task) for language, window in zip(languages, windows, strict=True)]
+        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: starts[index])
+        for (language, task), group in groupby(speaking, key=lambda index: starts[index]):
             rows = list(group)
+            written = "en" if task is SpeechTask.TRANSLATE else language
             times = self._align(
                 encoded if len(rows) == len(windows) else self._take(encoded, rows),
-                self.tokens.start(language),
+                self.tokens.start(language, task),
                 [texts[row] for row in rows],
                 [max(2, len(windows[row].samples) // HOP) for row in rows],
             )
@@ -341,7 +353,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 words[row] = timed_words(
                     texts[row],
                     own_times,
-                    words_of=partial(self.tokens.words, language=language),
+                    words_of=partial(self.tokens.words, language=written),
                     speech=windows[row].speech,
                     duration_s=len(windows[row].samples) / SAMPLE_RATE_HZ,
                 )

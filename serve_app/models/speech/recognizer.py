@@ -17,8 +17,8 @@ import numpy as np
 import pocketsphinx
 from numpy.typing import NDArray
 
-from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError
-from serve_app.results import Segment, Transcript, Word
+from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, TaskUnsupported
+from serve_app.results import Segment, SpeechTask, Transcript, Word
 
 SAMPLE_RATE_HZ = 16_000
 LANGUAGES = ("auto", "en")
@@ -79,6 +79,15 @@ class PocketsphinxRecognizer:
                 f"the embedded recogniser hears English only, not {language!r}; deploy a Whisper backend for it "
                 "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in the "
                 "configuration"
+            )
+
+    @staticmethod
+    def check_task(task: SpeechTask) -> None:
+        """Raise TaskUnsupported for a translation."""
+        if task is SpeechTask.TRANSLATE:
+            raise TaskUnsupported(
+                "the embedded recogniser can't translate; deploy a Whisper backend for it (faster-whisper, "
+                "transformers or openai-whisper) with whisper-base, -small, -medium, -large-v2 or -large-v3"
             )
 
     def transcribe(

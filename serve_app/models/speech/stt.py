@@ -152,8 +152,8 @@ class WhisperSTT:
                 region.start_s,
                 language,
                 prompt,
-                speech_inside(speech, region),
-                likely,
+                speech=speech_inside(speech, region),
+                likely_language=likely,
             )
             for region in regions
         ]

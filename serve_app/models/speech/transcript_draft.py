@@ -12,7 +12,7 @@ from serve_app.models.speech.coverage import Gap, find_gaps
 from serve_app.models.speech.sentences import repeated_words, split_sentences
 from serve_app.models.speech.spoken_words import SpokenWord, shortened
 from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, SpeechPiece
-from serve_app.results import Segment, SpeechRegion, Word
+from serve_app.results import Segment, SpeechRegion, SpeechTask, Word
 
 RETRIED = "parts whose first answer was improbable or repeated itself were decoded again with a wider beam"
 SAMPLED = "parts whose answer stayed improbable or repeated itself were decoded again with sampling"
@@ -126,8 +126,13 @@ class Draft:
         self.speech = tuple(SpeechRegion(start_s, end_s) for start_s, end_s in clipped if end_s > start_s)
 
     def gaps(self) -> list[Window]:
-        """Return windows of the speech that has no words and was not decoded a second time yet."""
-        windows = []
+        """Return windows of the speech that has no words and was not decoded a second time yet.
+
+        None of a translation: its words are not where the speech is that they translate.
+        """
+        windows: list[Window] = []
+        if self.piece.task is SpeechTask.TRANSLATE:
+            return windows
         for gap in find_gaps([placed.word for placed in self._words], self.speech) if self.language else []:
             if any(tried.start_s - 0.5 <= gap.start_s and gap.end_s <= tried.end_s + 0.5 for tried in self._tried):
                 continue
@@ -190,8 +195,11 @@ class Draft:
     def _plausible(self, words: Sequence[SpokenWord], window: Window) -> list[SpokenWord]:
         """Return the words of sentences that somebody can have spoken, there and so fast."""
         kept: list[SpokenWord] = []
+        is_translation = self.piece.task is SpeechTask.TRANSLATE
         for run in split_sentences(words):
-            if not any(_touches(word, window.speech) for word in run):
+            if is_translation:
+                kept += run
+            elif not any(_touches(word, window.speech) for word in run):
                 self.notes.append(OUTSIDE)
             elif len(run) >= _FEWEST_HURRIED_WORDS and run[-1].end_s - run[0].start_s < _shortest_s(run):
                 self.notes.append(HURRIED)

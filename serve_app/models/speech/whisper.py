@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.results import SpeechRegion, Transcript
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
 
 SAMPLE_RATE_HZ = 16_000
 MAX_PIECE_S = 30.0  # Radford et al. 2022, section 2.1
@@ -39,6 +39,7 @@ class SpeechPiece:
         offset_s: where it begins in the file; added to all times.
         language: two-letter code, or "auto".
         prompt: text that the piece continues, or whose spelling it shares.
+        task: whether its words are wanted, or their translation into English.
         speech: where somebody speaks, in seconds from the start of the file; None: nobody looked, and the whole piece
             counts as speech.
         likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
@@ -48,6 +49,7 @@ class SpeechPiece:
     offset_s: float = 0.0
     language: str = "auto"
     prompt: str | None = None
+    task: SpeechTask = SpeechTask.TRANSCRIBE
     speech: tuple[SpeechRegion, ...] | None = None
     likely_language: str | None = None
 
@@ -71,6 +73,10 @@ class WhisperBackend(Protocol):
 
     def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, saying which would do, unless the model was made for the language (or `auto`)."""
+        ...
+
+    def check_task(self, task: SpeechTask) -> None:
+        """Raise TaskUnsupported, saying which model would do, unless the model was trained for the task."""
         ...
 
     def detect_languages(

@@ -33,6 +33,7 @@ from serve_app.models.speech.checkpoint_files import (
 )
 from serve_app.models.speech.ctranslate2_reader import describe_ctranslate2
 from serve_app.models.speech.whisper_tensors import check_tensors
+from serve_app.results import SpeechTask
 
 # Changes whenever what is derived from an OpenAI file changes.
 _DESCRIPTION_VERSION = 1
@@ -70,6 +71,22 @@ class WhisperCheckpoint:
     def is_multilingual(self) -> bool:
         """Whether it knows languages and tasks at all; an English-only one is asked for neither."""
         return is_multilingual(self.config)
+
+    @property
+    def no_translation(self) -> str | None:
+        """Why it can't translate into English; None: it can. config.json may say so by "tasks"."""
+        declared = self.config.get("tasks")
+        if declared:
+            return None if SpeechTask.TRANSLATE in declared else "its config.json lists no such task"
+        if not self.is_multilingual:
+            return "it was made for English only"
+        if self.config["decoder_layers"] < self.config["encoder_layers"]:
+            # openai-whisper's README: turbo is not trained for translation, and answers in the original language; all
+            # sizes that translate have as many layers in the decoder as in the encoder
+            return (
+                "it was trained to transcribe only, as others with a shortened decoder (large-v3-turbo, distil-whisper)"
+            )
+        return None
 
     @property
     def num_mel_bins(self) -> int:

@@ -9,6 +9,7 @@ from faster_whisper.tokenizer import Tokenizer
 from tokenizers import Tokenizer as TokenizerFile
 
 from serve_app.models.speech.whisper_checkpoint import TOKENIZER, WhisperCheckpoint
+from serve_app.results import SpeechTask
 
 _CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
 
@@ -25,6 +26,7 @@ class WhisperTokens:
         suppressed: never to be generated: what the checkpoint's generation_config lists, and control tokens.
         suppressed_at_begin: never to be the first text token: a space alone, and the end.
         max_tokens: positions of the decoder, prompt included.
+        no_translation: why it can't be asked to translate; None: it can.
     """
 
     def __init__(self, checkpoint: WhisperCheckpoint) -> None:
@@ -42,6 +44,8 @@ class WhisperTokens:
         self.suppressed = tuple(sorted({*(id for id in listed if id >= 0), *(id for id in controls if id is not None)}))
         self.suppressed_at_begin = (*english.encode(" "), self.end_of_text)
         self.max_tokens = int(checkpoint.config.get("max_target_positions", 448))
+        has_task = self._file.token_to_id(f"<|{SpeechTask.TRANSLATE}|>") is not None
+        self.no_translation = checkpoint.no_translation or (None if has_task else "its tokenizer has no such task")
         self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}
 
     @property
@@ -49,9 +53,9 @@ class WhisperTokens:
         """Id of each language's token, by code; of an English-only checkpoint: none."""
         return {code: id for code, id in self._language_ids.items() if self._is_multilingual and id is not None}
 
-    def start(self, language: str) -> list[int]:
-        """Return what a transcript in that language begins with; `no_timestamps` follows where none are wanted."""
-        return list(self._of(language).sot_sequence)
+    def start(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> list[int]:
+        """Return what a transcript, or a translation, of that language begins with; `no_timestamps` may follow."""
+        return list(self._of(language, task).sot_sequence)
 
     def previous(self, prompt: str | None) -> list[int]:
         """Return what goes before the transcript so that it continues a text; [] for none.
@@ -95,6 +99,6 @@ class WhisperTokens:
         words, tokens = self._of(language).split_to_word_tokens(list(ids))
         return [(word, len(own)) for word, own in zip(words, tokens, strict=True)]
 
-    @lru_cache(maxsize=128)  # noqa: B019 - as long-lived as its model; there are 100 languages
-    def _of(self, language: str) -> Tokenizer:
-        return Tokenizer(self._file, self._is_multilingual, task="transcribe", language=language)
+    @lru_cache(maxsize=256)  # noqa: B019 - as long-lived as its model; there are 100 languages
+    def _of(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> Tokenizer:
+        return Tokenizer(self._file, self._is_multilingual, task=task, language=language)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from whisper_cases import WHISPERS
 
-from serve_app.errors import LanguageUnsupported, ModelLoadingError
+from serve_app.errors import LanguageUnsupported, ModelLoadingError, TaskUnsupported
 from serve_app.models.speech.batched_whisper import RETRIED, BatchedWhisper
 from serve_app.models.speech.decoding_rules import DecodingRules
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
 from serve_app.models.speech.whisper_loading import load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
-from serve_app.results import Transcript
+from serve_app.results import SpeechTask, Transcript
 
 Load = Callable[..., BatchedWhisper]
 Write = Callable[..., Path]
@@ -59,6 +60,24 @@ def test_all_backends_say_the_same(
     folder = random_whisper("random-" + "-".join(map(str, shape.values())), **shape)
     answers = [list(map(told, greedily(load(name, folder), monkeypatch))) for name in WHISPERS]
     assert all(words for _, words, _ in answers[0])
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_transcripts_and_translations_share_a_batch(
+    random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [replace(own, task=task) for own in PIECES for task in SpeechTask]
+    answers = []
+    for name in WHISPERS:
+        backend = load(name, random_whisper("random-"))
+        monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
+        together = list(map(told, backend.transcribe(pieces)))
+        assert together == [told(backend.transcribe([own])[0]) for own in pieces]
+        # the task reaches the network: random weights say something else after another token
+        assert all(
+            transcribed != translated for transcribed, translated in zip(together[::2], together[1::2], strict=True)
+        )
+        answers.append(together)
     assert answers[0] == answers[1] == answers[2]
 
 
@@ -137,6 +156,8 @@ def test_english_only_checkpoints(
     assert heard[0].segments
     with pytest.raises(LanguageUnsupported, match="made for: en"):
         backend.transcribe([piece(1, language="ko")])
+    with pytest.raises(TaskUnsupported, match="made for English only"):
+        backend.transcribe([replace(piece(1), task=SpeechTask.TRANSLATE)])
 
 
 def test_english_only_answers_are_alike(english_whisper: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

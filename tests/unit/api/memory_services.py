@@ -8,10 +8,28 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from serve_app.errors import CallbackRefused, InvalidRequest, JobConflict, JobNotFound, Overloaded, Unavailable
+from serve_app.errors import (
+    CallbackRefused,
+    InvalidRequest,
+    JobConflict,
+    JobNotFound,
+    Overloaded,
+    TaskUnsupported,
+    Unavailable,
+)
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.messages import Locale, Stage, cancelled_message, queued_message, stage_message
-from serve_app.results import Drum, DrumHit, DrumTranscript, LabelScores, Segment, TempoChange, Transcript, Word
+from serve_app.results import (
+    Drum,
+    DrumHit,
+    DrumTranscript,
+    LabelScores,
+    Segment,
+    SpeechTask,
+    TempoChange,
+    Transcript,
+    Word,
+)
 from serve_app.services import (
     AnalysisRequest,
     DeployedModel,
@@ -53,6 +71,7 @@ RESULT: dict[str, Any] = {
     "text": "안녕하세요",
     "language": "ko",
     "duration": 120.5,
+    "speaker_turns": [{"start_time": 1.4, "end_time": 3.3, "speaker_id": "SPEAKER_00"}],
     "metadata": {
         "model_version": "whisperx-base",
         "processing_time": 45.2,
@@ -254,17 +273,30 @@ class MemoryJobs:
 
 
 class MemoryAnalysis:
-    """Answers every analysis with one result, or one error, and remembers what was asked."""
+    """Answers every analysis with one result, or one error, and remembers what was asked and what uploads held."""
 
     def __init__(self) -> None:
         self.asked: list[AnalysisRequest] = []
+        self.heard: list[bytes] = []
         self.result: Mapping[str, Any] = RESULT
         self.fail_with: Exception | None = None
+        self.hangs = False
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
 
     async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
         self.asked.append(request)
+        if not isinstance(request.source, str):
+            self.heard.append(await asyncio.to_thread(request.source.read))
         if self.fail_with:
             raise self.fail_with
+        self.started.set()
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
         return self.result
 
 
@@ -278,6 +310,7 @@ class MemorySpeech:
         self.duration_s = 4.0
         self.failures: list[Exception] = []
         self.healthy = {"faster-whisper": True, "transformers": True, "openai-whisper": False}
+        self.translating = {"transformers", "openai-whisper"}
         self.hangs = False
         self.fails_after_first_segment: Exception | None = None
         self.started = threading.Event()
@@ -294,7 +327,7 @@ class MemorySpeech:
         self.heard.append(await asyncio.to_thread(request.file.read))
         if self.failures:
             raise self.failures.pop(0)
-        backend = self._choose(request.backend)
+        backend = self._choose(request.backend, request.task)
         try:
             for segment in self.transcript.segments:
                 yield segment
@@ -313,8 +346,13 @@ class MemorySpeech:
             SpeechBackend(name, "embedded:whisper-micro", healthy, CREATED_AT) for name, healthy in self.healthy.items()
         ]
 
-    def _choose(self, wanted: str | None) -> str:
+    def _choose(self, wanted: str | None, task: SpeechTask) -> str:
         up = [name for name, healthy in self.healthy.items() if healthy]
+        if task is SpeechTask.TRANSLATE:
+            able = [name for name in up if name in self.translating and wanted in (None, name)]
+            if not able:
+                raise TaskUnsupported(f"{wanted or up[0]} can't translate: name whisper-base")
+            return able[0]
         if wanted is not None and wanted not in self.healthy:
             raise InvalidRequest(f"No backend {wanted} is deployed; deployed: {', '.join(self.healthy)}")
         if wanted not in (None, *up) or not up:

@@ -40,6 +40,7 @@ def test_every_route_of_the_contract_is_documented(document: dict[str, Any]) -> 
         ("GET", "/models"),
         ("POST", "/models/{name}/reload"),
         ("POST", "/v1/audio/transcriptions"),
+        ("POST", "/v1/audio/translations"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{model_id}"),
         ("GET", "/health"),

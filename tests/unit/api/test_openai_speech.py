@@ -7,25 +7,34 @@ import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import httpx
 import openai
 import pytest
 from fastapi import FastAPI
-from openai.types.audio import TranscriptionVerbose
+from openai.types import AudioModel
+from openai.types.audio import TranscriptionDiarized, TranscriptionVerbose
 
 from serve_app import errors
 from serve_app.api.app import create_app
 from serve_app.api.options import ApiSettings
 from serve_app.messages import Locale
-from serve_app.results import Transcript
-from serve_app.services import Segment, Transcription, TranscriptionRequest
+from serve_app.results import Segment, SpeechTask, Transcript
+from serve_app.services import AnalysisRequest, Transcription, TranscriptionRequest
 from tests.unit.api.live import DEADLINE_S, serving, until
-from tests.unit.api.memory_services import CREATED_AT, MemorySpeech, memory_services
+from tests.unit.api.memory_services import CREATED_AT, RESULT, MemoryAnalysis, MemorySpeech, memory_services
 
 TEXT = "Good morning, Daniel. How are you?"
 RECORDING = ("talk.wav", b"RIFF....")
+ALIASES = [
+    "whisper-1",
+    "gpt-transcribe",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-4o-transcribe-diarize",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,12 @@ def speech(running: tuple[FastAPI, str]) -> MemorySpeech:
     """Return the speech service behind the running server, fresh."""
     running[0].state.services = memory_services()
     return running[0].state.services.speech
+
+
+@pytest.fixture
+def analysis(running: tuple[FastAPI, str], speech: MemorySpeech) -> MemoryAnalysis:
+    """Return the analysis service beside it."""
+    return running[0].state.services.analysis
 
 
 @pytest.fixture(scope="module")
@@ -192,12 +207,16 @@ class TestForms:
 class TestModels:
     def test_list(self, client: openai.OpenAI) -> None:
         models = list(client.models.list())
-        assert [model.id for model in models] == ["whisper-1", "faster-whisper", "transformers", "openai-whisper"]
+        assert [model.id for model in models] == [*ALIASES, "faster-whisper", "transformers", "openai-whisper"]
         assert {(model.object, model.created, model.owned_by) for model in models} == {
             ("model", int(CREATED_AT), "serve_app")
         }
-        assert [model.healthy for model in models] == [True, True, True, False]  # type: ignore[attr-defined]
-        assert models[1].model == "embedded:whisper-micro"  # type: ignore[attr-defined]
+        assert [model.healthy for model in models] == [*[True] * 8, False]  # type: ignore[attr-defined]
+        assert models[0].model is None  # type: ignore[attr-defined]
+        assert models[6].model == "embedded:whisper-micro"  # type: ignore[attr-defined]
+
+    def test_every_name_that_openais_client_knows_is_listed(self, client: openai.OpenAI) -> None:
+        assert set(get_args(AudioModel)) <= {model.id for model in client.models.list()}
 
     def test_every_listed_one_can_be_asked_for(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
         speech.healthy = dict.fromkeys(speech.healthy, True)
@@ -205,7 +224,7 @@ class TestModels:
             assert client.models.retrieve(model.id).id == model.id
             assert transcribe(client, model=model.id).text == TEXT
         backends = [request.backend for request in speech.asked]
-        assert backends == [None, "faster-whisper", "transformers", "openai-whisper"]
+        assert backends == [*[None] * 6, "faster-whisper", "transformers", "openai-whisper"]
 
     def test_none_where_no_backend_is_deployed(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
         speech.healthy = {}
@@ -224,7 +243,7 @@ class TestErrors:
         [
             ({"file": ("a.wav", b"")}, "file", "empty"),
             ({"language": "klingon"}, "language", "auto, ko, en, ja, zh"),
-            ({"response_format": "diarized_json"}, "response_format", "'verbose_json'"),
+            ({"response_format": "sami"}, "response_format", "'diarized_json'"),
             ({"temperature": 1.5}, "temperature", "less than or equal to 1"),
             ({"temperature": "warm"}, "temperature", "number"),
             ({"timestamp_granularities": ["word"]}, "timestamp_granularities[]", "verbose_json"),
@@ -233,9 +252,42 @@ class TestErrors:
                 "timestamp_granularities[]",
                 "'word' or 'segment'",
             ),
-            ({"stream": True, "response_format": "srt"}, "stream", "json and text"),
+            ({"stream": True, "response_format": "srt"}, "stream", "json, text and diarized_json"),
+            (
+                {"response_format": "diarized_json", "timestamp_granularities": ["segment"]},
+                "timestamp_granularities[]",
+                "verbose_json",
+            ),
+            ({"chunking_strategy": "sentences"}, "chunking_strategy", "'auto'"),
+            ({"chunking_strategy": {"type": "silence"}}, "chunking_strategy[type]", "'server_vad'"),
+            (
+                {"chunking_strategy": {"type": "server_vad", "threshold": 1.5}},
+                "chunking_strategy[threshold]",
+                "less than or equal to 1",
+            ),
+            (
+                {"chunking_strategy": {"type": "server_vad", "prefix_padding_ms": -1}},
+                "chunking_strategy[prefix_padding_ms]",
+                "greater than or equal to 0",
+            ),
+            (
+                {"chunking_strategy": {"type": "server_vad", "silence_duration_ms": "long"}},
+                "chunking_strategy[silence_duration_ms]",
+                "integer",
+            ),
+            ({"chunking_strategy": {"threshold": 0.5}}, "chunking_strategy[threshold]", "[type]=server_vad"),
+            ({"chunking_strategy": {"type": "server_vad", "pitch": 1}}, "chunking_strategy[pitch]", "Unknown field"),
             ({"stream": True, "timestamp_granularities": ["word"]}, "timestamp_granularities[]", "segments can"),
-            ({"include": ["logprobs"]}, "include[]", "Unknown field"),
+            ({"include": ["logprobs"]}, "include[]", "verbose_json tells each segment's"),
+            ({"keywords": ["Boston"]}, "keywords[]", "into prompt"),
+            ({"languages": ["ko", "en"]}, "languages[]", "name one language"),
+            ({"known_speaker_names": ["Ann", "Bob"]}, "known_speaker_names[]", "A, B"),
+            # a recording of ten seconds is longer than other fields may be
+            (
+                {"known_speaker_references": ["data:audio/wav;base64," + "A" * 400_000]},
+                "known_speaker_references[]",
+                "A, B",
+            ),
             ({"model": ""}, "model", "required"),
         ],
     )
@@ -252,9 +304,9 @@ class TestErrors:
 
     def test_unknown_model(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
         with pytest.raises(openai.NotFoundError) as raised:
-            transcribe(client, model="gpt-4o-transcribe")
+            transcribe(client, model="gpt-5-transcribe")
         assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
-        assert "whisper-1, faster-whisper, transformers, openai-whisper" in raised.value.message
+        assert f"{', '.join(ALIASES)}, faster-whisper, transformers, openai-whisper" in raised.value.message
         assert speech.asked == []
 
     @pytest.mark.parametrize(
@@ -445,10 +497,222 @@ class TestStream:
         until(lambda: asked[0].file.closed, "the recording closed")
 
 
+class TestChunking:
+    """What cuts a recording is the service's own matter, but clients must be able to ask for it."""
+
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            "auto",
+            {"type": "server_vad"},
+            {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 200},
+        ],
+    )
+    def test_every_form_that_the_client_sends_is_taken(
+        self, client: openai.OpenAI, speech: MemorySpeech, strategy: Any
+    ) -> None:
+        assert transcribe(client, chunking_strategy=strategy).text == TEXT
+        assert dataclasses.replace(speech.asked[0], file=None) == TranscriptionRequest(
+            None,  # type: ignore[arg-type]
+            "talk.wav",
+            align=False,
+        )
+
+
+def spoken(speaker_id: str, start_s: float, end_s: float, text: str) -> dict[str, Any]:
+    speaker = {"speaker_id": speaker_id}
+    return {"start_time": start_s, "end_time": end_s, "text": text, "speaker": speaker, "words": []}
+
+
+class TestDiarized:
+    DIALOGUE: ClassVar[dict[str, Any]] = {
+        **RESULT,
+        "segments": [
+            spoken("SPEAKER_00", 0.5, 1.9, "Good morning."),
+            spoken("SPEAKER_01", 2.0, 3.25, "Good morning, Ann."),
+            spoken("SPEAKER_00", 3.5, 4.0, "So."),
+        ],
+        "text": "Good morning. Good morning, Ann. So.",
+    }
+
+    @pytest.mark.parametrize("model", ["gpt-4o-transcribe-diarize", "whisper-1", "faster-whisper"])
+    def test_segments_have_speakers(self, client: openai.OpenAI, analysis: MemoryAnalysis, model: str) -> None:
+        analysis.result = self.DIALOGUE
+        heard = transcribe(client, model=model, response_format="diarized_json", chunking_strategy="auto")
+        assert isinstance(heard, TranscriptionDiarized)
+        assert (heard.task, heard.text, heard.duration) == ("transcribe", self.DIALOGUE["text"], 120.5)
+        assert [dict(segment) for segment in heard.segments] == [
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{number}",
+                "speaker": speaker,
+                "start": start_s,
+                "end": end_s,
+                "text": text,
+            }
+            for number, (speaker, start_s, end_s, text) in enumerate(
+                [("A", 0.5, 1.9, "Good morning."), ("B", 2.0, 3.25, "Good morning, Ann."), ("A", 3.5, 4.0, "So.")]
+            )
+        ]
+        assert heard.usage is not None
+        assert (heard.usage.type, heard.usage.seconds) == ("duration", 121)
+        assert (heard.model_version, heard.notes) == (  # type: ignore[attr-defined]
+            "whisperx-base",
+            ["emotion recognition: no model is configured"],
+        )
+
+    def test_hands_on_every_field(self, client: openai.OpenAI, analysis: MemoryAnalysis, speech: MemorySpeech) -> None:
+        transcribe(client, model="transformers", language="ko", prompt="다니엘", response_format="diarized_json")
+        assert analysis.heard == [b"RIFF...."]
+        [asked] = analysis.asked
+        assert dataclasses.replace(asked, source="") == AnalysisRequest(
+            "", "ko", emotion_detection=False, backend="transformers", prompt="다니엘"
+        )
+        assert asked.source.closed  # type: ignore[union-attr]
+        assert speech.asked == []
+
+    def test_answer_says_which_model_spoke(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        raw = client.audio.transcriptions.with_raw_response.create(
+            model="whisper-1", file=RECORDING, response_format="diarized_json"
+        )
+        assert raw.headers["x-model-version"] == "whisperx-base"
+
+    def test_labels_go_on_after_z(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        crowd = [spoken(f"SPEAKER_{number:02d}", number, number + 0.5, "Yes.") for number in range(100)]
+        analysis.result = {**RESULT, "segments": crowd}
+        labels = [segment.speaker for segment in transcribe(client, response_format="diarized_json").segments]
+        assert len(set(labels)) == 100
+        assert labels[:2] + labels[25:28] + labels[51:53] == ["A", "B", "Z", "AA", "AB", "AZ", "BA"]
+
+    def test_nothing_said(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        analysis.result = {**RESULT, "segments": [], "text": ""}
+        heard = transcribe(client, response_format="diarized_json")
+        assert (heard.text, heard.segments) == ("", [])
+        events = list(transcribe(client, response_format="diarized_json", stream=True))
+        assert [(event.type, event.text) for event in events] == [("transcript.text.done", "")]
+
+    def test_stream_has_each_segment_with_its_speaker(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        analysis.result = self.DIALOGUE
+        events = list(transcribe(client, response_format="diarized_json", stream=True))
+        kinds = ["transcript.text.delta", "transcript.text.segment"] * 3 + ["transcript.text.done"]
+        assert [event.type for event in events] == kinds
+        deltas, segments = events[:-1:2], events[1:-1:2]
+        assert "".join(event.delta for event in deltas) == events[-1].text == self.DIALOGUE["text"]
+        assert [(event.id, event.speaker, event.start) for event in segments] == [
+            ("seg_0", "A", 0.5),
+            ("seg_1", "B", 2.0),
+            ("seg_2", "A", 3.5),
+        ]
+        assert [event.segment_id for event in deltas] == [event.id for event in segments]
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_busy(self, client: openai.OpenAI, analysis: MemoryAnalysis, stream: bool) -> None:
+        analysis.fail_with = errors.Unavailable("all synchronous analyses are busy; submit a job instead", 10.0)
+        with pytest.raises(openai.InternalServerError) as raised:
+            transcribe(client, response_format="diarized_json", stream=stream)
+        assert (raised.value.status_code, raised.value.code) == (503, "unavailable")
+        assert raised.value.response.headers["retry-after"] == "10"
+
+    def test_unknown_model(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        with pytest.raises(openai.NotFoundError):
+            transcribe(client, model="pyannote", response_format="diarized_json")
+        assert analysis.asked == []
+
+    def test_client_that_leaves_ends_the_work(self, client: openai.OpenAI, analysis: MemoryAnalysis) -> None:
+        analysis.hangs = True
+        with pytest.raises(openai.APITimeoutError):
+            transcribe(client, response_format="diarized_json", timeout=0.5)
+        assert analysis.cancelled.wait(DEADLINE_S)
+        until(lambda: analysis.asked[0].source.closed, "the recording closed")  # type: ignore[union-attr]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the SDK, whose newer models do not translate
+class TestTranslations:
+    def test_json(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
+        told = client.audio.translations.create(model="whisper-1", file=RECORDING, prompt="Daniel")
+        assert told.text == TEXT
+        [asked] = speech.asked
+        assert dataclasses.replace(asked, file=None) == TranscriptionRequest(
+            None,  # type: ignore[arg-type]
+            "talk.wav",
+            prompt="Daniel",
+            align=False,
+            task=SpeechTask.TRANSLATE,
+        )
+        assert speech.heard == [b"RIFF...."]
+        assert asked.file.closed
+
+    def test_verbose_json(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
+        speech.transcript = dataclasses.replace(speech.transcript, language="ko")
+        told = client.audio.translations.create(model="whisper-1", file=RECORDING, response_format="verbose_json")
+        assert (told.text, told.language, told.duration) == (TEXT, "english", 4.0)
+        assert [segment.text for segment in told.segments or []] == ["Good morning, Daniel.", "How are you?"]
+        assert (told.task, told.language_code) == ("translate", "ko")  # type: ignore[attr-defined]
+        # the first healthy one whose model can
+        assert told.backend == "transformers"  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(("form", "begins"), [("text", "Good"), ("srt", "1\n00:00:00,520"), ("vtt", "WEBVTT")])
+    def test_other_forms(self, client: openai.OpenAI, form: Any, begins: str) -> None:
+        told = client.audio.translations.create(model="transformers", file=RECORDING, response_format=form)
+        assert str(told).startswith(begins)
+
+    def test_language_can_be_told(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
+        client.audio.translations.create(model="whisper-1", file=RECORDING, extra_body={"language": "ko"})
+        assert speech.asked[0].language == "ko"
+
+    def test_named_backend_whose_model_can_not_translate(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.audio.translations.create(model="faster-whisper", file=RECORDING)
+        assert "faster-whisper can't translate: name whisper-base" in raised.value.message
+        assert (raised.value.type, raised.value.code) == ("invalid_request_error", "processing_error")
+        assert speech.asked[0].file.closed
+
+    @pytest.mark.parametrize("model", ["gpt-4o-transcribe", "gpt-5"])
+    def test_other_models(self, client: openai.OpenAI, speech: MemorySpeech, model: str) -> None:
+        with pytest.raises(openai.NotFoundError) as raised:
+            client.audio.translations.create(model=model, file=RECORDING)
+        assert "there are: whisper-1, faster-whisper, transformers, openai-whisper" in raised.value.message
+        assert speech.asked == []
+
+    @pytest.mark.parametrize(
+        ("wanted", "param"),
+        [
+            ({"response_format": "diarized_json"}, "response_format"),
+            ({"temperature": 2}, "temperature"),
+            ({"extra_body": {"stream": "true"}}, "stream"),
+            ({"file": ("a.wav", b"")}, "file"),
+        ],
+    )
+    def test_wrong_request(
+        self, client: openai.OpenAI, speech: MemorySpeech, wanted: dict[str, Any], param: str
+    ) -> None:
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.audio.translations.create(**{"model": "whisper-1", "file": RECORDING, **wanted})
+        assert raised.value.param == param
+        assert speech.asked == []
+
+    def test_not_a_form(self, url: str) -> None:
+        assert httpx.post(f"{url}/v1/audio/translations", json={"model": "whisper-1"}).status_code == 415
+
+    def test_client_that_leaves_ends_the_work(self, client: openai.OpenAI, speech: MemorySpeech) -> None:
+        speech.hangs = True
+        with pytest.raises(openai.APITimeoutError):
+            client.audio.translations.create(model="whisper-1", file=RECORDING, timeout=0.5)
+        assert speech.cancelled.wait(DEADLINE_S)
+        until(lambda: speech.asked[0].file.closed, "the recording closed")
+
+
 def test_documented(url: str) -> None:
     paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    translating = paths["/v1/audio/translations"]["post"]
+    fields = translating["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert list(fields["properties"]) == ["file", "model", "language", "prompt", "temperature", "response_format"]
+    assert {"200", "400", "404", "413", "429", "503"} <= set(translating["responses"])
     operation = paths["/v1/audio/transcriptions"]["post"]
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["required"] == ["file", "model"]
-    assert "timestamp_granularities[]" in schema["properties"]
+    assert {"timestamp_granularities[]", "chunking_strategy", "chunking_strategy[threshold]"} <= set(
+        schema["properties"]
+    )
+    assert "diarized_json" in schema["properties"]["response_format"]["enum"]
     assert {"200", "400", "404", "413", "429", "503"} <= set(operation["responses"])

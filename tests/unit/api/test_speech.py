@@ -12,7 +12,7 @@ from serve_app import errors
 from serve_app.services import AnalysisRequest
 from tests.unit.api.memory_services import RESULT, MemoryAnalysis
 
-SHAPE = ["success", "segments", "speakers", "metadata", "processing_time", "error", "error_code"]
+SHAPE = ["success", "segments", "speakers", "metadata", "processing_time", "error", "error_code", "speaker_turns"]
 
 
 def transcribe(client: TestClient, **body: Any) -> Any:
@@ -46,6 +46,7 @@ def test_answers_as_the_contract(client: TestClient) -> None:
         "processing_time": 45.2,
         "error": None,
         "error_code": None,
+        "speaker_turns": RESULT["speaker_turns"],
     }
     assert "안녕하세요" in answer.text
 
@@ -64,7 +65,7 @@ def test_audio_path_wins_over_video_url_over_video_path(
     client: TestClient, analysis: MemoryAnalysis, given: dict[str, Any], wins: str
 ) -> None:
     assert transcribe(client, **given).status_code == 200
-    assert [request.source_url for request in analysis.asked] == [wins]
+    assert [request.source for request in analysis.asked] == [wins]
 
 
 def test_hands_on_every_option(client: TestClient, analysis: MemoryAnalysis) -> None:
@@ -142,6 +143,7 @@ def test_failure(
         "processing_time": 0.0,
         "error": message,
         "error_code": code,
+        "speaker_turns": [],
     }
     if status in (429, 503):
         wait_s = getattr(error, "retry_after_s", 30.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -22,7 +21,8 @@ from serve_app.messages import Locale
 from serve_app.results import Transcript
 from serve_app.services import AnalysisRequest, Services, TranscriptionRequest
 from tests.unit.api.live import DEADLINE_S, serving, until
-from tests.unit.api.memory_services import MemoryAnalysis, MemorySpeech
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemorySpeech
+from tests.unit.api.test_speech import SHAPE as ANALYSIS_SHAPE
 
 SHAPE = [
     "text",
@@ -140,7 +140,14 @@ def test_figures_that_json_can_not_hold_are_unknown(client: TestClient, speech: 
         ({"align": "perhaps"}, ["body", "align"], "boolean"),
         ({"prompt": "a\x00b"}, ["body", "prompt"], "Control characters"),
         ({"prompt": "x" * 8193}, ["body", "prompt"], "8192"),
-        ({"model": "large"}, ["body", "model"], "Allowed: file, language, backend, prompt, align"),
+        ({"model": "large"}, ["body", "model"], "Allowed: file, "),
+        ({"num_speakers": "2"}, ["body", "diarize"], "num_speakers: only with diarize=true"),
+        (
+            {"diarize": "false", "min_speakers": "2", "emotion_detection": "false"},
+            ["body", "diarize"],
+            "emotion_detection, min_speakers: only with diarize=true",
+        ),
+        ({"diarize": "perhaps"}, ["body", "diarize"], "boolean"),
         ({"language": ["ko", "en"]}, ["body", "language"], "once"),
     ],
 )
@@ -227,6 +234,115 @@ def test_recording_is_open_while_the_work_goes_on_and_closed_after(client: TestC
     assert speech.asked[0].file.closed
 
 
+class TestDiarize:
+    """A form with diarize=true is answered like a JSON object."""
+
+    def test_answers_like_a_json_object(self, client: TestClient, speech: MemorySpeech) -> None:
+        answer = upload(client, filename="../회의.m4a", diarize="true")
+        assert answer.status_code == 200
+        body = answer.json()
+        by_address = client.post("/transcribe", json={"audio_path": "s3://bucket/회의.m4a"}).json()
+        for told in (body, by_address):
+            assert told["metadata"].pop("processed_at")
+        assert list(body) == list(by_address)
+        assert body == by_address
+        assert body["metadata"]["filename"] == "회의.m4a"
+        assert body["segments"] == RESULT["segments"]
+        assert body["speaker_turns"] == RESULT["speaker_turns"]
+        assert speech.asked == []
+
+    @pytest.mark.parametrize("spelling", ["true", "1", "True", "on", "yes"])
+    def test_defaults(self, client: TestClient, analysis: MemoryAnalysis, spelling: str) -> None:
+        assert upload(client, b"RIFFdata", diarize=spelling).json()["speakers"]
+        [asked] = analysis.asked
+        assert analysis.heard == [b"RIFFdata"]
+        assert dataclasses.replace(asked, source="") == AnalysisRequest("")
+        assert asked.source.closed  # type: ignore[union-attr]
+
+    def test_hands_on_every_field(self, client: TestClient, analysis: MemoryAnalysis) -> None:
+        fields = {
+            "language": "fr",
+            "backend": "transformers",
+            "prompt": "다니엘",
+            "align": "false",
+            "num_speakers": "3",
+            "min_speakers": "2",
+            "max_speakers": "4",
+            "enable_gpu": "false",
+            "emotion_detection": "false",
+            "max_workers": "2",
+        }
+        assert upload(client, diarize="true", **fields).status_code == 200
+        assert dataclasses.replace(analysis.asked[0], source="") == AnalysisRequest(
+            "",
+            language="fr",
+            enable_gpu=False,
+            emotion_detection=False,
+            max_workers=2,
+            num_speakers=3,
+            min_speakers=2,
+            max_speakers=4,
+            backend="transformers",
+            prompt="다니엘",
+            align=False,
+        )
+
+    @pytest.mark.parametrize(
+        ("fields", "location", "told"),
+        [
+            ({"min_speakers": "3", "max_speakers": "2"}, "max_speakers", "min_speakers"),
+            ({"num_speakers": "0"}, "num_speakers", "greater than or equal to 1"),
+            ({"num_speakers": "two"}, "num_speakers", "integer"),
+            ({"max_workers": "65"}, "max_workers", "64"),
+            ({"language": "klingon"}, "language", "auto, ko, en, ja, zh"),
+            ({"backend": "whisper-9000"}, "backend", "deployed: faster-whisper"),
+            ({"video_url": "https://h/v.mp4"}, "video_url", "Allowed: file, "),
+        ],
+    )
+    def test_wrong_field(
+        self, client: TestClient, analysis: MemoryAnalysis, fields: dict[str, str], location: str, told: str
+    ) -> None:
+        answer = upload(client, diarize="true", **fields)
+        assert answer.status_code == 422
+        assert list(answer.json()) == [*ANALYSIS_SHAPE, "detail"]
+        assert answer.json()["success"] is False
+        [problem] = answer.json()["detail"]
+        assert problem["loc"] == ["body", location]
+        assert told in problem["msg"]
+        assert analysis.asked == []
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.AudioExtractionError("no audio"),
+            errors.LanguageUnsupported("ko"),
+            errors.GpuMemoryError("x"),
+            errors.Unavailable("all synchronous analyses are busy; submit a job instead", 10.0),
+            KeyError("hunter2"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_failure_is_told_as_to_a_json_object(
+        self, client: TestClient, analysis: MemoryAnalysis, error: Exception
+    ) -> None:
+        analysis.fail_with = error
+        answer = upload(client, diarize="true")
+        by_address = client.post("/transcribe", json={"audio_path": "s3://bucket/a.wav"})
+        assert list(answer.json()) == ANALYSIS_SHAPE
+        assert answer.json() == by_address.json()
+        assert answer.status_code == by_address.status_code >= 400
+        assert answer.headers.get("retry-after") == by_address.headers.get("retry-after")
+        assert analysis.asked[0].source.closed  # type: ignore[union-attr]
+
+    def test_client_that_leaves_ends_the_work(self, services: Services, analysis: MemoryAnalysis) -> None:
+        analysis.hangs = True
+        files = {"file": ("a.wav", b"x" * (2 << 20))}
+        with serving(create_app(services, ApiSettings())) as url:
+            leave_once(analysis.started, url, files=files, data={"diarize": "true"})
+            assert analysis.cancelled.wait(DEADLINE_S)
+            until(lambda: analysis.asked[0].source.closed, "the recording closed")  # type: ignore[union-attr]
+
+
 def test_english_by_setting(client_with: Callable[..., TestClient], speech: MemorySpeech) -> None:
     speech.failures = [errors.AudioExtractionError("no audio")]
     assert upload(client_with(locale=Locale.EN)).json()["error"] == "Audio extraction failed: no audio"
@@ -237,7 +353,8 @@ def test_form_is_documented_beside_json(client: TestClient) -> None:
     content = operation["requestBody"]["content"]
     assert set(content) == {"multipart/form-data", "application/json"}
     schema = content["multipart/form-data"]["schema"]
-    assert list(schema["properties"]) == ["file", "language", "backend", "prompt", "align"]
+    options = {"enable_gpu", "emotion_detection", "max_workers", "min_speakers", "max_speakers", "num_speakers"}
+    assert set(schema["properties"]) == {"file", "language", "backend", "prompt", "align", "diarize", *options}
     assert schema["required"] == ["file"]
     assert schema["properties"]["file"]["format"] == "binary"
     assert {"auto", "ko", "en", "ja", "zh", "fr"} <= set(schema["properties"]["language"]["enum"])
@@ -254,7 +371,7 @@ class TestLeavingClient:
         speech.hangs = True
         caplog.set_level(logging.INFO, "serve_app")
         with serving(create_app(services, ApiSettings())) as url:
-            self.leave_once(speech.started, url, files={"file": ("a.wav", b"x" * (2 << 20))})
+            leave_once(speech.started, url, files={"file": ("a.wav", b"x" * (2 << 20))})
             assert speech.cancelled.wait(DEADLINE_S)
             until(lambda: speech.asked[0].file.closed, "the recording closed")
             # and the service goes on
@@ -265,26 +382,17 @@ class TestLeavingClient:
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
     def test_ends_an_analysis_too(self, services: Services, analysis: MemoryAnalysis) -> None:
-        started, cancelled = threading.Event(), threading.Event()
-
-        async def analyze(request: AnalysisRequest) -> Any:
-            try:
-                started.set()
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
-
-        analysis.analyze = analyze  # type: ignore[method-assign]
+        analysis.hangs = True
         with serving(create_app(services, ApiSettings())) as url:
-            self.leave_once(started, url, json={"audio_path": "s3://bucket/a.wav"})
-            assert cancelled.wait(DEADLINE_S)
+            leave_once(analysis.started, url, json={"audio_path": "s3://bucket/a.wav"})
+            assert analysis.cancelled.wait(DEADLINE_S)
 
-    def leave_once(self, started: threading.Event, url: str, **body: Any) -> None:
-        """Send a request, and close its connection once the work on it has begun."""
-        request = httpx.Request("POST", f"{url}/transcribe", **body)
-        content = request.read()
-        headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        with socket.create_connection((request.url.host, request.url.port or 80), DEADLINE_S) as connection:
-            connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{headers}\r\n".encode() + content)
-            assert started.wait(DEADLINE_S)
+
+def leave_once(started: threading.Event, url: str, **body: Any) -> None:
+    """Send a request, and close its connection once the work on it has begun."""
+    request = httpx.Request("POST", f"{url}/transcribe", **body)
+    content = request.read()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((request.url.host, request.url.port or 80), DEADLINE_S) as connection:
+        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{headers}\r\n".encode() + content)
+        assert started.wait(DEADLINE_S)

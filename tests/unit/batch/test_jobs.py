@@ -22,7 +22,7 @@ from serve_app.cli import main
 from serve_app.client import Client
 from serve_app.jobs.record import JobStatus
 from serve_app.services import Services
-from tests.unit.api.memory_services import RESULT, MemoryJobs, memory_services
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryJobs, memory_services
 from tests.unit.client.loopback import serving, until
 
 
@@ -76,7 +76,9 @@ class Batch:
         self.folder.mkdir()
         self.out = root / "results.json"
         assert isinstance(services.jobs, MemoryJobs)
+        assert isinstance(services.analysis, MemoryAnalysis)
         self.jobs = services.jobs
+        self.analysis = services.analysis
         self.runner = Runner(services.jobs)
         self.url = url
 
@@ -115,6 +117,25 @@ def test_a_folder_through_the_queue(batch: Batch) -> None:
     requests = [job.request for job in batch.jobs.jobs.values()]
     assert {request.video_url for request in requests} == {str(batch.folder / name) for name in names}
     assert {(request.language, request.emotion_detection) for request in requests} == {("ko", False)}
+
+
+def test_speakers_of_jobs_and_of_uploads_are_told_alike(batch: Batch) -> None:
+    batch.add("a.wav")
+    told = [{"start": 1.5, "end": 3.2, "speaker": "SPEAKER_00", "text": "안녕하세요"}]
+    expected = [{"file": "a.wav", "text": "안녕하세요", "language": "ko", "duration": 120.5, "segments": told}]
+    assert batch.run("--diarize") == 0
+    assert batch.results() == expected
+    with pytest.raises(SystemExit) as caught:
+        main(["transcribe", str(batch.folder), "--out", f"{batch.out}2", "--url", batch.url, "--diarize"])
+    assert caught.value.code == 0
+    assert json.loads(Path(f"{batch.out}2").read_text("utf-8")) == expected
+    [asked] = batch.analysis.asked
+    assert not asked.emotion_detection
+    # the same command again has nothing to do, and one without speakers is another batch
+    assert batch.run("--diarize") == 0
+    assert batch.results() == expected
+    assert batch.run() not in (0, None)
+    assert batch.runner.num_run == 1
 
 
 def test_lost_journal_finds_the_same_jobs(batch: Batch) -> None:

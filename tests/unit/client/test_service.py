@@ -133,7 +133,7 @@ class TestAgainstTheRealApp:
         answer = service.client.analyze(audio_path="s3://b/a.wav", video_url="v", language="ja", num_speakers=2)
         assert (answer["success"], answer["segments"]) == (True, RESULT["segments"])
         (asked,) = service.analysis.asked
-        assert (asked.source_url, asked.language, asked.num_speakers) == ("s3://b/a.wav", "ja", 2)
+        assert (asked.source, asked.language, asked.num_speakers) == ("s3://b/a.wav", "ja", 2)
 
     @pytest.mark.parametrize(
         "error",

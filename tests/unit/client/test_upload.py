@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,12 +16,47 @@ from fastapi import FastAPI
 
 from serve_app import errors
 from serve_app.client import Client
-from tests.unit.api.memory_services import RESULT, MemoryJobs, MemorySpeech
+from serve_app.services import AnalysisRequest
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryJobs, MemorySpeech
 
 
 @pytest.fixture
 def speech(running: tuple[FastAPI, str], client: Client) -> MemorySpeech:
     return running[0].state.services.speech
+
+
+@pytest.fixture
+def analysis(running: tuple[FastAPI, str], client: Client) -> MemoryAnalysis:
+    return running[0].state.services.analysis
+
+
+class TestDiarize:
+    def test_answer_is_that_of_an_analysis(self, client: Client, analysis: MemoryAnalysis, tmp_path: Path) -> None:
+        path = tmp_path / "talk.wav"
+        path.write_bytes(b"recording")
+        options: dict[str, Any] = {"num_speakers": 2, "enable_gpu": False, "prompt": "다니엘", "max_speakers": None}
+        answer = client.transcribe(path, language="ko", backend="transformers", diarize=True, **options)
+        told = (answer["success"], answer["segments"], answer["speaker_turns"])
+        assert told == (True, RESULT["segments"], RESULT["speaker_turns"])
+        assert answer["metadata"]["filename"] == "talk.wav"
+        assert analysis.heard == [b"recording"]
+        assert dataclasses.replace(analysis.asked[0], source="") == AnalysisRequest(
+            "", "ko", enable_gpu=False, num_speakers=2, backend="transformers", prompt="다니엘"
+        )
+
+    def test_its_options_need_it(self, client: Client, analysis: MemoryAnalysis) -> None:
+        with pytest.raises(errors.InvalidRequest, match="num_speakers: only with diarize=true"):
+            client.transcribe(io.BytesIO(b"x"), num_speakers=2)
+        assert analysis.asked == []
+
+    @pytest.mark.parametrize("error", [errors.AudioExtractionError("no audio"), errors.Unavailable("busy", 10.0)])
+    def test_failures_are_the_errors_of_the_tree(
+        self, client: Client, analysis: MemoryAnalysis, error: errors.ServeAppError
+    ) -> None:
+        analysis.fail_with = error
+        with pytest.raises(type(error)) as caught:
+            client.transcribe(io.BytesIO(b"x"), diarize=True)
+        assert getattr(caught.value, "retry_after_s", None) == getattr(error, "retry_after_s", None)
 
 
 class TestTranscribe:

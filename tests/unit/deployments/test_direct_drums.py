@@ -6,7 +6,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from serve_app.errors import AudioExtractionError, GpuMemoryError, ProcessingErr
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
 from tests.unit.api.memory_services import DRUM_TRANSCRIPT
+from tests.unit.deployments.test_media_source import files_in, source
 
 HEARD = DrumTranscription(DRUM_TRANSCRIPT, b"MThd", "log", None, 0.0)
 
@@ -46,23 +47,6 @@ class Transcriber:
         return HEARD
 
 
-class Media:
-    """An artefact store that is a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.kept: list[str] = []
-
-    def keep(self, file: BinaryIO, folder: str) -> str:
-        path = self.folder / folder.replace("/", "-")
-        path.write_bytes(file.read())
-        self.kept.append(folder)
-        return str(path)
-
-    def discard(self, folder: str) -> None:
-        (self.folder / folder.replace("/", "-")).unlink(missing_ok=True)
-
-
 class DirectCalls:
     """Calls methods of plain objects."""
 
@@ -71,15 +55,11 @@ class DirectCalls:
 
 
 @pytest.fixture
-def media(tmp_path: Path) -> Media:
-    return Media(tmp_path)
+def service(tmp_path: Path) -> Callable[..., DirectDrums]:
 
-
-@pytest.fixture
-def service(media: Media) -> Callable[..., DirectDrums]:
     def make(*transcribers: Transcriber, max_at_once: int = 4, max_recordings: int = 4) -> DirectDrums:
         placed = [PlacedDeployment(f"D{n}", each, on_gpu=n == 0) for n, each in enumerate(transcribers)]  # type: ignore[arg-type]
-        made = DirectDrums(placed, media, 0.0, max_at_once, max_recordings)  # type: ignore[arg-type]
+        made = DirectDrums(placed, source(tmp_path), 0.0, max_at_once, max_recordings)
         made._call = DirectCalls()  # type: ignore[assignment]
         return made
 
@@ -141,7 +121,7 @@ def test_a_request_too_many_is_refused_before_any_work(service: Callable[..., Di
 
 @pytest.mark.parametrize("failure", [None, ProcessingError("x")])
 def test_large_uploads_go_through_the_store_and_leave_nothing(
-    service: Callable[..., DirectDrums], media: Media, failure: Exception | None
+    service: Callable[..., DirectDrums], tmp_path: Path, failure: Exception | None
 ) -> None:
     async def run() -> None:
         content = b"RIFFlong" + bytes(3 << 20)
@@ -151,8 +131,8 @@ def test_large_uploads_go_through_the_store_and_leave_nothing(
         sources = {filename: source for source, _, filename in transcriber.calls}
         assert sources["0.wav"] == b"small"
         assert isinstance(sources["1.wav"], str)
-        assert len(media.kept) == 1
-        assert list(media.folder.iterdir()) == []
+        assert Path(sources["1.wav"]).is_relative_to(tmp_path / "artifacts")
+        assert files_in(tmp_path) == []
 
     asyncio.run(run())
 
@@ -173,7 +153,7 @@ def test_what_runs_out_of_gpu_memory_is_repeated_on_the_cpu(service: Callable[..
     asyncio.run(run())
 
 
-def test_a_caller_that_leaves_ends_all_work(service: Callable[..., DirectDrums], media: Media) -> None:
+def test_a_caller_that_leaves_ends_all_work(service: Callable[..., DirectDrums], tmp_path: Path) -> None:
     async def run() -> None:
         transcriber = Transcriber()
         transcriber.go.clear()
@@ -186,7 +166,7 @@ def test_a_caller_that_leaves_ends_all_work(service: Callable[..., DirectDrums],
         with pytest.raises(asyncio.CancelledError):
             await call
         assert transcriber.working == 0
-        assert list(media.folder.iterdir()) == []
+        assert files_in(tmp_path) == []
         transcriber.go.set()
         assert len(await drums.transcribe(sent(b"a"), DrumOptions())) == 1  # its place is free again
 

@@ -1,8 +1,9 @@
-"""Pictures by address, over a real socket: limits, refusals, and what is left behind."""
+"""Pictures by address, over a real socket, and uploads: limits, refusals, and what is left behind."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,62 @@ def test_a_caller_that_leaves_leaves_nothing(server: ScriptedServer, tmp_path: P
     finally:
         go.set()
     assert list((tmp_path / "state" / "incoming").iterdir()) == []
+
+
+class TestUploads:
+    @pytest.mark.parametrize("num_bytes", [0, 5, 2 << 20])
+    def test_small_one_is_handed_over_as_its_bytes(self, tmp_path: Path, num_bytes: int) -> None:
+        async def run() -> None:
+            file = io.BytesIO(b"x" * num_bytes)
+            file.read(3)  # whoever looked at it first left it there
+            async with source(tmp_path).handed_over(file) as media:
+                assert media == b"x" * num_bytes
+            assert files_in(tmp_path) == []
+
+        asyncio.run(run())
+
+    @pytest.mark.parametrize("failure", [None, RuntimeError("the model failed")])
+    def test_large_one_lies_in_the_store_meanwhile(self, tmp_path: Path, failure: Exception | None) -> None:
+        content = b"RIFF" + bytes(2 << 20)
+
+        async def run() -> None:
+            async with source(tmp_path).handed_over(io.BytesIO(content)) as media:
+                assert isinstance(media, str)
+                assert files_in(tmp_path) == [Path(media)]
+                assert Path(media).read_bytes() == content
+                if failure is not None:
+                    raise failure
+
+        if failure is None:
+            asyncio.run(run())
+        else:
+            with pytest.raises(type(failure)):
+                asyncio.run(run())
+        assert files_in(tmp_path) == []
+
+    def test_nothing_is_left_of_one_that_can_not_be_read(self, tmp_path: Path) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                if self.tell() > 1 << 20:
+                    raise OSError("the disk is gone")
+                return super().read(size)
+
+        async def run() -> None:
+            async with source(tmp_path).handed_over(Broken(bytes(3 << 20))):
+                raise AssertionError("it was handed over")
+
+        with pytest.raises(OSError, match="the disk is gone"):
+            asyncio.run(run())
+        assert files_in(tmp_path) == []
+
+    def test_kept_in_the_folder_of_an_analysis_until_that_is_discarded(self, tmp_path: Path) -> None:
+        media = source(tmp_path)
+        kept = asyncio.run(media.hand_over(io.BytesIO(bytes(3 << 20)), "jobs/direct-1"))
+        assert isinstance(kept, str)
+        assert media.exists("jobs/direct-1")
+        media.discard("jobs/direct-1")
+        assert files_in(tmp_path) == []
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -19,10 +19,11 @@ from serve_app.errors import (
     ModelLoadingError,
     ProcessingError,
     ServeAppError,
+    TaskUnsupported,
     Unavailable,
 )
 from serve_app.models.speech.whisper import BackendName
-from serve_app.results import Segment, SpeechActivity, SpeechRegion, Transcript, Word
+from serve_app.results import Segment, SpeechActivity, SpeechRegion, SpeechTask, Transcript, Word
 
 FASTER, TRANSFORMERS, OPENAI, SPHINX = BackendName
 AUDIO: Any = object()
@@ -32,23 +33,35 @@ class Recognizer:
     """A backend's deployment: says which piece it heard."""
 
     def __init__(
-        self, version: str, *, languages: tuple[str, ...] = ("en", "ko"), failure: ServeAppError | None = None
+        self,
+        version: str,
+        *,
+        languages: tuple[str, ...] = ("en", "ko"),
+        translates: bool = True,
+        failure: ServeAppError | None = None,
     ) -> None:
         self.version = version
         self.languages = languages
+        self.translates = translates
         self.failure = failure
         self.working = self.most_at_once = 0
         self.heard: list[tuple[float, str, str | None]] = []
+        self.tasks: set[SpeechTask] = set()
 
-    async def prepare(self, language: str) -> RecognizerInfo:
+    async def prepare(self, language: str, task: SpeechTask) -> RecognizerInfo:
         if isinstance(self.failure, ModelLoadingError | Unavailable):
             raise self.failure
         if language not in ("auto", *self.languages):
             raise LanguageUnsupported(f"{self.version} does not hear {language}")
+        if task is SpeechTask.TRANSLATE and not self.translates:
+            raise TaskUnsupported(f"{self.version} can't translate")
         return RecognizerInfo(self.version, (), 100.0)
 
-    async def transcribe(self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None) -> Transcript:
+    async def transcribe(
+        self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None, task: SpeechTask
+    ) -> Transcript:
         assert audio is AUDIO
+        self.tasks.add(task)
         self.working += 1
         self.most_at_once = max(self.most_at_once, self.working)
         for _ in range(10 - int(piece.start_s) % 7):  # later pieces end before earlier ones
@@ -112,8 +125,8 @@ def speech(
 
 
 def choose(service: SpeechToText, language: str = "auto", **kwargs: Any) -> ChosenBackend:
-    enable_gpu = kwargs.pop("enable_gpu", True)
-    return asyncio.run(service.choose(Hearing(language, enable_gpu), **kwargs))
+    hearing = Hearing(language, kwargs.pop("enable_gpu", True), task=kwargs.pop("task", SpeechTask.TRANSCRIBE))
+    return asyncio.run(service.choose(hearing, **kwargs))
 
 
 def test_the_contracts_order_decides_where_none_is_named() -> None:
@@ -171,6 +184,32 @@ def test_when_none_will_do_the_most_telling_reason_is_raised() -> None:
         choose(speech({FASTER: broken, SPHINX: only_english}), "ko")
     with pytest.raises(Unavailable):
         choose(speech({SPHINX: only_english}, states={"pocketsphinx0": "DEPLOY_FAILED"}))
+
+
+def test_the_first_that_can_translate_is_chosen_for_it() -> None:
+    service = speech(
+        {FASTER: Recognizer("f", translates=False), OPENAI: Recognizer("o"), SPHINX: Recognizer("p", translates=False)}
+    )
+    # a model that was not made for it is no failure: nothing is said of it
+    assert choose(service, task=SpeechTask.TRANSLATE) == ChosenBackend(OPENAI)
+    assert choose(service) == ChosenBackend(FASTER)
+    with pytest.raises(TaskUnsupported, match="f can't translate"):
+        choose(service, task=SpeechTask.TRANSLATE, backend="faster-whisper")
+
+
+def test_when_none_can_translate_the_first_says_so() -> None:
+    neither = {FASTER: Recognizer("f", translates=False), SPHINX: Recognizer("p", translates=False)}
+    with pytest.raises(TaskUnsupported, match="f can't translate"):
+        choose(speech(neither), task=SpeechTask.TRANSLATE)
+
+
+def test_pieces_are_translated_without_alignment() -> None:
+    recognizer = Recognizer("f")
+    service = speech({FASTER: recognizer}, aligner=Aligning(), aligned=("en",))
+    assert heard_by(service, Hearing(task=SpeechTask.TRANSLATE))[0].notes == ()
+    assert recognizer.tasks == {SpeechTask.TRANSLATE}
+    assert heard_by(service, Hearing())[0].notes == ("aligned",)
+    assert recognizer.tasks == {SpeechTask.TRANSLATE, SpeechTask.TRANSCRIBE}
 
 
 def test_without_gpu_only_cpu_replicas_are_used() -> None:
@@ -276,7 +315,7 @@ def test_words_are_aligned_where_there_is_a_model_and_kept_where_not() -> None:
 
 def test_a_replica_that_was_started_for_the_call_shows_in_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Starting(Recognizer):
-        async def prepare(self, language: str) -> RecognizerInfo:
+        async def prepare(self, language: str, task: SpeechTask) -> RecognizerInfo:
             clock[0] += 7.0
             return RecognizerInfo("f", (), 6.0)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError
+from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.speech.batched_whisper import NOTHING_SAID, RETRIED, BatchedWhisper
 from serve_app.models.speech.decoding_rules import Hypothesis
 from serve_app.models.speech.spoken_words import TokenTimes
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.results import SpeechTask
 
 QUIET, LOUD, MUMBLED, SILENT_ROOM = 0.01, 0.1, 0.3, 0.6  # amplitudes
 WORDS = {QUIET: " quiet words", LOUD: " 크게 말합니다", MUMBLED: " mumbled", SILENT_ROOM: " thank you"}
@@ -91,8 +93,15 @@ def tone(amplitude: float, duration_s: float = 1.0) -> NDArray[np.float32]:
     return (amplitude * np.sin(2 * np.pi * 1000 * np.arange(round(duration_s * 16_000)) / 16_000)).astype(np.float32)
 
 
-def piece(amplitude: float, language: str = "auto", *, offset_s: float = 0.0, prompt: str | None = None) -> SpeechPiece:
-    return SpeechPiece(tone(amplitude), offset_s, language, prompt)
+def piece(
+    amplitude: float,
+    language: str = "auto",
+    *,
+    offset_s: float = 0.0,
+    prompt: str | None = None,
+    task: SpeechTask = SpeechTask.TRANSCRIBE,
+) -> SpeechPiece:
+    return SpeechPiece(tone(amplitude), offset_s, language, prompt, task)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +144,33 @@ def test_told_languages_are_believed_and_not_detected(fake: FakeWhisper) -> None
     assert fake.calls_of("detect") == []
     [(_, prompts)] = fake.calls_of("generate")
     assert prompts == (tuple(fake.tokens.start("ko")), tuple(fake.tokens.start("fr")))
+
+
+def test_one_batch_may_hold_transcripts_and_translations(fake: FakeWhisper) -> None:
+    translate = SpeechTask.TRANSLATE
+    heard = fake.transcribe([piece(LOUD), piece(QUIET, "ja", task=translate), piece(LOUD, task=translate)])
+    assert [transcript.language for transcript in heard] == ["ko", "ja", "ko"]
+    [(_, prompts)] = fake.calls_of("generate")
+    begun = [fake.tokens.start("ko"), fake.tokens.start("ja", translate), fake.tokens.start("ko", translate)]
+    assert prompts == tuple(map(tuple, begun))
+    # words are timed after the prompt under which they were decoded
+    assert sorted(fake.calls_of("align")) == sorted((tuple(start), 1) for start in begun)
+    # a translation is split into words as English is, not at every character as Japanese is
+    assert [word.word for word in heard[1].segments[0].words] == ["quiet", "words"]
+
+
+def test_what_can_not_translate_says_what_can_before_any_work(
+    checkpoint: WhisperCheckpoint, mini_whisper: Path, copy_of: Callable[..., Path]
+) -> None:
+    folder = copy_of(mini_whisper)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tasks": ["transcribe"]}))
+    fake = FakeWhisper(open_checkpoint(folder))
+    with pytest.raises(TaskUnsupported, match=r"mini-whisper:float32 can't translate: .*whisper-base.*-large-v3"):
+        fake.transcribe([piece(LOUD), piece(LOUD, task=SpeechTask.TRANSLATE)])
+    assert fake.calls == []
+    fake.check_task(SpeechTask.TRANSCRIBE)
+    FakeWhisper(checkpoint).check_task(SpeechTask.TRANSLATE)
 
 
 def test_batches_are_bounded_and_of_one_length_of_prompt(fake: FakeWhisper) -> None:

@@ -10,11 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError
+from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, TaskUnsupported
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech import recognizer as module
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
-from serve_app.results import Transcript, Word
+from serve_app.results import SpeechTask, Transcript, Word
 from serve_app.scoring import score_result
 
 MEDIA = resources.files("serve_app.demo_media")
@@ -159,6 +159,12 @@ def test_languages_can_be_checked_before_any_audio_is_there(recognizer: Pocketsp
     recognizer.check_language("en")
     with pytest.raises(LanguageUnsupported, match="faster-whisper"):
         recognizer.check_language("ko")
+
+
+def test_a_translation_is_refused_with_what_would_make_it(recognizer: PocketsphinxRecognizer):
+    recognizer.check_task(SpeechTask.TRANSCRIBE)
+    with pytest.raises(TaskUnsupported, match=r"can't translate.*faster-whisper.*whisper-base"):
+        recognizer.check_task(SpeechTask.TRANSLATE)
 
 
 def test_stereo_is_refused(recognizer: PocketsphinxRecognizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
+from serve_app.models.weights import EMBEDDED
 
 Copy = Callable[..., Path]
 
@@ -240,3 +242,25 @@ def test_a_checkpoint_travels_between_processes(mini_whisper: Path) -> None:
     travelled: WhisperCheckpoint = pickle.loads(pickle.dumps(checkpoint))
     assert travelled == checkpoint
     assert travelled.content_hash == checkpoint.content_hash
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({}, None),
+        ({"decoder_layers": 4, "encoder_layers": 32}, "large-v3-turbo"),
+        ({"decoder_layers": 2, "encoder_layers": 32}, "distil-whisper"),
+        ({"vocab_size": 51864}, "English only"),
+        ({"tasks": ["transcribe"]}, "lists no such task"),
+        # whoever has trained a short decoder for it says so
+        ({"decoder_layers": 4, "encoder_layers": 32, "tasks": ["transcribe", "translate"]}, None),
+    ],
+)
+def test_which_can_translate(mini_whisper: Path, config: dict[str, object], why: str | None) -> None:
+    checkpoint = open_checkpoint(mini_whisper)
+    told = dataclasses.replace(checkpoint, config={**checkpoint.config, **config}).no_translation
+    assert told is None if why is None else why in (told or "")
+
+
+def test_the_embedded_model_transcribes_only() -> None:
+    assert "trained to transcribe only" in (open_checkpoint(EMBEDDED["whisper-micro"]).no_translation or "")

@@ -11,6 +11,7 @@ import whisper.tokenizer
 
 from serve_app.models.speech.whisper_checkpoint import open_checkpoint
 from serve_app.models.speech.whisper_tokens import MAX_PROMPT_TOKENS, WhisperTokens
+from serve_app.results import SpeechTask
 
 OPENAI = whisper.tokenizer.get_tokenizer(True, num_languages=99, language="en", task="transcribe")
 
@@ -29,6 +30,27 @@ def test_ids_are_openais(tokens: WhisperTokens) -> None:
     assert tokens.no_speech == OPENAI.no_speech
     assert tokens.language_ids["ko"] == OPENAI.to_language_token("ko")
     assert tokens.start("en") == list(OPENAI.sot_sequence)
+
+
+@pytest.mark.parametrize("language", ["ko", "en", "yi"])
+def test_a_translation_begins_as_openais(tokens: WhisperTokens, language: str) -> None:
+    reference = whisper.tokenizer.get_tokenizer(True, num_languages=99, language=language, task="translate")
+    started = tokens.start(language, SpeechTask.TRANSLATE)
+    assert started == list(reference.sot_sequence)
+    assert started[-1] == OPENAI.translate
+    # as long as a transcript's, so that one batch may hold both
+    assert len(started) == len(tokens.start(language))
+    assert tokens.start(language)[-1] == OPENAI.transcribe
+
+
+def test_a_tokenizer_without_the_task_can_not_be_asked_for_it(
+    tokens: WhisperTokens, mini_whisper: Path, copy_of: Callable[..., Path]
+) -> None:
+    assert tokens.no_translation is None
+    folder = copy_of(mini_whisper)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text("utf-8").replace("<|translate|>", "<|unused|>"), "utf-8")
+    assert WhisperTokens(open_checkpoint(folder)).no_translation == "its tokenizer has no such task"
 
 
 def test_controls_are_suppressed_beside_what_the_checkpoint_lists(
