@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
-from serve_app.deployments.diarizer import Diarizer
+from serve_app.deployments.diarizer import Diarizer, DiarizerSource
 from serve_app.deployments.direct_images import ImageLimits
 from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
@@ -47,9 +47,12 @@ def build(args: GraphArgs) -> Application:
 
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
     speech = _speech_models(args, settings)
+    diarizer_source = DiarizerSource(
+        args.diarizer.segmentation, tuple(args.diarizer.embeddings), models_dir, args.diarizer.model_id, hf_token
+    )
     diarizers = _placed(
         Diarizer,
-        lambda device: (device, args.diarizer.num_threads, args.diarizer.model_id, hf_token),
+        lambda device: (device, args.diarizer.num_threads, diarizer_source),
         _device(settings, args.diarizer.device),
         args.diarizer.cpu_fallback,
     )

@@ -30,13 +30,19 @@ class DiarizerArgs(_Args):
         device: "cpu" or "cuda"; None: what `DEVICE` says, "auto" meaning the CPU (a GPU needs `num_gpus` beside it, so
             a config that has one says so here too).
         num_threads: of torch in one replica.
-        model_id: Hugging Face id of a pyannote pipeline; the embedded models without one.
+        segmentation: the network that tells local speakers: a name of the model catalog, a path, or
+            `embedded:whisperx-segmentation`, which also serves where the named one can't be had.
+        embeddings: one or two networks that tell voices apart, of `campplus-zh-en` (or a path) and
+            `embedded:speaker-embedding`; of two, the similarities are added. One that can't be had is left out.
+        model_id: Hugging Face id of a pyannote pipeline, in place of the two.
         cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
             for files that run out of GPU memory.
     """
 
     device: str | None = None
     num_threads: int = Field(default=1, ge=1)
+    segmentation: str = Field(default="pyannote-segmentation-3.0", min_length=1)
+    embeddings: list[str] = Field(default=["campplus-zh-en", "embedded:speaker-embedding"], min_length=1, max_length=2)
     model_id: str | None = None
     cpu_fallback: bool = False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -14,6 +16,25 @@ from serve_app.results import Diarization
 from serve_app.services import ReplicaModel
 
 
+@dataclass(frozen=True, slots=True)
+class DiarizerSource:
+    """Where the models come from.
+
+    Attributes:
+        segmentation: see `serve_app.models.diarization.networks.load_networks`.
+        embeddings: the same.
+        cache_dir: where what is fetched is kept.
+        model_id: Hugging Face id of a pyannote pipeline, in place of the two.
+        hf_token: needed where something is gated.
+    """
+
+    segmentation: str
+    embeddings: tuple[str, ...]
+    cache_dir: Path
+    model_id: str | None = None
+    hf_token: str | None = None
+
+
 @serve.deployment(name="Diarizer")
 class Diarizer:
     """Finds speakers' turns in decoded audio, one file at a time.
@@ -21,15 +42,27 @@ class Diarizer:
     Args:
         device: "cpu", "cuda" or a torch device string.
         num_threads: of torch; threads × replicas must not exceed the cores.
-        model_id: Hugging Face id of a pyannote pipeline; None uses the embedded models.
-        hf_token: needed where the id is gated.
+        source: which networks, or which pipeline.
     """
 
-    def __init__(self, device: str, num_threads: int, model_id: str | None = None, hf_token: str | None = None) -> None:
+    def __init__(self, device: str, num_threads: int, source: DiarizerSource) -> None:
+        from serve_app.models.diarization.networks import load_networks
         from serve_app.models.diarization.pipeline import SpeakerDiarizer
 
-        self._diarizer = SpeakerDiarizer(device=device, num_threads=num_threads, model_id=model_id, hf_token=hf_token)
-        self._spec, self._device, self._loaded_at = model_id or "embedded", device, time.time()
+        networks = None
+        if source.model_id is None:
+            networks = load_networks(
+                source.segmentation, source.embeddings, cache_dir=source.cache_dir, hf_token=source.hf_token
+            )
+        self._diarizer = SpeakerDiarizer(
+            networks=networks,
+            device=device,
+            num_threads=num_threads,
+            model_id=source.model_id,
+            hf_token=source.hf_token,
+        )
+        self._spec = source.model_id or " + ".join((source.segmentation, *source.embeddings))
+        self._device, self._loaded_at = device, time.time()
         # pyannote's pipeline keeps state between its steps: one file at a time
         self._threads = WorkerThreads(1, "diarizer")
 

@@ -18,19 +18,18 @@ import numpy as np
 
 from serve_app.demo_media.video import Card, write_video
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
-from serve_app.models.speech.attribution import attribute
+from serve_app.models.speech.assembly import join_transcripts
 from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.results import AcousticFeatures, Diarization, SpeakerTurn
+from serve_app.results import Diarization, SpeakerTurn
 from serve_app.scoring import Scores, score_result
+from training.attributed import attributed_result
+from training.cp_word_error import cp_word_errors, result_words, truth_words
 from training.demo_video import script
 from training.demo_video.dialogue import Dialogue, perform
 from training.demo_video.dialogues import random_dialogue
 from training.demo_video.synthesis import Synthesizer
-
-_UNMEASURED = AcousticFeatures(-100.0, None, None)  # no score reads them
 
 
 def main() -> None:
@@ -43,7 +42,10 @@ def main() -> None:
     args = parser.parse_args()
     synthesizer, recognizer = Synthesizer(), PocketsphinxRecognizer()
     diarizer = _diarizer() if args.turns == "diarized" else None
-    print(f"{'dialogue':>10} {'spk':>5} {'s':>6} {'words':>6} {'WER':>7} {'speaker':>8} {'start':>9} {'took':>7}")
+    print(
+        f"{'dialogue':>10} {'spk':>5} {'s':>6} {'words':>6} {'WER':>7} {'speaker':>8} {'cpWER':>7} {'start':>9} "
+        f"{'took':>7}"
+    )
     shipped = perform(
         script.SCRIPT, script.SPEAKERS, noise_db=script.NOISE_DB, seed=script.SEED, synthesizer=synthesizer
     )
@@ -56,7 +58,7 @@ def main() -> None:
         np.mean([getattr(row, name) for row in rows])
         for name in ("word_error_rate", "word_speaker_error_rate", "median_word_start_error_s")
     )
-    print(f"{'mean':>10} {'':>5} {'':>6} {'':>6} {words:7.1%} {speaker:8.1%} {start_s * 1000:6.0f} ms")
+    print(f"{'mean':>10} {'':>5} {'':>6} {'':>6} {words:7.1%} {speaker:8.1%} {'':>7} {start_s * 1000:6.0f} ms")
 
 
 def _diarizer() -> Any:
@@ -70,10 +72,12 @@ def _row(name: str, dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diar
     result = _analyze(dialogue, recognizer, diarizer, told)
     took_s = time.perf_counter() - began
     scores = score_result(result, dialogue.truth())
+    together = cp_word_errors(truth_words(dialogue.truth()), result_words(result))
     found = f"{result['metadata']['unique_speakers']}/{len(dialogue.speakers)}"
     print(
         f"{name:>10} {found:>5} {dialogue.duration_s:6.1f} {scores.num_words:6d} {scores.word_error_rate:7.1%} "
-        f"{scores.word_speaker_error_rate:8.1%} {scores.median_word_start_error_s * 1000:6.0f} ms {took_s:5.1f} s",
+        f"{scores.word_speaker_error_rate:8.1%} {together.rate:7.1%} "
+        f"{scores.median_word_start_error_s * 1000:6.0f} ms {took_s:5.1f} s",
         flush=True,
     )
     return scores
@@ -96,10 +100,7 @@ def _analyze(dialogue: Dialogue, recognizer: PocketsphinxRecognizer, diarizer: A
         diarization = _true_turns(dialogue)
     else:
         diarization = diarizer.diarize(audio.samples, num_speakers=len(dialogue.speakers) if told else None)
-    spoken = attribute(transcript.segments, diarization.turns)
-    facts = RunFacts(audio.duration_s, "auto", 0.0)
-    sounds = [_UNMEASURED] * sum(len(part.segment.words) for part in spoken)
-    return assemble(spoken, sounds, transcript=transcript, diarization=diarization, facts=facts)
+    return attributed_result(transcript, diarization, audio.duration_s)
 
 
 def _true_turns(dialogue: Dialogue) -> Diarization:

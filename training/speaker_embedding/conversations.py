@@ -34,6 +34,38 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Phrase:
+    """A part of a speaker's utterance, from one pause to the next.
+
+    Attributes:
+        samples: (samples,) float32, 16 kHz.
+        start_s: where it begins in the utterance.
+    """
+
+    samples: np.ndarray
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPhrase:
+    """Which part of a speaker's utterance is heard when: it tells where in a conversation each word is.
+
+    Attributes:
+        speaker_id: whose it is.
+        start_s: where it begins in the conversation.
+        source_start_s: where it begins in the utterance.
+        source_end_s: where it ends in the utterance.
+        speed: how much faster than in the utterance it is spoken.
+    """
+
+    speaker_id: str
+    start_s: float
+    source_start_s: float
+    source_end_s: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Audio and its truth.
 
@@ -42,12 +74,14 @@ class Conversation:
         place: one of PLACES.
         samples: (samples,) float32, 16 kHz mono.
         turns: in order of start.
+        phrases: what the turns are made of.
     """
 
     name: str
     place: str
     samples: np.ndarray
     turns: tuple[Turn, ...]
+    phrases: tuple[PlacedPhrase, ...]
 
     @property
     def num_speakers(self) -> int:
@@ -67,7 +101,7 @@ def make_set(speakers: tuple[Speaker, ...], per_cell: int, seed: int) -> Iterato
                 yield make_conversation(rng, name, place, {speaker: phrases[speaker] for speaker in chosen})
 
 
-def split_phrases(samples: np.ndarray) -> list[np.ndarray]:
+def split_phrases(samples: np.ndarray) -> list[Phrase]:
     """Cut an utterance at its pauses; what comes back begins and ends with speech."""
     num_frames = samples.size // _FRAME
     power = np.square(samples[: num_frames * _FRAME]).reshape(num_frames, _FRAME).mean(axis=1)
@@ -82,13 +116,14 @@ def split_phrases(samples: np.ndarray) -> list[np.ndarray]:
             if silent * _FRAME >= _PAUSE_S * SAMPLE_RATE_HZ:
                 end = frame - silent + 1
                 if (end - start) * _FRAME >= _MIN_PHRASE_S * SAMPLE_RATE_HZ:
-                    phrases.append(samples[start * _FRAME : end * _FRAME])
+                    part = samples[start * _FRAME : end * _FRAME]
+                    phrases.append(Phrase(part, start * _FRAME / SAMPLE_RATE_HZ))
                 start = None
     return phrases
 
 
 def make_conversation(
-    rng: np.random.Generator, name: str, place: str, phrases: dict[str, list[np.ndarray]]
+    rng: np.random.Generator, name: str, place: str, phrases: dict[str, list[Phrase]]
 ) -> Conversation:
     """Lay the speakers' phrases out in time and put them into a place. Each phrase is heard at most twice."""
     names = list(phrases)
@@ -97,6 +132,16 @@ def make_conversation(
     shares = rng.dirichlet(np.full(len(names), 2.5)) if len(names) > 1 else np.ones(1)
     target_s = float(rng.uniform(30.0, 60.0))
     placed: list[tuple[float, np.ndarray, str]] = []
+    sources: list[PlacedPhrase] = []
+
+    def place_phrase(start_s: float, phrase: Phrase, speaker: str, manner: _Manner) -> float:
+        """Put a phrase there and return how long it takes."""
+        spoken = manner(phrase.samples)
+        placed.append((start_s, spoken, speaker))
+        end_s = phrase.start_s + phrase.samples.size / SAMPLE_RATE_HZ
+        sources.append(PlacedPhrase(speaker, start_s, phrase.start_s, end_s, manner.speed))
+        return spoken.size / SAMPLE_RATE_HZ
+
     spoken_s = dict.fromkeys(names, 0.0)
     now_s, speaker = float(rng.uniform(0.1, 1.5)), names[int(rng.integers(len(names)))]
     while now_s < target_s and any(supply.values()):
@@ -104,15 +149,15 @@ def make_conversation(
         manner = _manner(rng)
         turn_start_s = now_s
         for phrase in turn_phrases:
-            spoken = manner(phrase)
-            placed.append((now_s, spoken, speaker))
-            spoken_s[speaker] += spoken.size / SAMPLE_RATE_HZ
-            now_s += spoken.size / SAMPLE_RATE_HZ + float(rng.uniform(0.15, 0.5))
+            phrase_s = place_phrase(now_s, phrase, speaker, manner)
+            spoken_s[speaker] += phrase_s
+            now_s += phrase_s + float(rng.uniform(0.15, 0.5))
         others = [other for other in names if other != speaker and supply[other]]
         if others and now_s - turn_start_s > 2.0 and rng.random() < 0.2:
             listener = others[int(rng.integers(len(others)))]
-            word = min(supply[listener], key=len)[: int(0.7 * SAMPLE_RATE_HZ)]
-            placed.append((float(rng.uniform(turn_start_s + 0.5, now_s - 1.0)), _manner(rng)(word), listener))
+            shortest = min(supply[listener], key=lambda phrase: phrase.samples.size)
+            word = Phrase(shortest.samples[: int(0.7 * SAMPLE_RATE_HZ)], shortest.start_s)
+            place_phrase(float(rng.uniform(turn_start_s + 0.5, now_s - 1.0)), word, listener, _manner(rng))
         # Gaps between turns are short, and often negative (Heldner and Edlund 2010: median about 0.1 s, 40 % overlap).
         now_s = max(now_s + float(rng.normal(0.15, 0.55)), turn_start_s + 0.4)
         candidates = [n for n in names if supply[n] and (n != speaker or len(names) == 1)]
@@ -121,10 +166,10 @@ def make_conversation(
         lag = np.array([max(shares[names.index(n)] * (now_s + 8.0) - spoken_s[n], 0.3) for n in candidates])
         speaker = candidates[int(rng.choice(len(candidates), p=lag / lag.sum()))]
     samples, turns = _render(rng, place, placed)
-    return Conversation(name, place, samples, turns)
+    return Conversation(name, place, samples, turns, tuple(sources))
 
 
-def _shuffled(rng: np.random.Generator, items: list[np.ndarray]) -> list[np.ndarray]:
+def _shuffled(rng: np.random.Generator, items: list[Phrase]) -> list[Phrase]:
     return [items[index] for index in rng.permutation(len(items))]
 
 

@@ -29,10 +29,10 @@ class ClusteringRule:
     Attributes:
         stop_similarity: clusters less alike than this are different speakers.
         conflict_penalty: what being heard at once, in every chunk of the smaller cluster, takes off the similarity.
-        brevity_bonus: what each e-fold of the smaller cluster's size below ten seconds adds to the similarity: the mean
-            of little speech is known badly, so that even one voice may seem two.
+        brevity_bonus: what each e-fold of the smaller cluster's speech below ten seconds adds to the similarity: the
+            mean of little speech is known badly, so that even one voice may seem two.
         min_clean_s: a local speaker must be heard alone for this long in a chunk to help find the clusters.
-        min_speaker_s: a cluster whose chunks begin in less than this much time together is not a speaker of its own.
+        min_speaker_s: a cluster that speaks for less than this is not a speaker of its own.
         atom_chunks: most chunks that an atom may span.
     """
 
@@ -44,8 +44,10 @@ class ClusteringRule:
     atom_chunks: int = 6
 
 
-# Ten seconds at a step of half a second: from here on the mean of a cluster's vectors is as well known as it will be.
-_FULL_CHUNKS = 20.0
+# From here on the mean of a cluster's vectors is as well known as it will be.
+_FULL_S = 10.0
+# A syllable or two: below this the bonus for brevity does not grow.
+_BRIEFEST_S = 0.5
 # Agglomeration keeps a few square matrices: 64 MB each at this size. Longer recordings are done in two rounds.
 _MAX_AT_ONCE = 4000
 _FIRST_ROUND = 1500
@@ -62,11 +64,13 @@ class Atoms:
     Attributes:
         sums: (atoms, dimension) sums of unit vectors, each times its weight.
         weights: (atoms,) sums of weights.
+        speech_s: (atoms,) how long each speaks; what several chunks hear counts once.
         slots: for each atom, its chunks and local speakers: two integer arrays.
     """
 
     sums: np.ndarray
     weights: np.ndarray
+    speech_s: np.ndarray
     slots: list[tuple[np.ndarray, np.ndarray]]
 
     def merged(self, groups: list[np.ndarray]) -> Atoms:
@@ -74,6 +78,7 @@ class Atoms:
         return Atoms(
             np.stack([self.sums[group].sum(axis=0) for group in groups]),
             np.array([self.weights[group].sum() for group in groups]),
+            np.array([self.speech_s[group].sum() for group in groups]),
             [
                 (
                     np.concatenate([self.slots[i][0] for i in group]),
@@ -85,7 +90,9 @@ class Atoms:
 
     def subset(self, indices: np.ndarray) -> Atoms:
         """Return some of the atoms."""
-        return Atoms(self.sums[indices], self.weights[indices], [self.slots[i] for i in indices])
+        return Atoms(
+            self.sums[indices], self.weights[indices], self.speech_s[indices], [self.slots[i] for i in indices]
+        )
 
 
 class ConversationClustering(BaseClustering):
@@ -130,9 +137,8 @@ class ConversationClustering(BaseClustering):
             return hard, np.ones((num_chunks, num_local, 1)), np.zeros((1, dimension))
         atoms = _shortened(atoms, self.rule)
         merges = agglomerate(atoms, self.rule)
-        sizes_s = np.array([len(chunks) for chunks, _ in atoms.slots]) * windows.step
         groups = choose_groups(
-            merges, sizes_s, self.rule, num_clusters or min_clusters or 1, num_clusters or max_clusters or np.inf
+            merges, atoms.speech_s, self.rule, num_clusters or min_clusters or 1, num_clusters or max_clusters or np.inf
         )
         speakers = atoms.merged(groups)
         centroids = _unit(speakers.sums)
@@ -151,13 +157,13 @@ def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift
     usable = embedded & (alone_s >= rule.min_clean_s)
     if not usable.any():
         usable = embedded
-    num_chunks, num_frames, num_local = active.shape
+    num_chunks, _, num_local = active.shape
     atom_of = np.full((num_chunks, num_local), -1)
     members: list[list[tuple[int, int]]] = []
+    before = predecessors(active, shift)
     for chunk in range(num_chunks):
-        links = _links(active[chunk - 1, shift:], active[chunk, : num_frames - shift]) if chunk else {}
         for local in np.flatnonzero(usable[chunk]).tolist():
-            atom = atom_of[chunk - 1, links[local]] if local in links else -1
+            atom = atom_of[chunk - 1, before[chunk, local]] if before[chunk, local] >= 0 else -1
             if atom < 0 or len(members[atom]) >= rule.atom_chunks:
                 atom = len(members)
                 members.append([])
@@ -166,7 +172,25 @@ def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift
     slots = [(np.array([c for c, _ in own]), np.array([s for _, s in own])) for own in members]
     vectors = _unit(np.nan_to_num(embeddings))
     sums = np.array([vectors[slot].sum(axis=0) for slot in slots]).reshape(len(slots), embeddings.shape[2])
-    return Atoms(sums, np.array([float(len(chunks)) for chunks, _ in slots]), slots)
+    # As many chunks hear a moment as steps fit into one.
+    spoken_s = active.sum(axis=1) * (shift * frame_s / active.shape[1])
+    speech_s = np.array([float(spoken_s[slot].sum()) for slot in slots])
+    return Atoms(sums, np.array([float(len(chunks)) for chunks, _ in slots]), speech_s, slots)
+
+
+def predecessors(active: np.ndarray, shift: int) -> np.ndarray:
+    """Return who each local speaker is in the chunk before, (chunks, local speakers); -1: nobody who is the same.
+
+    Args:
+        active: (chunks, frames, local speakers), 0 or 1.
+        shift: frames between the starts of two chunks.
+    """
+    num_chunks, num_frames, num_local = active.shape
+    before = np.full((num_chunks, num_local), -1)
+    for chunk in range(1, num_chunks):
+        for local, earlier in _links(active[chunk - 1, shift:], active[chunk, : num_frames - shift]).items():
+            before[chunk, local] = earlier
+    return before
 
 
 def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, float]]:
@@ -176,13 +200,14 @@ def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, floa
     conflicts = _conflicts(atoms)
     weights = atoms.weights.astype(np.float32).copy()
     lengths = np.array([len(chunks) for chunks, _ in atoms.slots], np.float32)
+    speech_s = atoms.speech_s.astype(np.float32).copy()
     alive = np.ones(count, bool)
 
     def row(index: int) -> np.ndarray:
         scores = products[index] / (weights[index] * weights)
-        smaller = np.minimum(lengths[index], lengths)
-        scores -= rule.conflict_penalty * conflicts[index] / smaller
-        scores += rule.brevity_bonus * np.log(_FULL_CHUNKS / np.minimum(smaller, _FULL_CHUNKS))
+        scores -= rule.conflict_penalty * conflicts[index] / np.minimum(lengths[index], lengths)
+        smaller_s = np.clip(np.minimum(speech_s[index], speech_s), _BRIEFEST_S, _FULL_S)
+        scores += rule.brevity_bonus * np.log(_FULL_S / smaller_s)
         scores[~alive] = -np.inf
         scores[index] = -np.inf
         return scores
@@ -203,6 +228,7 @@ def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, floa
             matrix[:, kept] += matrix[:, absorbed]
         weights[kept] += weights[absorbed]
         lengths[kept] += lengths[absorbed]
+        speech_s[kept] += speech_s[absorbed]
         alive[absorbed] = False
         best[absorbed] = -np.inf
         scores = row(kept)

@@ -60,7 +60,7 @@ class SpeakerEmbedding(Model):
             raise ValueError(f"an embedding needs at least {_MIN_SAMPLES} samples, got {waveforms.shape[-1]}")
         samples = waveforms[:, 0]
         # pyannote repeats a chunk once for each of its speakers: features are computed once for each distinct chunk.
-        distinct, index = _distinct_rows(samples)
+        distinct, index = distinct_rows(samples)
         features = self.speech_features(samples[distinct])[index]
         return self.network(features, _on_frames(weights, features))
 
@@ -93,7 +93,7 @@ def save_embedding(network: SpeakerNetwork, path: Path) -> None:
     save_file(state, path, metadata={"network": json.dumps(asdict(network.shape))})
 
 
-def _distinct_rows(samples: Tensor) -> tuple[Tensor, Tensor]:
+def distinct_rows(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows that differ from the one before, and for each row the place of its like among them."""
     is_new = torch.ones(len(samples), dtype=torch.bool, device=samples.device)
     is_new[1:] = (samples[1:] != samples[:-1]).any(dim=1)

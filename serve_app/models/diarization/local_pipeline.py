@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from pyannote.audio.core.inference import Inference
+from pyannote.audio.core.model import Model
 from pyannote.audio.core.plda import PLDA
 from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.core import SlidingWindowFeature
 
-from serve_app.models.diarization.clustering import ConversationClustering
-from serve_app.models.diarization.embedding import load_embedding
-from serve_app.models.diarization.segmentation import load_segmentation
+from serve_app.models.diarization.clustering import ClusteringRule, ConversationClustering, predecessors
 
 # Chosen on conversations of held-out speakers (docs/models/speaker-embedding.md has the table).
 SEGMENTATION_STEP = 0.1
@@ -27,33 +26,42 @@ _EMBEDDING_BATCH = 32
 _MIN_CLEAN_S = 0.5
 # Below this a local speaker is not embedded at all: a syllable says nothing about a voice.
 _MIN_ACTIVE_S = 0.15
+# A local speaker who is followed from the chunk before keeps that chunk's embedding for so long: most of what both hear
+# is the same speech.
+_REUSE_S = 3.0
+# ... unless there is now this much more to hear (as a ratio; more than four seconds make no difference).
+_WORTH_RATIO = 0.7
+_ENOUGH_S = 4.0
 
 
 class LocalPipeline(SpeakerDiarization):
-    """SpeakerDiarization on the whisperx wheel's segmentation and our embedding.
+    """SpeakerDiarization on networks that are here.
 
-    Three things differ from the parent: inactive speaker slots are not embedded (about half of all), clusters are
-    found by `ConversationClustering`, and the frames are put together without a Python loop over them, in memory that
-    does not grow with chunks times speakers.
+    Three things differ from the parent: most local speakers are not embedded (they are not active, or are the same as
+    in a chunk before), clusters are found by `ConversationClustering`, and the frames are put together without a Python
+    loop over them, in memory that does not grow with chunks times speakers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, segmentation: Model, embedding: Model, rule: ClusteringRule | None = None) -> None:
         # The parent wants a PLDA for any clustering, or else fetches one from the hub; ours does not use it.
         super().__init__(
-            segmentation=load_segmentation(),
+            segmentation=segmentation,
             segmentation_step=SEGMENTATION_STEP,
             segmentation_batch_size=_SEGMENTATION_BATCH,
-            embedding=load_embedding(),
+            embedding=embedding,
             embedding_batch_size=_EMBEDDING_BATCH,
             embedding_exclude_overlap=True,
             plda=PLDA.__new__(PLDA),
             clustering="AgglomerativeClustering",
         )
-        self.clustering = ConversationClustering()
+        self.clustering = ConversationClustering(rule)
         self._expects_num_speakers = False
-        self.instantiate(
-            {"segmentation": {"threshold": SEGMENTATION_THRESHOLD, "min_duration_off": _MIN_DURATION_OFF_S}}
-        )
+        parameters = {"min_duration_off": _MIN_DURATION_OFF_S}
+        if (
+            not segmentation.specifications.powerset
+        ):  # there a frame has one class: nothing is compared with a threshold
+            parameters["threshold"] = SEGMENTATION_THRESHOLD
+        self.instantiate({"segmentation": parameters})
 
     def get_embeddings(
         self,
@@ -73,8 +81,12 @@ class LocalPipeline(SpeakerDiarization):
         clean = active * (active.sum(axis=2, keepdims=True) < 2) if exclude_overlap else active
         enough = clean.sum(axis=1) >= _MIN_CLEAN_S * frames_per_s
         masks = np.where(enough[:, None, :], clean, active).transpose(0, 2, 1)  # (chunks, speakers, frames)
-        chunks, speakers = np.nonzero(masks.sum(axis=2) >= _MIN_ACTIVE_S * frames_per_s)
-        embeddings = np.full((num_chunks, num_speakers, self._embedding.dimension), np.nan, np.float32)
+        heard_s = masks.sum(axis=2) / frames_per_s
+        heard_s[heard_s < _MIN_ACTIVE_S] = 0.0
+        before = predecessors(active, round(windows.step * frames_per_s))
+        source = embedded_slots(heard_s, before, round(_REUSE_S / windows.step))
+        chunks, speakers = np.nonzero(source == np.arange(source.size).reshape(source.shape))
+        vectors = np.full((num_chunks * num_speakers, self._embedding.dimension), np.nan, np.float32)
         samples = file["waveform"][0]
         size = round(windows.duration * self._embedding.sample_rate)
         total = -(-len(chunks) // self.embedding_batch_size)
@@ -86,9 +98,10 @@ class LocalPipeline(SpeakerDiarization):
                 piece = samples[first : first + size]
                 batch[row, 0, : len(piece)] = piece
             mask = torch.from_numpy(masks[chunks[rows], speakers[rows]])
-            embeddings[chunks[rows], speakers[rows]] = self._embedding(batch, masks=mask)
+            vectors[source[chunks[rows], speakers[rows]]] = self._embedding(batch, masks=mask)
             if hook is not None:
                 hook("embeddings", None, total=total, completed=number + 1)
+        embeddings = np.where((source >= 0)[..., None], vectors[source], np.nan).astype(np.float32)
         if self.training:
             file["training_cache/embeddings"] = embeddings
         return embeddings
@@ -132,3 +145,29 @@ class LocalPipeline(SpeakerDiarization):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return super().apply(file, num_speakers, min_speakers, max_speakers, hook, **kwargs)
+
+
+def embedded_slots(heard_s: np.ndarray, before: np.ndarray, reuse_chunks: int) -> np.ndarray:
+    """Return whose embedding each local speaker gets, (chunks, local speakers): chunk x number of speakers + speaker.
+
+    A local speaker gets an embedding of their own, or that of the same speaker in one of the `reuse_chunks` - 1 chunks
+    before, where about as much of them was heard. -1: nobody's, as nothing is heard.
+
+    Args:
+        heard_s: (chunks, local speakers) speech that can be embedded.
+        before: (chunks, local speakers) who each is in the chunk before; -1: nobody.
+        reuse_chunks: how many successive chunks may share an embedding.
+    """
+    num_speakers = heard_s.shape[1]
+    source = np.full(heard_s.shape, -1)
+    for chunk, speaker in zip(*np.nonzero(heard_s), strict=True):
+        own = chunk * num_speakers + speaker
+        source[chunk, speaker] = own
+        if before[chunk, speaker] < 0:
+            continue
+        earlier = source[chunk - 1, before[chunk, speaker]]
+        if earlier < 0 or chunk - earlier // num_speakers >= reuse_chunks:
+            continue
+        if heard_s.flat[earlier] >= _WORTH_RATIO * min(heard_s[chunk, speaker], _ENOUGH_S):
+            source[chunk, speaker] = earlier
+    return source

@@ -13,8 +13,8 @@ from pyannote.audio import Pipeline
 from pyannote.core import Annotation
 
 from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, ProcessingError
-from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint
 from serve_app.models.diarization.local_pipeline import LocalPipeline
+from serve_app.models.diarization.networks import Networks, embedded_networks
 from serve_app.results import Diarization, SpeakerTurn
 
 SAMPLE_RATE_HZ = 16_000
@@ -37,8 +37,8 @@ _STEP_SHARES = {
 class SpeakerDiarizer:
     """Tell who spoke when.
 
-    Without a model id: pyannote's SpeakerDiarization on the segmentation network of the whisperx wheel and our own
-    embedding; nothing is fetched. With one: that pipeline of the Hugging Face hub, which wants a token.
+    Without a model id: pyannote's SpeakerDiarization on the networks given. With one: that pipeline of the Hugging Face
+    hub, which wants a token.
 
     An instance is not for several threads at once: pyannote keeps state on the pipeline while it runs.
     """
@@ -46,6 +46,7 @@ class SpeakerDiarizer:
     def __init__(
         self,
         *,
+        networks: Networks | None = None,
         device: str = "cpu",
         num_threads: int | None = None,
         model_id: str | None = None,
@@ -54,9 +55,10 @@ class SpeakerDiarizer:
         """Load the models.
 
         Args:
+            networks: see `networks.load_networks`; None: those that come with the project.
             device: torch device, such as "cpu" or "cuda".
             num_threads: threads that torch may use in this process; None leaves them as they are.
-            model_id: id of a pipeline on the hub, or its folder; None: our own.
+            model_id: id of a pipeline on the hub, or its folder; then `networks` are not used.
             hf_token: token for the hub.
 
         Raises:
@@ -66,11 +68,9 @@ class SpeakerDiarizer:
             torch.set_num_threads(num_threads)
         version = importlib.metadata.version("pyannote.audio")
         if model_id is None:
-            self._pipeline: Any = LocalPipeline()
-            segmentation = f"whisperx-{importlib.metadata.version('whisperx')}"
-            self.model_version = (
-                f"pyannote-audio-{version} ({segmentation}, serve-app-embedding-{fingerprint(WEIGHTS_PATH)})"
-            )
+            networks = networks or embedded_networks()
+            self._pipeline: Any = LocalPipeline(networks.segmentation, networks.embedding, networks.rule)
+            self.model_version = f"pyannote-audio-{version} ({networks.version})"
         else:
             self._pipeline = _load_from_hub(model_id, hf_token)
             self.model_version = f"pyannote-audio-{version} ({model_id})"

@@ -1,4 +1,4 @@
-"""The segmentation network: pyannote's PyanNet as it comes inside the whisperx wheel."""
+"""The segmentation network, pyannote's PyanNet: segmentation-3.0, or the older one inside the whisperx wheel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.torch_version import TorchVersion
 
 from serve_app.errors import ModelLoadingError
 
-# All that the checkpoint names beside tensors: plain values. Nothing else can be constructed while it is read.
+# All that the checkpoints name beside tensors: plain values. Nothing else can be constructed while it is read.
 _SAFE_GLOBALS: list[Any] = [
     Any,
     AnyNode,
@@ -52,13 +52,20 @@ def find_checkpoint() -> Path:
 
 
 def load_segmentation(path: Path | None = None) -> PyanNet:
-    """Return the network, in evaluation mode on the CPU; it names up to three speakers in a 5 s chunk.
+    """Return the network, in evaluation mode on the CPU.
 
-    The file is a pickle, read with `weights_only` and a closed list of value types, so no code in it can run.
+    segmentation-3.0 tells up to three speakers, two at once, in a chunk of 10 s (one class for each set of speakers:
+    "powerset"); the wheel's network tells up to three in 5 s, each with an activity of their own. `specifications` of
+    the network says which it is. The file is a pickle, read with `weights_only` and a closed list of value types, so
+    no code in it can run.
+
+    Args:
+        path: the checkpoint; None: the one inside the whisperx wheel.
 
     Raises:
-        ModelLoadingError: the file is missing or is not the checkpoint that we know.
+        ModelLoadingError: the file is missing or broken, or holds another network.
     """
+    remedy = "Fetch the file again." if path else "Install the whisperx version of requirements.lock."
     path = path or find_checkpoint()
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
@@ -71,7 +78,6 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
         model.load_state_dict({name: tensor for name, tensor in checkpoint["state_dict"].items() if name in wanted})
     except Exception as error:  # whatever an unknown file makes torch raise, it is a model that can't be loaded
         raise ModelLoadingError(
-            f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). "
-            "Install the whisperx version of requirements.lock."
+            f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). {remedy}"
         ) from error
     return model.eval()

@@ -1,0 +1,137 @@
+"""Which networks serve: those that are named, as far as they can be had, else those that come with the project."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyannote.audio.core.model import Model
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.diarization.clustering import ClusteringRule
+from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint, load_embedding
+from serve_app.models.diarization.segmentation import load_segmentation
+from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
+from serve_app.models.weights import fetch_weights, weights_name
+
+SEGMENTATION = "pyannote-segmentation-3.0"
+EMBEDDED_SEGMENTATION = "embedded:whisperx-segmentation"
+CAMPPLUS = "campplus-zh-en"
+OWN_EMBEDDING = "embedded:speaker-embedding"
+EMBEDDINGS = (CAMPPLUS, OWN_EMBEDDING)
+
+_SEGMENTATION_FILE = "pytorch_model.bin"
+_CAMPPLUS_FILE = "campplus_cn_en_common.pt"
+# Chosen on made conversations of the tuning speakers: docs/models/diarization.md has the tables.
+CAMPPLUS_SHARE = 0.5
+RULES = {
+    (False, ("own",)): ClusteringRule(),
+    (True, ("own",)): ClusteringRule(),
+    (False, ("campplus",)): ClusteringRule(),
+    (True, ("campplus",)): ClusteringRule(),
+    (False, ("campplus", "own")): ClusteringRule(),
+    (True, ("campplus", "own")): ClusteringRule(),
+}
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What the pipeline is put together from.
+
+    Attributes:
+        segmentation: tells local speakers in a chunk.
+        embedding: tells voices apart.
+        rule: the clustering's thresholds, which were tuned for these two.
+        version: names both, for `model_version`.
+    """
+
+    segmentation: Model
+    embedding: Model
+    rule: ClusteringRule
+    version: str
+
+
+def load_networks(
+    segmentation: str = SEGMENTATION,
+    embeddings: Sequence[str] = EMBEDDINGS,
+    *,
+    cache_dir: Path,
+    hf_token: str | None = None,
+) -> Networks:
+    """Return the networks that the specs name, in evaluation mode on the CPU.
+
+    What can't be had or loaded is told in the log, and left out: the whisperx wheel's segmentation serves instead, and
+    the other embedding, or our own. `version` tells which networks serve.
+
+    Args:
+        segmentation: what `serve_app.models.weights.fetch_weights` takes for a file or for a folder with
+            pytorch_model.bin, or `embedded:whisperx-segmentation`.
+        embeddings: one or two of `embedded:speaker-embedding` and what `fetch_weights` takes for a CAM++ checkpoint or
+            a folder with campplus_cn_en_common.pt; of two, the similarities are added with weights.
+        cache_dir: where what is fetched is kept.
+        hf_token: opens gated models on the hub.
+
+    Raises:
+        ModelLoadingError: a network that comes with the project can't be loaded.
+    """
+    network, segmentation_name = _load_segmentation(segmentation, cache_dir, hf_token)
+    models: dict[str, tuple[Model, str]] = {}
+    for spec in dict.fromkeys(embeddings):
+        if spec.strip() == OWN_EMBEDDING:
+            models["own"] = _own_embedding()
+            continue
+        try:
+            path = _file_of(fetch_weights(spec, cache_dir, hf_token), _CAMPPLUS_FILE)
+            models["campplus"] = load_cam_embedding(path), f"{weights_name(spec)}-{fingerprint(path)}"
+        except ModelLoadingError as error:
+            _logger.warning("The speaker embedding %s does not serve, another does: %s", weights_name(spec), error)
+    if not models:
+        models["own"] = _own_embedding()
+    kinds = tuple(sorted(models))
+    names = " + ".join(models[kind][1] for kind in kinds)
+    embedding = models[kinds[0]][0]
+    if len(kinds) == 2:
+        embedding = FusedEmbedding(models["campplus"][0], models["own"][0], CAMPPLUS_SHARE).eval()
+    rule = RULES[bool(network.specifications.powerset), kinds]
+    return Networks(network, embedding, rule, f"{segmentation_name}, {names}")
+
+
+def embedded_networks() -> Networks:
+    """Return the networks that come with the project; nothing is fetched.
+
+    Raises:
+        ModelLoadingError: one of them is missing or broken.
+    """
+    return load_networks(EMBEDDED_SEGMENTATION, (OWN_EMBEDDING,), cache_dir=Path())
+
+
+def _load_segmentation(spec: str, cache_dir: Path, hf_token: str | None) -> tuple[Model, str]:
+    if spec.strip() != EMBEDDED_SEGMENTATION:
+        try:
+            path = _file_of(fetch_weights(spec, cache_dir, hf_token), _SEGMENTATION_FILE)
+            return load_segmentation(path), f"{weights_name(spec)}-{fingerprint(path)}"
+        except ModelLoadingError as error:
+            _logger.warning("The segmentation %s does not serve, the embedded one does: %s", weights_name(spec), error)
+    return load_segmentation(), f"whisperx-{importlib.metadata.version('whisperx')}"
+
+
+def _own_embedding() -> tuple[Model, str]:
+    return load_embedding(), f"serve-app-embedding-{fingerprint(WEIGHTS_PATH)}"
+
+
+def _file_of(path: Path, name: str) -> Path:
+    """Return the file itself, or the file of that name in a folder.
+
+    Raises:
+        ModelLoadingError: the folder has none.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / name).is_file():
+        raise ModelLoadingError(f"There is no {name} in {path}")
+    return path / name

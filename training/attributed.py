@@ -1,0 +1,19 @@
+"""Words and turns put together as a job does, without measuring how the words sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve_app.models.speech.assembly import RunFacts, assemble
+from serve_app.models.speech.attribution import attribute
+from serve_app.results import AcousticFeatures, Diarization, Transcript
+
+_UNMEASURED = AcousticFeatures(-100.0, None, None)  # no score reads them
+
+
+def attributed_result(transcript: Transcript, diarization: Diarization, duration_s: float) -> dict[str, Any]:
+    """Return the contract's result object."""
+    spoken = attribute(transcript.segments, diarization.turns)
+    sounds = [_UNMEASURED] * sum(len(part.segment.words) for part in spoken)
+    facts = RunFacts(duration_s, "auto", 0.0)
+    return assemble(spoken, sounds, transcript=transcript, diarization=diarization, facts=facts)
