@@ -190,7 +190,8 @@ class SpeechToText:
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
             else:
-                yields = chosen.gives_way and order is not None and BackendName.POCKETSPHINX in asked
+                has_pocketsphinx = BackendName.POCKETSPHINX in asked and health[BackendName.POCKETSPHINX]
+                yields = chosen.gives_way and order is not None and has_pocketsphinx
                 return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
 

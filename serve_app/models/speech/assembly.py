@@ -81,7 +81,8 @@ def join_transcripts(
         all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")
     without_s = None
     if speech is not None:
-        words = [(word.start_s, word.end_s) for segment in segments for word in segment.words]
+        # a segment without words is as good as one long word
+        words = [(part.start_s, part.end_s) for segment in segments for part in segment.words or (segment,)]
         without = speech_without_words(speech, words)
         if not speech:
             all_notes.append("no speech was detected")

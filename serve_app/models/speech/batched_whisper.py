@@ -192,7 +192,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 for window, found in zip(batch, self._decoded(batch, should_stop), strict=True):
                     window.draft.add(window, found)
             if number + 1 < _MAX_PASSES:
-                windows = [window for draft in drafts for window in draft.gaps()]
+                windows = [window for draft in drafts for window in draft.gaps() if _is_audible(window.samples)]
         return [self._transcript(draft) for draft in drafts]
 
     def _transcript(self, draft: Draft) -> Transcript:

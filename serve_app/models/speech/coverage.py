@@ -70,10 +70,10 @@ def speech_without_words(
 
     Args:
         speech: of the file, in order.
-        words: start and end of each word, in order of time.
+        words: start and end of each word, in any order.
         min_gap_s: least speech between two words that counts, in seconds.
     """
-    return [part for parts in _between(speech, words) if _seconds(parts) >= min_gap_s for part in parts]
+    return [part for parts in _between(speech, sorted(words)) if _seconds(parts) >= min_gap_s for part in parts]
 
 
 def _between(speech: Sequence[SpeechRegion], spans: Sequence[tuple[float, float]]) -> Iterator[list[SpeechRegion]]:
@@ -85,7 +85,8 @@ def _between(speech: Sequence[SpeechRegion], spans: Sequence[tuple[float, float]
         while position < len(speech) and speech[position].end_s <= low_s:
             position += 1
         parts = []
-        for region in speech[position:]:
+        for index in range(position, len(speech)):
+            region = speech[index]
             if region.start_s >= high_s:
                 break
             if min(region.end_s, high_s) > max(region.start_s, low_s):

@@ -22,6 +22,9 @@ from serve_app.models.speech.whisper import BackendName
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
 
+# Of one greedy search while sampling: half a sentence mostly agrees with it.
+_PROPOSED_TOKENS = 16
+
 
 class FasterWhisperBackend(BatchedWhisper[StorageView]):
     """A Whisper in CTranslate2's form.
@@ -85,19 +88,15 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     def _generate(
         self, encoded: StorageView, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
     ) -> list[Hypothesis]:
-        room = self.tokens.room_after(prompts[0])
         if temperature:
-            ctranslate2.set_random_seed(SEED)
+            return [self._sampled(encoded, list(prompt), temperature) for prompt in prompts]
         results = self._model.generate(
             encoded,
             [list(prompt) for prompt in prompts],
             beam_size=beam_size,
-            # CTranslate2 takes at most half of it for new tokens, and at most what the prompt leaves
-            max_length=max(2 * room, room + len(prompts[0])),
+            max_length=_max_length(self.tokens.room_after(prompts[0]), prompts[0]),
             return_scores=True,
             return_no_speech_prob=True,
-            sampling_topk=0 if temperature else 1,
-            sampling_temperature=temperature or 1.0,
             suppress_tokens=list(self.tokens.suppressed),
         )
         return [
@@ -110,11 +109,56 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
             for result in results
         ]
 
+    def _sampled(self, encoded: StorageView, prompt: list[int], temperature: float) -> Hypothesis:
+        """Draw one answer, always the same for a window.
+
+        CTranslate2's own sampling can't be repeated: each of its threads is seeded once. So its greedy search proposes
+        some tokens and returns their logits. The largest of logits / temperature + Gumbel noise is a sample of their
+        distribution; behind the first token that is not the proposed one, the search begins again.
+        """
+        noise = np.random.default_rng(SEED)
+        room = self.tokens.room_after(prompt)
+        tokens: list[int] = []
+        total, no_speech = 0.0, 0.0
+        while len(tokens) < room:
+            [result] = self._model.generate(
+                encoded,
+                [[*prompt, *tokens]],  # what stands behind the prompt is returned again
+                beam_size=1,
+                max_length=_max_length(min(room, len(tokens) + _PROPOSED_TOKENS), prompt),
+                return_logits_vocab=True,
+                return_no_speech_prob=True,
+                suppress_blank=False,
+                suppress_tokens=list(self.tokens.suppressed),
+            )
+            no_speech = result.no_speech_prob
+            num_known = len(tokens)
+            proposed = [*result.sequences_ids[0], self.tokens.end_of_text]
+            for view, likeliest in list(zip(result.logits[0], proposed, strict=False))[num_known:]:
+                logits = _on_host(view).astype(np.float64)
+                if not tokens:
+                    logits[list(self.tokens.suppressed_at_begin)] = -np.inf
+                chosen = int(np.argmax(logits / temperature + noise.gumbel(size=len(logits))))
+                total += float(logits[chosen] - np.logaddexp.reduce(logits))
+                if chosen == self.tokens.end_of_text:
+                    return Hypothesis(tuple(tokens), total / (len(tokens) + 1), no_speech)
+                tokens.append(chosen)
+                if chosen != likeliest:
+                    break
+            if len(tokens) == num_known:  # nothing was proposed
+                break
+        return Hypothesis(tuple(tokens), total / (len(tokens) + 1), no_speech)
+
     def _align(
         self, encoded: StorageView, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
     ) -> list[TokenTimes]:
         results = self._model.align(encoded, list(start), [list(text) for text in texts], list(num_frames))
         return [_token_times(result) for result in results]
+
+
+def _max_length(room: int, prompt: Sequence[int]) -> int:
+    """Return CTranslate2's bound: it takes at most half of it for new tokens, and at most what the prompt leaves."""
+    return max(2 * room, room + len(prompt))
 
 
 def _on_host(encoded: StorageView) -> NDArray[np.float32]:

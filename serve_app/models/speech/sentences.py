@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve_app.models.speech.spoken_words import SENTENCE_ENDS, SpokenWord
+from serve_app.models.speech.spoken_words import SpokenWord
 
 # A pause that ends a segment whatever the punctuation says: longer than those inside a sentence (0.2 to 0.4 s).
 MAX_PAUSE_S = 1.0
@@ -12,27 +12,20 @@ MAX_PAUSE_S = 1.0
 MAX_SEGMENT_S = 12.0
 _CLAUSE_ENDS = ",;:、，；：…"
 _CLAUSE_BONUS_S = 0.3
-_CLOSING = "\"'”’)]}»」』"
-_ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "jr.", "sr.", "vs.", "e.g.", "i.e."})
 
 
 def split_sentences(words: Sequence[SpokenWord]) -> list[list[SpokenWord]]:
     """Return the words in runs: a run ends with a sentence, before a long pause, or where it becomes too long."""
     runs: list[list[SpokenWord]] = []
     for previous, word in zip([None, *words], words, strict=False):
-        if previous is None or _ends_sentence(previous.text) or word.start_s - previous.end_s >= MAX_PAUSE_S:
+        if previous is None or previous.ends_sentence or word.start_s - previous.end_s >= MAX_PAUSE_S:
             runs.append([])
         runs[-1].append(word)
     return [part for run in runs for part in _at_most(run)]
 
 
-def _ends_sentence(text: str) -> bool:
-    bare = text.strip().rstrip(_CLOSING)
-    return bare.endswith(tuple(SENTENCE_ENDS)) and bare.lower() not in _ABBREVIATIONS
-
-
 def _at_most(run: list[SpokenWord]) -> list[list[SpokenWord]]:
-    """Cut a run that is too long at its best pause, of those that leave neither side very short."""
+    """Cut a run that is too long where the best of these come together: a pause, a comma, nearness to the middle."""
     length_s = run[-1].end_s - run[0].start_s
     if length_s <= MAX_SEGMENT_S or len(run) < 2:
         return [run]

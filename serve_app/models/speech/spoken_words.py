@@ -19,6 +19,11 @@ from serve_app.results import SpeechRegion
 
 TIME_PRECISION_S = 0.02  # of the encoder's frames
 SENTENCE_ENDS = ".。!！?？"
+_CLOSING = "\"'”’)]}»」』"
+_ABBREVIATIONS = frozenset({"mr.", "mrs.", "ms.", "dr.", "prof.", "jr.", "sr.", "vs.", "e.g.", "i.e."})
+# Scripts from this character on write a syllable or a word with each sign, which takes as long as so many letters.
+_FIRST_SYLLABLE_SCRIPT = "\u2e80"
+_LETTERS_PER_SYLLABLE = 2.5
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"
 _LONGEST_MEDIAN_S = 0.7
@@ -65,8 +70,20 @@ class SpokenWord:
     @property
     def longest_s(self) -> float:
         """Return how long a word of so many letters takes at most; what is longer hides speech or a pause."""
-        num_letters = sum(letter.isalnum() for letter in self.text)
-        return min(_LONGEST_LIMIT_S, max(_SHORTEST_LIMIT_S, _SLOWEST_S_PER_LETTER * num_letters))
+        return min(_LONGEST_LIMIT_S, max(_SHORTEST_LIMIT_S, _SLOWEST_S_PER_LETTER * self.num_letters))
+
+    @property
+    def num_letters(self) -> float:
+        """Return how many letters it has; a sign that writes a syllable counts as 2.5."""
+        return sum(
+            _LETTERS_PER_SYLLABLE if letter >= _FIRST_SYLLABLE_SCRIPT else 1 for letter in self.text if letter.isalnum()
+        )
+
+    @property
+    def ends_sentence(self) -> bool:
+        """Tell whether its punctuation ends a sentence."""
+        bare = self.text.strip().rstrip(_CLOSING)
+        return bare.endswith(tuple(SENTENCE_ENDS)) and bare.lower() not in _ABBREVIATIONS
 
 
 def timed_words(
@@ -119,7 +136,7 @@ def shortened(words: Sequence[SpokenWord]) -> list[SpokenWord]:
             start_s = word.start_s + excess_s if begins else word.start_s
             word = SpokenWord(word.text, start_s, start_s + word.longest_s, word.probability)
         kept.append(word)
-        begins = word.text.rstrip().endswith(tuple(SENTENCE_ENDS))
+        begins = word.ends_sentence
     return kept
 
 

@@ -23,12 +23,12 @@ AGAIN = "speech that the first pass left without words was decoded again"
 OUTSIDE = "words that the model put where nobody speaks were left out"
 HURRIED = "words that the model put closer together than anybody speaks were left out"
 
-# A hallucinated passage has no audio of its own: alignment squeezes it. Nobody speaks a letter, or a syllable of the
-# scripts that write syllables (from U+2E80 on), in less.
-_LETTER_S, _SYLLABLE_S = 0.02, 0.05
-_FIRST_SYLLABLE_SCRIPT = "\u2e80"
+# A hallucinated passage has no audio of its own: alignment squeezes it. Nobody speaks a letter in less.
+_FASTEST_S_PER_LETTER = 0.02
 _FEWEST_HURRIED_WORDS = 3
 _NEAR_SPEECH_S = 0.3
+# A gap whose edges moved by less is the one that was tried: its window would get the same answer.
+_SAME_EDGE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Draft:
         self.speech = tuple(SpeechRegion(start_s, end_s) for start_s, end_s in clipped if end_s > start_s)
 
     def gaps(self) -> list[Window]:
-        """Return windows of the speech that has no words and was not decoded a second time yet.
+        """Return windows of the speech that has no words and was not decoded again in vain.
 
         None of a translation: its words are not where the speech is that they translate.
         """
@@ -134,7 +134,7 @@ class Draft:
         if self.piece.task is SpeechTask.TRANSLATE:
             return windows
         for gap in find_gaps([placed.word for placed in self._words], self.speech) if self.language else []:
-            if any(tried.start_s - 0.5 <= gap.start_s and gap.end_s <= tried.end_s + 0.5 for tried in self._tried):
+            if any(_is_same(gap, tried) for tried in self._tried):
                 continue
             first, last = round(gap.start_s * SAMPLE_RATE_HZ), round(gap.end_s * SAMPLE_RATE_HZ)
             inside = (
@@ -148,17 +148,29 @@ class Draft:
 
     def add(self, window: Window, found: WindowWords) -> None:
         """Take a window's words: as they are, or in place of what stands in its gap if they are more and sure."""
+        plausible, left_out = found.words, []
+        if self.piece.task is not SpeechTask.TRANSLATE:
+            plausible, left_out = _plausible(found.words, window.speech)
+        # a gap ends between two samples, and its words must not reach into the one behind it
+        latest_s = len(self.samples) / SAMPLE_RATE_HZ
+        if window.gap is not None:
+            latest_s = min(latest_s, window.gap.end_s)
         placed = [
             _PlacedWord(
-                SpokenWord(word.text, window.start_s + word.start_s, window.start_s + word.end_s, word.probability),
+                SpokenWord(
+                    word.text,
+                    min(window.start_s + word.start_s, latest_s),
+                    min(window.start_s + word.end_s, latest_s),
+                    word.probability,
+                ),
                 found.avg_logprob,
                 found.no_speech_prob,
             )
-            for word in self._plausible(found.words, window)
+            for word in plausible
         ]
         if window.gap is None:
             self.language = found.language
-            self.notes += found.notes
+            self.notes += [*found.notes, *left_out]
             self._words = placed
             return
         gap = window.gap
@@ -167,7 +179,7 @@ class Draft:
         placed = placed[repeated_words(_texts(before), _texts(placed)) :]
         placed = placed[: len(placed) - repeated_words(_texts(placed), _texts(after))]
         if found.is_sure and len(placed) > gap.stop - gap.first:
-            self.notes.append(AGAIN)
+            self.notes += [AGAIN, *found.notes, *left_out]
             self._words = [*before, *placed, *after]
 
     def segments(self) -> tuple[Segment, ...]:
@@ -192,20 +204,23 @@ class Draft:
             )
         return tuple(segments)
 
-    def _plausible(self, words: Sequence[SpokenWord], window: Window) -> list[SpokenWord]:
-        """Return the words of sentences that somebody can have spoken, there and so fast."""
-        kept: list[SpokenWord] = []
-        is_translation = self.piece.task is SpeechTask.TRANSLATE
-        for run in split_sentences(words):
-            if is_translation:
-                kept += run
-            elif not any(_touches(word, window.speech) for word in run):
-                self.notes.append(OUTSIDE)
-            elif len(run) >= _FEWEST_HURRIED_WORDS and run[-1].end_s - run[0].start_s < _shortest_s(run):
-                self.notes.append(HURRIED)
-            else:
-                kept += run
-        return kept
+
+def _is_same(gap: Gap, tried: Gap) -> bool:
+    return abs(gap.start_s - tried.start_s) <= _SAME_EDGE_S and abs(gap.end_s - tried.end_s) <= _SAME_EDGE_S
+
+
+def _plausible(words: Sequence[SpokenWord], speech: Sequence[SpeechRegion]) -> tuple[list[SpokenWord], list[str]]:
+    """Return the words of sentences that somebody can have spoken, there and so fast, and notes on the others."""
+    kept: list[SpokenWord] = []
+    left_out: list[str] = []
+    for run in split_sentences(words):
+        if not any(_touches(word, speech) for word in run):
+            left_out.append(OUTSIDE)
+        elif _is_hurried(run):
+            left_out.append(HURRIED)
+        else:
+            kept += run
+    return kept, left_out
 
 
 def _touches(word: SpokenWord, speech: Sequence[SpeechRegion]) -> bool:
@@ -215,13 +230,9 @@ def _touches(word: SpokenWord, speech: Sequence[SpeechRegion]) -> bool:
     )
 
 
-def _shortest_s(words: Sequence[SpokenWord]) -> float:
-    return sum(
-        _SYLLABLE_S if letter >= _FIRST_SYLLABLE_SCRIPT else _LETTER_S
-        for word in words
-        for letter in word.text
-        if letter.isalnum()
-    )
+def _is_hurried(run: Sequence[SpokenWord]) -> bool:
+    shortest_s = _FASTEST_S_PER_LETTER * sum(word.num_letters for word in run)
+    return len(run) >= _FEWEST_HURRIED_WORDS and run[-1].end_s - run[0].start_s < shortest_s
 
 
 def _texts(words: Sequence[_PlacedWord]) -> list[str]:
