@@ -43,7 +43,7 @@ from serve_app.settings import Settings
 def build(args: GraphArgs) -> Application:
     """Return the whole application; settings come from the environment, here and nowhere else."""
     settings = Settings.from_environment()
-    models_dir, hf_token = settings.state_dir / "models", _hf_token(settings)
+    models_dir, hf_token = settings.models_dir, _hf_token(settings)
 
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
     speech = _speech_models(args, settings)
@@ -117,7 +117,7 @@ def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
     if not aligner.models:
         return speech
     device = _device(settings, aligner.device)
-    options = AlignerOptions(device, aligner.num_threads, settings.state_dir / "models", _hf_token(settings))
+    options = AlignerOptions(device, aligner.num_threads, settings.models_dir, _hf_token(settings))
     [placed] = _placed(Aligner, lambda device: (aligner.models, options), device, cpu_fallback=False)
     return replace(speech, aligner=placed, aligned_languages=tuple(aligner.models))
 
@@ -127,7 +127,7 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
     if deployment is not FasterWhisper and (compute_type or "").startswith("int"):
         compute_type = None  # a number format of CTranslate2's: one name must not take the other backends down
     options = WhisperOptions(
-        cache_dir=settings.state_dir / "models",
+        cache_dir=settings.models_dir,
         device=_device(settings, whisper.device or settings.stt_device),
         compute_type=compute_type,
         num_threads=backend.num_threads,
@@ -148,7 +148,7 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
 def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeployment]:
     drums = args.drums
     options = DrumModelOptions(
-        cache_dir=settings.state_dir / "models",
+        cache_dir=settings.models_dir,
         num_threads=drums.num_threads,
         num_readers=drums.num_readers,
         batch_size=drums.batch_size,
@@ -176,7 +176,7 @@ def _classifier_arguments(
     task: ImageTask, args: ClassifierArgs, settings: Settings, device: str
 ) -> ClassifierArguments:
     options = ClassifierOptions(
-        cache_dir=settings.state_dir / "models",
+        cache_dir=settings.models_dir,
         device=device,
         engine=args.engine,
         precision=args.precision,

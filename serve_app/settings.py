@@ -120,7 +120,8 @@ class Settings(BaseModel):
     """Everything that an operator can choose by environment; `configs/*.yaml` hold the numbers of the deployments.
 
     Attributes:
-        state_dir: where the default store, artefacts and converted models live.
+        state_dir: where the default store and artefacts live.
+        models_dir: where fetched and converted models live; `models` in the state folder unless it is named.
         database_url: of the job store.
         artifacts_url: of the artefact store: an fsspec URL, or a folder.
         allowed_hosts: hosts and networks that fetches and callbacks may reach although they are private.
@@ -149,6 +150,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state_dir: AbsolutePath
+    models_dir: AbsolutePath
     database_url: Annotated[SecretStr, AfterValidator(_check_database_url)]
     artifacts_url: str
     allowed_hosts: Annotated[
@@ -192,6 +194,7 @@ class Settings(BaseModel):
         }
         state_dir = Path(given.setdefault("state_dir", str(_default_state_dir(env)))).expanduser()
         given.setdefault("database_url", f"sqlite:///{state_dir / 'jobs.sqlite3'}")
+        given.setdefault("models_dir", str(state_dir / "models"))
         given.setdefault("artifacts_url", str(state_dir / "artifacts"))
         unknown = sorted(
             name

@@ -15,6 +15,7 @@ from typing import Self
 import httpx
 
 from serve_app.ports import free_ports
+from serve_app.settings import Settings
 
 _STOP_S = 40.0
 
@@ -42,6 +43,8 @@ class LocalGraph:
         self.environment = {
             **os.environ,
             "SERVE_APP_STATE_DIR": str(folder / "state"),
+            # models that this user has already need not be fetched and converted again
+            "SERVE_APP_MODELS_DIR": str(Settings.from_environment().models_dir),
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
             **(environment or {}),
         }

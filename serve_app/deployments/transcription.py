@@ -35,6 +35,8 @@ from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcri
 _RETRY_AFTER_S = 10.0
 # A replica that is younger than the call has waited was started for it; below this it is not worth a word.
 _NOTABLE_START_S = 0.5
+# whisper-micro transcribes one utterance better than several (docs/models/whisper-micro.md)
+_STAND_IN_PAUSE_S = 0.3
 
 AUTO = "auto"
 
@@ -80,13 +82,15 @@ class ChosenBackend:
         start_s: how long its replica took to start, where it was started for this file; else 0.
         notes: what was passed over, backends and sizes of the model, and why.
         can_detect_languages: whether it can tell which language is spoken.
-        gives_way: whether it leaves English to pocketsphinx: all that it has is whisper-micro.
+        is_stand_in: whether all that it has is whisper-micro.
+        gives_way: whether it leaves English to pocketsphinx, as a stand-in does where the request names no backend.
     """
 
     name: BackendName
     start_s: float = 0.0
     notes: tuple[str, ...] = ()
     can_detect_languages: bool = False
+    is_stand_in: bool = False
     gives_way: bool = False
 
 
@@ -191,7 +195,7 @@ class SpeechToText:
                 failures.append(error)
             else:
                 has_pocketsphinx = BackendName.POCKETSPHINX in asked and health[BackendName.POCKETSPHINX]
-                yields = chosen.gives_way and order is not None and has_pocketsphinx
+                yields = chosen.is_stand_in and order is not None and has_pocketsphinx
                 return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
 
@@ -237,7 +241,7 @@ class SpeechToText:
         Pieces are what lies between silences, at most 30 s; the cuts depend on the file and `whisper_pause_s` alone.
         With "auto", the file's language is detected first, in three of its pieces.
         """
-        cuts = self._cut(activity, chosen.name)
+        cuts = self._cut(activity, chosen)
         likely: str | None = None
         if hearing.language == AUTO and chosen.can_detect_languages and (len(cuts) > 1 or chosen.gives_way) and cuts:
             detected = await steps.run(
@@ -247,7 +251,7 @@ class SpeechToText:
         if chosen.gives_way and "en" in (hearing.language, likely):
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
             hearing = replace(hearing, language="en")
-            cuts = self._cut(activity, chosen.name)
+            cuts = self._cut(activity, chosen)
         free = asyncio.Semaphore(hearing.max_workers)
 
         async def transcribe(piece: SpeechRegion) -> Transcript:
@@ -269,8 +273,12 @@ class SpeechToText:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _cut(self, activity: SpeechActivity, name: BackendName) -> Sequence[SpeechRegion]:
-        max_pause_s = MAX_PAUSE_S if name is BackendName.POCKETSPHINX else self._models.whisper_pause_s
+    def _cut(self, activity: SpeechActivity, chosen: ChosenBackend) -> Sequence[SpeechRegion]:
+        max_pause_s = self._models.whisper_pause_s
+        if chosen.name is BackendName.POCKETSPHINX:
+            max_pause_s = MAX_PAUSE_S
+        elif chosen.is_stand_in:
+            max_pause_s = min(max_pause_s, _STAND_IN_PAUSE_S)
         return recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
 
     async def _detected(

@@ -131,6 +131,6 @@ def _local(arguments: argparse.Namespace, wishes: Wishes) -> Any:
         wishes,
         model=arguments.model,
         device=arguments.device or settings.device,
-        cache_dir=settings.state_dir / "models",
+        cache_dir=settings.models_dir,
         hf_token=token.get_secret_value() if token else None,
     )

@@ -121,8 +121,8 @@ def _disk_errors(folder: Path, only: Collection[int] | None = None) -> Iterator[
         if only is not None and error.errno not in only:
             raise
         raise ModelLoadingError(
-            f"{folder} can't be written ({error.strerror or error}); free space there, or let SERVE_APP_STATE_DIR name "
-            "a folder that this user may write"
+            f"{folder} can't be written ({error.strerror or error}); free space there, or let SERVE_APP_MODELS_DIR "
+            "name a folder that this user may write"
         ) from error
 
 

@@ -196,7 +196,7 @@ class _Fetch:
         if needed_bytes > free_bytes:
             raise SourceFailed(
                 f"{self.root} has {free_bytes / 1e6:.0f} MB free and {needed_bytes / 1e6:.0f} MB are needed; free "
-                "space there, or let SERVE_APP_STATE_DIR name another folder",
+                "space there, or let SERVE_APP_MODELS_DIR name another folder",
                 gave_nothing=False,
             )
         for file in files:

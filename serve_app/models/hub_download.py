@@ -77,7 +77,7 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
     except OSError as error:
         raise ModelLoadingError(
             f"The model {shown} can't be stored in {cache_dir} ({error.strerror or error}): free space there, or let "
-            "SERVE_APP_STATE_DIR name another folder"
+            "SERVE_APP_MODELS_DIR name another folder"
         ) from error
 
 

@@ -88,7 +88,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     settings = Settings.from_environment()
     options = ClassifierOptions(
-        cache_dir=settings.state_dir / "models",
+        cache_dir=settings.models_dir,
         device=arguments.device,
         activation=Activation(arguments.activation) if arguments.activation else None,
         calibration=arguments.calibration,

@@ -36,7 +36,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     from serve_app.settings import Settings
 
     settings = Settings.from_environment()
-    cache_dir = settings.state_dir / "models"
+    cache_dir = settings.models_dir
     models = _models(arguments.names or DEFAULT_NAMES)
     console = console_of()
     here = [files_here(model, cache_dir) for model in models]

@@ -34,7 +34,7 @@ def show_list(arguments: argparse.Namespace) -> int:
             deployed = client.models()
     except ServeAppError as error:
         silence = error.detail or error.code
-    cache_dir = Settings.from_environment().state_dir / "models"
+    cache_dir = Settings.from_environment().models_dir
     here = [(model, files_here(model, cache_dir)) for model in catalog()]
     if arguments.json:
         answer = {"models": deployed, "catalog": [_entry(model, files) for model, files in here]}

@@ -48,7 +48,7 @@ class WhisperSTT:
     """One Whisper checkpoint by any of its backends, loaded on first use and kept side by side.
 
     It reads no environment: a program that honours the service's variables hands over what
-    `Settings.from_environment()` says (`stt_device or device`, `stt_compute_type`, `state_dir / "models"`, `hf_token`).
+    `Settings.from_environment()` says (`stt_device or device`, `stt_compute_type`, `models_dir`, `hf_token`).
     Calls may come from any thread; a backend takes them one after the other.
 
     Args:

@@ -148,7 +148,8 @@ class Draft:
 
     def add(self, window: Window, found: WindowWords) -> None:
         """Take a window's words: as they are, or in place of what stands in its gap if they are more and sure."""
-        plausible, left_out = found.words, []
+        plausible: list[SpokenWord] = found.words
+        left_out: list[str] = []
         if self.piece.task is not SpeechTask.TRANSLATE:
             plausible, left_out = _plausible(found.words, window.speech)
         # a gap ends between two samples, and its words must not reach into the one behind it

@@ -113,7 +113,7 @@ def test_a_cache_that_may_only_be_read_serves_what_is_there(tmp_path: Path) -> N
 
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
-    with pytest.raises(ModelLoadingError, match=r"can't be written .*SERVE_APP_STATE_DIR"):
+    with pytest.raises(ModelLoadingError, match=r"can't be written .*SERVE_APP_MODELS_DIR"):
         built_folder(tmp_path / "cache" / "made", write("x"))
 
 
