@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP) $(MODELS) ## serve CONFIG (configs/local.yaml) on PORT (8000) until Ctrl-C
 	$(BIN)/serve-app run $(CONFIG) --port $(PORT)
 
-demo: $(STAMP) $(MODELS) ## start the graph, run two real video jobs to their last callback, show and score the results
+demo: $(STAMP) $(MODELS) ## start the graph, run three real video jobs to their last callback, show and score the results
 	$(BIN)/serve-app demo
 
 # one thread in each process: threads of several that share the cores wait for each other

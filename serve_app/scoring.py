@@ -93,6 +93,14 @@ def count_word_errors(spoken: str, heard: str) -> tuple[int, int]:
     return len(pairs) - num_right, len(reference)
 
 
+def count_letter_errors(spoken: str, heard: str) -> tuple[int, int]:
+    """Return the number of letter errors between two texts, and of letters in the first.
+
+    Spaces and punctuation are left out: for languages in which nobody agrees on where words end.
+    """
+    return count_word_errors(*(" ".join(_SPACES.sub("", text)) for text in (spoken, heard)))
+
+
 def timed_words(words: Iterable[tuple[str, float, str | None]]) -> list[TimedWord]:
     """Return words (text, start, speaker) as they are compared; what is all punctuation is left out."""
     plain = ((re.sub(r"[^\w]|_", "", word.lower()), float(start), speaker) for word, start, speaker in words)

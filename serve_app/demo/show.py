@@ -1,4 +1,4 @@
-"""`serve-app demo`: two real video jobs from submission to the last callback, shown, scored and checked."""
+"""`serve-app demo`: three real video jobs from submission to the last callback, shown, scored and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serve_app.demo.contract import callback_problems
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver, FileServer, ReceivedCallback, is_final
 from serve_app.demo.videos import DemoVideo, demo_videos
-from serve_app.scoring import score_result
+from serve_app.scoring import count_letter_errors, score_result
 
 _READY_TIMEOUT_S = 180.0
 _JOB_TIMEOUT_S = 600.0
@@ -74,7 +74,7 @@ def show(config: Path, keep: Path | None = None) -> int:
         for problem in problems:
             console.print(f"  • {escape(problem)}")
         return 1
-    console.print("[green]Both jobs met the contract: seven stages in order, and results with every field.[/]")
+    console.print("[green]All jobs met the contract: seven stages in order, and results with every field.[/]")
     return 0
 
 
@@ -114,6 +114,9 @@ def _one_job(
     _show_result(console, result)
     if video.truth is not None:
         _show_scores(console, result, video.truth)
+    if video.text is not None:
+        num_errors, num_letters = count_letter_errors(video.text, result["text"])
+        console.print(f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}\n")
     return problems
 
 
@@ -154,7 +157,7 @@ def _show_result(console: Console, result: dict[str, Any]) -> None:
     console.print(
         f"{result['duration']:.1f} s of audio in {metadata['processing_time']:.1f} s; seconds by stage: {seconds}"
     )
-    console.print(f"Heard by {metadata['model_version']}; language {result['language']}")
+    console.print(f"Transcribed by {metadata['model_version']}; language {result['language']}")
     for note in metadata["notes"]:
         console.print(f"Note: {escape(note)}")
 

@@ -1,4 +1,4 @@
-"""The two videos of the demonstration."""
+"""The recordings of the demonstration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serve_app.demo_media import make_call_video
 
 @dataclass(frozen=True, slots=True)
 class DemoVideo:
-    """A video and what is known of it.
+    """A video, or a sound, and what is known of it.
 
     Attributes:
         path: where it lies.
@@ -22,25 +22,30 @@ class DemoVideo:
         language: to ask for.
         num_speakers: told to the service; None: it must find out.
         truth: words, times and speakers; None where they are not known that exactly.
+        text: what is said, where that is all that is known.
     """
 
     path: Path
     title: str
     language: str
     num_speakers: int | None
-    truth: dict[str, Any] | None
+    truth: dict[str, Any] | None = None
+    text: str | None = None
 
 
 def demo_videos(folder: Path) -> list[DemoVideo]:
-    """Put both videos into a folder and return them."""
+    """Put the recordings into a folder and return them."""
     media = resources.files("serve_app.demo_media")
-    dialogue = folder / "dialogue.mp4"
-    with resources.as_file(media / "dialogue.mp4") as shipped:
-        shutil.copy(shipped, dialogue)
+    dialogue, korean = folder / "dialogue.mp4", folder / "korean.ogg"
+    for path in (dialogue, korean):
+        with resources.as_file(media / path.name) as shipped:
+            shutil.copy(shipped, path)
+    text = json.loads((media / "korean.json").read_text(encoding="utf-8"))["text"]
     truth = json.loads((media / "dialogue.json").read_text(encoding="utf-8"))
     call = folder / "call.mp4"
     make_call_video(call)
     return [
         DemoVideo(dialogue, "A dialogue that we made: synthetic voices, known words", "en", None, truth),
-        DemoVideo(call, "A real telephone call (pyannote.audio.sample): two real voices", "auto", 2, None),
+        DemoVideo(call, "A real telephone call (pyannote.audio.sample): two real voices", "auto", 2),
+        DemoVideo(korean, "A Korean recording (Microsoft's sample for custom speech)", "auto", None, text=text),
     ]

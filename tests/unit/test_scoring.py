@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from serve_app.scoring import align, count_word_errors, score_result, timed_words
+from serve_app.scoring import align, count_letter_errors, count_word_errors, score_result, timed_words
 
 
 def truth(*words: tuple[str, float, str]) -> dict:
@@ -88,3 +88,8 @@ def test_nothing_heard_is_all_wrong_and_nothing_said_has_no_rate():
 def test_texts_are_compared_word_by_word_with_hyphens_as_spaces():
     assert count_word_errors("The forty-two line Bible — printed.", "the forty two lion bible printed") == (1, 6)
     assert count_word_errors("a b", "") == (2, 2)
+
+
+def test_letters_are_compared_without_spaces_and_punctuation():
+    assert count_letter_errors("사용자 지정 음성은", "사용자 지점음성은.") == (1, 8)
+    assert count_letter_errors("가나", "") == (2, 2)

@@ -95,3 +95,11 @@ def test_without_the_sample_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelLoadingError, match="install pyannote"):
         call_sample(".wav")
+
+
+def test_the_korean_recording_is_small_and_says_where_it_is_from():
+    about = json.loads((MEDIA / "korean.json").read_text(encoding="utf-8"))
+    assert {"text", "source", "licence", "voice"} <= about.keys()
+    with resources.as_file(MEDIA / "korean.ogg") as path:
+        assert path.stat().st_size <= 100_000
+        assert decode_audio(str(path)).duration_s == pytest.approx(17.9, abs=0.2)
