@@ -304,6 +304,14 @@ def test_a_classifier_inside_the_ingress_is_told_and_reloads(client: Client) -> 
     assert again["replicas"] == [replica]  # the file is the same: nothing was loaded
 
 
+def test_models_that_are_loaded_once_are_told_too(client: Client) -> None:
+    told = {model["name"]: model for model in client.models() if not model["reloads"]}
+    assert {"faster-whisper", "transformers", "openai-whisper", "pocketsphinx", "diarization", "drums"} <= set(told)
+    [diarizer] = told["diarization"]["replicas"]
+    assert diarizer["model_version"].startswith("pyannote-audio-")
+    assert (diarizer["engine"], diarizer["failure"]) == ("pyannote.audio", None)
+
+
 def run_models(graph: LocalGraph, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "serve_app", "models", *arguments, "--url", graph.base_url]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
