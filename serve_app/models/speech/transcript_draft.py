@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ _FASTEST_S_PER_LETTER = 0.02
 _FEWEST_HURRIED_WORDS = 3
 _NEAR_SPEECH_S = 0.3
 # A gap whose edges moved by less is the one that was tried: its window would get the same answer.
-_SAME_EDGE_S = 0.5
+_SAME_EDGE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +113,21 @@ class Draft:
     language: str | None = None
     notes: list[str] = field(default_factory=list)
     _words: list[_PlacedWord] = field(default_factory=list)
-    _tried: list[Gap] = field(default_factory=list)
+    _tried: list[Gap] = field(init=False)
 
     def __post_init__(self) -> None:
-        duration_s = len(self.samples) / SAMPLE_RATE_HZ
+        self._tried = [Gap(0.0, self._duration_s, 0, 0)]  # by the first pass
         told = self.piece.speech
         if told is None:
-            self.speech = (SpeechRegion(0.0, duration_s),)
+            self.speech = (SpeechRegion(0.0, self._duration_s),)
             return
         moved = ((region.start_s - self.piece.offset_s, region.end_s - self.piece.offset_s) for region in told)
-        clipped = ((max(start_s, 0.0), min(end_s, duration_s)) for start_s, end_s in moved)
+        clipped = ((max(start_s, 0.0), min(end_s, self._duration_s)) for start_s, end_s in moved)
         self.speech = tuple(SpeechRegion(start_s, end_s) for start_s, end_s in clipped if end_s > start_s)
+
+    @property
+    def _duration_s(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
 
     def gaps(self) -> list[Window]:
         """Return windows of the speech that has no words and was not decoded again in vain.
@@ -134,6 +138,7 @@ class Draft:
         if self.piece.task is SpeechTask.TRANSLATE:
             return windows
         for gap in find_gaps([placed.word for placed in self._words], self.speech) if self.language else []:
+            gap = replace(gap, end_s=min(gap.end_s, self._duration_s))
             if any(_is_same(gap, tried) for tried in self._tried):
                 continue
             first, last = round(gap.start_s * SAMPLE_RATE_HZ), round(gap.end_s * SAMPLE_RATE_HZ)
@@ -153,9 +158,7 @@ class Draft:
         if self.piece.task is not SpeechTask.TRANSLATE:
             plausible, left_out = _plausible(found.words, window.speech)
         # a gap ends between two samples, and its words must not reach into the one behind it
-        latest_s = len(self.samples) / SAMPLE_RATE_HZ
-        if window.gap is not None:
-            latest_s = min(latest_s, window.gap.end_s)
+        latest_s = window.gap.end_s if window.gap else self._duration_s
         placed = [
             _PlacedWord(
                 SpokenWord(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
 from serve_app.models.speech.attribution import SpokenSegment, attribute
-from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
+from serve_app.results import (
+    AcousticFeatures,
+    Diarization,
+    LabelScores,
+    Segment,
+    SpeakerTurn,
+    SpeechRegion,
+    Transcript,
+    Word,
+)
 
 SOUND = AcousticFeatures(-20.123456, 150.0, 1500.5678)
 FACTS = RunFacts(
@@ -167,7 +177,59 @@ class TestJoinTranscripts:
         ]
         joined = join_transcripts(pieces)
         assert (joined.language, joined.model_version) == ("en", "m + small")
-        assert joined.notes == ("other languages were heard in parts of the file: ja",)
+        assert joined.notes == ("other languages were detected in parts of the file: ja",)
+
+    def test_speech_without_words_is_told_and_counted(self):
+        word = Segment(10.0, 11.0, "late", (Word("late", 10.0, 11.0),))
+        early = Segment(0.0, 1.0, "early", (Word("early", 0.0, 1.0),))
+        speech = (SpeechRegion(0.0, 4.0), SpeechRegion(6.0, 9.85), SpeechRegion(10.0, 11.5))
+        joined = join_transcripts(
+            [Transcript((word,), "en", "m", ("late",)), Transcript((early,), "en", "m")],
+            notes=("first",),
+            speech=speech,
+        )
+        assert joined.speech_without_words_s == pytest.approx(2.85 + 3.85)
+        assert joined.notes == (
+            "first",
+            "late",
+            "no words were recognized in 6.7 s of detected speech: 1.1-4.0 s, 6.0-9.8 s",
+        )
+
+    @pytest.mark.parametrize("end_s", [1.0, 2.0])
+    def test_speech_that_has_words_is_not_told(self, end_s):
+        words = (Word("a", 0.0, 0.5), Word("b", 0.6, 1.0))
+        joined = join_transcripts(
+            [Transcript((Segment(0.0, 1.0, "a b", words),), "en", "m")], speech=(SpeechRegion(0.0, end_s),)
+        )
+        assert joined.speech_without_words_s == 0.0
+        assert joined.notes == ()
+
+    def test_a_segment_without_words_is_as_good_as_words(self):
+        joined = join_transcripts([Transcript((Segment(0, 5, "a"),), "en", "m")], speech=(SpeechRegion(0, 5),))
+        assert joined.speech_without_words_s == 0.0
+
+    def test_where_nobody_looked_for_speech_nothing_is_said_of_it(self):
+        assert join_transcripts([Transcript((), "en", "m")]).speech_without_words_s is None
+        assert join_transcripts([], speech=()).speech_without_words_s == 0.0
+
+    def test_speech_of_which_nothing_was_recognized(self):
+        speech = tuple(SpeechRegion(10.0 * number, 10.0 * number + 2) for number in range(30))
+        joined = join_transcripts([Transcript((), "und", "m")], speech=speech)
+        assert joined.speech_without_words_s == 60.0
+        [note] = joined.notes
+        assert note.startswith("no words were recognized in 60.0 s of detected speech: 0.0-2.0 s, 10.0-12.0 s, ")
+        assert note.endswith("190.0-192.0 s and 10 more")
+
+    def test_pieces_of_unknown_language_count_as_one(self):
+        pieces = [Transcript((Segment(0, 1, "some text"),), "und", "m"), Transcript((), "en", "m")]
+        assert join_transcripts(pieces).language == "und"
+
+
+def test_seconds_of_speech_without_words_are_in_the_metadata():
+    found = result(replace(TRANSCRIPT, speech_without_words_s=1.23456))
+    assert found["metadata"]["speech_seconds_without_words"] == 1.235
+    assert result(replace(TRANSCRIPT, speech_without_words_s=0.0))["metadata"]["speech_seconds_without_words"] == 0.0
+    assert "speech_seconds_without_words" not in result()["metadata"]
 
 
 def test_each_segment_has_its_own_emotion_and_none_where_it_could_not_be_told():

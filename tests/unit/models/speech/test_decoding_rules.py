@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import whisper.utils
 
-from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis, compression_ratio
+from serve_app.models.speech.decoding_rules import Attempt, DecodingRules, Hypothesis, compression_ratio, spoken
 
 RULES = DecodingRules()
 SENTENCE = "would you please put the cups on the table before the drummer comes"
@@ -23,7 +23,7 @@ def test_compression_ratio_is_openais(text: str) -> None:
 
 def test_no_text_is_no_loop() -> None:
     assert compression_ratio("") == 1.0
-    assert not RULES.needs_second_look(answer(), "")
+    assert not RULES.is_doubtful(answer(), "")
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_no_text_is_no_loop() -> None:
         (answer(avg_logprob=-0.5, no_speech_prob=0.99), SENTENCE, False),  # sure of its text
     ],
 )
-def test_second_look(hypothesis: Hypothesis, text: str, again: bool) -> None:
-    assert RULES.needs_second_look(hypothesis, text) is again
+def test_doubt(hypothesis: Hypothesis, text: str, again: bool) -> None:
+    assert RULES.is_doubtful(hypothesis, text) is again
 
 
 def test_silence_takes_both_signs() -> None:
@@ -58,3 +58,20 @@ def test_else_the_more_probable_one_is_kept_and_the_first_of_equals(text: str) -
     assert RULES.prefers_second(answer(-1.5), text, answer(-1.2), text)
     assert not RULES.prefers_second(answer(-1.2), text, answer(-1.5), text)
     assert not RULES.prefers_second(answer(-1.2), text, answer(-1.2), text)
+
+
+@pytest.mark.parametrize(
+    ("rules", "beam_size", "attempts"),
+    [
+        (RULES, 1, [Attempt(5), Attempt(1, 0.4), Attempt(1, 0.8)]),
+        (RULES, 5, [Attempt(1, 0.4), Attempt(1, 0.8)]),  # no wider beam is left
+        (DecodingRules(retry_beam_size=1, retry_temperatures=()), 1, []),
+        (DecodingRules(retry_temperatures=(0.2,)), 3, [Attempt(5), Attempt(1, 0.2)]),
+    ],
+)
+def test_a_wider_beam_comes_before_sampling(rules: DecodingRules, beam_size: int, attempts: list[Attempt]) -> None:
+    assert rules.retries(beam_size) == attempts
+
+
+def test_what_is_spoken_lies_below_the_end_of_text() -> None:
+    assert spoken([7, 101, 8, 100, 9], end_of_text=100) == (7, 8, 9)

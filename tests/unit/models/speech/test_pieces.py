@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from serve_app.models.speech.pieces import cut_at_silences, recognizer_pieces, with_margins
+from serve_app.models.speech.pieces import cut_at_silences, recognizer_pieces, speech_inside, with_margins
 from serve_app.results import SpeechRegion
 
 
@@ -21,9 +21,9 @@ def test_short_speech_is_one_piece() -> None:
     assert cut_at_silences((), 25.0) == ()
 
 
-def test_cut_falls_into_the_longest_pause_of_the_second_half() -> None:
+def test_cut_falls_into_the_longest_pause_of_the_last_quarter() -> None:
     spoken = regions((0, 8), (12, 17), (17.5, 20), (21.5, 25), (25.4, 29), (29.3, 40))
-    assert cut_at_silences(spoken, 40.0) == regions((0, 20), (21.5, 40))
+    assert cut_at_silences(spoken, 40.0) == regions((0, 25), (25.4, 40))
 
 
 def test_last_early_pause_is_used_where_no_late_one_is() -> None:
@@ -85,3 +85,10 @@ def test_a_recognisers_pieces_fit_its_window_margins_included() -> None:
     assert all(piece.end_s - piece.start_s <= 30.0 + 1e-9 for piece in pieces)
     assert pieces[0].start_s == 0.0
     assert pieces[-1].end_s == 100.0
+
+
+def test_a_piece_gets_the_speech_that_lies_in_it() -> None:
+    spoken = regions((0, 2), (3, 6), (7, 9), (10, 11))
+    assert speech_inside(spoken, SpeechRegion(1.0, 8.0)) == regions((1, 2), (3, 6), (7, 8))
+    assert speech_inside(spoken, SpeechRegion(2.0, 3.0)) == ()
+    assert speech_inside((), SpeechRegion(2.0, 3.0)) == ()

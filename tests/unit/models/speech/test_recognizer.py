@@ -85,10 +85,12 @@ def test_the_model_and_the_language_are_named(heard: Transcript, recognizer: Poc
     assert heard.notes == ()
 
 
-def test_auto_assumes_english_and_says_so(recognizer: PocketsphinxRecognizer):
-    transcript = recognizer.transcribe(np.zeros(SAMPLE_RATE_HZ, np.float32), language="auto")
-    assert transcript.language == "en"
-    assert "assumed" in transcript.notes[0]
+def test_it_detects_no_language_and_says_so(recognizer: PocketsphinxRecognizer, speech: np.ndarray, heard: Transcript):
+    transcript = recognizer.transcribe(speech, offset_s=START_S, language="auto")
+    assert transcript.language == "und"
+    assert transcript.notes == (module.NOT_DETECTED,)
+    assert "not detected" in module.NOT_DETECTED
+    assert transcript.segments == heard.segments  # taken for English
 
 
 def test_an_answer_does_not_depend_on_what_was_heard_before(

@@ -1,22 +1,18 @@
-"""From tokens and their times to segments and words."""
+"""From tokens and their times to words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from serve_app.models.speech.spoken_words import Span, TokenTimes, split_spans, timed_segments
-from serve_app.results import Segment, Timing
+from serve_app.models.speech.spoken_words import SpokenWord, TokenTimes, shortened, timed_words
+from serve_app.results import SpeechRegion
 
-END, BEGIN = 100, 200  # ids: text below 100, timestamps from 200 on
 # one token a word, but 7, which continues the word before it, and marks
 WORDS = {1: " one", 2: " two", 3: " three", 4: ".", 5: " (", 6: ")", 7: "ty", 8: " ", 9: " four", 10: "one"}
-
-
-def at(time_s: float) -> int:
-    return BEGIN + round(time_s / 0.02)
 
 
 def words_of(tokens: Sequence[int]) -> list[tuple[str, int]]:
@@ -29,117 +25,130 @@ def words_of(tokens: Sequence[int]) -> list[tuple[str, int]]:
     return words
 
 
-def split(tokens: Sequence[int], duration_s: float = 30.0) -> list[Span]:
-    return split_spans(tokens, timestamp_begin=BEGIN, end_of_text=END, duration_s=duration_s)
-
-
-def segments_of(
-    spans: Sequence[Span],
+def timed(
+    tokens: Sequence[int],
     starts_s: Sequence[float],
     probabilities: Sequence[float] | None = None,
     *,
     duration_s: float = 10.0,
-    offset_s: float = 0.0,
-) -> tuple[Segment, ...]:
-    return timed_segments(
-        spans,
-        TokenTimes(starts_s, probabilities or [0.5] * (len(starts_s) - 1)),
+    speech: Sequence[tuple[float, float]] | None = None,
+) -> list[SpokenWord]:
+    return timed_words(
+        tokens,
+        TokenTimes(starts_s, probabilities or [0.5] * len(tokens)),
         words_of=words_of,
-        text_of=lambda tokens: "".join(WORDS[token] for token in tokens),
+        speech=[SpeechRegion(*span) for span in speech or [(0.0, duration_s)]],
         duration_s=duration_s,
-        offset_s=offset_s,
-        avg_logprob=-0.25,
-        no_speech_prob=0.01,
     )
 
 
-@pytest.mark.parametrize(
-    ("tokens", "spans"),
-    [
-        ([at(0), 1, 2, at(1)], [Span(0.0, 1.0, (1, 2))]),
-        ([at(0.5), 1, at(1), at(1.5), 2, at(2)], [Span(0.5, 1.0, (1,)), Span(1.5, 2.0, (2,))]),
-        ([at(0), 1, at(1), at(1.5), 2], [Span(0.0, 1.0, (1,)), Span(1.5, 30.0, (2,))]),  # cut off: nothing is lost
-        ([at(0), 1, at(1), at(1)], [Span(0.0, 1.0, (1,))]),  # an empty one begun
-        ([1, 2], [Span(0.0, 30.0, (1, 2))]),
-        ([at(0)], []),
-        ([], []),
-        ([at(2), 1, at(1)], [Span(2.0, 2.0, (1,))]),  # never backwards
-        ([at(0), 150, 1, 150, at(1)], [Span(0.0, 1.0, (1,))]),  # control tokens are no text
-    ],
-)
-def test_spans_are_what_stands_between_timestamps(tokens: list[int], spans: list[Span]) -> None:
-    assert split(tokens) == spans
+def times(words: Sequence[SpokenWord]) -> list[tuple[str, float, float]]:
+    return [(word.text, pytest.approx(word.start_s), pytest.approx(word.end_s)) for word in words]
 
 
-def test_spans_end_with_the_piece() -> None:
-    assert split([at(0), 1, at(9), at(9.5), 2, at(12)], duration_s=4.0) == [Span(0.0, 4.0, (1,)), Span(4.0, 4.0, (2,))]
+def word(text: str, start_s: float, end_s: float) -> SpokenWord:
+    return SpokenWord(text, start_s, end_s, 0.5)
 
 
 def test_words_get_their_tokens_times_and_mean_probability() -> None:
-    [segment] = segments_of(
-        [Span(0.0, 1.2, (1, 2, 7, 3))], [0.0, 0.4, 0.6, 0.8, 1.2], [0.9, 0.5, 0.7, 0.8], offset_s=60.0
-    )
-    assert segment.text == "one twoty three"
-    assert (segment.start_s, segment.end_s) == (60.0, pytest.approx(61.2))
-    assert (segment.avg_logprob, segment.no_speech_prob) == (-0.25, 0.01)
-    assert [(word.word, word.start_s, word.end_s, word.confidence) for word in segment.words] == [
-        ("one", 60.0, pytest.approx(60.4), 0.9),
-        ("twoty", pytest.approx(60.4), pytest.approx(60.8), pytest.approx(0.6)),
-        ("three", pytest.approx(60.8), pytest.approx(61.2), 0.8),
-    ]
-    assert {word.timing for word in segment.words} == {Timing.ALIGNED}
+    words = timed([1, 2, 7, 3], [0.0, 0.4, 0.6, 0.8, 1.2], [0.9, 0.5, 0.7, 0.8])
+    assert times(words) == [(" one", 0.0, 0.4), (" twoty", 0.4, 0.8), (" three", 0.8, 1.2)]
+    assert [found.probability for found in words] == pytest.approx([0.9, 0.6, 0.8])
+    assert [found.duration_s for found in words] == pytest.approx([0.4] * 3)
+    assert timed([], [0.0]) == []
 
 
 def test_marks_belong_to_their_words_without_their_times() -> None:
-    [segment] = segments_of([Span(0.0, 2.0, (5, 10, 6, 2, 4))], [0.0, 0.2, 0.5, 0.6, 1.0, 2.0])
-    assert [word.word for word in segment.words] == ["(one)", "two."]
-    assert [(word.start_s, word.end_s) for word in segment.words] == [
-        (pytest.approx(0.2), pytest.approx(0.5)),
-        (pytest.approx(0.6), pytest.approx(1.0)),
+    words = timed([5, 10, 6, 2, 4], [0.0, 0.2, 0.5, 0.6, 1.0, 2.0])
+    assert times(words) == [(" (one)", 0.2, 0.5), (" two.", 0.6, 1.0)]
+
+
+def test_blanks_are_no_words() -> None:
+    assert [found.text.strip() for found in timed([8, 1, 8], [0.0, 1.0, 1.4, 2.0])] == ["one"]
+    assert timed([8], [0.0, 1.0]) == []
+
+
+def test_a_pause_behind_a_full_stop_is_taken_from_the_word_after_it() -> None:
+    words = timed([1, 4, 2, 3], [0.0, 0.4, 0.5, 3.8, 4.2])
+    # twice the median of 0.4 s
+    assert times(words) == [(" one.", 0.0, 0.4), (" two", 3.0, 3.8), (" three", 3.8, 4.2)]
+
+
+def test_words_are_kept_in_the_speech_that_was_detected() -> None:
+    words = timed([1, 2, 3], [0.0, 3.4, 3.8, 8.0], speech=[(3.0, 4.2), (9.0, 9.5)])
+    assert times(words) == [(" one", 3.0, 3.4), (" two", 3.4, 3.8), (" three", 3.8, 4.2)]
+
+
+def test_a_word_across_a_pause_lies_in_the_longer_part() -> None:
+    assert times(timed([1], [1.0, 6.0], speech=[(0.0, 2.0), (4.0, 9.0)])) == [(" one", 4.0, 6.0)]
+
+
+def test_a_word_beside_all_speech_stays_where_it_is() -> None:
+    assert times(timed([1], [5.0, 5.4], speech=[(0.0, 2.0)])) == [(" one", 5.0, 5.4)]
+
+
+def test_words_stay_in_order_without_overlap_inside_the_window() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        starts_s = rng.uniform(-0.5, 12.0, 9)  # worse than any alignment
+        edges = np.sort(rng.uniform(0, 10, 6)).tolist()
+        words = timed(
+            [1, 4, 2, 7, 3, 9, 1, 2],
+            starts_s.tolist(),
+            duration_s=9.0,
+            speech=[(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)],
+        )
+        assert [found.text for found in words] == [" one.", " twoty", " three", " four", " one", " two"]
+        for kept in (words, shortened(words)):
+            assert all(0.0 <= found.start_s <= found.end_s <= 9.0 for found in kept)
+            assert all(before.end_s <= after.start_s for before, after in pairwise(kept))
+
+
+@pytest.mark.parametrize(
+    ("text", "longest_s"),
+    [
+        (" a", 0.6),
+        (" four", 0.6),
+        (" probable,", 1.2),
+        (" incomprehensibilities", 2.0),
+        ("는", 0.6),
+        (" 안녕", 0.75),
+        (" 시작해요", 1.5),  # a syllable takes as long as two or three letters
+        ("?", 0.6),
+    ],
+)
+def test_a_word_takes_as_long_as_its_letters(text: str, longest_s: float) -> None:
+    assert word(text, 0.0, 1.0).longest_s == pytest.approx(longest_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        (" end.", True),
+        (" end?”", True),
+        ("끝!", True),
+        ("終。」", True),
+        (" Dr.", False),
+        (" e.g.", False),
+        (" on", False),
+    ],
+)
+def test_punctuation_ends_a_sentence(text: str, ends: bool) -> None:
+    assert word(text, 0.0, 1.0).ends_sentence is ends
+
+
+def test_the_first_word_of_a_sentence_keeps_its_end_and_others_their_start() -> None:
+    words = [word(" one", 0.0, 3.0), word(" two.”", 3.0, 6.0), word(" one", 6.0, 9.0), word(" two", 9.0, 9.3)]
+    assert times(shortened(words)) == [
+        (" one", 2.4, 3.0),
+        (" two.”", 3.0, 3.6),
+        (" one", 8.4, 9.0),
+        (" two", 9.0, 9.3),
     ]
+    assert words[0].start_s == 0.0  # what was given is not changed
 
 
-def test_a_first_word_that_swallowed_the_pause_before_it_is_shortened() -> None:
-    """The path begins at 0, whenever the speaker does."""
-    [segment] = segments_of([Span(0.0, 4.2, (1, 2, 3))], [0.0, 3.4, 3.8, 4.2])
-    assert segment.words[0].start_s == pytest.approx(2.6)  # twice the median of 0.4 s
-    assert segment.words[0].end_s == pytest.approx(3.4)
-    assert segment.start_s == segment.words[0].start_s
-
-
-@pytest.mark.parametrize(("timestamp_s", "start_s"), [(3.1, 3.1), (0.2, 0.2), (3.3, 3.3), (3.5, 2.6)])
-def test_a_first_word_does_not_begin_before_its_timestamp(timestamp_s: float, start_s: float) -> None:
-    """Unless the word was over by then."""
-    later = [Span(timestamp_s, 4.2, (1, 2, 3))]
-    starts_s = [0.0, 0.4, 0.8, 1.2] if timestamp_s < 1 else [0.0, 3.4, 3.8, 4.2]
-    [segment] = segments_of(later, starts_s)
-    assert segment.start_s == segment.words[0].start_s == pytest.approx(start_s)
-
-
-def test_a_last_word_that_swallowed_the_pause_after_it_ends_with_its_segment() -> None:
-    [segment] = segments_of([Span(0.0, 1.4, (1, 2, 3))], [0.0, 0.4, 0.8, 5.0])
-    assert segment.words[-1].end_s == pytest.approx(1.4)
-    assert segment.end_s == pytest.approx(1.4)
-
-
-def test_segments_and_words_stay_in_order_inside_the_piece() -> None:
-    spans = [Span(0.0, 1.0, (1, 2)), Span(1.0, 2.0, (3, 9)), Span(2.0, 9.0, (1,))]
-    segments = segments_of(spans, [0.0, 0.5, 0.9, 0.7, 4.0, 12.0], duration_s=3.0, offset_s=5.0)
-    words = [word for segment in segments for word in segment.words]
-    assert len(words) == 5
-    for word in words:
-        assert 5.0 <= word.start_s <= word.end_s <= 8.0
-    for earlier, later in pairwise(words):
-        assert earlier.end_s <= later.start_s
-    for segment in segments:
-        assert (segment.start_s, segment.end_s) == (segment.words[0].start_s, segment.words[-1].end_s)
-
-
-def test_a_span_of_nothing_but_blanks_is_left_out() -> None:
-    segments = segments_of([Span(0.0, 1.0, (8,)), Span(1.0, 2.0, (1,))], [0.0, 1.0, 2.0])
-    assert [segment.text for segment in segments] == ["one"]
-
-
-def test_words_never_cross_segments() -> None:
-    segments = segments_of([Span(0.0, 1.0, (1,)), Span(1.0, 2.0, (7, 2))], [0.0, 1.0, 1.5, 2.0])
-    assert [[word.word for word in segment.words] for segment in segments] == [["one"], ["ty", "two"]]
+def test_words_of_usual_length_stay_as_they_are() -> None:
+    words = [word(" one", 0.0, 0.6), word(" 시작해요", 1.0, 2.4)]
+    assert shortened(words) == words
+    assert shortened([]) == []

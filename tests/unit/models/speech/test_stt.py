@@ -31,6 +31,12 @@ class FakeBackend:
         self.name = name
         self.model_version = f"{name}:fake:float32"
         self.pieces: list[SpeechPiece] = []
+        self.can_detect_languages = True
+        self.shown: list[SpeechPiece] = []
+
+    def detect_languages(self, pieces: Sequence[SpeechPiece]) -> list[dict[str, float]]:
+        self.shown = list(pieces)
+        return [{"ko": 0.6, "en": 0.4} for _ in pieces]
 
     def check_language(self, language: str) -> None:
         if language == "xx":
@@ -155,10 +161,53 @@ def test_the_answer_is_plain_and_in_the_files_time(loader: Loader) -> None:
         "backend": "faster-whisper",
         "model_version": "faster-whisper:fake:float32",
         "notes": ["a smaller model is used instead"],
+        "speech_seconds_without_words": 0.0,
     }
     [piece] = loader.backends["faster-whisper"].pieces
     assert (piece.offset_s, piece.language, piece.prompt, len(piece.samples)) == (0.8, "ko", "drums", 38_400)
+    assert piece.speech == (SpeechRegion(1.0, 3.0),)
+    assert piece.likely_language is None
     assert type(answer["backend"]) is str
+
+
+FAR_APART = tuple(SpeechRegion(20.0 * number, 20.0 * number + 3.0 + number % 2) for number in range(7))
+
+
+@pytest.mark.parametrize(
+    ("language", "can_detect", "likely"), [("auto", True, "ko"), ("auto", False, None), ("ko", True, None)]
+)
+def test_a_files_language_is_detected_in_three_of_its_pieces(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, language: str, can_detect: bool, likely: str | None
+) -> None:
+    monkeypatch.setattr(module, "detect_speech", lambda _: FAR_APART)
+    stt = WhisperSTT("some/model")
+    stt.load()
+    backend = loader.backends["faster-whisper"]
+    backend.can_detect_languages = can_detect
+    stt.transcribe(np.zeros(16_000 * 130, np.float32), language)
+    assert {piece.likely_language for piece in backend.pieces} == {likely}
+    assert {piece.language for piece in backend.pieces} == {language}
+    assert [piece.speech for piece in backend.pieces] == [(region,) for region in FAR_APART]
+    assert len(backend.shown) == (3 if likely else 0)
+    # the longest of each third
+    assert all(len(piece.samples) >= 4.0 * 16_000 for piece in backend.shown)
+
+
+@pytest.mark.usefixtures("spoken_from_1_to_3_s")
+def test_of_one_piece_the_language_is_detected_as_it_is_transcribed(loader: Loader) -> None:
+    WhisperSTT("some/model").transcribe(SILENCE)
+    assert loader.backends["faster-whisper"].shown == []
+    assert loader.backends["faster-whisper"].pieces[0].likely_language is None
+
+
+def test_speech_without_words_is_counted_and_told(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "detect_speech", lambda _: (SpeechRegion(1.0, 3.0),))
+    monkeypatch.setattr(
+        FakeBackend, "transcribe", lambda self, pieces: [Transcript((), "en", self.model_version) for _ in pieces]
+    )
+    answer = WhisperSTT("some/model").transcribe(SILENCE)
+    assert answer["speech_seconds_without_words"] == 2.0
+    assert answer["notes"][-1] == "no words were recognized in 2.0 s of detected speech: 1.0-3.0 s"
 
 
 def test_without_speech_the_text_is_empty(loader: Loader) -> None:

@@ -128,6 +128,11 @@ def test_no_word_at_all_is_a_gap_of_the_whole_speech() -> None:
     assert text_of(draft) == "one two."
 
 
+@pytest.mark.parametrize("speech", [None, ((0.2, 9.8),)])
+def test_a_gap_as_long_as_the_piece_would_get_the_same_answer(speech: tuple[tuple[float, float], ...] | None) -> None:
+    assert with_words(draft_of(10.0, speech)).gaps() == []
+
+
 def test_a_long_word_that_hid_a_sentence_gives_way_to_it() -> None:
     first = WindowWords(
         [SpokenWord(" one", 0.0, 0.4, 0.9), SpokenWord(" two", 0.4, 6.0, 0.9), SpokenWord(" nine", 6.0, 6.4, 0.9)],

@@ -113,3 +113,43 @@ def test_thresholds(runs: list[tuple[float, float]], expected: list[tuple[float,
     assert len(found) == len(expected)
     for region, (start_s, end_s) in zip(found, expected, strict=True):
         assert (region.start_s, region.end_s) == pytest.approx((start_s, end_s), abs=1e-6)
+
+
+@pytest.mark.parametrize("dip_s", [16.0, 20.0, 26.0])
+def test_speech_that_goes_on_is_cut_where_it_is_least_like_speech(dip_s: float) -> None:
+    windows = probabilities((0.95, dip_s), (0.6, 0.16), (0.95, 45.0 - dip_s))
+    found = voice_activity._regions(windows, len(windows) * 0.032)
+    assert [found[0].start_s, found[-1].end_s] == [0.0, pytest.approx(len(windows) * 0.032)]
+    assert dip_s - 0.05 <= found[0].end_s <= dip_s + 0.25
+    for before, after in pairwise(found):
+        assert before.end_s == after.start_s
+    assert all(region.end_s - region.start_s <= voice_activity.MAX_SPEECH_S + 0.02 for region in found)
+
+
+def test_a_dip_in_the_first_half_of_what_fits_makes_no_short_piece() -> None:
+    windows = probabilities((0.95, 5.0), (0.6, 0.16), (0.95, 25.0))
+    first, second = voice_activity._regions(windows, len(windows) * 0.032)
+    assert first.end_s >= 14.0
+    assert first.end_s == second.start_s
+
+
+def test_one_window_is_no_dip() -> None:
+    windows = probabilities((0.95, 45.0))
+    windows[round(16 / 0.032)] = 0.6  # inside a consonant
+    windows[round(22 / 0.032) : round(22 / 0.032) + 3] = 0.7
+    found = voice_activity._regions(windows, len(windows) * 0.032)
+    assert found[0].end_s == pytest.approx(22.05, abs=0.05)
+
+
+def test_speech_of_half_a_minute_less_margins_is_one_region() -> None:
+    windows = probabilities((0.0, 0.96), (0.95, 27.0), (0.0, 0.96))
+    assert len(voice_activity._regions(windows, len(windows) * 0.032)) == 1
+
+
+def test_hours_without_a_pause_are_cut_all_over() -> None:
+    windows = np.random.default_rng(5).uniform(0.5, 1.0, 4 * 3600 * 31).astype(np.float32)
+    found = voice_activity._regions(windows, len(windows) * 0.032)
+    lengths_s = [region.end_s - region.start_s for region in found]
+    assert sum(lengths_s) == pytest.approx(len(windows) * 0.032)
+    assert max(lengths_s) <= voice_activity.MAX_SPEECH_S + 0.02
+    assert min(lengths_s[:-1]) >= voice_activity.MAX_SPEECH_S / 2 - 0.02

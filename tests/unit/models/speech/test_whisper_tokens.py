@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import whisper.tokenizer
 
 from serve_app.models.speech.whisper_checkpoint import open_checkpoint
-from serve_app.models.speech.whisper_tokens import MAX_PROMPT_TOKENS, WhisperTokens
+from serve_app.models.speech.whisper_tokens import WhisperTokens
 from serve_app.results import SpeechTask
 
 OPENAI = whisper.tokenizer.get_tokenizer(True, num_languages=99, language="en", task="transcribe")
@@ -73,8 +74,35 @@ def test_of_a_long_prompt_the_end_is_kept(tokens: WhisperTokens) -> None:
     text = " ".join(f"word{number}" for number in range(300))
     previous = tokens.previous(text)
     assert previous[0] == OPENAI.sot_prev
-    assert previous[1:] == OPENAI.encode(" " + text)[-MAX_PROMPT_TOKENS:]
-    assert tokens.room_after([*previous, *tokens.start("en")]) == 448 - 1 - 223 - 3 - 1
+    assert tokens.max_prompt_tokens == 223
+    assert previous[1:] == OPENAI.encode(" " + text)[-223:]
+    assert tokens.is_shortened(text)
+    # a transcript finds room behind the longest prompt
+    assert tokens.room_after([*previous, *tokens.start("en"), tokens.no_timestamps]) == 448 - 1 - 223 - 3 - 1 - 1
+
+
+@pytest.mark.parametrize(("num_tokens", "is_shortened"), [(222, False), (223, False), (224, True), (500, True)])
+def test_a_prompt_is_shortened_where_it_is_longer_than_the_model_takes(
+    tokens: WhisperTokens, num_tokens: int, is_shortened: bool
+) -> None:
+    prompt = " ".join(["cup"] * num_tokens)  # a token each
+    assert len(OPENAI.encode(" " + prompt)) == num_tokens
+    assert tokens.is_shortened(prompt) is is_shortened
+    assert len(tokens.previous(prompt)) == 1 + min(223, num_tokens)
+
+
+def test_without_a_prompt_half_of_the_positions_are_left(tokens: WhisperTokens) -> None:
+    assert not tokens.is_shortened(None)
+    assert not tokens.is_shortened("  ")
+    assert tokens.room_after([*tokens.start("en"), tokens.no_timestamps]) == 224
+
+
+def test_a_decoder_of_few_positions_takes_short_prompts(mini_whisper: Path) -> None:
+    checkpoint = open_checkpoint(mini_whisper)
+    small = WhisperTokens(replace(checkpoint, config={**checkpoint.config, "max_target_positions": 32}))
+    prompt = [*small.previous("cup " * 99), *small.start("ko"), small.no_timestamps]
+    assert len(prompt) == 1 + 15 + 3 + 1
+    assert small.room_after(prompt) == 32 - 20 - 1
 
 
 def test_words_keep_their_blanks_and_count_their_tokens(tokens: WhisperTokens) -> None:
