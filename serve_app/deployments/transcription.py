@@ -206,7 +206,7 @@ class SpeechToText:
         name = BackendName(backend)
         if not health[name]:
             raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
-        return await self._prepared(name, hearing)
+        return replace(await self._prepared(name, hearing), gives_way=False)  # it was asked for
 
     async def _prepared(self, name: BackendName, hearing: Hearing) -> ChosenBackend:
         known = self._models.languages.get(name)

@@ -7,15 +7,20 @@ import pickle
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from whisper_cases import Utterance
 
 from serve_app.errors import LanguageUnsupported, ProcessingError
 from serve_app.models.speech.batched_whisper import BatchedWhisper
+from serve_app.models.speech.decoding_rules import DecodingRules
+from serve_app.models.speech.transcript_draft import SAMPLED
+from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
-from serve_app.results import Transcript
+from serve_app.results import SpeechRegion, Transcript, Word
 from serve_app.scoring import count_word_errors
 
 
@@ -28,6 +33,10 @@ def hear(
 ) -> list[Transcript]:
     pieces = [SpeechPiece(own.samples, language=language or own.language, **about) for own in utterances]  # type: ignore[arg-type]
     return backend.transcribe(pieces)
+
+
+def words_of(transcript: Transcript) -> list[Word]:
+    return [word for segment in transcript.segments for word in segment.words]
 
 
 def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
@@ -128,7 +137,14 @@ def test_hears_nothing_in_silence_and_noise(backend: BatchedWhisper) -> None:
         (0.003 * rng.standard_normal(48_000)).astype(np.float32),
         (0.05 * rng.standard_normal(48_000)).astype(np.float32),
     ]
-    assert [text_of(own) for own in backend.transcribe([SpeechPiece(noise) for noise in noises])] == ["", "", ""]
+    # as the service hands them over: voice activity detection finds nobody
+    pieces = [SpeechPiece(noise, speech=detect_speech(noise)) for noise in noises]
+    assert [piece.speech for piece in pieces] == [()] * 3
+    assert [text_of(own) for own in backend.transcribe(pieces)] == ["", "", ""]
+    # Told nothing of speech, a model may be sure of a word in noise: without timestamps it has to begin with one.
+    untold = backend.transcribe([SpeechPiece(noise) for noise in noises])
+    assert sum(len(words_of(own)) for own in untold) <= 1
+    assert text_of(untold[0]) == ""
 
 
 def test_odd_pieces_do_no_harm(backend: BatchedWhisper, utterances: tuple[Utterance, ...]) -> None:
@@ -162,6 +178,86 @@ def test_a_prompt_is_heeded_and_may_be_of_any_length(
     # the model was told something: it is as sure of its words only where it was told nothing
     assert prompted.segments[0].avg_logprob != pytest.approx(plain.segments[0].avg_logprob, abs=1e-6)
     assert truncated.language == "en"
+    assert truncated.notes[-1] == "the prompt was shortened to its last 223 tokens"
+    assert not any("shortened" in note for own in (plain, prompted) for note in own.notes)
+
+
+def test_a_prompt_of_any_length_leaves_room_for_the_transcript(
+    backend: BatchedWhisper, utterances: tuple[Utterance, ...]
+) -> None:
+    """The lengths around what the model takes: 223 tokens."""
+    encoded = backend._encode(backend._mel.batch([utterances[0].samples]))
+    start = [*backend.tokens.start("en"), backend.tokens.no_timestamps]
+    for num_words in (222, 223, 224, 2000):
+        prompt = [*backend.tokens.previous(" ".join(["cup"] * num_words)), *start]
+        for beam_size, temperature in ((1, 0.0), (5, 0.0), (1, 0.4)):
+            [answer] = backend._generate(encoded, [prompt], beam_size, temperature)
+            assert 0 < len(answer.tokens) <= backend.tokens.room_after(prompt)
+            assert np.isfinite(answer.avg_logprob)
+
+
+def test_sampling_near_zero_is_greedy_search(backend: BatchedWhisper, utterances: tuple[Utterance, ...]) -> None:
+    for own in utterances[:4]:
+        encoded = backend._encode(backend._mel.batch([own.samples]))
+        prompt = [*backend.tokens.start(own.language), backend.tokens.no_timestamps]
+        [greedy] = backend._generate(encoded, [prompt], 1, 0.0)
+        [sampled] = backend._generate(encoded, [prompt], 1, 0.001)
+        assert sampled.tokens == greedy.tokens
+        assert sampled.avg_logprob == pytest.approx(greedy.avg_logprob, abs=1e-3)
+        assert sampled.no_speech_prob == pytest.approx(greedy.no_speech_prob, abs=1e-4)
+
+
+def test_samples_log_probability_is_that_of_the_model_without_temperature(
+    backend: BatchedWhisper, micro: Mapping[BackendName, BatchedWhisper], utterances: tuple[Utterance, ...]
+) -> None:
+    """Held against one pass of openai-whisper's decoder over the sampled tokens."""
+    judge: Any = micro[BackendName.OPENAI_WHISPER]
+    tokens = judge.tokens
+    for own in utterances[:3]:
+        features = backend._mel.batch([own.samples])
+        prompt = [*tokens.start(own.language), tokens.no_timestamps]
+        [sampled] = backend._generate(backend._encode(features), [prompt], 1, 1.0)
+        text = [*sampled.tokens, tokens.end_of_text]
+        assert len(text) <= tokens.room_after(prompt)
+        with torch.inference_mode():
+            logits = judge._model.logits(torch.tensor([[*prompt, *text[:-1]]]), judge._encode(features))[0].double()
+        logits = logits[len(prompt) - 1 :]
+        logits[:, list(tokens.suppressed)] = -torch.inf
+        logits[0, list(tokens.suppressed_at_begin)] = -torch.inf
+        mean = logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None]).mean()
+        assert sampled.avg_logprob == pytest.approx(float(mean), abs=2e-3)
+
+
+def test_retries_do_not_depend_on_neighbours_either(
+    backend: BatchedWhisper, utterances: tuple[Utterance, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # every answer is doubtful, and none is silence
+    monkeypatch.setattr(backend, "rules", DecodingRules(min_avg_logprob=0.0, max_no_speech_prob=1.0))
+    together = hear(backend, utterances[8:12], "auto")
+    alone = [transcript for own in utterances[8:12] for transcript in hear(backend, [own], "auto")]
+    assert {own.notes for own in together} == {(SAMPLED,)}
+    assert [text_of(own) for own in together] == [text_of(own) for own in alone]
+    assert [own.language for own in together] == [own.language for own in alone]
+
+
+def test_words_of_a_long_piece_are_in_order_and_where_somebody_speaks(
+    backend: BatchedWhisper, utterances: tuple[Utterance, ...]
+) -> None:
+    """Several utterances in one piece: some are decoded as gaps, with words that must find their place."""
+    english = [own.samples for own in utterances if own.language == "en"][:6]
+    pause = np.zeros(16_000, np.float32)
+    samples = np.concatenate([part for own in english for part in (own, pause)])[: 30 * 16_000]
+    duration_s = len(samples) / 16_000
+    speech = tuple(SpeechRegion(50.0 + region.start_s, 50.0 + region.end_s) for region in detect_speech(samples))
+    pieces = [SpeechPiece(samples, 50.0, "en", speech=given) for given in (speech, None)]
+    for transcript in backend.transcribe(pieces):
+        words = words_of(transcript)
+        assert words
+        assert all(50.0 <= word.start_s <= word.end_s <= 50.0 + duration_s for word in words)
+        assert all(before.end_s <= after.start_s for before, after in pairwise(words))
+        assert all(word.end_s - word.start_s <= 2.0 + 1e-6 for word in words)
+        for before, after in pairwise(transcript.segments):
+            assert before.end_s <= after.start_s
 
 
 def test_languages_that_it_does_not_know_are_refused(

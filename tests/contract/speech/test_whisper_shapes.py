@@ -13,8 +13,9 @@ import pytest
 from whisper_cases import WHISPERS
 
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, TaskUnsupported
-from serve_app.models.speech.batched_whisper import RETRIED, BatchedWhisper
+from serve_app.models.speech.batched_whisper import BatchedWhisper
 from serve_app.models.speech.decoding_rules import DecodingRules
+from serve_app.models.speech.transcript_draft import RETRIED, SAMPLED
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
 from serve_app.models.speech.whisper_loading import load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -23,7 +24,8 @@ from serve_app.results import SpeechTask, Transcript
 Load = Callable[..., BatchedWhisper]
 Write = Callable[..., Path]
 
-GREEDY_ONLY = DecodingRules(retry_beam_size=1)
+GREEDY_ONLY = DecodingRules(retry_beam_size=1, retry_temperatures=())
+BEAM_ONLY = DecodingRules(retry_temperatures=())
 
 
 def piece(seed: int, duration_s: float = 2.0, language: str = "en") -> SpeechPiece:
@@ -81,10 +83,15 @@ def test_transcripts_and_translations_share_a_batch(
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_second_looks_are_alike_too(random_whisper: Write, load: Load) -> None:
+def with_rules(backend: BatchedWhisper, rules: DecodingRules, monkeypatch: pytest.MonkeyPatch) -> list[Transcript]:
+    monkeypatch.setattr(backend, "rules", rules)
+    return backend.transcribe(PIECES)
+
+
+def test_second_looks_are_alike_too(random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights are never sure, so that every piece is decoded again with a beam of 5."""
     folder = random_whisper("random-")
-    answers = [load(name, folder).transcribe(PIECES) for name in WHISPERS]
+    answers = [with_rules(load(name, folder), BEAM_ONLY, monkeypatch) for name in WHISPERS]
     assert {transcript.notes for own in answers for transcript in own} == {(RETRIED,)}
     for own in answers[1:]:
         for one, other in zip(answers[0], own, strict=True):
@@ -92,13 +99,36 @@ def test_second_looks_are_alike_too(random_whisper: Write, load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", WHISPERS, ids=str)
-def test_a_wider_beam_from_the_start_is_no_second_look(name: BackendName, random_whisper: Write, load: Load) -> None:
-    wide = load(name, random_whisper("random-"), beam_size=5).transcribe(PIECES)
+def test_a_wider_beam_from_the_start_is_no_second_look(
+    name: BackendName, random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = with_rules(load(name, random_whisper("random-"), beam_size=5), BEAM_ONLY, monkeypatch)
     assert {transcript.notes for transcript in wide} == {()}
-    narrow = load(name, random_whisper("random-")).transcribe(PIECES)
+    narrow = with_rules(load(name, random_whisper("random-")), BEAM_ONLY, monkeypatch)
     for one, other in zip(wide, narrow, strict=True):
         # of a greedy answer and that of the beam, the more probable one is kept
         assert one.segments[0].avg_logprob <= other.segments[0].avg_logprob + 1e-4
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_samples_are_the_same_every_time_whatever_was_sampled_before(
+    name: BackendName, random_whisper: Write, load: Load
+) -> None:
+    backend = load(name, random_whisper("random-"))
+    alone = [backend.transcribe([own])[0] for own in PIECES]
+    assert {own.notes for own in alone} == {(SAMPLED,)}
+    assert [told(own) for own in backend.transcribe(PIECES)] == [told(own) for own in alone]
+    assert [told(own) for own in backend.transcribe(PIECES[::-1])] == [told(own) for own in alone[::-1]]
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_languages_are_told_by_their_probabilities(name: BackendName, random_whisper: Write, load: Load) -> None:
+    backend = load(name, random_whisper("random-"))
+    found = backend.detect_languages(PIECES)
+    reference = load(BackendName.OPENAI_WHISPER, random_whisper("random-")).detect_languages(PIECES)
+    for own, other in zip(found, reference, strict=True):
+        assert sum(own.values()) == pytest.approx(1.0, abs=1e-3)
+        assert own == pytest.approx(other, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +181,15 @@ def test_english_only_checkpoints(
     backend = load(name, english_whisper)
     monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
     heard = backend.transcribe([piece(1, language="auto"), piece(1, language="en")])
-    assert [own.language for own in heard] == ["en", "en"]
-    assert told(heard[0]) == told(heard[1])
+    assert [own.language for own in heard] == ["und", "en"]
+    assert told(heard[0])[1] == told(heard[1])[1]
     assert heard[0].segments
+    assert heard[0].notes == (
+        f"the language was not detected: {backend.model_version} transcribes 'en' alone, and took the speech for it",
+    )
+    assert heard[1].notes == ()
+    assert not backend.can_detect_languages
+    assert backend.detect_languages([piece(1)]) == [{"en": 1.0}]
     with pytest.raises(LanguageUnsupported, match="made for: en"):
         backend.transcribe([piece(1, language="ko")])
     with pytest.raises(TaskUnsupported, match="made for English only"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from serve_app.deployments.steps import PlainSteps
+from serve_app.deployments.steps import DurableSteps, PlainSteps, Steps
 from serve_app.deployments.transcription import ChosenBackend, Hearing, PlacedDeployment, SpeechModels, SpeechToText
 from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.errors import (
@@ -39,28 +40,51 @@ class Recognizer:
         languages: tuple[str, ...] = ("en", "ko"),
         translates: bool = True,
         failure: ServeAppError | None = None,
+        detects: dict[str, float] | None = None,
+        is_stand_in: bool = False,
     ) -> None:
         self.version = version
         self.languages = languages
         self.translates = translates
         self.failure = failure
+        self.detects = detects
+        self.is_stand_in = is_stand_in
         self.working = self.most_at_once = 0
+        self.prepared: list[str] = []
+        self.shown: list[list[SpeechRegion]] = []
         self.heard: list[tuple[float, str, str | None]] = []
         self.tasks: set[SpeechTask] = set()
+        self.told: list[tuple[SpeechRegion, tuple[SpeechRegion, ...], str | None]] = []
 
     async def prepare(self, language: str, task: SpeechTask) -> RecognizerInfo:
+        self.prepared.append(language)
         if isinstance(self.failure, ModelLoadingError | Unavailable):
             raise self.failure
         if language not in ("auto", *self.languages):
             raise LanguageUnsupported(f"{self.version} does not hear {language}")
         if task is SpeechTask.TRANSLATE and not self.translates:
             raise TaskUnsupported(f"{self.version} can't translate")
-        return RecognizerInfo(self.version, (), 100.0)
+        return RecognizerInfo(self.version, (), 100.0, self.detects is not None, self.is_stand_in)
+
+    async def detect_languages(self, audio: Any, pieces: Sequence[SpeechRegion]) -> list[dict[str, float]]:
+        assert audio is AUDIO
+        self.shown.append(list(pieces))
+        if self.failure is not None:
+            raise self.failure
+        return [dict(self.detects or {}) for _ in pieces]
 
     async def transcribe(
-        self, audio: Any, piece: SpeechRegion, language: str, prompt: str | None, task: SpeechTask
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None,
+        task: SpeechTask,
+        speech: Sequence[SpeechRegion],
+        likely_language: str | None,
     ) -> Transcript:
         assert audio is AUDIO
+        self.told.append((piece, tuple(speech), likely_language))
         self.tasks.add(task)
         self.working += 1
         self.most_at_once = max(self.most_at_once, self.working)
@@ -101,6 +125,7 @@ def speech(
     states: Mapping[str, str] | None = None,
     aligner: Aligning | None = None,
     aligned: tuple[str, ...] = (),
+    languages: Mapping[BackendName, frozenset[str]] | None = None,
 ) -> SpeechToText:
     placed = {
         name: [
@@ -116,6 +141,7 @@ def speech(
         dict.fromkeys(placed, "embedded:test"),
         PlacedDeployment("Aligner", aligner, False) if aligner else None,  # type: ignore[arg-type]
         aligned,
+        languages=languages or {},
     )
 
     async def health() -> Mapping[str, str]:
@@ -222,13 +248,20 @@ def test_without_gpu_only_cpu_replicas_are_used() -> None:
         choose(speech({FASTER: [(on_gpu, True)]}), enable_gpu=False, backend="faster-whisper")
 
 
-def heard_by(service: SpeechToText, hearing: Hearing, num_pieces: int = 6) -> list[Transcript]:
+def heard_by(
+    service: SpeechToText,
+    hearing: Hearing,
+    num_pieces: int = 6,
+    *,
+    chosen: ChosenBackend = ChosenBackend(FASTER),  # noqa: B008 - frozen
+    steps: Steps | None = None,
+) -> list[Transcript]:
     """Return the pieces of a file with an utterance of 20 s every 40 s."""
     regions = tuple(SpeechRegion(40.0 * number, 40.0 * number + 20) for number in range(num_pieces))
 
     async def run() -> list[Transcript]:
         activity = SpeechActivity(40.0 * num_pieces, regions)
-        return [piece async for piece in service.pieces(AUDIO, activity, ChosenBackend(FASTER), hearing, PlainSteps())]
+        return [piece async for piece in service.pieces(AUDIO, activity, chosen, hearing, steps or PlainSteps())]
 
     return asyncio.run(run())
 
@@ -322,3 +355,164 @@ def test_a_replica_that_was_started_for_the_call_shows_in_the_timing(monkeypatch
     clock = [0.0]
     monkeypatch.setattr("serve_app.deployments.transcription.time.monotonic", lambda: clock[0])
     assert choose(speech({FASTER: Starting("f")})) == ChosenBackend(FASTER, 7.0)
+
+
+def test_for_auto_pocketsphinx_comes_last_wherever_it_stands() -> None:
+    sphinx = Recognizer("p", languages=("en",))
+    service = speech({FASTER: Recognizer("f"), OPENAI: Recognizer("o"), SPHINX: sphinx})
+    assert choose(service, "auto", order=(SPHINX, OPENAI, FASTER)).name == OPENAI
+    assert choose(service, "en", order=(SPHINX, OPENAI, FASTER)).name == SPHINX
+    assert choose(speech({SPHINX: sphinx}), "auto", order=(SPHINX, FASTER)).name == SPHINX
+
+
+def test_a_language_that_no_backend_is_known_to_serve_starts_none_of_them() -> None:
+    backends = {name: Recognizer(name, languages=("en", "ko")) for name in (FASTER, TRANSFORMERS, OPENAI)}
+    backends[SPHINX] = Recognizer("p", languages=("en",))
+    known = dict.fromkeys((FASTER, TRANSFORMERS, OPENAI), frozenset({"en", "ko"})) | {SPHINX: frozenset({"en"})}
+    service = speech(backends, languages=known)
+    for order in (None, (SPHINX, FASTER)):
+        with pytest.raises(LanguageUnsupported) as caught:
+            choose(service, "ja", order=order)
+        for part in ("'ja'", "multilingual Whisper transcribes 99 languages", "whisper-base", "args.whisper.models"):
+            assert part in caught.value.detail
+    with pytest.raises(LanguageUnsupported, match="transformers serves embedded:test, which transcribes en, ko, not"):
+        choose(service, "ja", backend="transformers")
+    assert all(not backend.prepared for backend in backends.values())
+    assert choose(service, "ko", order=(SPHINX, FASTER)).name == FASTER
+    assert backends[SPHINX].prepared == []
+    assert choose(service, "auto").name == FASTER  # "auto" is no language
+
+
+def test_once_a_checkpoint_refused_a_language_no_other_backend_is_started_for_it() -> None:
+    faster, other = Recognizer("f", languages=("en",)), Recognizer("o", languages=("en",))
+    service = speech({FASTER: faster, TRANSFORMERS: other, OPENAI: other, SPHINX: Recognizer("p", languages=("ko",))})
+    assert choose(service, "ko").name == SPHINX  # which serves another checkpoint
+    with pytest.raises(LanguageUnsupported, match="f does not hear ja"):
+        choose(service, "ja")
+    assert faster.prepared == ["ko", "ja"]
+    assert other.prepared == []
+
+
+def test_a_backend_that_can_not_load_says_nothing_of_the_next() -> None:
+    service = speech(
+        {FASTER: Recognizer("f", failure=ModelLoadingError("no weights")), OPENAI: Recognizer("o", languages=("ko",))}
+    )
+    assert choose(service, "ko").name == OPENAI
+
+
+def stand_in(detects: dict[str, float], **states: str) -> tuple[SpeechToText, Recognizer, Recognizer]:
+    micro = Recognizer("micro", detects=detects, is_stand_in=True)
+    sphinx = Recognizer("sphinx", languages=("en",))
+    return speech({FASTER: micro, SPHINX: sphinx}, states=states), micro, sphinx
+
+
+VIDEO_ORDER = (FASTER, SPHINX)
+
+
+@pytest.mark.parametrize(
+    ("language", "detects", "version"),
+    [
+        ("en", {}, "sphinx"),
+        ("auto", {"en": 0.8, "ko": 0.2}, "sphinx"),
+        ("auto", {"en": 0.2, "ko": 0.8}, "micro"),
+        ("ko", {}, "micro"),
+    ],
+)
+@pytest.mark.parametrize("num_pieces", [1, 4])
+def test_whisper_micro_leaves_english_of_video_jobs_to_pocketsphinx(
+    language: str, detects: dict[str, float], version: str, num_pieces: int
+) -> None:
+    service, micro, sphinx = stand_in(detects)
+    chosen = choose(service, language, order=VIDEO_ORDER)
+    assert (chosen.name, chosen.gives_way) == (FASTER, True)
+    pieces = heard_by(service, Hearing(language), num_pieces, chosen=chosen)
+    assert [piece.model_version for piece in pieces] == [version] * num_pieces
+    assert len(micro.shown) == (1 if language == "auto" else 0)
+    assert {spoken for _, spoken, _ in sphinx.heard} <= {"en"}  # detected: pocketsphinx is told
+    assert not (micro.heard and sphinx.heard)
+
+
+def test_whisper_micro_transcribes_what_it_is_asked_to() -> None:
+    for asked in ({"backend": "faster-whisper"}, {}):  # named; an upload, for which no order is configured
+        service, _, sphinx = stand_in({"en": 1.0})
+        chosen = choose(service, "en", **asked)
+        assert (chosen.name, heard_by(service, Hearing("en"), chosen=chosen)[0].model_version) == (FASTER, "micro")
+        assert not chosen.gives_way
+        assert not sphinx.heard
+
+
+def test_whisper_micro_gives_way_to_nobody_who_is_not_there() -> None:
+    service, _, _ = stand_in({"en": 1.0}, pocketsphinx0="UNHEALTHY")
+    assert not choose(service, "en", order=VIDEO_ORDER).gives_way
+    service, _, _ = stand_in({"en": 1.0})
+    assert not choose(service, "en", order=(FASTER,)).gives_way
+    service = speech({FASTER: Recognizer("micro", is_stand_in=True)})
+    assert not choose(service, "en", order=VIDEO_ORDER).gives_way
+
+
+def test_a_file_in_another_language_is_detected_before_its_pieces_are_transcribed() -> None:
+    recognizer = Recognizer("f", detects={"ko": 0.7, "en": 0.3})
+    service = speech({FASTER: recognizer})
+    chosen = choose(service)
+    assert chosen.can_detect_languages
+    heard_by(service, Hearing(), chosen=chosen)
+    [windows] = recognizer.shown
+    assert len(windows) == 3
+    assert {likely for _, _, likely in recognizer.told} == {"ko"}
+    assert {language for _, language, _ in recognizer.heard} == {"auto"}
+    for piece, inside, _ in recognizer.told:
+        assert all(piece.start_s <= part.start_s < part.end_s <= piece.end_s for part in inside)
+        assert sum(part.end_s - part.start_s for part in inside) == 20.0
+
+
+@pytest.mark.parametrize(
+    ("hearing", "num_pieces", "can_detect"),
+    [(Hearing("ko"), 6, True), (Hearing(), 6, False), (Hearing(), 1, True), (Hearing(), 0, True)],
+)
+def test_a_language_is_not_detected_where_it_is_told_or_there_is_one_piece(
+    hearing: Hearing, num_pieces: int, can_detect: bool
+) -> None:
+    recognizer = Recognizer("f", detects={"ko": 1.0} if can_detect else None)
+    service = speech({FASTER: recognizer})
+    heard_by(service, hearing, num_pieces, chosen=choose(service, hearing.language))
+    assert recognizer.shown == []
+    assert {likely for _, _, likely in recognizer.told} <= {None}
+
+
+def test_out_of_gpu_memory_the_language_is_detected_on_the_cpu() -> None:
+    on_cpu = Recognizer("cpu", detects={"ko": 1.0})
+    full = Recognizer("gpu", failure=GpuMemoryError("full"), detects={})
+    heard_by(
+        speech({FASTER: [(full, True), (on_cpu, False)]}),
+        Hearing(),
+        chosen=ChosenBackend(FASTER, can_detect_languages=True),
+    )
+    assert (len(full.shown), len(on_cpu.shown)) == (1, 1)
+    assert {likely for _, _, likely in on_cpu.told} == {"ko"}
+    with pytest.raises(GpuMemoryError):
+        heard_by(speech({FASTER: [(full, True)]}), Hearing(), chosen=ChosenBackend(FASTER, can_detect_languages=True))
+
+
+def test_a_detected_language_is_kept_over_a_crash() -> None:
+    """A second runner finds the step in the job store, and detects nothing again."""
+    kept: dict[str, object] = {}
+
+    class Store:
+        def commit_step(self, claim: Any, name: str, result: object, **_: Any) -> None:
+            kept[name] = json.loads(json.dumps(result))
+
+    def run(recognizer: Recognizer, done: dict[str, object]) -> list[Transcript]:
+        steps = DurableSteps(Store(), None, done, {})  # type: ignore[arg-type]
+        chosen = ChosenBackend(FASTER, can_detect_languages=True)
+        return heard_by(speech({FASTER: recognizer}), Hearing(), chosen=chosen, steps=steps)
+
+    first = run(Recognizer("f", detects={"ko": 0.9, "en": 0.1}), {})
+    assert kept["detect_language"] == {"language": "ko", "probability": 0.9}
+    after_a_crash = Recognizer("f", detects={"en": 1.0})
+    again = run(after_a_crash, {"detect_language": kept["detect_language"]})
+    assert [piece.segments for piece in again] == [piece.segments for piece in first]
+    assert after_a_crash.shown == []
+    assert {likely for _, _, likely in after_a_crash.told} == {"ko"}
+    nothing_left = Recognizer("f", detects={"en": 1.0})
+    assert run(nothing_left, dict(kept)) == first
+    assert nothing_left.heard == []
