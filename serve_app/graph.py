@@ -134,6 +134,7 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
         beam_size=backend.beam_size,
         batch_size=backend.batch_size,
         hf_token=_hf_token(settings),
+        model_mirror=settings.model_mirror.get_secret_value() if settings.model_mirror else None,
     )
 
     def arguments(device: str) -> tuple[Any, ...]:

@@ -56,6 +56,8 @@ def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
         # Ray starts workers at nice 15: beside any other process Serve would starve
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # on a busy machine a proxy needs longer than 5 s to answer its first check, and three misses end the start
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
         # measured: 2 to 7 times the requests per second of the Python proxy (docs/performance.md)

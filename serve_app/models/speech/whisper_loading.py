@@ -77,7 +77,7 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
 
 
 def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
-    path = fetch_weights(spec, options.cache_dir, options.hf_token)
+    path = fetch_weights(spec, options.cache_dir, options.hf_token, options.model_mirror)
     checkpoint = open_checkpoint(path, name=weights_name(spec), cache_dir=options.cache_dir)
     return _LOADERS[name](checkpoint, options)
 

@@ -21,6 +21,7 @@ class WhisperOptions:
         batch_size: pieces encoded and decoded at once. On 2 cores more than 8 gain nothing; on a GPU 16 pieces of
             large-v3 take 2 GB more than 8.
         hf_token: opens gated models on the Hugging Face hub.
+        model_mirror: URL or folder of a mirror of the catalog's models.
     """
 
     cache_dir: Path
@@ -30,6 +31,7 @@ class WhisperOptions:
     beam_size: int = 1
     batch_size: int = 8
     hf_token: str | None = field(default=None, repr=False)
+    model_mirror: str | None = field(default=None, repr=False)
 
     @property
     def chosen_compute_type(self) -> str | None:
