@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from serve_app.models.diarization.features import SpeechFeatures
+from serve_app.models.diarization.embedding import SpeakerEmbedding
 from serve_app.models.diarization.network import SpeakerNetwork
 from training.speaker_embedding import data
 from training.speaker_embedding.speakers import Speaker
 
 CROP_S = 2.5
+_AT_ONCE = 20
 _CROPS_PER_SPEAKER = 4
 _CONDITIONS = {
     "clean": (0,),
@@ -23,12 +25,15 @@ _CONDITIONS = {
     "mixed": tuple(range(len(data.CONDITIONS))),
 }
 
+# Takes (batch, 1, samples) and returns (batch, dimension): a model, or pyannote's wrapper of one.
+Embed = Callable[[torch.Tensor], torch.Tensor | np.ndarray]
+
 
 @dataclass(frozen=True, slots=True)
 class VerificationSet:
-    """Features of crops that do not overlap, per condition: (speakers x crops, frames, features)."""
+    """Crops that do not overlap, per condition: (speakers x crops, 1, samples)."""
 
-    features: dict[str, torch.Tensor]
+    waveforms: dict[str, torch.Tensor]
     speakers: np.ndarray
 
 
@@ -39,11 +44,10 @@ def prepare(speakers: tuple[Speaker, ...], seed: int = 5) -> VerificationSet:
     optimistic, and comparable only with rates measured in the same way.
     """
     rng = np.random.default_rng(seed)
-    extract = SpeechFeatures()
     voices = [speaker.load() for speaker in speakers]
     crop = int(CROP_S * data.augment.SAMPLE_RATE_HZ)
     labels: list[int] = []
-    features: dict[str, list[torch.Tensor]] = {name: [] for name in _CONDITIONS}
+    waveforms: dict[str, list[torch.Tensor]] = {name: [] for name in _CONDITIONS}
     for label, voice in enumerate(voices):
         count = min(_CROPS_PER_SPEAKER, voice.size // crop)
         for start in np.linspace(0, voice.size - crop, count).astype(int):
@@ -51,16 +55,24 @@ def prepare(speakers: tuple[Speaker, ...], seed: int = 5) -> VerificationSet:
             for name, indices in _CONDITIONS.items():
                 condition = data.CONDITIONS[int(rng.choice(indices))]
                 samples = condition(rng, voice[start : start + crop], voices)
-                features[name].append(extract(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0])
-    return VerificationSet({name: torch.stack(crops) for name, crops in features.items()}, np.array(labels))
+                waveforms[name].append(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
+    return VerificationSet({name: torch.stack(crops) for name, crops in waveforms.items()}, np.array(labels))
 
 
-def equal_error_rates(network: SpeakerNetwork, prepared: VerificationSet) -> dict[str, float]:
+def own_embedding(network: SpeakerNetwork) -> Embed:
+    """Return a network in training as what embeds waveforms."""
+    model = SpeakerEmbedding(network.shape)
+    model.network = network
+    return model.eval()
+
+
+def equal_error_rates(embed: Embed, prepared: VerificationSet) -> dict[str, float]:
     """Return the equal error rate, in percent, of cosine scores within each condition."""
     rates = {}
-    for name, features in prepared.features.items():
+    for name, waveforms in prepared.waveforms.items():
         with torch.inference_mode():
-            vectors = functional.normalize(network(features, torch.ones(features.shape[:2]))).numpy()
+            parts = [torch.as_tensor(embed(part)) for part in waveforms.split(_AT_ONCE)]
+        vectors = functional.normalize(torch.cat(parts)).numpy()
         pairs = np.array(list(combinations(range(len(vectors)), 2)))
         scores = np.einsum("pd,pd->p", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
         rates[name] = equal_error_rate(scores, prepared.speakers[pairs[:, 0]] == prepared.speakers[pairs[:, 1]])

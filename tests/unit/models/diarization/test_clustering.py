@@ -9,6 +9,7 @@ from serve_app.models.diarization.clustering import (
     agglomerate,
     assign,
     find_atoms,
+    predecessors,
 )
 
 FRAMES = 100
@@ -118,13 +119,35 @@ def test_atoms_follow_a_speaker_from_chunk_to_chunk():
         assert list(chunks) == list(range(chunks[0], chunks[0] + len(chunks)))
 
 
+@pytest.mark.parametrize(("duration_s", "step_s"), [(5.0, 0.5), (10.0, 1.0), (10.0, 2.0)])
+def test_what_several_chunks_hear_counts_once(duration_s, step_s):
+    """So that the size of a cluster means the same whatever the chunks are."""
+    frames = round(duration_s * 20)
+    num_chunks = round(60.0 / step_s)
+    times_s = np.arange(num_chunks)[:, None] * step_s + (np.arange(frames) + 0.5) / 20
+    active = ((times_s >= 20.0) & (times_s < 27.0)).astype(np.float32)[:, :, None]
+    embeddings = np.where(active.sum(axis=1)[..., None] > 0, 1.0, np.nan) * np.ones(4)
+    atoms = find_atoms(embeddings, active, 0.05, round(step_s * 20), ClusteringRule(min_clean_s=0.0))
+    assert atoms.speech_s.sum() == pytest.approx(7.0, rel=0.02)
+
+
+def test_a_speaker_is_followed_to_the_chunk_before_by_when_they_speak():
+    _, segmentations, truth = conversation(alternating(2, 30.0), voices(2), 50)
+    before = predecessors(segmentations.data, 10)
+    assert (before[0] == -1).all()
+    followed = [(chunk, local) for chunk, local in zip(*np.nonzero(before >= 0), strict=True)]
+    assert len(followed) > 50
+    for chunk, local in followed:
+        assert truth[chunk, local] == truth[chunk - 1, before[chunk, local]] >= 0
+
+
 def test_agglomeration_is_average_linkage_where_nothing_is_penalised():
     from scipy.cluster.hierarchy import fcluster, linkage
 
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((40, 6))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    atoms = clustering.Atoms(vectors, np.ones(40), [(np.array([i]), np.array([0])) for i in range(40)])
+    atoms = clustering.Atoms(vectors, np.ones(40), np.ones(40), [(np.array([i]), np.array([0])) for i in range(40)])
     merges = agglomerate(atoms, ClusteringRule(conflict_penalty=0.0, brevity_bonus=0.0))
     groups = clustering._groups_after(merges, 33, 40)
     labels = np.empty(40, int)
