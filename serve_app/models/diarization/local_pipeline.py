@@ -15,6 +15,7 @@ from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.core import SlidingWindowFeature
 
 from serve_app.models.diarization.clustering import ClusteringRule, ConversationClustering, predecessors
+from serve_app.models.diarization.segmentation import is_powerset
 
 # Chosen on conversations of held-out speakers (docs/models/speaker-embedding.md has the table).
 SEGMENTATION_STEP = 0.1
@@ -57,9 +58,7 @@ class LocalPipeline(SpeakerDiarization):
         self.clustering = ConversationClustering(rule)
         self._expects_num_speakers = False
         parameters = {"min_duration_off": _MIN_DURATION_OFF_S}
-        if (
-            not segmentation.specifications.powerset
-        ):  # there a frame has one class: nothing is compared with a threshold
+        if not is_powerset(segmentation):  # there a frame has one class: nothing is compared with a threshold
             parameters["threshold"] = SEGMENTATION_THRESHOLD
         self.instantiate({"segmentation": parameters})
 

@@ -13,7 +13,7 @@ from pyannote.audio.core.model import Model
 from serve_app.errors import ModelLoadingError
 from serve_app.models.diarization.clustering import ClusteringRule
 from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint, load_embedding
-from serve_app.models.diarization.segmentation import load_segmentation
+from serve_app.models.diarization.segmentation import is_powerset, load_segmentation
 from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
 from serve_app.models.weights import fetch_weights, weights_name
 
@@ -97,7 +97,7 @@ def load_networks(
     embedding = models[kinds[0]][0]
     if len(kinds) == 2:
         embedding = FusedEmbedding(models["campplus"][0], models["own"][0], CAMPPLUS_SHARE).eval()
-    rule = RULES[bool(network.specifications.powerset), kinds]
+    rule = RULES[is_powerset(network), kinds]
     return Networks(network, embedding, rule, f"{segmentation_name}, {names}")
 
 

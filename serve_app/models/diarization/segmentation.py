@@ -37,6 +37,11 @@ _SAFE_GLOBALS: list[Any] = [
 ]
 
 
+def is_powerset(segmentation: Any) -> bool:
+    """Whether a frame has one class, of all sets of speakers that talk at once, as in segmentation-3.0."""
+    return bool(segmentation.specifications.powerset)
+
+
 def find_checkpoint() -> Path:
     """Return where the checkpoint lies; whisperx itself is not imported (it would cost seconds).
 

@@ -82,13 +82,14 @@ class FusedEmbedding(Model):
     def __init__(self, first: Model, second: Model, first_share: float) -> None:
         super().__init__(sample_rate=SAMPLE_RATE_HZ, num_channels=1, task=None)
         self.parts = nn.ModuleList((first, second))
+        self._dimension = int(first.dimension) + int(second.dimension)
         self.first_share = first_share
         self.specifications = _specifications()
 
     @property
     def dimension(self) -> int:
         """Return the size of an embedding."""
-        return sum(part.dimension for part in self.parts)
+        return self._dimension
 
     def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return embeddings, (batch, dimension), of unit length; arguments and errors are those of the parts."""
