@@ -309,7 +309,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
             return notes.NO_SPEECH
         if self.rules.is_loop(text):
             return notes.LOOP
-        return notes.GARBLED if self.rules.is_improbable(answer) else None
+        return notes.GARBLED if self.rules.is_garbled(answer) else None
 
     def _attempted(
         self, encoded: Encoded, prompts: Sequence[Sequence[int]], rows: Sequence[int], attempt: Attempt

@@ -53,6 +53,7 @@ class DecodingRules:
     Attributes:
         max_compression_ratio: text that zlib makes smaller than by this is a loop.
         min_avg_logprob: an answer less probable than this is doubtful.
+        min_shown_logprob: an answer less probable than this after all attempts is left out.
         max_silence_logprob: an answer less probable than this counts as silence where the model doubts the speech too.
         max_no_speech_prob: with such an answer, more than this means that nothing was said.
         retry_beam_size: hypotheses kept at the second attempt.
@@ -61,6 +62,7 @@ class DecodingRules:
 
     max_compression_ratio: float = 2.4
     min_avg_logprob: float = -1.0
+    min_shown_logprob: float = -1.0
     max_silence_logprob: float = -0.8
     max_no_speech_prob: float = 0.15
     retry_beam_size: int = 5
@@ -87,6 +89,10 @@ class DecodingRules:
         if loops[0] != loops[1]:
             return loops[0]
         return second.avg_logprob > first.avg_logprob
+
+    def is_garbled(self, hypothesis: Hypothesis) -> bool:
+        """Tell whether an answer that no attempt made better is to be left out."""
+        return hypothesis.avg_logprob < self.min_shown_logprob
 
     def is_improbable(self, hypothesis: Hypothesis) -> bool:
         """Tell whether the model itself does not believe the answer."""

@@ -221,10 +221,10 @@ def test_samples_log_probability_is_that_of_the_model_without_temperature(
         assert len(text) <= tokens.room_after(prompt)
         with torch.inference_mode():
             logits = judge._model.logits(torch.tensor([[*prompt, *text[:-1]]]), judge._encode(features))[0].double()
-        logits = logits[len(prompt) - 1 :]
-        logits[:, list(tokens.suppressed)] = -torch.inf
-        logits[0, list(tokens.suppressed_at_begin)] = -torch.inf
-        mean = logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None]).mean()
+            logits = logits[len(prompt) - 1 :]
+            logits[:, list(tokens.suppressed)] = -torch.inf
+            logits[0, list(tokens.suppressed_at_begin)] = -torch.inf
+            mean = logits.log_softmax(-1).gather(1, torch.tensor(text)[:, None]).mean()
         assert sampled.avg_logprob == pytest.approx(float(mean), abs=2e-3)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +15,19 @@ from whisper_cases import WHISPERS
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, TaskUnsupported
 from serve_app.models.speech.batched_whisper import BatchedWhisper
 from serve_app.models.speech.decoding_rules import DecodingRules
-from serve_app.models.speech.transcript_draft import RETRIED, SAMPLED
+from serve_app.models.speech.transcript_draft import RETRIED, SAMPLED, Draft, Window, WindowWords
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
 from serve_app.models.speech.whisper_loading import load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
-from serve_app.results import SpeechTask, Transcript
+from serve_app.results import SpeechTask
 
 Load = Callable[..., BatchedWhisper]
 Write = Callable[..., Path]
 
-GREEDY_ONLY = DecodingRules(retry_beam_size=1, retry_temperatures=())
-BEAM_ONLY = DecodingRules(retry_temperatures=())
+# Random weights repeat themselves, and are never sure.
+SAMPLING = DecodingRules(max_compression_ratio=99.0, max_no_speech_prob=1.0, min_shown_logprob=-99.0)
+BEAM_ONLY = replace(SAMPLING, retry_temperatures=())
+GREEDY_ONLY = replace(BEAM_ONLY, retry_beam_size=1)
 
 
 def piece(seed: int, duration_s: float = 2.0, language: str = "en") -> SpeechPiece:
@@ -38,14 +40,16 @@ def piece(seed: int, duration_s: float = 2.0, language: str = "en") -> SpeechPie
 PIECES = [piece(1), piece(2, 5.0, "ko"), piece(3, 1.0, "auto")]
 
 
-def told(transcript: Transcript) -> tuple[object, ...]:
-    words = [(word.word, round(word.start_s, 3)) for segment in transcript.segments for word in segment.words]
-    return transcript.language, words, transcript.notes
+def decoded(
+    backend: BatchedWhisper, rules: DecodingRules, monkeypatch: pytest.MonkeyPatch, pieces: Sequence[SpeechPiece]
+) -> list[WindowWords]:
+    """Return what the network makes of the pieces, before it is asked whether anybody can have said so."""
+    monkeypatch.setattr(backend, "rules", rules)
+    return backend._decode_windows([Window.whole(Draft(own, own.samples)) for own in pieces])
 
 
-def greedily(backend: BatchedWhisper, monkeypatch: pytest.MonkeyPatch) -> list[Transcript]:
-    monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
-    return backend.transcribe(PIECES)
+def told(found: WindowWords) -> tuple[object, ...]:
+    return found.language, [(word.text, round(word.start_s, 3)) for word in found.words], found.notes
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ def test_all_backends_say_the_same(
     shape: dict[str, int], random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = random_whisper("random-" + "-".join(map(str, shape.values())), **shape)
-    answers = [list(map(told, greedily(load(name, folder), monkeypatch))) for name in WHISPERS]
+    answers = [list(map(told, decoded(load(name, folder), GREEDY_ONLY, monkeypatch, PIECES))) for name in WHISPERS]
     assert all(words for _, words, _ in answers[0])
     assert answers[0] == answers[1] == answers[2]
 
@@ -72,9 +76,8 @@ def test_transcripts_and_translations_share_a_batch(
     answers = []
     for name in WHISPERS:
         backend = load(name, random_whisper("random-"))
-        monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
-        together = list(map(told, backend.transcribe(pieces)))
-        assert together == [told(backend.transcribe([own])[0]) for own in pieces]
+        together = list(map(told, decoded(backend, GREEDY_ONLY, monkeypatch, pieces)))
+        assert together == [told(decoded(backend, GREEDY_ONLY, monkeypatch, [own])[0]) for own in pieces]
         # the task reaches the network: random weights say something else after another token
         assert all(
             transcribed != translated for transcribed, translated in zip(together[::2], together[1::2], strict=True)
@@ -83,42 +86,49 @@ def test_transcripts_and_translations_share_a_batch(
     assert answers[0] == answers[1] == answers[2]
 
 
-def with_rules(backend: BatchedWhisper, rules: DecodingRules, monkeypatch: pytest.MonkeyPatch) -> list[Transcript]:
-    monkeypatch.setattr(backend, "rules", rules)
-    return backend.transcribe(PIECES)
-
-
 def test_second_looks_are_alike_too(random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights are never sure, so that every piece is decoded again with a beam of 5."""
     folder = random_whisper("random-")
-    answers = [with_rules(load(name, folder), BEAM_ONLY, monkeypatch) for name in WHISPERS]
-    assert {transcript.notes for own in answers for transcript in own} == {(RETRIED,)}
+    answers = [decoded(load(name, folder), BEAM_ONLY, monkeypatch, PIECES) for name in WHISPERS]
+    assert {found.notes for own in answers for found in own} == {(RETRIED,)}
     for own in answers[1:]:
         for one, other in zip(answers[0], own, strict=True):
-            assert one.segments[0].avg_logprob == pytest.approx(other.segments[0].avg_logprob, abs=0.02)
+            assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=0.02)
 
 
 @pytest.mark.parametrize("name", WHISPERS, ids=str)
 def test_a_wider_beam_from_the_start_is_no_second_look(
     name: BackendName, random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wide = with_rules(load(name, random_whisper("random-"), beam_size=5), BEAM_ONLY, monkeypatch)
-    assert {transcript.notes for transcript in wide} == {()}
-    narrow = with_rules(load(name, random_whisper("random-")), BEAM_ONLY, monkeypatch)
+    wide = decoded(load(name, random_whisper("random-"), beam_size=5), BEAM_ONLY, monkeypatch, PIECES)
+    assert {found.notes for found in wide} == {()}
+    narrow = decoded(load(name, random_whisper("random-")), BEAM_ONLY, monkeypatch, PIECES)
     for one, other in zip(wide, narrow, strict=True):
         # of a greedy answer and that of the beam, the more probable one is kept
-        assert one.segments[0].avg_logprob <= other.segments[0].avg_logprob + 1e-4
+        assert one.avg_logprob <= other.avg_logprob + 1e-4
 
 
 @pytest.mark.parametrize("name", WHISPERS, ids=str)
 def test_samples_are_the_same_every_time_whatever_was_sampled_before(
-    name: BackendName, random_whisper: Write, load: Load
+    name: BackendName, random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = load(name, random_whisper("random-"))
-    alone = [backend.transcribe([own])[0] for own in PIECES]
-    assert {own.notes for own in alone} == {(SAMPLED,)}
-    assert [told(own) for own in backend.transcribe(PIECES)] == [told(own) for own in alone]
-    assert [told(own) for own in backend.transcribe(PIECES[::-1])] == [told(own) for own in alone[::-1]]
+    alone = [found for own in PIECES for found in decoded(backend, SAMPLING, monkeypatch, [own])]
+    assert {found.notes for found in alone} == {(SAMPLED,)}
+    assert [told(found) for found in decoded(backend, SAMPLING, monkeypatch, PIECES)] == list(map(told, alone))
+    backwards = decoded(backend, SAMPLING, monkeypatch, PIECES[::-1])
+    assert [told(found) for found in backwards[::-1]] == list(map(told, alone))
+
+
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_samples_differ_by_temperature_and_not_by_call(name: BackendName, random_whisper: Write, load: Load) -> None:
+    backend = load(name, random_whisper("random-"))
+    encoded = backend._encode(backend._mel.batch([PIECES[1].samples]))
+    prompt = [*backend.tokens.start("en"), backend.tokens.no_timestamps]
+    drawn = [backend._generate(encoded, [prompt], 1, temperature)[0] for temperature in (0.4, 0.8, 0.4, 0.8)]
+    assert drawn[:2] == drawn[2:]
+    assert drawn[0].tokens != drawn[1].tokens
+    assert all(0 < len(own.tokens) <= backend.tokens.room_after(prompt) for own in drawn)
 
 
 @pytest.mark.parametrize("name", WHISPERS, ids=str)
@@ -142,13 +152,18 @@ def test_languages_are_told_by_their_probabilities(name: BackendName, random_whi
     ],
 )
 def test_computes_in_the_chosen_number_format(
-    name: BackendName, compute_type: str, said: str, random_whisper: Write, load: Load
+    name: BackendName,
+    compute_type: str,
+    said: str,
+    random_whisper: Write,
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = load(name, random_whisper("random-"), compute_type=compute_type)
     assert backend.model_version == f"{name}:random-:{said}"
-    [transcript] = backend.transcribe(PIECES[:1])
-    assert transcript.segments
-    assert all(0.0 <= word.start_s <= word.end_s <= 2.0 for own in transcript.segments for word in own.words)
+    [found] = decoded(backend, GREEDY_ONLY, monkeypatch, PIECES[:1])
+    assert found.words
+    assert all(0.0 <= word.start_s <= word.end_s <= 2.0 for word in found.words)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +194,13 @@ def test_english_only_checkpoints(
     name: BackendName, english_whisper: Path, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = load(name, english_whisper)
-    monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
+    untold, english = (
+        decoded(backend, GREEDY_ONLY, monkeypatch, [piece(1, language=code)])[0] for code in ("auto", "en")
+    )
+    assert told(untold) == told(english)
+    assert untold.words
     heard = backend.transcribe([piece(1, language="auto"), piece(1, language="en")])
     assert [own.language for own in heard] == ["und", "en"]
-    assert told(heard[0])[1] == told(heard[1])[1]
-    assert heard[0].segments
     assert heard[0].notes == (
         f"the language was not detected: {backend.model_version} transcribes 'en' alone, and took the speech for it",
     )
@@ -197,11 +214,11 @@ def test_english_only_checkpoints(
 
 
 def test_english_only_answers_are_alike(english_whisper: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = []
-    for name in WHISPERS:
-        backend = load(name, english_whisper)
-        monkeypatch.setattr(backend, "rules", GREEDY_ONLY)
-        answers.append([told(own) for own in backend.transcribe([piece(1), piece(4, 3.0)])])
+    pieces = [piece(1), piece(4, 3.0)]
+    answers = [
+        [told(own) for own in decoded(load(name, english_whisper), GREEDY_ONLY, monkeypatch, pieces)]
+        for name in WHISPERS
+    ]
     assert answers[0] == answers[1] == answers[2]
 
 
