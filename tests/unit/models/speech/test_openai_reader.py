@@ -24,7 +24,6 @@ from serve_app.models.speech.whisper_checkpoint import open_checkpoint
 from serve_app.models.speech.whisper_tokens import WhisperTokens
 
 PROJECT = Path(__file__).parents[4]
-REAL = Path("/work/models")
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +217,10 @@ def test_a_published_file_is_known_by_its_hash(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["whisper-base", "whisper-tiny.en"])
-def test_a_real_model_is_described_as_it_is_published(name: str, tmp_path: Path) -> None:
-    if not (REAL / name / "model.bin").is_file():
-        pytest.skip(f"the real weights of {name} are not in {REAL}")
-    published = open_checkpoint(REAL / name, cache_dir=tmp_path)
+def test_a_real_model_is_described_as_it_is_published(
+    name: str, real_whisper: Callable[[str], Path], tmp_path: Path
+) -> None:
+    published = open_checkpoint(real_whisper(name), cache_dir=tmp_path)
     found = open_checkpoint(to_openai(published, tmp_path).path, cache_dir=tmp_path)
     assert found.alignment_heads == published.alignment_heads
     assert found.languages == published.languages
