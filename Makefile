@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow check format lock clean
+.PHONY: help setup run demo test test-unit test-integration test-slow check format lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(STAMP) ## make .venv and install everything from the lock
 
@@ -30,9 +30,14 @@ run: $(STAMP) ## serve CONFIG (configs/local.yaml) on PORT (8000) until Ctrl-C
 demo: $(STAMP) ## start the graph, run two real video jobs to their last callback, show and score the results
 	$(BIN)/serve-app demo
 
-# one thread in each process: threads of several that share the cores wait for each other
-test: $(STAMP) ## unit, contract and integration tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+test: test-unit test-integration ## unit, contract and integration tests
+
+# one thread in each process: threads of several that share the cores wait for each other.
+# The longest files come first, in this order, so that no core is left alone with one of them at the end.
+test-unit: $(STAMP) ## unit and contract tests alone
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/contract tests/unit -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-integration: $(STAMP) ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 test-slow: $(STAMP) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)

@@ -110,10 +110,8 @@ def _forks(full_name: str, arguments: dict[str, ast.expr]) -> bool:
             return not alone and not _spawns(arguments.get("multiprocessing_context"))
     if name.endswith("()"):
         return False  # the name itself was judged where it stands
-    if module == "multiprocessing" or module.startswith("multiprocessing."):
-        return (
-            module.split(".")[1:2] != ["sharedctypes"] and module != "multiprocessing.context" and name not in HARMLESS
-        )
+    if full_name.startswith("multiprocessing."):
+        return full_name.split(".")[1] not in HARMLESS
     return name in FORKS.get(module, ()) or any(f"{full_name}.".startswith(f"{each}.") for each in FORK_BY_DEFAULT)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import itertools
 import json
 import tempfile
@@ -27,7 +28,8 @@ from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 from transformers.models.whisper import WhisperTokenizer, WhisperTokenizerFast
 from whisper.tokenizer import LANGUAGES, get_tokenizer
 
-NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s, one per encoder frame of 0.02 s
+from training.whisper_micro.rows import FRAME_S, NUM_TIMESTAMPS
+
 MAX_SOURCE_POSITIONS = 1500
 MAX_TARGET_POSITIONS = 448
 _RANKS = Path(whisper.__file__).parent / "assets/multilingual.tiktoken"
@@ -52,13 +54,21 @@ SHAPES = {
 }
 
 
-def build_tokenizer(folder: Path, *, num_languages: int = 99) -> WhisperTokenizerFast:
+def write_tokenizer(folder: Path, *, num_languages: int = 99) -> None:
     """Write the multilingual tokenizer to a folder as `tokenizer.json` and its two small companions.
 
     Args:
         folder: made if it is missing.
         num_languages: 99 up to large-v2 (51,865 ids), 100 from large-v3 on (51,866: `<|yue|>`).
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _tokenizer_files(_RANKS, num_languages).items():
+        (folder / name).write_bytes(content)
+
+
+@functools.cache
+def _tokenizer_files(ranks: Path, num_languages: int) -> dict[str, bytes]:
+    """Return the tokenizer's files by name; transformers takes seconds to make them."""
     specials = [
         _END,
         "<|startoftranscript|>",
@@ -70,10 +80,9 @@ def build_tokenizer(folder: Path, *, num_languages: int = 99) -> WhisperTokenize
         "<|nospeech|>",
         "<|notimestamps|>",
     ]
-    vocabulary, merges = _byte_pairs()
-    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary, merges = _byte_pairs(ranks)
     with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
+        scratch, folder = Path(name), Path(name) / "written"
         (scratch / "vocab.json").write_text(json.dumps(vocabulary))
         (scratch / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
         slow = WhisperTokenizer(
@@ -83,19 +92,19 @@ def build_tokenizer(folder: Path, *, num_languages: int = 99) -> WhisperTokenize
             pad_token=_END,
         )
         # ordinary tokens in Whisper's eyes: skip_special_tokens must not drop them where times are asked for
-        slow.add_tokens([f"<|{0.02 * index:.2f}|>" for index in range(NUM_TIMESTAMPS)], special_tokens=False)
+        slow.add_tokens([f"<|{FRAME_S * index:.2f}|>" for index in range(NUM_TIMESTAMPS)], special_tokens=False)
         slow.save_pretrained(scratch)
         WhisperTokenizerFast.from_pretrained(scratch).save_pretrained(folder)
-    for companion in ("vocab.json", "merges.txt", "added_tokens.json", "normalizer.json"):
-        (folder / companion).unlink(missing_ok=True)  # tokenizer.json holds it all
-    Tokenizer.from_file(str(folder / "tokenizer.json")).save(str(folder / "tokenizer.json"), pretty=False)
-    return WhisperTokenizerFast.from_pretrained(folder)
+        for companion in ("vocab.json", "merges.txt", "added_tokens.json", "normalizer.json"):
+            (folder / companion).unlink(missing_ok=True)  # tokenizer.json holds it all
+        Tokenizer.from_file(str(folder / "tokenizer.json")).save(str(folder / "tokenizer.json"), pretty=False)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def _byte_pairs() -> tuple[dict[str, int], list[str]]:
+def _byte_pairs(path: Path) -> tuple[dict[str, int], list[str]]:
     """Return GPT-2's form of tiktoken's ranks: tokens as printable characters, and the pair each was merged from."""
     printable = bytes_to_unicode()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, _RANKS.read_text().splitlines())}
+    ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, path.read_text().splitlines())}
 
     def written(token: bytes) -> str:
         return "".join(printable[byte] for byte in token)
@@ -200,7 +209,7 @@ def write_checkpoint(
     model.generation_config = generation_config(vocab_size=config.vocab_size, alignment_heads=alignment_heads)
     model.save_pretrained(folder, safe_serialization=True)
     (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
-    build_tokenizer(folder, num_languages=_num_languages(config.vocab_size))
+    write_tokenizer(folder, num_languages=_num_languages(config.vocab_size))
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(config.num_mel_bins), indent=2))
 
 

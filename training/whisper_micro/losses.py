@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.whisper_micro.batches import Batch
-from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.examples import IGNORED
 from training.whisper_micro.network import Outputs
+from training.whisper_micro.rows import NUM_TIMESTAMPS
 
 _STAMP_WEIGHT = 0.5
 _STAMP_DEVIATION, _NEAR = 1.5, 4  # frames of 20 ms

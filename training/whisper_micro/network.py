@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.whisper_micro.checkpoint import MAX_SOURCE_POSITIONS, MAX_TARGET_POSITIONS, NUM_TIMESTAMPS
+from training.whisper_micro.checkpoint import MAX_SOURCE_POSITIONS, MAX_TARGET_POSITIONS
+from training.whisper_micro.rows import NUM_TIMESTAMPS
 
 NUM_MELS = 80
 

@@ -7,10 +7,10 @@ from functools import cached_property
 
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.grammar import LANGUAGES, vocabulary
 
 FRAME_S = 0.02  # of the encoder; a timestamp's unit as well
+NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s
 
 
 class Rows:

@@ -120,7 +120,7 @@ def english_whisper(random_whisper: Callable[..., Path], tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("english") / "random.en"
     shutil.copytree(random_whisper("random-"), folder)
     with patch.object(checkpoint, "_RANKS", checkpoint._RANKS.with_name("gpt2.tiktoken")):
-        checkpoint.build_tokenizer(folder)
+        checkpoint.write_tokenizer(folder)
     tensors = load_file(folder / "model.safetensors")
     tensors["model.decoder.embed_tokens.weight"] = tensors["model.decoder.embed_tokens.weight"][:51_864].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
 import numpy as np
 import pytest
-from whisper_cases import Utterance
+from whisper_cases import WHISPERS, Utterance
 
 from serve_app.errors import LanguageUnsupported, ProcessingError
 from serve_app.models.speech.batched_whisper import BatchedWhisper
@@ -30,29 +31,41 @@ def hear(
     return backend.transcribe(pieces)
 
 
+HearAll = Callable[..., list[Transcript]]
+
+
+@pytest.fixture(scope="session")
+def hear_all(micro: Mapping[BackendName, BatchedWhisper], utterances: tuple[Utterance, ...]) -> HearAll:
+    """Return what a backend hears in all utterances, asked once: the languages stand mixed in one call."""
+    mixed = sorted(range(len(utterances)), key=lambda at: at % 6)
+
+    @functools.cache
+    def hear_all(name: BackendName, language: str | None = None) -> list[Transcript]:
+        heard = hear(micro[name], [utterances[at] for at in mixed], language)
+        return [transcript for _, transcript in sorted(zip(mixed, heard, strict=True), key=lambda pair: pair[0])]
+
+    return hear_all
+
+
 def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
     counts = [count_word_errors(truth, text) for truth, text in zip(said, heard, strict=True)]
     return sum(errors for errors, _ in counts) / sum(words for _, words in counts)
 
 
-def test_understands_held_out_speech(backend: BatchedWhisper, utterances: tuple[Utterance, ...]) -> None:
-    heard = hear(backend, utterances)
-    rate = error_rate([own.text for own in utterances], [text_of(transcript) for transcript in heard])
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_understands_held_out_speech(name: BackendName, hear_all: HearAll, utterances: tuple[Utterance, ...]) -> None:
+    rate = error_rate([own.text for own in utterances], [text_of(transcript) for transcript in hear_all(name)])
     assert rate < 0.25  # far above the card's figure, far below what a broken decoder or spectrogram leaves
 
 
-def test_the_backends_agree_word_for_word(
-    micro: Mapping[BackendName, BatchedWhisper], utterances: tuple[Utterance, ...]
-) -> None:
-    texts = {name: [text_of(own) for own in hear(backend, utterances, "auto")] for name, backend in micro.items()}
+def test_the_backends_agree_word_for_word(hear_all: HearAll) -> None:
+    texts = {name: [text_of(own) for own in hear_all(name, "auto")] for name in WHISPERS}
     for first, second in itertools.combinations(texts, 2):
         assert error_rate(texts[first], texts[second]) <= 0.01, (first, second)
 
 
-def test_the_backends_agree_on_times_and_probabilities(
-    micro: Mapping[BackendName, BatchedWhisper], utterances: tuple[Utterance, ...]
-) -> None:
-    reference, *others = (hear(backend, utterances) for backend in micro.values())
+def test_the_backends_agree_on_times_and_probabilities(hear_all: HearAll) -> None:
+    reference, *others = map(hear_all, WHISPERS)
     for other in others:
         for first, second in zip(reference, other, strict=True):
             if text_of(first) != text_of(second):
@@ -66,9 +79,12 @@ def test_the_backends_agree_on_times_and_probabilities(
                     assert word.confidence == pytest.approx(same.confidence, abs=1e-2)
 
 
-def test_words_lie_where_they_were_said(backend: BatchedWhisper, utterances: tuple[Utterance, ...]) -> None:
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_words_lie_where_they_were_said(
+    name: BackendName, hear_all: HearAll, utterances: tuple[Utterance, ...]
+) -> None:
     distances = []
-    for own, transcript in zip(utterances, hear(backend, utterances), strict=True):
+    for own, transcript in zip(utterances, hear_all(name), strict=True):
         words = [word for segment in transcript.segments for word in segment.words]
         if len(words) == len(own.words):
             distances += [abs(word.start_s - start_s) for word, (_, start_s, _) in zip(words, own.words, strict=True)]
@@ -92,13 +108,14 @@ def test_times_are_ordered_inside_the_piece_and_moved_by_its_offset(
             assert shifted.words[-1].end_s == pytest.approx(segment.words[-1].end_s + 100.0)
 
 
-def test_tells_languages_apart_within_one_batch(backend: BatchedWhisper, utterances: tuple[Utterance, ...]) -> None:
-    mixed = [own for pair in zip(utterances[:6], utterances[-6:], strict=True) for own in pair]
-    assert {own.language for own in mixed} == {"en", "ko"}
-    heard = hear(backend, mixed, "auto")
-    assert [transcript.language for transcript in heard] == [own.language for own in mixed]
-    told = hear(backend, mixed)
-    assert [text_of(transcript) for transcript in heard] == [text_of(transcript) for transcript in told]
+@pytest.mark.parametrize("name", WHISPERS, ids=str)
+def test_tells_languages_apart_within_one_batch(
+    name: BackendName, hear_all: HearAll, utterances: tuple[Utterance, ...]
+) -> None:
+    assert {own.language for own in utterances} == {"en", "ko"}
+    heard = hear_all(name, "auto")
+    assert [transcript.language for transcript in heard] == [own.language for own in utterances]
+    assert [text_of(transcript) for transcript in heard] == [text_of(transcript) for transcript in hear_all(name)]
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(

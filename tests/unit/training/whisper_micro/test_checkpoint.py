@@ -7,15 +7,15 @@ import pytest
 import torch
 from faster_whisper import WhisperModel
 from safetensors.torch import load_file
-from transformers import AutoProcessor, WhisperForConditionalGeneration
+from transformers import AutoProcessor, WhisperForConditionalGeneration, WhisperTokenizerFast
 from whisper.tokenizer import get_tokenizer
 
 from training.whisper_micro.checkpoint import (
-    build_tokenizer,
     generation_config,
     main,
     preprocessor_config,
     write_random_checkpoint,
+    write_tokenizer,
 )
 
 TEXTS = (
@@ -34,7 +34,9 @@ def num_languages(request):
 
 @pytest.fixture(scope="module")
 def tokenizer(num_languages, tmp_path_factory):
-    return build_tokenizer(tmp_path_factory.mktemp("tokenizer"), num_languages=num_languages)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, num_languages=num_languages)
+    return WhisperTokenizerFast.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

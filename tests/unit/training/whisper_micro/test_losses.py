@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from training.whisper_micro.batches import Batch
-from training.whisper_micro.checkpoint import NUM_TIMESTAMPS
 from training.whisper_micro.examples import IGNORED
 from training.whisper_micro.losses import guided_attention, looks_before, losses, token_loss
 from training.whisper_micro.network import Outputs
+from training.whisper_micro.rows import NUM_TIMESTAMPS
 
 
 def log_attention(rows):
