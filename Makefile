@@ -9,10 +9,10 @@ STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-slow check format lock clean
+.PHONY: help setup run demo test test-unit test-integration test-slow check format lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(STAMP) ## make .venv, install everything from the lock, fetch the models (where a source can be reached)
 	@$(BIN)/serve-app models fetch --optional
@@ -38,9 +38,14 @@ run: $(STAMP) $(MODELS) ## serve CONFIG (configs/local.yaml) on PORT (8000) unti
 demo: $(STAMP) $(MODELS) ## start the graph, run three real video jobs to their last callback, show and score the results
 	$(BIN)/serve-app demo
 
-# one thread in each process: threads of several that share the cores wait for each other
-test: $(STAMP) $(MODELS) ## unit, contract and integration tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile
+test: test-unit test-integration ## unit, contract and integration tests
+
+# one thread in each process: threads of several that share the cores wait for each other.
+# The longest files come first, in this order, so that no core is left alone with one of them at the end.
+test-unit: $(STAMP) $(MODELS) ## unit and contract tests alone
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/contract tests/unit -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-integration: $(STAMP) $(MODELS) ## integration tests alone
 	$(BIN)/pytest tests/integration -m "not slow and not gpu"
 
 test-slow: $(STAMP) $(MODELS) ## the long suites: kill -9 in each stage, two runners, load (run before an issue is resolved)

@@ -31,3 +31,7 @@ class WorkerThreads:
         except asyncio.CancelledError:
             stop.set()
             raise
+
+    def close(self) -> None:
+        """Let the threads end once their calls have; no call may follow."""
+        self._executor.shutdown(wait=False)

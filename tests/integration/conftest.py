@@ -17,6 +17,7 @@ from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver, FileServer
 from serve_app.demo.videos import DemoVideo, demo_videos
 from serve_app.models.weights import EMBEDDED
+from tests.integration.recordings import Clip, read_audio, write_audio
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 180.0
@@ -118,6 +119,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 def videos(served: tuple[Path, str]) -> dict[str, DemoVideo]:
     """The demonstration's videos, in the served folder, by file name without its ending."""
     return {video.path.stem: video for video in demo_videos(served[0])}
+
+
+@pytest.fixture(scope="session")
+def clip(served: tuple[Path, str], videos: dict[str, DemoVideo], media_root: Path) -> Clip:
+    """The dialogue's first 12 s, with both speakers: for tests of what is around a job."""
+    samples = read_audio(videos["dialogue"].path)[: 12 * 16_000]
+    path = write_audio(served[0] / "clip.wav", samples[None], 16_000, "pcm_s16le")
+    return Clip(Path(shutil.copy(path, media_root)), f"{served[1]}/{path.name}")
 
 
 @pytest.fixture

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
+
+
+class Clip(NamedTuple):
+    """A recording: where the graph may read it, and where it is served."""
+
+    path: Path
+    url: str
 
 
 def write_audio(path: Path, samples: np.ndarray, sample_rate_hz: int, codec: str, layout: str = "mono") -> Path:

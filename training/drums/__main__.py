@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def main() -> None:
         _report(arguments, songs)
 
 
-def _build(songs: Path, arguments: argparse.Namespace) -> list[multiprocessing.Process]:
+def _build(songs: Path, arguments: argparse.Namespace) -> list[SpawnProcess]:
     """Make the songs to measure on and enough to begin with; the others come meanwhile."""
     for part, num in _TEST_SHARDS.items():
         shards.build(songs, part, num, arguments.seed)
@@ -67,7 +68,7 @@ def _build(songs: Path, arguments: argparse.Namespace) -> list[multiprocessing.P
     each = -(-arguments.shards // arguments.threads)
     ranges = [(first, min(each, arguments.shards - first)) for first in range(0, arguments.shards, each)]
     processes = [
-        multiprocessing.Process(
+        get_context("spawn").Process(
             target=shards.build, args=(songs, "train", num, arguments.seed), kwargs={"first": first}, daemon=True
         )
         for first, num in ranges

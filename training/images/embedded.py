@@ -13,7 +13,6 @@ import argparse
 import os
 from pathlib import Path
 
-from training.images.__main__ import main as train
 from training.images.drawings.__main__ import main as draw
 
 _WEIGHTS = Path(__file__).parents[2] / "serve_app/models/images/weights"
@@ -52,6 +51,13 @@ def main(argv: list[str] | None = None) -> None:
         last += _how(arguments, _LAST_RATE, arguments.seed + 1)
         report = ["--report", str(arguments.work / f"report-{task}")]
         train([*same, *last, "--out", str(arguments.weights / _FILES[task]), *report])
+
+
+def train(argv: list[str]) -> None:
+    """Run `python -m training.images`. Processes that draw import this module, but not PyTorch."""
+    from training.images.__main__ import main
+
+    main(argv)
 
 
 def _how(arguments: argparse.Namespace, rate: str, seed: int) -> list[str]:

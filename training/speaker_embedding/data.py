@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -115,15 +116,18 @@ def build(speakers: tuple[Speaker, ...], folder: Path, seed: int = 11, processes
     if not (marker.exists() and json.loads(marker.read_text()) == identity):
         folder.mkdir(parents=True, exist_ok=True)
         voices = [s.load() for s in speakers]
-        tasks = [(voices, index, seed) for index in range(len(speakers) * len(SPEEDS))]
-        lengths = np.zeros((len(tasks), len(CONDITIONS)), np.int64)
-        with open(folder / "frames.f16", "wb") as file, get_context("fork").Pool(processes) as pool:
-            for index, recordings in enumerate(pool.imap(_features_of_class, tasks, chunksize=4)):
+        num_classes = len(speakers) * len(SPEEDS)
+        lengths = np.zeros((num_classes, len(CONDITIONS)), np.int64)
+        workers = ProcessPoolExecutor(
+            processes, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(voices, seed)
+        )
+        with open(folder / "frames.f16", "wb") as file, workers:
+            for index, recordings in enumerate(workers.map(_features_of_class, range(num_classes), chunksize=4)):
                 lengths[index] = [len(recording) for recording in recordings]
                 for recording in recordings:
                     recording.tofile(file)
                 if index % 100 == 0:
-                    print(f"features: {index} of {len(tasks)} classes", flush=True)
+                    print(f"features: {index} of {num_classes} classes", flush=True)
         np.save(folder / "lengths.npy", lengths)
         marker.write_text(json.dumps(identity))
     return open_corpus(folder)
@@ -137,10 +141,19 @@ def open_corpus(folder: Path) -> Corpus:
     return Corpus(frames, starts, lengths)
 
 
-def _features_of_class(task: tuple[list[np.ndarray], int, int]) -> list[np.ndarray]:
-    voices, index, seed = task
+_voices: list[np.ndarray] = []  # of a worker process
+_seed = 0
+
+
+def _begin_worker(voices: list[np.ndarray], seed: int) -> None:
+    global _voices, _seed
+    _voices, _seed = voices, seed
     torch.set_num_threads(1)
-    rng = np.random.default_rng((seed, index))
+
+
+def _features_of_class(index: int) -> list[np.ndarray]:
+    voices = _voices
+    rng = np.random.default_rng((_seed, index))
     speed = SPEEDS[index // len(voices)]
     voice = voices[index % len(voices)]
     voice = voice if speed == 1.0 else augment.change_speed(voice, speed)

@@ -12,6 +12,7 @@ there would show in the probabilities.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +115,8 @@ class OpenVinoEngine:
     name, device = EngineName.OPENVINO, "cpu"
 
     def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, num_threads: int) -> None:
+        # as it is imported, OpenVINO tells its maker of the use, unless this package is missing
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         backbone = _backbone(folder, precision, (Precision.FP32, Precision.BF16, Precision.INT8))

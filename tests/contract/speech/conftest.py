@@ -115,11 +115,12 @@ def english_whisper(random_whisper: Callable[..., Path], tmp_path_factory: pytes
 
     from safetensors.torch import load_file, save_file
 
+    from serve_app.models.speech.openai_tokenizer import byte_pairs
     from training.whisper_micro import checkpoint
 
     folder = tmp_path_factory.mktemp("english") / "random.en"
     shutil.copytree(random_whisper("random-"), folder)
-    with patch.object(checkpoint, "_RANKS", checkpoint._RANKS.with_name("gpt2.tiktoken")):
+    with patch.object(checkpoint, "byte_pairs", lambda: byte_pairs("gpt2")):
         checkpoint.build_tokenizer(folder)
     tensors = load_file(folder / "model.safetensors")
     tensors["model.decoder.embed_tokens.weight"] = tensors["model.decoder.embed_tokens.weight"][:51_864].clone()

@@ -49,3 +49,23 @@ def test_an_error_comes_through() -> None:
 
     with pytest.raises(KeyError):
         asyncio.run(WorkerThreads(1, "test").run(fail))
+
+
+def test_closed_threads_end_once_their_calls_have() -> None:
+    before = set(threading.enumerate())
+    started, release = threading.Event(), threading.Event()
+
+    async def scenario() -> bool:
+        threads = WorkerThreads(1, "test")
+        task = asyncio.create_task(threads.run(lambda should_stop: (started.set(), release.wait(10))[1]))
+        await asyncio.to_thread(started.wait, 10)
+        threads.close()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await threads.run(lambda should_stop: None)
+        release.set()
+        return await task
+
+    assert asyncio.run(scenario())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,43 +70,45 @@ def test_an_upload_is_the_form_that_servers_read() -> None:
     assert file.file.read() == content
 
 
-class _Server:
+class _Server(socketserver.ThreadingTCPServer):
     """Answers each upload with what `answer` gives for its number; None: closes the connection."""
 
     def __init__(self, answer: Callable[[int], bytes | None]) -> None:
-        self._answer = answer
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self._lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.port = self.server_address[1]
+        self.answer = answer
         self.num = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def next_number(self) -> int:
+        with self._lock:
+            self.num += 1
+            return self.num - 1
 
     def close(self) -> None:
-        self._listening.close()
+        """Stop, and wait for the threads of all connections."""
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            length = 0
+            while line not in (b"\r\n", b""):
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+                line = self.rfile.readline()
+            self.rfile.read(length)
+            answer = self.server.answer(self.server.next_number())
+            if answer is None:
                 return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as file:
-            while line := file.readline():
-                length = 0
-                while line not in (b"\r\n", b""):
-                    if line.lower().startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                    line = file.readline()
-                file.read(length)
-                with self._lock:
-                    number, self.num = self.num, self.num + 1
-                answer = self._answer(number)
-                if answer is None:
-                    return
-                connection.sendall(answer)
+            self.wfile.write(answer)
 
 
 @pytest.fixture

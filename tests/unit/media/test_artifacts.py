@@ -11,6 +11,11 @@ import pytest
 from serve_app.media.artifacts import ArtifactStore, job_key
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _s3_runs(s3_endpoint: str) -> None:
+    """Start the session's server here: one of the tests would count as the one that left it running."""
+
+
 @pytest.fixture(params=["folder", "file-url", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     urls = {

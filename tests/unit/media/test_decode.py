@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import socket
+import socketserver
 import struct
 import threading
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -277,22 +280,25 @@ def test_absurd_rate_and_channel_count_are_refused() -> None:
             decode_audio(io.BytesIO(file))
 
 
-class Listener:
-    """Counts connections to a port of this machine."""
+@contextmanager
+def listening() -> Iterator[tuple[int, list[object]]]:
+    """Yield a port of this machine, and the addresses that connect to it."""
+    connected: list[object] = []
+    with socketserver.TCPServer(("127.0.0.1", 0), lambda _, address, server: connected.append(address)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_address[1], connected
+        finally:
+            server.shutdown()
+            thread.join()
 
-    def __init__(self) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                self.socket.accept()[0].close()
-            except OSError:
-                return
-            self.connections += 1
+def test_a_connection_would_be_seen() -> None:
+    with listening() as (port, connected):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            assert connection.recv(1) == b""
+        assert len(connected) == 1
 
 
 def scripts(port: int, local: Path) -> dict[str, str]:
@@ -322,19 +328,18 @@ def scripts(port: int, local: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", list(scripts(0, Path("x"))))
 def test_script_does_not_make_ffmpeg_open_anything(tmp_path: Path, kind: str) -> None:
-    listener = Listener()
     local = write_media(tmp_path / "secret.ts", tone(1.0)[None], 16_000, codec="aac")
-    text = scripts(listener.port, local)[kind].encode()
-    for suffix in (".m3u8", ".mp4", ".ffconcat", ".mpd", ".sdp"):
-        path = tmp_path / f"script{suffix}"
-        path.write_bytes(text)
-        with pytest.raises(AudioExtractionError, match=r"playlist|not media|not one that is accepted"):
-            decode_audio(str(path))
-        # past the sniffing of the first bytes, the demuxer list alone must hold
-        with pytest.raises(AudioExtractionError):
-            decode_audio(io.BytesIO(b"\n" * 900 + text))
-    listener.socket.close()
-    assert listener.connections == 0
+    with listening() as (port, connected):
+        text = scripts(port, local)[kind].encode()
+        for suffix in (".m3u8", ".mp4", ".ffconcat", ".mpd", ".sdp"):
+            path = tmp_path / f"script{suffix}"
+            path.write_bytes(text)
+            with pytest.raises(AudioExtractionError, match=r"playlist|not media|not one that is accepted"):
+                decode_audio(str(path))
+            # past the sniffing of the first bytes, the demuxer list alone must hold
+            with pytest.raises(AudioExtractionError):
+                decode_audio(io.BytesIO(b"\n" * 900 + text))
+    assert connected == []
 
 
 def test_unguarded_ffmpeg_would_have_read_the_local_file(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Hub:
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+            protocol_version = "HTTP/1.0"  # no connection, and no thread, is kept for the next request
 
             def do_GET(self) -> None:
                 hub.answer(self, with_body=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,14 @@ def test_in_float32_every_engine_says_what_the_notebook_says(
     found = engine.probabilities(pixels)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_openvino_tells_nobody_that_it_is_used(finished: Finished) -> None:
+    opened(finished, EngineName.OPENVINO, Precision.FP32)
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+    assert "openvino_telemetry.main" not in sys.modules
 
 
 @pytest.mark.parametrize("name", list(EngineName))

@@ -3,11 +3,12 @@ import pytest
 from PIL import Image
 
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
-from training.images.drawings.__main__ import Sheet, main, make
+from training.images.drawings.__main__ import main
 from training.images.drawings.drinks import Drink
 from training.images.drawings.painting import Light, paint
 from training.images.drawings.palettes import Style
 from training.images.drawings.scenes import draw
+from training.images.drawings.sheets import Sheet, make, make_all
 from training.images.drawings.solids import View, see, see_inside, solid
 from training.images.drawings.vessels import MAKERS, make_vessel
 from training.images.embedded import kind
@@ -106,6 +107,18 @@ def test_the_command_draws_a_folder_for_each_class(tmp_path, capsys):
     ]
     with Image.open(found[0]) as picture:
         assert (picture.format, picture.size) == ("JPEG", (64, 48))
+
+
+def test_several_processes_draw_the_same(tmp_path):
+    for folder, processes in (("one", 1), ("two", 2)):
+        sheets = [Sheet("container", "test", index, 0, _SIZE, tmp_path / folder) for index in range(20)]
+        assert list(make_all(sheets, processes)) == [("test", CONTAINER.classes[index % 2]) for index in range(20)]
+    one, two = (
+        {path.relative_to(tmp_path / folder): path.read_bytes() for path in (tmp_path / folder).rglob("*.jpg")}
+        for folder in ("one", "two")
+    )
+    assert len(one) == 20
+    assert one == two
 
 
 @pytest.mark.parametrize(
