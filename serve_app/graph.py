@@ -48,7 +48,12 @@ def build(args: GraphArgs) -> Application:
     analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
     speech = _speech_models(args, settings)
     diarizer_source = DiarizerSource(
-        args.diarizer.segmentation, tuple(args.diarizer.embeddings), models_dir, args.diarizer.model_id, hf_token
+        args.diarizer.segmentation,
+        tuple(args.diarizer.embeddings),
+        models_dir,
+        model_id=args.diarizer.model_id,
+        hf_token=hf_token,
+        mirror=_mirror(settings),
     )
     diarizers = _placed(
         Diarizer,
@@ -134,7 +139,7 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
         beam_size=backend.beam_size,
         batch_size=backend.batch_size,
         hf_token=_hf_token(settings),
-        model_mirror=settings.model_mirror.get_secret_value() if settings.model_mirror else None,
+        model_mirror=_mirror(settings),
     )
 
     def arguments(device: str) -> tuple[Any, ...]:
@@ -210,6 +215,10 @@ def _device(settings: Settings, given: str | None) -> str:
 
 def _hf_token(settings: Settings) -> str | None:
     return settings.hf_token.get_secret_value() if settings.hf_token else None
+
+
+def _mirror(settings: Settings) -> str | None:
+    return settings.model_mirror.get_secret_value() if settings.model_mirror else None
 
 
 def _runner_options(args: RunnerArgs) -> RunnerOptions:

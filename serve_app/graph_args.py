@@ -42,7 +42,7 @@ class DiarizerArgs(_Args):
     device: str | None = None
     num_threads: int = Field(default=1, ge=1)
     segmentation: str = Field(default="pyannote-segmentation-3.0", min_length=1)
-    embeddings: list[str] = Field(default=["campplus-zh-en", "embedded:speaker-embedding"], min_length=1, max_length=2)
+    embeddings: list[str] = Field(default=["campplus-zh-en"], min_length=1, max_length=2)
     model_id: str | None = None
     cpu_fallback: bool = False
 

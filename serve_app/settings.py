@@ -194,7 +194,8 @@ class Settings(BaseModel):
         }
         state_dir = Path(given.setdefault("state_dir", str(_default_state_dir(env)))).expanduser()
         given.setdefault("database_url", f"sqlite:///{state_dir / 'jobs.sqlite3'}")
-        given.setdefault("models_dir", str(state_dir / "models"))
+        # absolute even where the state folder is not: one wrong value is told once
+        given.setdefault("models_dir", str((state_dir / "models").absolute()))
         given.setdefault("artifacts_url", str(state_dir / "artifacts"))
         unknown = sorted(
             name

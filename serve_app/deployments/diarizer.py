@@ -26,6 +26,7 @@ class DiarizerSource:
         cache_dir: where what is fetched is kept.
         model_id: Hugging Face id of a pyannote pipeline, in place of the two.
         hf_token: needed where something is gated.
+        mirror: URL or folder of a mirror of the catalog.
     """
 
     segmentation: str
@@ -33,6 +34,7 @@ class DiarizerSource:
     cache_dir: Path
     model_id: str | None = None
     hf_token: str | None = None
+    mirror: str | None = None
 
 
 @serve.deployment(name="Diarizer")
@@ -52,7 +54,11 @@ class Diarizer:
         networks = None
         if source.model_id is None:
             networks = load_networks(
-                source.segmentation, source.embeddings, cache_dir=source.cache_dir, hf_token=source.hf_token
+                source.segmentation,
+                source.embeddings,
+                cache_dir=source.cache_dir,
+                hf_token=source.hf_token,
+                mirror=source.mirror,
             )
         self._diarizer = SpeakerDiarizer(
             networks=networks,

@@ -167,7 +167,7 @@ class WhisperReplica:
             language: two-letter code, or "auto".
             prompt: text that the piece continues, or whose spelling it shares.
             task: whether its words are wanted, or their translation into English.
-            speech: where somebody speaks in the file; None: all of the piece counts as speech.
+            speech: where somebody speaks in the file; None: it is looked for in the piece.
             likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
 
         Raises:

@@ -23,7 +23,8 @@ def test_defaults() -> None:
     assert settings.state_dir == Path("/home/op/.local/state/serve_app")
     assert settings.database_url.get_secret_value() == "sqlite:////home/op/.local/state/serve_app/jobs.sqlite3"
     assert settings.artifacts_url == "/home/op/.local/state/serve_app/artifacts"
-    assert settings.model_dump(exclude={"state_dir", "database_url", "artifacts_url"}) == {
+    assert settings.models_dir == Path("/home/op/.local/state/serve_app/models")
+    assert settings.model_dump(exclude={"state_dir", "models_dir", "database_url", "artifacts_url"}) == {
         "allowed_hosts": (),
         "media_root": None,
         "locale": Locale.KO,
@@ -92,6 +93,8 @@ def test_chosen_state_folder_moves_what_lives_there() -> None:
     settings = read(SERVE_APP_STATE_DIR="/data")
     assert settings.database_url.get_secret_value() == "sqlite:////data/jobs.sqlite3"
     assert settings.artifacts_url == "/data/artifacts"
+    assert settings.models_dir == Path("/data/models")
+    assert read(SERVE_APP_STATE_DIR="/data", SERVE_APP_MODELS_DIR="/models").models_dir == Path("/models")
 
 
 def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +115,7 @@ def test_set_to_nothing_is_not_set() -> None:
         ("SERVE_APP_LOCALE", "de", "'ko' or 'en'"),
         ("SERVE_APP_DATABASE_URL", "postgres://db/jobs", "postgresql+psycopg://"),
         ("SERVE_APP_STATE_DIR", "state", "absolute"),
+        ("SERVE_APP_MODELS_DIR", "models", "absolute"),
         ("SERVE_APP_MEDIA_ROOT", "media", "absolute"),
         ("SERVE_APP_ALLOWED_HOSTS", "10.0.0.0/99", "'10.0.0.0/99' is neither a host name"),
         ("SERVE_APP_ALLOWED_HOSTS", "ok.example,http://bad", "'http://bad' is neither a host name"),

@@ -26,14 +26,18 @@ EMBEDDINGS = (CAMPPLUS, OWN_EMBEDDING)
 _SEGMENTATION_FILE = "pytorch_model.bin"
 _CAMPPLUS_FILE = "campplus_cn_en_common.pt"
 # Chosen on made conversations of the tuning speakers: docs/models/diarization.md has the tables.
-CAMPPLUS_SHARE = 0.5
+CAMPPLUS_SHARE = 0.7
+_BY_CAMPPLUS = ClusteringRule(stop_similarity=0.6, conflict_penalty=0.06, brevity_bonus=0.12, min_speaker_s=0.8)
+_BY_BOTH = ClusteringRule(stop_similarity=0.54, conflict_penalty=0.06, brevity_bonus=0.09, min_speaker_s=0.8)
+_BY_OWN = ClusteringRule(stop_similarity=0.46, conflict_penalty=0.15, brevity_bonus=0.12, min_speaker_s=0.8)
+# The older segmentation was not tuned with CAM++: it serves only where segmentation-3.0 could not be had.
 RULES = {
     (False, ("own",)): ClusteringRule(),
-    (True, ("own",)): ClusteringRule(),
-    (False, ("campplus",)): ClusteringRule(),
-    (True, ("campplus",)): ClusteringRule(),
-    (False, ("campplus", "own")): ClusteringRule(),
-    (True, ("campplus", "own")): ClusteringRule(),
+    (True, ("own",)): _BY_OWN,
+    (False, ("campplus",)): _BY_CAMPPLUS,
+    (True, ("campplus",)): _BY_CAMPPLUS,
+    (False, ("campplus", "own")): _BY_BOTH,
+    (True, ("campplus", "own")): _BY_BOTH,
 }
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +66,7 @@ def load_networks(
     *,
     cache_dir: Path,
     hf_token: str | None = None,
+    mirror: str | None = None,
 ) -> Networks:
     """Return the networks that the specs name, in evaluation mode on the CPU.
 
@@ -75,18 +80,19 @@ def load_networks(
             a folder with campplus_cn_en_common.pt; of two, the similarities are added with weights.
         cache_dir: where what is fetched is kept.
         hf_token: opens gated models on the hub.
+        mirror: URL or folder of a mirror of the catalog.
 
     Raises:
         ModelLoadingError: a network that comes with the project can't be loaded.
     """
-    network, segmentation_name = _load_segmentation(segmentation, cache_dir, hf_token)
+    network, segmentation_name = _load_segmentation(segmentation, cache_dir, hf_token, mirror)
     models: dict[str, tuple[Model, str]] = {}
     for spec in dict.fromkeys(embeddings):
         if spec.strip() == OWN_EMBEDDING:
             models["own"] = _own_embedding()
             continue
         try:
-            path = _file_of(fetch_weights(spec, cache_dir, hf_token), _CAMPPLUS_FILE)
+            path = _file_of(fetch_weights(spec, cache_dir, hf_token, mirror), _CAMPPLUS_FILE)
             models["campplus"] = load_cam_embedding(path), f"{weights_name(spec)}-{fingerprint(path)}"
         except ModelLoadingError as error:
             _logger.warning("The speaker embedding %s does not serve, another does: %s", weights_name(spec), error)
@@ -110,10 +116,10 @@ def embedded_networks() -> Networks:
     return load_networks(EMBEDDED_SEGMENTATION, (OWN_EMBEDDING,), cache_dir=Path())
 
 
-def _load_segmentation(spec: str, cache_dir: Path, hf_token: str | None) -> tuple[Model, str]:
+def _load_segmentation(spec: str, cache_dir: Path, hf_token: str | None, mirror: str | None) -> tuple[Model, str]:
     if spec.strip() != EMBEDDED_SEGMENTATION:
         try:
-            path = _file_of(fetch_weights(spec, cache_dir, hf_token), _SEGMENTATION_FILE)
+            path = _file_of(fetch_weights(spec, cache_dir, hf_token, mirror), _SEGMENTATION_FILE)
             return load_segmentation(path), f"{weights_name(spec)}-{fingerprint(path)}"
         except ModelLoadingError as error:
             _logger.warning("The segmentation %s does not serve, the embedded one does: %s", weights_name(spec), error)

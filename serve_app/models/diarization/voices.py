@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from typing import Any
+
 import torch
 from pyannote.audio.core.model import Model
 from pyannote.audio.core.task import Problem, Resolution, Specifications
@@ -82,7 +84,8 @@ class FusedEmbedding(Model):
     def __init__(self, first: Model, second: Model, first_share: float) -> None:
         super().__init__(sample_rate=SAMPLE_RATE_HZ, num_channels=1, task=None)
         self.parts = nn.ModuleList((first, second))
-        self._dimension = int(first.dimension) + int(second.dimension)
+        sizes: list[Any] = [first.dimension, second.dimension]
+        self._dimension = sum(map(int, sizes))
         self.first_share = first_share
         self.specifications = _specifications()
 

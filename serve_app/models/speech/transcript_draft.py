@@ -119,7 +119,9 @@ class Draft:
         self._tried = [Gap(0.0, self._duration_s, 0, 0)]  # by the first pass
         told = self.piece.speech
         if told is None:
-            self.speech = (SpeechRegion(0.0, self._duration_s),)
+            from serve_app.models.speech.voice_activity import detect_speech  # most callers have asked it already
+
+            self.speech = detect_speech(self.samples) or (SpeechRegion(0.0, self._duration_s),)
             return
         moved = ((region.start_s - self.piece.offset_s, region.end_s - self.piece.offset_s) for region in told)
         clipped = ((max(start_s, 0.0), min(end_s, self._duration_s)) for start_s, end_s in moved)

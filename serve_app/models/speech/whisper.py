@@ -40,8 +40,7 @@ class SpeechPiece:
         language: two-letter code, or "auto".
         prompt: text that the piece continues, or whose spelling it shares.
         task: whether its words are wanted, or their translation into English.
-        speech: where somebody speaks, in seconds from the start of the file; None: nobody looked, and the whole piece
-            counts as speech.
+        speech: where somebody speaks, in seconds from the start of the file; None: nobody looked yet.
         likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
     """
 

@@ -34,6 +34,7 @@ def source(folder: Path, **changed: Any) -> MediaSource:
     given: dict[str, Any] = {"allowed_hosts": ("127.0.0.1",), "max_image_bytes": len(PICTURE)}
     settings = Settings(
         state_dir=folder / "state",
+        models_dir=folder / "models",
         database_url=f"sqlite:///{folder / 'jobs.sqlite3'}",  # type: ignore[arg-type]
         artifacts_url=str(folder / "artifacts"),
         **(given | changed),

@@ -212,12 +212,12 @@ def test_when_none_will_do_the_most_telling_reason_is_raised() -> None:
         choose(speech({SPHINX: only_english}, states={"pocketsphinx0": "DEPLOY_FAILED"}))
 
 
-def test_the_first_that_can_translate_is_chosen_for_it() -> None:
-    service = speech(
-        {FASTER: Recognizer("f", translates=False), OPENAI: Recognizer("o"), SPHINX: Recognizer("p", translates=False)}
-    )
-    # a model that was not made for it is no failure: nothing is said of it
-    assert choose(service, task=SpeechTask.TRANSLATE) == ChosenBackend(OPENAI)
+def test_what_one_whisper_can_not_translate_the_others_are_not_asked() -> None:
+    other = Recognizer("o")
+    service = speech({FASTER: Recognizer("f", translates=False), OPENAI: other, SPHINX: Recognizer("p")})
+    # all Whisper backends serve one checkpoint; a model that was not made for it is no failure: nothing is said of it
+    assert choose(service, task=SpeechTask.TRANSLATE) == ChosenBackend(SPHINX)
+    assert other.prepared == []
     assert choose(service) == ChosenBackend(FASTER)
     with pytest.raises(TaskUnsupported, match="f can't translate"):
         choose(service, task=SpeechTask.TRANSLATE, backend="faster-whisper")

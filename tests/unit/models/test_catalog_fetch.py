@@ -205,7 +205,9 @@ def test_a_disk_without_space_is_told_before_anything_comes(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 100))
-    with pytest.raises(ModelLoadingError, match=r"has 0 MB free and 0 MB are needed; free space .*STATE_DIR") as caught:
+    with pytest.raises(
+        ModelLoadingError, match=r"has 0 MB free and 0 MB are needed; free space .*MODELS_DIR"
+    ) as caught:
         fetch_model(make_model(), tmp_path, mirror=server.url)
     assert not isinstance(caught.value, ModelSourceUnreachable)
     assert server.requests == []

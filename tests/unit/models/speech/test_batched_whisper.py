@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.speech.batched_whisper import UNDETERMINED, BatchedWhisper
-from serve_app.models.speech.decoding_rules import Hypothesis
+from serve_app.models.speech.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.spoken_words import TokenTimes
-from serve_app.models.speech.transcript_draft import AGAIN, LOOP, NO_SPEECH, RETRIED, SAMPLED
+from serve_app.models.speech.transcript_draft import AGAIN, GARBLED, LOOP, NO_SPEECH, RETRIED, SAMPLED
 from serve_app.models.speech.whisper import BackendName, SpeechPiece
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -221,12 +221,21 @@ def test_what_stays_doubtful_is_sampled_window_by_window_until_it_is_not(fake: F
 
 
 def test_the_likeliest_of_improbable_answers_is_kept(fake: FakeWhisper) -> None:
+    fake.rules = DecodingRules(min_shown_logprob=-1.25)
     fake.answers = {(MUMBLED, 0.0): (" first", -1.3, 0.0), (MUMBLED, 0.4): (" better", -1.2, 0.0)}
     fake.answers[MUMBLED, 0.8] = (" worse", -2.0, 0.0)
     [heard] = fake.transcribe([piece(MUMBLED)])
     assert texts([heard]) == ["better"]
     assert heard.notes == (SAMPLED,)
     assert heard.segments[0].avg_logprob == -1.2
+
+
+def test_what_stays_improbable_is_left_out_and_said_so(fake: FakeWhisper) -> None:
+    for temperature in (0.0, 0.4, 0.8):
+        fake.answers[MUMBLED, temperature] = (" nonsense", -1.3, 0.0)
+    [heard] = fake.transcribe([piece(MUMBLED)])
+    assert heard.segments == ()
+    assert heard.notes == (SAMPLED, GARBLED)
 
 
 def test_a_loop_that_nothing_breaks_is_left_out_and_said_so(fake: FakeWhisper) -> None:

@@ -42,9 +42,14 @@ def test_doubt(hypothesis: Hypothesis, text: str, again: bool) -> None:
 
 
 def test_silence_takes_both_signs() -> None:
-    assert RULES.is_silence(answer(avg_logprob=-1.2, no_speech_prob=0.7))
-    assert not RULES.is_silence(answer(avg_logprob=-0.9, no_speech_prob=0.7))
-    assert not RULES.is_silence(answer(avg_logprob=-1.2, no_speech_prob=0.6))
+    assert RULES.is_silence(answer(avg_logprob=-0.9, no_speech_prob=0.2))
+    assert not RULES.is_silence(answer(avg_logprob=-0.7, no_speech_prob=0.9))
+    assert not RULES.is_silence(answer(avg_logprob=-1.2, no_speech_prob=0.1))
+
+
+def test_what_stays_improbable_is_garbled() -> None:
+    assert RULES.is_garbled(answer(avg_logprob=-1.1))
+    assert not RULES.is_garbled(answer(avg_logprob=-0.9))
 
 
 def test_a_loop_loses_even_where_it_is_more_probable() -> None:

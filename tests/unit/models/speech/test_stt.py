@@ -115,6 +115,7 @@ def test_without_a_name_the_first_that_loads_is_used_and_said_so(loader: Loader)
     assert answer["notes"] == [
         "faster-whisper was not used: faster-whisper is broken.",
         "a smaller model is used instead",
+        "no speech was detected",
     ]
 
 
