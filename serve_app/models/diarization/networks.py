@@ -21,7 +21,7 @@ SEGMENTATION = "pyannote-segmentation-3.0"
 EMBEDDED_SEGMENTATION = "embedded:whisperx-segmentation"
 CAMPPLUS = "campplus-zh-en"
 OWN_EMBEDDING = "embedded:speaker-embedding"
-EMBEDDINGS = (CAMPPLUS, OWN_EMBEDDING)
+EMBEDDINGS = (CAMPPLUS,)
 
 _SEGMENTATION_FILE = "pytorch_model.bin"
 _CAMPPLUS_FILE = "campplus_cn_en_common.pt"
