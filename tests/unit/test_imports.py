@@ -41,7 +41,7 @@ OWN = {
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
     "cli": {"", "errors", "batch", "client", "demo", "drums_command", "launch", "models_command", "settings"},
-    "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media"},
+    "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media", "settings"},
     "__main__": {"cli"},
 }
 RAY, WEB, TENSORS = {"ray"}, {"fastapi", "starlette", "uvicorn"}, {"torch", "torchvision", "torchaudio"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ def main() -> None:
     building = None
     if "data" in arguments.stages:
         corpus.build(pool, min(arguments.shards, 4), arguments.seed)  # enough to begin with; the others come meanwhile
-        building = multiprocessing.Process(target=corpus.build, args=(pool, arguments.shards, arguments.seed))
+        building = get_context("spawn").Process(target=corpus.build, args=(pool, arguments.shards, arguments.seed))
         building.start()
     if "train" in arguments.stages:
         train(pool, run, Recipe(minutes=arguments.minutes, seed=arguments.seed), workers=arguments.threads)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from multiprocessing import Value
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def train(pool: Path, run: Path, recipe: Recipe, workers: int = 1, clock: Callab
         optimizer.load_state_dict(state["optimizer"])
         step, spent_s, phones = state["step"], state["spent_s"], state["phones"]
     phones = phones or learn_phones(Pool(pool))
-    progress = Value("d", 0.0)
+    progress = get_context("spawn").Value("d", 0.0)
     batches = _batches(pool, progress, phones, recipe, workers, recipe.seed + step)
     budget_s = 60 * recipe.minutes
     asked_to_stop: list[int] = []
@@ -122,7 +122,12 @@ def _batches(
     pool: Path, progress: Any, phones: dict[str, dict[str, int]], recipe: Recipe, workers: int, seed: int
 ) -> Iterator[Batch]:
     source = Batches(pool, progress, phones, recipe.mixture, seed)
-    return iter(DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=12 if workers else None))
+    if not workers:
+        return iter(source)
+    loader = DataLoader(
+        source, batch_size=None, num_workers=workers, prefetch_factor=12, multiprocessing_context="spawn"
+    )
+    return iter(loader)
 
 
 def _rate(recipe: Recipe, step: int, progress: float) -> float:

@@ -114,6 +114,7 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     _words: list[_PlacedWord] = field(default_factory=list)
     _tried: list[Gap] = field(init=False)
+    _has_speech: bool = True  # false: words may lie anywhere, and nothing says that any are missing
 
     def __post_init__(self) -> None:
         self._tried = [Gap(0.0, self._duration_s, 0, 0)]  # by the first pass
@@ -121,7 +122,9 @@ class Draft:
         if told is None:
             from serve_app.models.speech.voice_activity import detect_speech  # most callers have asked it already
 
-            self.speech = detect_speech(self.samples) or (SpeechRegion(0.0, self._duration_s),)
+            detected = detect_speech(self.samples)
+            self._has_speech = bool(detected)
+            self.speech = detected or (SpeechRegion(0.0, self._duration_s),)
             return
         moved = ((region.start_s - self.piece.offset_s, region.end_s - self.piece.offset_s) for region in told)
         clipped = ((max(start_s, 0.0), min(end_s, self._duration_s)) for start_s, end_s in moved)
@@ -137,7 +140,7 @@ class Draft:
         None of a translation: its words are not where the speech is that they translate.
         """
         windows: list[Window] = []
-        if self.piece.task is SpeechTask.TRANSLATE:
+        if self.piece.task is SpeechTask.TRANSLATE or not self._has_speech:
             return windows
         for gap in find_gaps([placed.word for placed in self._words], self.speech) if self.language else []:
             gap = replace(gap, end_s=min(gap.end_s, self._duration_s))

@@ -49,7 +49,7 @@ def decoded(
 
 
 def told(found: WindowWords) -> tuple[object, ...]:
-    return found.language, [(word.text, round(word.start_s, 3)) for word in found.words], found.notes
+    return found.language, [word.text for word in found.words], found.notes
 
 
 @pytest.mark.parametrize(

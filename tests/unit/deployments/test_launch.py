@@ -38,7 +38,11 @@ def test_a_folder_too_long_for_sockets_is_said_before_anything_starts() -> None:
 
 def test_two_clusters_share_no_port_and_no_folder(tmp_path: Path) -> None:
     first, second = (ray_environment(tmp_path / name, tmp_path / f"ha-{name}") for name in ("a", "b"))
-    same = {"RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_HAPROXY_NBTHREAD"}
+    same = {
+        "RAY_SERVE_ENABLE_HA_PROXY",
+        "RAY_SERVE_HAPROXY_NBTHREAD",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S",
+    }
     told_apart = [name for name in first if name.startswith("RAY_SERVE_") and name not in same]
     assert len(told_apart) >= 10
     assert all(first[name] != second[name] for name in told_apart)

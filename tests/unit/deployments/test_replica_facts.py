@@ -70,11 +70,12 @@ def test_pocketsphinx() -> None:
     assert "pocketsphinx" in told.model_version
 
 
-def test_diarizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_app.deployments.diarizer import Diarizer
+def test_diarizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from serve_app.deployments.diarizer import Diarizer, DiarizerSource
 
     monkeypatch.setattr(
         pipeline, "SpeakerDiarizer", lambda **options: SimpleNamespace(model_version="pyannote-audio-4 (x)")
     )
-    told = asyncio.run(Diarizer.func_or_class("cpu", 1).describe())
-    assert (told.spec, told.model_version, told.engine) == ("embedded", "pyannote-audio-4 (x)", "pyannote.audio")
+    source = DiarizerSource("a", ("b",), tmp_path, model_id="org/pipeline")
+    told = asyncio.run(Diarizer.func_or_class("cpu", 1, source).describe())
+    assert (told.spec, told.model_version, told.engine) == ("org/pipeline", "pyannote-audio-4 (x)", "pyannote.audio")

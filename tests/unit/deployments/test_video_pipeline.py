@@ -68,7 +68,7 @@ class Deployments:
         return RecognizerInfo("m", (), 100.0)
 
     async def transcribe(
-        self, audio: str, piece: SpeechRegion, language: str, prompt: str | None, task: SpeechTask
+        self, audio: str, piece: SpeechRegion, language: str, prompt: str | None, task: SpeechTask, *about: object
     ) -> Transcript:
         self.heard.append((language, prompt, task))
         words = (Word("Hello", 0.2, 0.8), Word("there.", 1.2, 1.8))

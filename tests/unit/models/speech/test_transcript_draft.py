@@ -21,7 +21,8 @@ def draft_of(
     language: str = "en",
 ) -> Draft:
     samples = np.zeros(round(duration_s * 16_000), np.float32)
-    regions = None if speech is None else tuple(SpeechRegion(*span) for span in speech)
+    spans = ((offset_s, offset_s + duration_s),) if speech is None else speech
+    regions = tuple(SpeechRegion(*span) for span in spans)
     return Draft(SpeechPiece(samples, offset_s, language, speech=regions), samples)
 
 
@@ -80,8 +81,13 @@ def test_the_first_answer_is_taken_as_it_is() -> None:
     assert draft.gaps() == []
 
 
-def test_without_told_speech_the_whole_piece_is_speech() -> None:
-    assert draft_of(7.0).speech == (SpeechRegion(0.0, 7.0),)
+def test_where_no_speech_is_told_or_found_words_may_lie_anywhere_and_none_are_missing() -> None:
+    samples = np.zeros(7 * 16_000, np.float32)
+    draft = Draft(SpeechPiece(samples), samples)
+    assert draft.speech == (SpeechRegion(0.0, 7.0),)
+    draft.add(Window.whole(draft), found(" one two", 0.0))
+    assert draft.gaps() == []
+    assert len(draft.segments()[0].words) == 2
 
 
 def test_told_speech_is_moved_into_the_piece_and_clipped_to_it() -> None:
