@@ -88,10 +88,16 @@ def image_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graph(
     start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path], media_root: Path, image_weights: Path
 ) -> LocalGraph:
-    """The shared graph: embedded models, CPU only."""
+    """The shared graph: embedded models, CPU only, no backend started before it is asked."""
     # one classifier in replicas of its own, one inside the ingress
     container = {"model": str(image_weights), "in_ingress": False}
-    config = make_config(images={"container": container, "beverage": {"in_ingress": True}})
+    whisper = {"models": ["embedded:whisper-micro"], "compute_type": None}
+    config = make_config(whisper=whisper, images={"container": container, "beverage": {"in_ingress": True}})
+    content = yaml.safe_load(config.read_text())
+    for deployment in content["applications"][0]["deployments"]:
+        if deployment["name"] == "FasterWhisper":
+            deployment["autoscaling_config"]["min_replicas"] = 0
+    config.write_text(yaml.safe_dump(content))
     return start_graph(config, {"SERVE_APP_MEDIA_ROOT": str(media_root)})
 
 

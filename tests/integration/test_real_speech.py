@@ -20,7 +20,7 @@ from serve_app.demo.videos import DemoVideo
 from serve_app.models.built_folder import is_whole
 from serve_app.models.catalog import find_model
 from serve_app.models.catalog_state import model_folder
-from serve_app.scoring import count_letter_errors, count_word_errors, score_result
+from serve_app.scoring import count_letter_errors, score_result
 from serve_app.settings import Settings
 from tests.integration.recordings import write_audio
 
@@ -88,11 +88,9 @@ def test_an_upload_is_analysed_in_full(real_client: Client, videos: dict[str, De
     answer = real_client.transcribe(videos["call"].path, diarize=True, num_speakers=2)
     assert answer["success"] is True
     assert len(answer["speakers"]) == 2
-    said = " ".join(segment["text"] for segment in answer["segments"])
-    num_errors, num_words = count_word_errors(
-        "Hello? Hello? Oh, hello. I didn't know you were there. Neither did I.", said[:75]
-    )
-    assert num_errors <= num_words // 3
+    said = " ".join(segment["text"] for segment in answer["segments"]).lower()
+    assert "didn't know you were there" in said
+    assert "originally from chicago" in said
     assert answer["segments"][0]["words"][0]["acoustic_features"]["volume_db"] < 0
 
 
