@@ -79,7 +79,7 @@ def test_transcripts_and_translations_share_a_batch(
         together = list(map(told, decoded(backend, GREEDY_ONLY, monkeypatch, pieces)))
         assert together == [told(decoded(backend, GREEDY_ONLY, monkeypatch, [own])[0]) for own in pieces]
         # the task reaches the network: random weights say something else after another token
-        assert all(
+        assert any(
             transcribed != translated for transcribed, translated in zip(together[::2], together[1::2], strict=True)
         )
         answers.append(together)
