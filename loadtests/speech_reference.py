@@ -382,7 +382,8 @@ def main() -> None:
         if "long" in arguments.only:
             header("long file", "way", "words", "WER %", "missing", "added", "CPU s per s")
             for language in arguments.languages[:2]:
-                ways = {**own, **libraries.faster_whisper_ways()}
+                # they are the same for all backends
+                ways = {**own, **(libraries.faster_whisper_ways() if backend is arguments.backend[0] else {})}
                 show_errors(language, [long_clip(clips(arguments.data, language))], ways)
         if "noise" in arguments.only:
             show_noise(arguments.data, stt, arguments.minutes)

@@ -28,6 +28,7 @@ from serve_app.errors import (
     TaskUnsupported,
     Unavailable,
 )
+from serve_app.models.speech.assembly import without_repetition
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
 from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName, language_windows, likely_language
 from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcript
@@ -39,6 +40,7 @@ _NOTABLE_START_S = 0.5
 _STAND_IN_PAUSE_S = 0.3
 
 AUTO = "auto"
+GAVE_WAY = "English speech was transcribed by pocketsphinx: of Whisper models, only whisper-micro could be loaded"
 
 Health = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -248,7 +250,8 @@ class SpeechToText:
                 "detect_language", DetectedLanguage, lambda: self._detected(audio, cuts, chosen, hearing)
             )
             likely = detected.language
-        if chosen.gives_way and "en" in (hearing.language, likely):
+        gave_way = chosen.gives_way and "en" in (hearing.language, likely)
+        if gave_way:
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
             hearing = replace(hearing, language="en")
             cuts = self._cut(activity, chosen)
@@ -266,8 +269,11 @@ class SpeechToText:
 
         tasks = [asyncio.create_task(transcribe(piece)) for piece in cuts]
         try:
+            before: Transcript | None = None
             for task in tasks:
-                yield await task
+                piece = without_repetition(before, await task)
+                before = piece if piece.segments else before
+                yield replace(piece, notes=(GAVE_WAY, *piece.notes)) if gave_way else piece
         finally:
             for task in tasks:
                 task.cancel()

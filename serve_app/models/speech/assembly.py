@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from serve_app.models.speech.attribution import SpokenSegment
+from serve_app.models.speech.attribution import SpokenSegment, texts_of_parts
 from serve_app.models.speech.coverage import speech_without_words
+from serve_app.models.speech.sentences import repeated_words
 from serve_app.results import (
     AcousticFeatures,
     Diarization,
@@ -29,6 +30,10 @@ AUTO = "auto"
 UNDETERMINED = "und"
 # Stretches without words that a note names; the number in the metadata counts them all.
 _MOST_TIMES = 20
+REPEATED = "words repeated across a cut were dropped"
+# At a cut inside of speech the words on both sides are nearer than this; people pause before they say a thing again.
+_ACROSS_CUT_S = 0.5
+_FEWEST_REPEATED_WORDS, _FEWEST_REPEATED_LETTERS = 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,33 @@ def join_transcripts(
     models = dict.fromkeys(piece.model_version for piece in found)
     assumed = UNDETERMINED if language == AUTO else language
     return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes), without_s)
+
+
+def without_repetition(before: Transcript | None, piece: Transcript) -> Transcript:
+    """Return a piece without the words at its start that repeat the end of the piece before it, with a note.
+
+    A single word, and what is said after a pause, may well be said twice, and stays.
+
+    Args:
+        before: the last piece before it that has words; None: there is none.
+        piece: the next one in order of time.
+    """
+    if before is None or not before.segments or not piece.segments:
+        return piece
+    last, first = before.segments[-1], piece.segments[0]
+    if first.start_s - last.end_s >= _ACROSS_CUT_S:
+        return piece
+    spoken = [word.word for word in first.words]
+    count = repeated_words([word.word for word in last.words], spoken)
+    num_letters = sum(letter.isalnum() for word in spoken[:count] for letter in word)
+    if count < _FEWEST_REPEATED_WORDS or num_letters < _FEWEST_REPEATED_LETTERS:
+        return piece
+    segments = piece.segments[1:]
+    if count < len(spoken):
+        words = first.words[count:]
+        text = texts_of_parts(first, [0, count])[1]
+        segments = (replace(first, start_s=words[0].start_s, text=text, words=words), *segments)
+    return replace(piece, segments=segments, notes=(*piece.notes, REPEATED))
 
 
 def _no_words_note(without: Sequence[SpeechRegion], without_s: float) -> str:

@@ -1,7 +1,8 @@
 """Words × speakers: every word gets times inside its segment, and the speaker who speaks most during it.
 
-The rule is exact per word, with no smoothing: a segment is split wherever the speaker changes, so that a segment has
-one speaker and a single word thrown in by another ("yes") stays that speaker's own.
+A segment is split wherever the speaker changes, so that a segment has one speaker and a single word thrown in by
+another ("yes") stays that speaker's own. Only a word that several speakers cover alike, or that mostly lies where
+nobody speaks, goes to the speaker of the rest of its sentence.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from serve_app.results import Segment, SpeakerTurn, Timing, Word
 MAX_GAP_S = 0.5
 # Times come from frame grids of 10 and 17 ms; overlaps closer than this are equal but for float rounding.
 _TIE_S = 1e-6
+# A word of which its speaker covers less than this is not surely theirs: times at a turn's edge are known that badly.
+_SURE_SHARE = 0.5
+# Another speaker who covers this much of what the first one covers may have said it as well: people talk at once.
+_RIVAL_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,10 @@ def attribute(segments: Iterable[Segment], turns: Sequence[SpeakerTurn]) -> tupl
     """Time every word, give it its speaker, and split the segments where the speaker changes."""
     fitted = [fit_words(segment) for segment in segments if segment.text.strip() or segment.words]
     words = [word for segment in fitted for word in segment.words]
-    speakers = assign_speakers([word.start_s for word in words], [word.end_s for word in words], turns)
+    sentences = np.repeat(np.arange(len(fitted)), [len(segment.words) for segment in fitted])
+    speakers = assign_speakers(
+        [word.start_s for word in words], [word.end_s for word in words], turns, sentences=sentences
+    )
     return split_by_speaker(fitted, speakers)
 
 
@@ -45,6 +53,7 @@ def assign_speakers(
     turns: Sequence[SpeakerTurn],
     *,
     max_gap_s: float = MAX_GAP_S,
+    sentences: NDArray[np.intp] | None = None,  # (words,)
 ) -> NDArray[np.object_]:
     """Return who speaks most during each word, (words,) of speaker ids.
 
@@ -54,6 +63,9 @@ def assign_speakers(
 
     Vectorised per speaker: the time a speaker has spoken up to t is piecewise linear in t, so a word's overlap is the
     difference of two interpolations, whatever the number of turns. O(speakers × words × log turns).
+
+    With `sentences`, the number of each word's sentence, a word that is not surely one speaker's goes to the speaker of
+    most of its sentence's sure words, if that one speaks during it or within `max_gap_s`.
     """
     starts = np.asarray(words_start_s, dtype=np.float64)
     ends = np.asarray(words_end_s, dtype=np.float64)
@@ -66,12 +78,15 @@ def assign_speakers(
     began = np.full(starts.shape, np.inf)  # when the speaker of that overlap began
     nearest = np.full(starts.shape, -1, dtype=np.intp)
     gap = np.full(starts.shape, np.inf)  # to the nearest turn so far
+    second = np.zeros(starts.shape)  # longest overlap but one
+    overlaps, gaps = [], []  # of each speaker
     for index, own in enumerate(spans.values()):
         turn_starts, turn_ends = _merged(own)
         overlap = _spoken_until(ends, turn_starts, turn_ends) - _spoken_until(starts, turn_starts, turn_ends)
         before = np.searchsorted(turn_starts, ends, side="right") - 1  # the last turn begun by the word's end
         has_before = before >= 0
         since = np.where(has_before, turn_starts[np.maximum(before, 0)], np.inf)
+        second = np.maximum(np.minimum(overlap, most), second)
         tied = (overlap > _TIE_S) & (np.abs(overlap - most) <= _TIE_S) & (since < began)
         better = (overlap > most + _TIE_S) | tied
         chosen[better], most[better], began[better] = index, overlap[better], since[better]
@@ -80,12 +95,18 @@ def assign_speakers(
         after = np.minimum(before + 1, len(turn_starts) - 1)
         gap_after = np.where(before + 1 < len(turn_starts), turn_starts[after] - ends, np.inf)
         closer = np.minimum(gap_before, gap_after)
+        overlaps.append(overlap)
+        gaps.append(closer)
         nearer = closer < gap
         nearest[nearer], gap[nearer] = index, closer[nearer]
     silent = chosen < 0
     chosen = np.where(silent & (gap <= max_gap_s), nearest, chosen)
     chosen = _fill_from_neighbours(chosen, starts, ends)
     chosen = np.where(chosen < 0, nearest, chosen)
+    if sentences is not None and len(spans) > 1:
+        is_sure = (most >= _SURE_SHARE * (ends - starts)) & (second < _RIVAL_SHARE * most)
+        may_be = (np.array(overlaps) > _TIE_S) | (np.array(gaps) <= max_gap_s)  # (speakers, words)
+        chosen = _by_sentence(chosen, sentences, is_sure, may_be, ends - starts)
     lookup = np.array([*spans, None], dtype=object)  # index -1 is nobody
     return lookup[chosen]
 
@@ -108,7 +129,7 @@ def split_by_speaker(
         if len(runs) == 1:
             parts.append(SpokenSegment(segment, own[0]))
             continue
-        texts = _texts_of(segment, [run[0] for run in runs])
+        texts = texts_of_parts(segment, [run[0] for run in runs])
         for text, run in zip(texts, runs, strict=True):
             words = segment.words[run[0] : run[-1] + 1]
             start_s = segment.start_s if run[0] == 0 else words[0].start_s
@@ -155,6 +176,24 @@ def fit_words(segment: Segment) -> Segment:
     return Segment(start_s, end_s, segment.text, fitted)
 
 
+def _by_sentence(
+    chosen: NDArray[np.intp],
+    sentences: NDArray[np.intp],
+    is_sure: NDArray[np.bool_],
+    may_be: NDArray[np.bool_],  # (speakers, words)
+    durations_s: NDArray[np.float64],
+) -> NDArray[np.intp]:
+    """Give words that are not surely one speaker's to the speaker of most of their sentence, where that can be."""
+    if not len(chosen):
+        return chosen
+    spoken_s = np.zeros((int(sentences[-1]) + 1, len(may_be)))  # (sentences, speakers), of sure words
+    np.add.at(spoken_s, (sentences[is_sure], chosen[is_sure]), durations_s[is_sure] + _TIE_S)
+    main = spoken_s.argmax(axis=1)[sentences]
+    is_known = spoken_s.max(axis=1)[sentences] > 0
+    moves = ~is_sure & is_known & may_be[main, np.arange(len(chosen))]
+    return np.where(moves, main, chosen)
+
+
 def _merged(turns: list[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return one speaker's turns as disjoint starts and ends, in order: a speaker doesn't overlap with himself."""
     spans = np.array(sorted(turns))
@@ -187,7 +226,7 @@ def _fill_from_neighbours(
     return np.where(chosen >= 0, chosen, filled)
 
 
-def _texts_of(segment: Segment, firsts: Sequence[int]) -> list[str]:
+def texts_of_parts(segment: Segment, firsts: Sequence[int]) -> list[str]:
     """Return the text of each part of a segment, given the index of each part's first word.
 
     Cut out of the segment's own text, which keeps its punctuation and (Chinese, Japanese) its lack of spaces.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
-from serve_app.models.speech.assembly import join_transcripts
+from serve_app.models.speech.assembly import join_transcripts, without_repetition
 from serve_app.models.speech.pieces import recognizer_pieces, speech_inside
 from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.models.speech.whisper import (
@@ -157,7 +157,11 @@ class WhisperSTT:
             )
             for region in regions
         ]
-        heard = join_transcripts(loaded.backend.transcribe(pieces), language=language, speech=speech)
+        transcripts: list[Transcript] = []
+        for transcript in loaded.backend.transcribe(pieces):
+            before = next((own for own in reversed(transcripts) if own.segments), None)
+            transcripts.append(without_repetition(before, transcript))
+        heard = join_transcripts(transcripts, language=language, speech=speech)
         version = heard.model_version or loaded.backend.model_version
         heard = replace(heard, model_version=version, notes=(*notes, *decoded.notes, *heard.notes))
         return _as_dict(heard, decoded.duration_s, name)

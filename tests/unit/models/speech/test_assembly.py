@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve_app.models.speech.assembly import RunFacts, assemble, join_transcripts
+from serve_app.models.speech.assembly import REPEATED, RunFacts, assemble, join_transcripts, without_repetition
 from serve_app.models.speech.attribution import SpokenSegment, attribute
 from serve_app.results import (
     AcousticFeatures,
@@ -282,3 +282,39 @@ def test_emotions_are_as_many_as_segments():
             facts=FACTS,
             emotions=[None],
         )
+
+
+def spoken(text: str, start_s: float, *, separator: str = " ") -> Transcript:
+    """Return one segment whose words, split at blanks, take 0.3 s each."""
+    words = tuple(Word(word, start_s + 0.3 * at, start_s + 0.3 * at + 0.3) for at, word in enumerate(text.split()))
+    return Transcript((Segment(start_s, words[-1].end_s, separator.join(text.split()), words),), "en", "ears-1")
+
+
+def test_words_repeated_across_a_cut_are_there_once():
+    before, after = spoken("we went to the market", 0.0), spoken("The market, was closed", 1.6)
+    [segment] = without_repetition(before, after).segments
+    assert (segment.text, segment.start_s, len(segment.words)) == ("was closed", pytest.approx(2.2), 2)
+    assert without_repetition(before, after).notes == (REPEATED,)
+
+
+def test_a_segment_that_only_repeats_goes():
+    assert without_repetition(spoken("to the market", 0.0), spoken("the market", 1.0)).segments == ()
+
+
+def test_scripts_without_blanks_keep_their_form():
+    before, after = spoken("今 日 は 市 場 に", 0.0), spoken("は 市 場 に 行 く", 1.8, separator="")
+    assert [segment.text for segment in without_repetition(before, after).segments] == ["行く"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(spoken("very", 0.0), spoken("very good", 0.3), id="a single word may be said twice"),
+        pytest.param(spoken("I do", 0.0), spoken("I do", 0.7), id="too few letters"),
+        pytest.param(spoken("go to the market", 0.0), spoken("the market", 2.0), id="after a pause"),
+        pytest.param(spoken("go to the market", 0.0), spoken("a market", 1.3), id="another word"),
+        pytest.param(None, spoken("the market", 0.0), id="the first piece"),
+    ],
+)
+def test_what_may_have_been_said_twice_stays(before: Transcript | None, after: Transcript):
+    assert without_repetition(before, after) is after

@@ -187,3 +187,46 @@ def test_attribute_times_assigns_and_splits():
     segments = [segment("one two three", ("one", 0, 1), ("two", NAN, NAN), ("three", 2, 3), end_s=3), segment("  ")]
     parts = attribute(segments, [turn(0, 1.1, "a"), turn(1.1, 3, "b")])
     assert [(part.segment.text, part.speaker_id) for part in parts] == [("one", "a"), ("two three", "b")]
+
+
+def sentence(*words: tuple[str, float, float]) -> Segment:
+    spoken = tuple(Word(text, start_s, end_s) for text, start_s, end_s in words)
+    return Segment(spoken[0].start_s, spoken[-1].end_s, " ".join(word.word for word in spoken), spoken)
+
+
+def said(*segments: Segment, turns: tuple[SpeakerTurn, ...]) -> list[tuple[str, str | None]]:
+    return [(part.segment.text, part.speaker_id) for part in attribute(segments, turns)]
+
+
+LONG_TURN, INTERJECTION = SpeakerTurn(0.0, 4.0, "A"), SpeakerTurn(1.9, 3.0, "B")
+
+
+def test_words_that_both_may_have_said_stay_with_their_sentence() -> None:
+    own = sentence(("we", 0.0, 0.5), ("went", 0.5, 1.5), ("to", 2.0, 2.3), ("town", 2.3, 2.9), ("then", 3.2, 3.9))
+    assert said(own, turns=(LONG_TURN, INTERJECTION)) == [("we went to town then", "A")]
+
+
+def test_in_an_overlap_the_sentence_of_the_later_speaker_is_theirs() -> None:
+    # A began earlier, and covers "I see" as well; "now" is B's alone
+    turns = (SpeakerTurn(0.0, 3.0, "A"), SpeakerTurn(2.0, 5.0, "B"))
+    own = sentence(("I", 2.1, 2.4), ("see", 2.4, 2.9), ("now", 3.2, 4.9))
+    assert said(own, turns=turns) == [("I see now", "B")]
+
+
+def test_a_word_at_the_edge_of_a_turn_stays_with_its_sentence() -> None:
+    # the first word lies nearer to the turn before it, by times that nobody knows so well
+    turns = (SpeakerTurn(0.0, 1.0, "A"), SpeakerTurn(1.5, 4.0, "B"))
+    own = sentence(("I", 1.1, 1.2), ("understand", 1.6, 2.4), ("that", 2.4, 3.0))
+    assert said(own, turns=turns) == [("I understand that", "B")]
+
+
+def test_a_word_that_is_surely_anothers_stays_theirs() -> None:
+    turns = (SpeakerTurn(0.0, 1.0, "A"), SpeakerTurn(1.0, 4.0, "B"))
+    own = sentence(("yes", 0.2, 0.8), ("that", 1.2, 1.6), ("works", 1.6, 2.4))
+    assert said(own, turns=turns) == [("yes", "A"), ("that works", "B")]
+
+
+def test_a_sentence_of_another_is_not_given_to_one_who_is_far_away() -> None:
+    turns = (SpeakerTurn(0.0, 1.0, "A"), SpeakerTurn(8.0, 9.0, "B"))
+    own = sentence(("well", 1.2, 1.6), ("hello", 8.0, 8.9))
+    assert said(own, turns=turns) == [("well", "A"), ("hello", "B")]
