@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 import serve_app.demo_media
 from serve_app import WhisperSTT
+from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.whisper import BackendName, SpeechPiece, WhisperBackend
 from serve_app.models.speech.whisper_loading import load_whisper
@@ -76,13 +77,10 @@ def clips(data: Path, language: str) -> list[Clip]:
 
 def call() -> tuple[Clip, list[float]]:
     """Return the telephone call, and where its segments begin."""
-    import pyannote.audio.sample
-
-    folder = Path(pyannote.audio.sample.__file__).parent
-    lines = [re.split(r"\s+", line, maxsplit=5) for line in (folder / "sample.stm").read_text("utf-8").splitlines()]
+    lines = [re.split(r"\s+", line, maxsplit=5) for line in call_sample(".stm").read_text("utf-8").splitlines()]
     text = " ".join(fields[5] for fields in lines if len(fields) == 6)
     starts_s = [float(fields[3]) for fields in lines if len(fields) == 6]
-    return Clip("call", "en", decode_audio(str(folder / "sample.wav")).samples, text), starts_s
+    return Clip("call", "en", decode_audio(str(call_sample(".wav"))).samples, text), starts_s
 
 
 def long_clip(parts: Sequence[Clip]) -> Clip:

@@ -17,7 +17,6 @@ diarizer's. `--result` scores a job's result object instead of running anything.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 import serve_app.demo_media
 from serve_app import WhisperSTT
+from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
 from serve_app.models.diarization import networks
 from serve_app.models.diarization.pipeline import SpeakerDiarizer
@@ -162,12 +162,8 @@ def print_row(recording: Recording, result: dict[str, Any]) -> CpWordErrors:
 
 def telephone_call() -> Recording:
     """Return the call that ships with pyannote.audio."""
-    spec = importlib.util.find_spec("pyannote.audio")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "sample"
-    samples, _ = soundfile.read(folder / "sample.wav", dtype="float32")
-    segments = read_stm((folder / "sample.stm").read_text(encoding="utf-8"))
+    samples, _ = soundfile.read(call_sample(".wav"), dtype="float32")
+    segments = read_stm(call_sample(".stm").read_text(encoding="utf-8"))
     words = [(word, speaker) for segment, speaker in segments for word in fit_words(segment).words]
     turns = tuple(SpeakerTurn(segment.start_s, segment.end_s, speaker) for segment, speaker in segments)
     return Recording(
