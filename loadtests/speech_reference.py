@@ -3,7 +3,8 @@
     python -m loadtests.speech_reference --only clips long --backend faster-whisper --compute-type int8
     python -m loadtests.speech_reference --only noise starts speed
 
-- clips: the clips of `../shared/data/speech`, each on its own, and the telephone call inside pyannote.audio.
+- clips: the clips of `../shared/data/speech`, each on its own, and the telephone call inside pyannote.audio; with
+  several backends, how many words differ between them.
 - long: the clips of a language one after the other three times, pauses of 0.4 s; words that are missing.
 - noise: ten minutes in which nobody can be understood; words that are written all the same.
 - starts: words' starts against the made dialogue's true times and against the starts of the call's segments.
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -220,19 +222,33 @@ def ours(stt: WhisperSTT) -> Transcribe:
     return lambda samples, language: str(stt.transcribe(samples, language=language)["text"])
 
 
-def show_errors(title: str, said: Sequence[Clip], ways: dict[str, Transcribe]) -> None:
-    """Print a row for each way."""
+def show_errors(title: str, said: Sequence[Clip], ways: dict[str, Transcribe]) -> list[str]:
+    """Print a row for each way; return what the first one transcribed."""
+    first: list[str] = []
     seconds = sum(clip.samples.size for clip in said) / SAMPLE_RATE_HZ
     for name, transcribe in ways.items():
         began = time.process_time()
         texts = [transcribe(clip.samples, clip.language) for clip in said]
         cpu_s = time.process_time() - began
+        first = first or texts
         found = errors(said, texts)
         print(
             f"| {title} | {name} | {found.length} | {100 * found.error_rate:.2f} | {found.deletions} | "
             f"{found.insertions} | {cpu_s / seconds:.3f} |",
             flush=True,
         )
+    return first
+
+
+def show_agreement(said: Sequence[Clip], by_backend: dict[str, list[str]]) -> None:
+    """Print how many words differ between our backends, of all words of the clips."""
+    header("clips, between", "words", "differ %")
+    for one, other in combinations(by_backend, 2):
+        reference = [
+            Clip(clip.name, clip.language, clip.samples, text) for clip, text in zip(said, by_backend[one], strict=True)
+        ]
+        found = errors(reference, by_backend[other])
+        print(f"| {one}, {other} | {found.length} | {100 * found.error_rate:.2f} |", flush=True)
 
 
 def header(*titles: str) -> None:
@@ -360,6 +376,7 @@ def main() -> None:
     models_dir = Settings.from_environment().models_dir
     libraries = Libraries(arguments.model, arguments.compute_type, models_dir)
     print(f"{time.strftime('%F %H:%M')}, {cpu_name()}, one thread, {arguments.model}, {arguments.compute_type}")
+    transcribed: dict[str, list[str]] = {}
     for backend in arguments.backend:
         stt = WhisperSTT(
             arguments.model,
@@ -375,7 +392,8 @@ def main() -> None:
             ways = {**own, **libraries.ways(backend)}
             header("clips", "way", "words", "WER %", "missing", "added", "CPU s per s")
             for language in arguments.languages:
-                show_errors(language, clips(arguments.data, language), ways)
+                spoken = clips(arguments.data, language)
+                transcribed.setdefault(str(backend), []).extend(show_errors(language, spoken, ways))
             show_errors("call", [call()[0]], ways)
         if "long" in arguments.only:
             header("long file", "way", "words", "WER %", "missing", "added", "CPU s per s")
@@ -391,6 +409,9 @@ def main() -> None:
             options = WhisperOptions(cache_dir=models_dir, device="cpu", compute_type=arguments.compute_type)
             loaded = load_whisper(backend, [arguments.model], options).backend
             show_speed(arguments.data, stt, loaded, libraries, arguments.rounds)
+    if len(transcribed) > 1:
+        everything = [clip for language in arguments.languages for clip in clips(arguments.data, language)]
+        show_agreement(everything, transcribed)
 
 
 if __name__ == "__main__":
