@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ print(json.dumps({
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def stranger(graph: LocalGraph, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A program with a wrong token: Ray takes 20 s to refuse it, in which other tests run."""
+    token = tmp_path_factory.mktemp("stranger") / "token"
+    token.write_text("0" * 64)
+    address = (graph.ray_dir / "address").read_text()
+    program = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
 def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, clip: Clip, tmp_path: Path) -> None:
     played = play(tmp_path / "rock.wav", 8, 1, "pcm_s16le")
     address = (graph.ray_dir / "address").read_text()
@@ -77,11 +96,7 @@ def test_another_program_uses_the_deployments_by_name(graph: LocalGraph, clip: C
     assert told["errors"] == ["LanguageUnsupported", "StorageError", "AudioExtractionError"]
 
 
-def test_without_the_token_no_program_joins(graph: LocalGraph, tmp_path: Path) -> None:
-    address = (graph.ray_dir / "address").read_text()
-    (tmp_path / "token").write_text("0" * 64)
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
-    program = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode != 0
-    assert "joined" not in done.stdout
+def test_without_the_token_no_program_joins(stranger: subprocess.Popen[str]) -> None:
+    output, _ = stranger.communicate(timeout=120)
+    assert stranger.returncode != 0
+    assert "joined" not in output

@@ -43,6 +43,7 @@ def read_log(run):
 
 
 class TestTrain:
+    @pytest.mark.slow
     def test_learns_to_hear(self, songs, tmp_path):
         network = train(songs, tmp_path / "run", recipe(200, averaging=0.9), clock=Clock())
         unheard = [random_example(np.random.default_rng(99)) for _ in range(3)]

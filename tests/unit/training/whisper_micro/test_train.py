@@ -94,6 +94,7 @@ class TestTrain:
         after = run_for(0.25, pool, tmp_path / "run")
         assert after["step"] == before["step"]
 
+    @pytest.mark.slow
     def test_learns(self, pool, tmp_path):
         run_for(2.0, pool, tmp_path / "run")
         log = read_log(tmp_path / "run")
