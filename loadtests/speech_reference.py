@@ -202,13 +202,13 @@ class Libraries:
         model = self.faster_whisper()
         pipeline = BatchedInferencePipeline(model)
         batched = {"beam_size": 1, "batch_size": 8}
+        timed = {"batch_size": 8, "word_timestamps": True}
         return {
             "transcribe, beam 5": partial(_text, model.transcribe),
             "transcribe, greedy": partial(_text, model.transcribe, beam_size=1),
             "BatchedInferencePipeline, greedy": partial(_text, pipeline.transcribe, **batched),
-            "BatchedInferencePipeline, greedy, words": partial(
-                _text, pipeline.transcribe, **batched, word_timestamps=True
-            ),
+            "BatchedInferencePipeline, greedy, words": partial(_text, pipeline.transcribe, **timed, beam_size=1),
+            "BatchedInferencePipeline, beam 5, words": partial(_text, pipeline.transcribe, **timed),
         }
 
 
@@ -368,6 +368,7 @@ def main() -> None:
     parser.add_argument("--model", default="whisper-base")
     parser.add_argument("--backend", nargs="+", type=BackendName, default=[BackendName.FASTER_WHISPER])
     parser.add_argument("--compute-type", default="int8")
+    parser.add_argument("--beam-size", type=int, help="of serve_app; default: what suits each backend")
     parser.add_argument("--languages", nargs="+", default=list(LANGUAGES))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--minutes", type=float, default=10.0, help="of noise")
@@ -383,6 +384,7 @@ def main() -> None:
             "cpu",
             compute_type=arguments.compute_type,
             backends=[backend],
+            beam_size=arguments.beam_size,
             num_threads=1,
             cache_dir=models_dir,
         )
@@ -406,7 +408,12 @@ def main() -> None:
         if "starts" in arguments.only:
             show_starts(stt)
         if "speed" in arguments.only:
-            options = WhisperOptions(cache_dir=models_dir, device="cpu", compute_type=arguments.compute_type)
+            options = WhisperOptions(
+                cache_dir=models_dir,
+                device="cpu",
+                compute_type=arguments.compute_type,
+                beam_size=arguments.beam_size,
+            )
             loaded = load_whisper(backend, [arguments.model], options).backend
             show_speed(arguments.data, stt, loaded, libraries, arguments.rounds)
     if len(transcribed) > 1:

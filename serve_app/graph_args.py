@@ -55,7 +55,7 @@ class BackendArgs(_Args):
         batch_size: pieces in one call of the model.
         batch_wait_s: how long a free model waits for more pieces.
         num_threads: CPU threads of one replica; threads × replicas must not exceed the cores.
-        beam_size: hypotheses kept while decoding; 1: greedy.
+        beam_size: hypotheses kept while decoding; 1: greedy; None: 2 for faster-whisper, 1 for the others.
         cpu_fallback: beside GPU replicas, keep a CPU deployment (its name ends in CPU) for requests with
             `enable_gpu: false` and for pieces that run out of GPU memory.
     """
@@ -64,7 +64,7 @@ class BackendArgs(_Args):
     batch_size: int = Field(default=8, ge=1)
     batch_wait_s: float = Field(default=0.01, ge=0)
     num_threads: int = Field(default=1, ge=1)
-    beam_size: int = Field(default=1, ge=1)
+    beam_size: int | None = Field(default=None, ge=1)
     cpu_fallback: bool = False
 
 

@@ -17,11 +17,8 @@ from serve_app.client import Client
 from serve_app.demo.local_graph import LocalGraph
 from serve_app.demo.receiver import CallbackReceiver
 from serve_app.demo.videos import DemoVideo
-from serve_app.models.built_folder import is_whole
-from serve_app.models.catalog import find_model
-from serve_app.models.catalog_state import model_folder
 from serve_app.scoring import count_letter_errors, score_result
-from serve_app.settings import Settings
+from tests.fetched_models import fetched_folder
 from tests.integration.recordings import write_audio
 
 TIMEOUT_S = 180.0
@@ -30,12 +27,8 @@ KOREAN = json.loads((resources.files("serve_app.demo_media") / "korean.json").re
 
 @pytest.fixture(scope="module")
 def real_graph(start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path]) -> Iterator[LocalGraph]:
-    models_dir = Settings.from_environment().models_dir
-    for name in ("whisper-base", "pyannote-segmentation-3.0"):
-        model = find_model(name)
-        assert model is not None
-        if not is_whole(model_folder(model, models_dir)):
-            pytest.skip(f"{name} is not on this machine: run `serve-app models fetch {name}`")
+    for name in ("whisper-base", "pyannote-segmentation-3.0", "campplus-zh-en"):
+        fetched_folder(name)
     graph = start_graph(make_config())
     yield graph
     graph.stop()

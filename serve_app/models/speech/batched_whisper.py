@@ -58,6 +58,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     """
 
     name: BackendName
+    usual_beam_size = 1  # where the options name none
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         self.rules = rules
         self.max_batch = options.batch_size
         self._has_language_tokens = bool(self.tokens.language_ids)
-        self._beam_size = options.beam_size
+        self._beam_size = options.beam_size or self.usual_beam_size
         self._mel = LogMel(checkpoint.num_mel_bins)
         self._lock = threading.Lock()
 

@@ -41,6 +41,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     """
 
     name = BackendName.FASTER_WHISPER
+    usual_beam_size = 2  # searches all windows of a batch together, so that a second hypothesis costs little
 
     def __init__(
         self,

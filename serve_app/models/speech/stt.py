@@ -52,12 +52,13 @@ class WhisperSTT:
     Calls may come from any thread; a backend takes them one after the other.
 
     Args:
-        model_path: Hugging Face id, folder in Hugging Face form, `embedded:whisper-micro`, or URL; or several, of which
-            the first that can be loaded is used.
+        model_path: a name of the catalog (`whisper-base`) or of a size (`large-v3-turbo`), Hugging Face id, folder (in
+            Hugging Face or CTranslate2 form), `.pt` file of openai-whisper, URL, or `embedded:whisper-micro`; or
+            several, of which the first that can be loaded is used.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N", "mps".
         compute_type: number format; None: float16 on a GPU, float32 on a CPU.
         backends: names that may be used, in the order in which they are tried where a call names none.
-        beam_size: hypotheses kept while decoding; 1: greedy.
+        beam_size: hypotheses kept while decoding; 1: greedy; None: 2 for faster-whisper, 1 for the others.
         num_threads: CPU threads; None: one for each core that the process may use.
         cache_dir: for downloaded and converted checkpoints; None: `~/.local/state/serve_app/models`.
         hf_token: opens gated models on the Hugging Face hub.
@@ -73,7 +74,7 @@ class WhisperSTT:
         *,
         compute_type: str | None = None,
         backends: Sequence[str] | None = None,
-        beam_size: int = 1,
+        beam_size: int | None = None,
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
         hf_token: str | None = None,

@@ -17,7 +17,9 @@ class WhisperOptions:
         device: "auto" (a GPU where the process sees one), "cpu", "cuda", "cuda:N", "mps".
         compute_type: number format, by CTranslate2's names; None, "default" and "auto" leave it to the backend.
         num_threads: CPU threads of one call.
-        beam_size: hypotheses kept while decoding; 1: greedy.
+        beam_size: hypotheses kept while decoding; 1: greedy; None: what suits the backend, 2 for faster-whisper (fewer
+            errors for a few percent more time, docs/models/whisper.md) and 1 for the others, which search window by
+            window.
         batch_size: pieces encoded and decoded at once. On 2 cores more than 8 gain nothing; on a GPU 16 pieces of
             large-v3 take 2 GB more than 8.
         hf_token: opens gated models on the Hugging Face hub.
@@ -28,7 +30,7 @@ class WhisperOptions:
     device: str = "auto"
     compute_type: str | None = None
     num_threads: int = 1
-    beam_size: int = 1
+    beam_size: int | None = None
     batch_size: int = 8
     hf_token: str | None = field(default=None, repr=False)
     model_mirror: str | None = field(default=None, repr=False)

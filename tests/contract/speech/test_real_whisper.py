@@ -14,24 +14,14 @@ from whisper_cases import WHISPERS
 
 from serve_app import WhisperSTT
 from serve_app.media.decode import decode_audio
-from serve_app.models.built_folder import is_whole
-from serve_app.models.catalog import find_model
-from serve_app.models.catalog_state import model_folder
 from serve_app.models.speech.whisper import BackendName
 from serve_app.scoring import count_letter_errors, count_word_errors
 from serve_app.settings import Settings
+from tests.fetched_models import fetched_folder
 
 SPEECH = Path(__file__).parents[4] / "shared" / "data" / "speech"
 LONG_CLIP = "azure-customen-us-general-training-audio-and-trans-audio1.flac"  # 40 s, of which 15 words were lost once
 KOREAN_CLIP = "azure-customko-kr-training-audio-and-trans-audio2.flac"
-
-
-def fetched(name: str) -> str:
-    model = find_model(name)
-    assert model is not None
-    if not is_whole(model_folder(model, Settings.from_environment().models_dir)):
-        pytest.skip(f"{name} is not on this machine: run `serve-app models fetch {name}`")
-    return name
 
 
 def recording(name: str) -> tuple[np.ndarray, str]:
@@ -43,8 +33,9 @@ def recording(name: str) -> tuple[np.ndarray, str]:
 
 
 def whisper(name: str, backend: BackendName, **options: object) -> WhisperSTT:
+    fetched_folder(name)
     models_dir = Settings.from_environment().models_dir
-    return WhisperSTT(fetched(name), "cpu", backends=[backend], num_threads=1, cache_dir=models_dir, **options)  # type: ignore[arg-type]
+    return WhisperSTT(name, "cpu", backends=[backend], num_threads=1, cache_dir=models_dir, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", WHISPERS, ids=str)

@@ -11,8 +11,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[4]))  # `training` is no part of the installed package
 
-_REAL = Path("/work/models")  # where the wheels of REAL_MODELS.md, section 1, are unpacked
-
 
 @pytest.fixture(scope="session")
 def mini_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,16 +30,3 @@ def copy_of(tmp_path: Path) -> Callable[..., Path]:
         return Path(shutil.copytree(folder, tmp_path / (name or folder.name)))
 
     return copy
-
-
-@pytest.fixture
-def real_whisper() -> Callable[[str], Path]:
-    """Return a function that gives the CTranslate2 folder of a published Whisper, or skips where it does not lie."""
-
-    def find(name: str) -> Path:
-        folder = _REAL / name
-        if not (folder / "model.bin").is_file():
-            pytest.skip(f"the published weights of {name} are not in {_REAL}")
-        return folder
-
-    return find

@@ -24,6 +24,7 @@ from serve_app.models.file_hashes import sha256_of
 from serve_app.models.speech.checkpoint_files import Form
 from serve_app.models.speech.conversion import in_hugging_face_form, to_ctranslate2, to_hugging_face, to_openai
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
+from tests.fetched_models import fetched_folder
 
 Copy = Callable[..., Path]
 PROJECT = Path(__file__).parents[4]
@@ -304,8 +305,6 @@ def test_a_scale_that_is_missing_is_said(convert: Callable[[str], Path], copy_of
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_the_published_folders_become_openais_own_files(
-    name: str, real_whisper: Callable[[str], Path], tmp_path: Path
-) -> None:
-    found = open_checkpoint(real_whisper(name), cache_dir=tmp_path)
+def test_the_published_folders_become_openais_own_files(name: str, tmp_path: Path) -> None:
+    found = open_checkpoint(fetched_folder(name), cache_dir=tmp_path)
     assert sha256_of(to_hugging_face(found, tmp_path).path / "model.safetensors") == OFFICIAL[name]

@@ -22,6 +22,7 @@ from serve_app.models.speech.checkpoint_files import Form, read_json
 from serve_app.models.speech.conversion import to_ctranslate2, to_hugging_face, to_openai
 from serve_app.models.speech.whisper_checkpoint import open_checkpoint
 from serve_app.models.speech.whisper_tokens import WhisperTokens
+from tests.fetched_models import fetched_folder
 
 PROJECT = Path(__file__).parents[4]
 
@@ -217,10 +218,8 @@ def test_a_published_file_is_known_by_its_hash(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["whisper-base", "whisper-tiny.en"])
-def test_a_real_model_is_described_as_it_is_published(
-    name: str, real_whisper: Callable[[str], Path], tmp_path: Path
-) -> None:
-    published = open_checkpoint(real_whisper(name), cache_dir=tmp_path)
+def test_a_real_model_is_described_as_it_is_published(name: str, tmp_path: Path) -> None:
+    published = open_checkpoint(fetched_folder(name), cache_dir=tmp_path)
     found = open_checkpoint(to_openai(published, tmp_path).path, cache_dir=tmp_path)
     assert found.alignment_heads == published.alignment_heads
     assert found.languages == published.languages

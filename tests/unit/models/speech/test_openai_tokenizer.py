@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import whisper.tokenizer
 from tokenizers import Tokenizer
 
 from serve_app.models.speech.openai_tokenizer import VOCABULARY_SIZES, make_tokenizer
+from tests.fetched_models import fetched_folder
 
 made = functools.lru_cache(make_tokenizer)
 TEXTS = [
@@ -55,8 +54,8 @@ def test_special_tokens_have_openais_ids(vocab_size: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "vocab_size"), [("whisper-base", 51_865), ("whisper-tiny.en", 51_864)])
-def test_it_is_the_published_one(name: str, vocab_size: int, real_whisper: Callable[[str], Path]) -> None:
-    file = real_whisper(name) / "tokenizer.json"
+def test_it_is_the_published_one(name: str, vocab_size: int) -> None:
+    file = fetched_folder(name) / "tokenizer.json"
     ours, theirs = made(vocab_size), Tokenizer.from_file(str(file))
     vocabulary = theirs.get_vocab()
     if "<|iw|>" in vocabulary:  # an older name of Hebrew, which an English-only model never hears
