@@ -25,11 +25,13 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from meeteval.wer.wer import combine_error_rates, siso_word_error_rate
@@ -311,6 +313,34 @@ def show_speed(data: Path, stt: WhisperSTT, backend: WhisperBackend, libraries: 
         rounds,
         together=backend,
     )
+    show_steps(backend, short)
+
+
+def show_steps(backend: WhisperBackend, said: Sequence[Clip]) -> None:
+    """Print which step of our way takes how many CPU seconds."""
+    header("where the time goes", "CPU s", "share")
+    taken: dict[str, float] = {}
+
+    def timed(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return step(*arguments, **options)
+            finally:
+                taken[name] = taken.get(name, 0.0) + time.process_time() - began
+
+        return run
+
+    steps = {"encoder": "_encode", "decoder": "_generate", "word times": "_align"}
+    with ExitStack() as replaced:
+        for name, method in steps.items():
+            replaced.enter_context(patch.object(backend, method, timed(name, getattr(backend, method))))
+        began = time.process_time()
+        _transcribe_together(backend, said)
+        whole_s = time.process_time() - began
+    taken["the rest (voice activity, spectrograms, words)"] = whole_s - sum(taken.values())
+    for name, seconds in taken.items():
+        print(f"| {name} | {seconds:.1f} | {seconds / whole_s:.0%} |", flush=True)
 
 
 def _alternate(
