@@ -1,14 +1,14 @@
-"""Import pyannote without two packages that it never uses: half of its import time, for four names.
+"""Import pyannote without packages that it never uses: more than half of its import time, for a few names.
 
 `lightning` and `pyannote.audio` want `Metric` and `MetricCollection` of torchmetrics (to subclass, and to tell types)
 and `OptimizedModule` and `disable` of torch._dynamo (for isinstance, and to mark a method of lightning's trainer). The
 package files of the two, however, import every metric there is (with transformers, torchvision and librosa) and all of
-torch.compile (with sympy).
+torch.compile (with sympy). pandas is imported for reports that nobody asks for.
 
-So while pyannote is imported, both packages stand in `sys.modules` with their own files not run. Their submodules
-import as always, the metric classes come from where they are defined, and what stands for the two names of
-torch._dynamo looks for the real thing whenever it is used. Any other name that is asked for runs the package file after
-all. Afterwards the stand-ins are taken away again: a later import of either package is an ordinary one.
+So while pyannote is imported, all three stand in `sys.modules` with their own files not run. Their submodules import as
+always, the metric classes come from where they are defined, and what stands for a name looks for the real thing
+whenever it is used. Any other name that is asked for runs the file after all. Afterwards the stand-ins are taken away
+again: a later import of any of them is an ordinary one.
 """
 
 from __future__ import annotations
@@ -84,6 +84,21 @@ def _metric_collection() -> Any:
     return importlib.import_module("torchmetrics.collections").MetricCollection
 
 
+class _DataFrameType(type):
+    """Make isinstance exact without pandas: where that was never run, nothing is a table of its."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        pandas = sys.modules.get("pandas")
+        return not (pandas is None or isinstance(pandas, _LazyPackage)) and isinstance(instance, pandas.DataFrame)
+
+
+class _DataFrame(metaclass=_DataFrameType):
+    """Stands for pandas.DataFrame in annotations; called, it makes a real one."""
+
+    def __new__(cls, *args: Any, **named_args: Any) -> Any:
+        return importlib.import_module("pandas").DataFrame(*args, **named_args)
+
+
 _FINDERS: dict[str, dict[str, Callable[[], Any]]] = {
     "torchmetrics": {
         "Metric": _metric,
@@ -92,6 +107,7 @@ _FINDERS: dict[str, dict[str, Callable[[], Any]]] = {
         "_logger": lambda: logging.getLogger("torchmetrics"),
     },
     "torch._dynamo": {"OptimizedModule": lambda: _OptimizedModule, "disable": lambda: _disable},
+    "pandas": {"DataFrame": lambda: _DataFrame},
 }
 
 

@@ -22,7 +22,7 @@ def test_pyannote_comes_without_what_it_does_not_use():
         """
         import os, sys
         import serve_app.models.diarization
-        print(sum(name in sys.modules for name in ("transformers", "torchvision", "sympy", "librosa")))
+        print(sum(name in sys.modules for name in ("transformers", "torchvision", "sympy", "librosa", "pandas")))
         print(os.environ["PYANNOTE_METRICS_ENABLED"])
         print(sum(name in sys.modules for name in ("torchmetrics", "torch._dynamo")))
         """
@@ -32,9 +32,16 @@ def test_pyannote_comes_without_what_it_does_not_use():
 
 @pytest.mark.slow  # torch.compile
 def test_what_was_deferred_works_afterwards():
-    accuracy, unwrapped, compiled, rewrapped = _run(
+    reported, accuracy, unwrapped, compiled, rewrapped = _run(
         """
         import serve_app.models.diarization
+        from pyannote.core import Annotation, Segment
+        from pyannote.metrics.diarization import DiarizationErrorRate
+        rate, turns = DiarizationErrorRate(), Annotation(uri="one")
+        turns[Segment(0, 1)] = "A"
+        rate(turns, turns)
+        import pandas
+        print(isinstance(rate.report(), pandas.DataFrame))
         import torch, torchmetrics
         from lightning.fabric.wrappers import _unwrap_compiled
         print(issubclass(torchmetrics.Accuracy, torchmetrics.Metric))
@@ -46,3 +53,4 @@ def test_what_was_deferred_works_afterwards():
         """
     )
     assert (accuracy, unwrapped, compiled, rewrapped) == ("True",) * 4
+    assert reported == "True"
