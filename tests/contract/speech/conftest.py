@@ -48,10 +48,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def load(cache_dir: Path) -> Load:
-    """Return a function that loads a backend once per session."""
+    """Return a function that loads a backend once per session: greedy unless told, so that all of them search alike."""
     loaded: dict[tuple[object, ...], BatchedWhisper] = {}
 
     def load(name: BackendName, model: str | Path, **options: object) -> BatchedWhisper:
+        options = {"beam_size": 1, **options}
         key = (name, str(model), *sorted(options.items()))
         if key not in loaded:
             found = load_whisper(name, [str(model)], WhisperOptions(cache_dir=cache_dir, **options))  # type: ignore[arg-type]

@@ -34,10 +34,16 @@ class FakeWhisper(BatchedWhisper[list[float]]):
 
     name = BackendName.FASTER_WHISPER
 
-    def __init__(self, checkpoint: WhisperCheckpoint, *, max_batch: int = 8, most_pieces: int = 99) -> None:
-        super().__init__(
-            checkpoint, WhisperOptions(cache_dir=Path("unused"), batch_size=max_batch), number_format="float32"
-        )
+    def __init__(
+        self,
+        checkpoint: WhisperCheckpoint,
+        *,
+        max_batch: int = 8,
+        most_pieces: int = 99,
+        beam_size: int | None = None,
+    ) -> None:
+        options = WhisperOptions(cache_dir=Path("unused"), batch_size=max_batch, beam_size=beam_size)
+        super().__init__(checkpoint, options, number_format="float32")
         self.most_pieces = most_pieces
         self.calls: list[tuple[str, object]] = []
         self.freed = 0
@@ -199,6 +205,16 @@ def test_batches_are_bounded_and_of_one_length_of_prompt(fake: FakeWhisper) -> N
     prompted = fake.calls_of("generate")[-1][2]
     start = (*fake.tokens.start("ko"), fake.tokens.no_timestamps)
     assert prompted == ((*fake.tokens.previous("drums"), *start), (*fake.tokens.previous("cups"), *start))
+
+
+@pytest.mark.parametrize(("told", "usual", "kept"), [(None, 1, 1), (None, 2, 2), (1, 2, 1), (3, 2, 3)])
+def test_a_backend_keeps_as_many_hypotheses_as_it_is_told_or_as_suits_it(
+    checkpoint: WhisperCheckpoint, monkeypatch: pytest.MonkeyPatch, told: int | None, usual: int, kept: int
+) -> None:
+    monkeypatch.setattr(FakeWhisper, "usual_beam_size", usual)
+    backend = FakeWhisper(checkpoint, beam_size=told)
+    backend.transcribe([piece(LOUD, "ko")])
+    assert next(beam for beam, _, _ in backend.calls_of("generate")) == kept
 
 
 def test_doubtful_answers_alone_are_decoded_again_and_said_so(fake: FakeWhisper) -> None:
