@@ -22,7 +22,7 @@ from serve_app.deployments.logs import join_serve_log
 from serve_app.deployments.replica_facts import replica_facts
 from serve_app.deployments.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
-from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, BackendName, SpeechPiece
+from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-WHISPER_MICRO = "embedded:whisper-micro"
 _OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
 
 

@@ -91,8 +91,7 @@ def graph(
     """The shared graph: embedded models, CPU only, no backend started before it is asked."""
     # one classifier in replicas of its own, one inside the ingress
     container = {"model": str(image_weights), "in_ingress": False}
-    # whisper-micro was trained and measured greedily: two hypotheses make more errors of it, and other ones
-    whisper = {"models": ["embedded:whisper-micro"], "compute_type": None, "faster_whisper": {"beam_size": 1}}
+    whisper = {"models": ["embedded:whisper-micro"], "compute_type": None}
     config = make_config(whisper=whisper, images={"container": container, "beverage": {"in_ingress": True}})
     content = yaml.safe_load(config.read_text())
     for deployment in content["applications"][0]["deployments"]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 
+WHISPER_MICRO = "embedded:whisper-micro"  # there to show and test the backends, and to stand in for a real model
 SAMPLE_RATE_HZ = 16_000
 MAX_PIECE_S = 30.0  # Radford et al. 2022, section 2.1
 
@@ -125,7 +126,7 @@ def known_languages(models: Sequence[str]) -> frozenset[str] | None:
     found: set[str] = set()
     for spec in models:
         name = spec.rstrip("/").rpartition("/")[2].partition("@")[0].removesuffix(".pt")
-        if name == "embedded:whisper-micro":
+        if name == WHISPER_MICRO:
             found |= {"en", "ko"}
         elif name.endswith(".en"):
             found.add("en")

@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serve_app.errors import ModelLoadingError, ServeAppError
 from serve_app.models.speech.checkpoint_files import Form
@@ -17,7 +17,7 @@ from serve_app.models.speech.conversion import (
     to_hugging_face,
     to_openai,
 )
-from serve_app.models.speech.whisper import BackendName, WhisperBackend
+from serve_app.models.speech.whisper import WHISPER_MICRO, BackendName, WhisperBackend
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_options import WhisperOptions
 from serve_app.models.weights import fetch_weights, weights_name
@@ -72,11 +72,13 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
             return LoadedWhisper(loaded, spec, notes, time.monotonic() - began, conversion)
         _release_memory()  # here, where the error is gone, and with it the frames that held half a model
     if not failures:
-        raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. embedded:whisper-micro")
+        raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. {WHISPER_MICRO}")
     raise ModelLoadingError(f"{name} has no model that works: {'; '.join(failures)}")
 
 
 def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
+    if spec == WHISPER_MICRO and options.beam_size is None:
+        options = replace(options, beam_size=1)  # more hypotheses make more errors of it
     path = fetch_weights(spec, options.cache_dir, options.hf_token, options.model_mirror)
     checkpoint = open_checkpoint(path, name=weights_name(spec), cache_dir=options.cache_dir)
     return _LOADERS[name](checkpoint, options)
