@@ -184,6 +184,7 @@ class Libraries:
 
             return {"whisper.transcribe": by_openai}
         from transformers import pipeline
+        from transformers.pipelines import automatic_speech_recognition
 
         from serve_app.models.speech.conversion import to_hugging_face
 
@@ -193,7 +194,9 @@ class Libraries:
         def by_transformers(samples: Samples, language: str) -> str:
             asked = {"language": language, "task": "transcribe"} if language else {}
             inputs = {"raw": samples.copy(), "sampling_rate": SAMPLE_RATE_HZ}
-            return str(recognizer(inputs, return_timestamps=True, generate_kwargs=asked)["text"])
+            # torchcodec is installed, but without the ffmpeg that it wants: the pipeline need not look at it
+            with patch.object(automatic_speech_recognition, "is_torchcodec_available", return_value=False):
+                return str(recognizer(inputs, return_timestamps=True, generate_kwargs=asked)["text"])
 
         return {"transformers pipeline": by_transformers}
 
