@@ -21,8 +21,10 @@ from serve_app.models.diarization.segmentation import is_powerset
 SEGMENTATION_STEP = 0.1
 SEGMENTATION_THRESHOLD = 0.5
 _MIN_DURATION_OFF_S = 0.0
-_SEGMENTATION_BATCH = 16
-_EMBEDDING_BATCH = 32
+# Windows at once, of segmentation and of embedding. On a CPU more than four leave the caches: 16 and 32 take a fifth
+# longer and a gigabyte more (docs/models/diarization.md).
+_CPU_BATCHES = (4, 4)
+_GPU_BATCHES = (16, 32)
 # A local speaker heard alone for less than this in a chunk gets the embedding of all of their speech in it.
 _MIN_CLEAN_S = 0.5
 # Below this a local speaker is not embedded at all: a syllable says nothing about a voice.
@@ -48,9 +50,9 @@ class LocalPipeline(SpeakerDiarization):
         super().__init__(
             segmentation=segmentation,
             segmentation_step=SEGMENTATION_STEP,
-            segmentation_batch_size=_SEGMENTATION_BATCH,
+            segmentation_batch_size=_CPU_BATCHES[0],
             embedding=embedding,
-            embedding_batch_size=_EMBEDDING_BATCH,
+            embedding_batch_size=_CPU_BATCHES[1],
             embedding_exclude_overlap=True,
             plda=PLDA.__new__(PLDA),
             clustering="AgglomerativeClustering",
@@ -61,6 +63,12 @@ class LocalPipeline(SpeakerDiarization):
         if not is_powerset(segmentation):  # there a frame has one class: nothing is compared with a threshold
             parameters["threshold"] = SEGMENTATION_THRESHOLD
         self.instantiate({"segmentation": parameters})
+
+    def to(self, device: torch.device) -> LocalPipeline:
+        """Send the networks to a device, and take as many windows at once as suit it."""
+        self.segmentation_batch_size, self.embedding_batch_size = _CPU_BATCHES if device.type == "cpu" else _GPU_BATCHES
+        super().to(device)
+        return self
 
     def get_embeddings(
         self,
