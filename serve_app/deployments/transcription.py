@@ -40,7 +40,7 @@ _NOTABLE_START_S = 0.5
 _STAND_IN_PAUSE_S = 0.3
 
 AUTO = "auto"
-GAVE_WAY = "English speech was transcribed by pocketsphinx: of Whisper models, only whisper-micro could be loaded"
+GAVE_WAY = "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
 
 Health = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -252,8 +252,8 @@ class SpeechToText:
             likely = detected.language
         gave_way = chosen.gives_way and "en" in (hearing.language, likely)
         if gave_way:
+            # "auto" stays: whisper-micro knows synthetic speech alone, and takes real Korean for English
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
-            hearing = replace(hearing, language="en")
             cuts = self._cut(activity, chosen)
         free = asyncio.Semaphore(hearing.max_workers)
 
