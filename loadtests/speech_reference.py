@@ -404,6 +404,7 @@ def main() -> None:
     parser.add_argument("--beam-size", type=int, help="of serve_app; default: what suits each backend")
     parser.add_argument("--languages", nargs="+", default=list(LANGUAGES))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--ours-alone", action="store_true", help="clips: without the libraries' ways")
     parser.add_argument("--minutes", type=float, default=10.0, help="of noise")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -424,7 +425,7 @@ def main() -> None:
         version = stt.load()
         own = {f"serve_app, {version}": ours(stt)}
         if "clips" in arguments.only:
-            ways = {**own, **libraries.ways(backend)}
+            ways = {**own, **({} if arguments.ours_alone else libraries.ways(backend))}
             header("clips", "way", "words", "WER %", "missing", "added", "CPU s per s")
             for language in arguments.languages:
                 spoken = clips(arguments.data, language)
