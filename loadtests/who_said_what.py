@@ -6,6 +6,8 @@
 - call: the telephone call inside pyannote.audio (30 s) and its sample.stm; the words of a segment share its time by
   their letters.
 - dialogue: the made dialogue that is shipped.
+- dialogues: ten that are made on the spot, as the shipped one, with other texts, voices, rooms and noise; needs
+  Debian's flite, and runs only where it is named.
 - made: made conversations of the reporting speakers (training.speaker_embedding), two to four speakers in each. Nobody
   wrote down what they read: the true words are those that the same model hears in their dry utterances. So the figures
   tell what rooms, noise, the telephone, tempo and overlaps add, not what the model gets wrong in clean speech.
@@ -44,7 +46,8 @@ from training.speaker_embedding.conversations import Conversation, PlacedPhrase,
 from training.speaker_embedding.speakers import split_speakers
 
 SAMPLE_RATE_HZ = 16_000
-_KINDS = ("call", "dialogue", "made")
+_KINDS = ("call", "dialogue", "made")  # what runs where nothing is named
+_SEEDS_OF_DIALOGUES = range(100, 110)  # as in training.demo_video.evaluate
 _SPEAKERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "speakers"
 # In an STM the text follows five fields, of which the third to fifth are speaker, start and end.
 _STM_LINE = re.compile(r"(\S+) \S+ (\S+) ([\d.]+) ([\d.]+) (.+)")
@@ -56,7 +59,7 @@ class Recording:
 
     Attributes:
         name: of the row.
-        kind: one of `_KINDS`.
+        kind: "call", "dialogue", "dialogues" or "made".
         samples: (samples,) float32, 16 kHz.
         words: what is said, with times.
         speakers: of each word.
@@ -101,7 +104,7 @@ Hear = Callable[[NDArray[np.float32]], Transcript]
 
 
 def main() -> None:
-    """Print a row for each recording, and the sum of the made ones."""
+    """Print a row for each recording, and the sum of each kind that has several."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="whisper-base", help="what WhisperSTT takes")
     parser.add_argument("--backend", default="faster-whisper")
@@ -109,7 +112,7 @@ def main() -> None:
     parser.add_argument("--segmentation", default=networks.SEGMENTATION)
     parser.add_argument("--embeddings", nargs="+", default=networks.EMBEDDINGS)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".local/state/serve_app/models")
-    parser.add_argument("--only", nargs="+", choices=_KINDS, default=_KINDS)
+    parser.add_argument("--only", nargs="+", choices=(*_KINDS, "dialogues"), default=_KINDS)
     parser.add_argument("--conversations", type=int, default=1, help="made ones for each place and number of speakers")
     parser.add_argument("--speakers", type=Path, default=_SPEAKERS, help="folder of recordings for the made ones")
     parser.add_argument("--part", choices=("tune", "report"), default="report", help="whose conversations")
@@ -118,7 +121,7 @@ def main() -> None:
     parser.add_argument("--turns", choices=("diarized", "truth"), default="diarized")
     parser.add_argument("--result", type=Path, help="a result object to score, for one recording")
     arguments = parser.parse_args()
-    if arguments.result and (len(arguments.only) != 1 or arguments.only == ["made"]):
+    if arguments.result and arguments.only not in (["call"], ["dialogue"]):
         parser.error("--result needs --only call or --only dialogue")
     hear = _hearing(arguments)
     diarizer = None
@@ -127,19 +130,19 @@ def main() -> None:
         diarizer = SpeakerDiarizer(networks=chosen, num_threads=1)
         print(diarizer.model_version)
     print(f"{'recording':>18} {'speakers':>8} {'s':>6} {'words':>6} {'WER':>7} {'speaker':>8} {'cpWER':>7}")
-    made: list[CpWordErrors] = []
+    by_kind: dict[str, list[CpWordErrors]] = {}
     for recording in _recordings(arguments, hear):
         if arguments.result:
             result = json.loads(arguments.result.read_text(encoding="utf-8"))
         else:
             transcript = recording.said() if arguments.words == "said" else hear(recording.samples)
             result = attributed_result(transcript, _turns(recording, diarizer, arguments.told), recording.duration_s)
-        together = print_row(recording, result)
-        if recording.kind == "made":
-            made.append(together)
-    if made:
-        num_errors, num_words = (sum(getattr(one, name) for one in made) for name in ("num_errors", "num_words"))
-        print(f"{'made, together':>18} {'':>8} {'':>6} {num_words:6d} {'':>7} {'':>8} {num_errors / num_words:7.1%}")
+        by_kind.setdefault(recording.kind, []).append(print_row(recording, result))
+    for kind, rows in by_kind.items():
+        if len(rows) > 1:
+            num_errors, num_words = (sum(getattr(one, name) for one in rows) for name in ("num_errors", "num_words"))
+            title = f"{kind}, together"
+            print(f"{title:>18} {'':>8} {'':>6} {num_words:6d} {'':>7} {'':>8} {num_errors / num_words:7.1%}")
 
 
 def print_row(recording: Recording, result: dict[str, Any]) -> CpWordErrors:
@@ -185,10 +188,14 @@ def shipped_dialogue() -> Recording:
     """Return the dialogue of `serve-app demo`."""
     folder = Path(serve_app.demo_media.__path__[0])
     truth = json.loads((folder / "dialogue.json").read_text(encoding="utf-8"))
+    return _of_truth("dialogue", "dialogue", decode_audio(str(folder / "dialogue.mp4")).samples, truth)
+
+
+def _of_truth(name: str, kind: str, samples: NDArray[np.float32], truth: dict[str, Any]) -> Recording:
     return Recording(
-        "dialogue",
-        "dialogue",
-        decode_audio(str(folder / "dialogue.mp4")).samples,
+        name,
+        kind,
+        samples,
         tuple(Word(word["word"], word["start"], word["end"]) for word in truth["words"]),
         tuple(word["speaker"] for word in truth["words"]),
         tuple(SpeakerTurn(turn["start"], turn["end"], turn["speaker"]) for turn in truth["turns"]),
@@ -231,6 +238,14 @@ def _recordings(arguments: argparse.Namespace, hear: Hear) -> Iterator[Recording
         yield telephone_call()
     if "dialogue" in arguments.only:
         yield shipped_dialogue()
+    if "dialogues" in arguments.only:
+        from training.demo_video.dialogues import random_dialogue
+        from training.demo_video.synthesis import Synthesizer
+
+        synthesizer = Synthesizer()
+        for seed in _SEEDS_OF_DIALOGUES:
+            dialogue = random_dialogue(seed, synthesizer)
+            yield _of_truth(f"dialogue {seed}", "dialogues", dialogue.samples, dialogue.truth())
     if "made" in arguments.only:
         speakers = getattr(split_speakers(arguments.speakers), arguments.part)
         utterances = {

@@ -159,9 +159,10 @@ class WhisperSTT:
             for region in regions
         ]
         transcripts: list[Transcript] = []
+        before: Transcript | None = None
         for transcript in loaded.backend.transcribe(pieces):
-            before = next((own for own in reversed(transcripts) if own.segments), None)
             transcripts.append(without_repetition(before, transcript))
+            before = transcripts[-1] if transcripts[-1].segments else before
         heard = join_transcripts(transcripts, language=language, speech=speech)
         version = heard.model_version or loaded.backend.model_version
         heard = replace(heard, model_version=version, notes=(*notes, *decoded.notes, *heard.notes))
