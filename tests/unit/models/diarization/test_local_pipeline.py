@@ -74,6 +74,13 @@ def test_embeddings_do_not_depend_on_the_batch(pipeline, monkeypatch):
     assert np.allclose(together, alone, atol=1e-3)
 
 
+@pytest.mark.parametrize(("device", "at_once"), [("cuda", (16, 32)), ("cpu", (4, 4))])
+def test_a_device_gets_as_many_windows_at_once_as_suit_it(pipeline, monkeypatch, device, at_once):
+    monkeypatch.setattr(SpeakerDiarization, "to", lambda self, device: self)
+    assert pipeline.to(torch.device(device)) is pipeline
+    assert (pipeline.segmentation_batch_size, pipeline.embedding_batch_size) == at_once
+
+
 def slots(heard_s, before, reuse_chunks=3):
     """Return (chunk, speaker) of whose embedding each gets."""
     source = embedded_slots(np.array(heard_s, np.float32), np.array(before), reuse_chunks)

@@ -19,7 +19,7 @@ from serve_app.errors import GpuMemoryError, ModelLoadingError
 from serve_app.models.speech import whisper_loading
 from serve_app.models.speech.checkpoint_files import Form
 from serve_app.models.speech.conversion import to_ctranslate2, to_openai
-from serve_app.models.speech.whisper import BackendName, SpeechPiece
+from serve_app.models.speech.whisper import WHISPER_MICRO, BackendName, SpeechPiece
 from serve_app.models.speech.whisper_checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper_loading import LoadedWhisper, load_whisper
 from serve_app.models.speech.whisper_options import WhisperOptions
@@ -58,6 +58,21 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     loaders = {**whisper_loading._LOADERS, BackendName.TRANSFORMERS: lambda given, options: (StandIn(given), None)}
     monkeypatch.setattr(whisper_loading, "_LOADERS", loaders)
     return StandIn
+
+
+@pytest.mark.parametrize(("told", "kept"), [(None, 1), (5, 5)])
+def test_whisper_micro_is_greedy_unless_told(
+    options: WhisperOptions, monkeypatch: pytest.MonkeyPatch, told: int | None, kept: int
+) -> None:
+    asked: list[WhisperOptions] = []
+
+    def load(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> tuple[StandIn, None]:
+        asked.append(options)
+        return StandIn(checkpoint), None
+
+    monkeypatch.setattr(whisper_loading, "_LOADERS", {BackendName.FASTER_WHISPER: load})
+    load_whisper(BackendName.FASTER_WHISPER, [WHISPER_MICRO], replace(options, beam_size=told))
+    assert [each.beam_size for each in asked] == [kept]
 
 
 @pytest.mark.parametrize("backend", REAL)
