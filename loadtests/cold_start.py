@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from loadtests.process_memory import ProcessGroup, process_groups
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 
 ROOT = Path(__file__).resolve().parents[1]
 IDLE_S = 20.0

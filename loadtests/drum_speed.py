@@ -31,7 +31,7 @@ import soundfile
 from loadtests.drum_loops import LOOPS
 from loadtests.process_memory import ProcessGroup, process_groups
 from loadtests.whisper_graph import ROOT, Run, timed
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.models.drums.bands import SAMPLE_RATE_HZ
 from serve_app.models.drums.checkpoint import load_checkpoint
 from serve_app.models.drums.transcription import transcribe_drums

@@ -26,7 +26,7 @@ from loadtests.images.mutations import Case, cases
 from loadtests.images.photographs import write_photographs
 from loadtests.images.seeds import seed_pictures
 from loadtests.images.servers import wait_until_it_answers
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 
 _REPLICA = "ray::ServeReplica:serve_app:"
 _NUM_SLOWEST = 8

@@ -28,7 +28,7 @@ from loadtests.images.inputs import TASK_OF, jpegs, machine, settings_for, weigh
 from loadtests.images.load import ROOT, Answer, Outcome, Plan, run_apart
 from loadtests.images.measurement import drift_of, expected_probabilities
 from loadtests.images.servers import wait_until_it_answers
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 
 _SERVING = "serving.pth"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.pieces import recognizer_pieces
-from serve_app.models.speech.recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
+from serve_app.models.speech.pocketsphinx_recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.scoring import count_word_errors
 

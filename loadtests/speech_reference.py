@@ -41,9 +41,9 @@ import serve_app.demo_media
 from serve_app import WhisperSTT
 from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper import BackendName, SpeechPiece, WhisperBackend
-from serve_app.models.speech.whisper_loading import load_whisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece, WhisperBackend
+from serve_app.models.speech.whisper.loading import load_whisper
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.weights import fetch_weights
 from serve_app.scoring import score_result
 from serve_app.settings import Settings
@@ -169,13 +169,13 @@ class Libraries:
         """Return the ways to transcribe with the library behind a backend."""
         if backend is BackendName.FASTER_WHISPER:
             return self.faster_whisper_ways()
-        from serve_app.models.speech.whisper_checkpoint import open_checkpoint
+        from serve_app.models.speech.whisper.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(self._folder, name=self._model, cache_dir=self._models_dir)
         if backend is BackendName.OPENAI_WHISPER:
             import whisper
 
-            from serve_app.models.speech.conversion import to_openai
+            from serve_app.models.speech.whisper.conversion import to_openai
 
             model = whisper.load_model(str(to_openai(checkpoint, self._models_dir).path), device="cpu")
 
@@ -186,7 +186,7 @@ class Libraries:
         from transformers import pipeline
         from transformers.pipelines import automatic_speech_recognition
 
-        from serve_app.models.speech.conversion import to_hugging_face
+        from serve_app.models.speech.whisper.conversion import to_hugging_face
 
         folder = to_hugging_face(checkpoint, self._models_dir).path
         recognizer = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")

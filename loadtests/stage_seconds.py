@@ -17,9 +17,9 @@ import numpy as np
 
 from loadtests.process_memory import process_groups
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import FileServer
-from serve_app.demo.videos import demo_videos
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import FileServer
+from serve_app.commands.demo.videos import demo_videos
 from tests.integration.recordings import read_audio, write_audio
 
 ROOT = Path(__file__).resolve().parents[1]

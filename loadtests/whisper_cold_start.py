@@ -20,8 +20,8 @@ from loadtests.whisper_graph import ROOT
 from loadtests.whisper_parity import BACKENDS
 from loadtests.whisper_speech import FlacWriter
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.models.speech.whisper import BackendName
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.models.speech.whisper.backend import BackendName
 
 _DEPLOYMENTS = {
     BackendName.FASTER_WHISPER: "FasterWhisper",

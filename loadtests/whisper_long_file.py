@@ -27,13 +27,13 @@ from loadtests.process_memory import process_groups
 from loadtests.whisper_graph import Layout, Run, timed, wait_for_replicas, write_config
 from loadtests.whisper_speech import Agreement, Recording, compare, spoken_words, write_long
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper import MAX_PIECE_S, BackendName, SpeechPiece, WhisperBackend
-from serve_app.models.speech.whisper_loading import load_whisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece, WhisperBackend
+from serve_app.models.speech.whisper.loading import load_whisper
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import SpeechRegion, Transcript
 from serve_app.scoring import TimedWord, timed_words
 

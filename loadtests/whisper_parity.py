@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 
 from loadtests.whisper_speech import compare, spoken_words
-from serve_app.models.speech.whisper import BackendName, SpeechPiece
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Transcript
 from serve_app.scoring import count_word_errors, timed_words
 from training.whisper_micro.augment import add_noise
@@ -89,7 +89,7 @@ class Heard:
 
 def hear(backend: BackendName, model: str, options: WhisperOptions, samples: Sequence[np.ndarray]) -> Heard:
     """Load a backend and transcribe; in a process that has done nothing else."""
-    from serve_app.models.speech.whisper_loading import load_whisper
+    from serve_app.models.speech.whisper.loading import load_whisper
 
     process = psutil.Process()
     before_mb, began = process.memory_info().rss / 1e6, time.perf_counter()

@@ -30,9 +30,9 @@ from loadtests.scripted_whisper import write_scripted_checkpoint
 from loadtests.whisper_graph import ROOT, Layout, Run, timed, wait_for_replicas, write_config
 from loadtests.whisper_speech import Recording, write_clips, write_long
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.models.speech.conversion import to_ctranslate2
-from serve_app.models.speech.whisper_checkpoint import open_checkpoint
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.models.speech.whisper.checkpoint import open_checkpoint
+from serve_app.models.speech.whisper.conversion import to_ctranslate2
 from serve_app.scoring import count_word_errors
 from training.whisper_micro.checkpoint import SHAPES
 

@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 
 import serve_app.demo_media
 from serve_app import WhisperSTT
+from serve_app.analysis.attribution import fit_words
 from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
 from serve_app.models.diarization import networks
 from serve_app.models.diarization.pipeline import SpeakerDiarizer
-from serve_app.models.speech.attribution import fit_words
 from serve_app.results import Diarization, Segment, SpeakerTurn, Transcript, Word
 from serve_app.scoring import Scores, score_result
 from training.attributed import attributed_result

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from serve_app.models.speech.attribution import assign_speakers, fit_words, split_by_speaker
+from serve_app.analysis.attribution import assign_speakers, fit_words, split_by_speaker
 from serve_app.results import Segment, SpeakerTurn, Word
 
 _WORDS_PER_HOUR, _TURNS_PER_HOUR, _NUM_SPEAKERS, _WORDS_PER_SEGMENT = 10_000, 5_000, 10, 12

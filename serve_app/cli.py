@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app import __version__
-from serve_app.batch import command as batch_command
-from serve_app.drums_command import command as drums_command
+from serve_app.commands.drums import command as drums_command
+from serve_app.commands.models import command as models_command
+from serve_app.commands.transcribe import command as batch_command
 from serve_app.errors import ServeAppError
-from serve_app.models_command import command as models_command
 from serve_app.settings import Settings, SettingsError, service_url
 
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from serve_app.deployments.launch import launch
+    from serve_app.launch.launch import launch
 
     for warning in Settings.from_environment().warnings():
         sys.stderr.write(f"serve-app: {warning}\n")
@@ -92,8 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from serve_app.deployments.config_check import check_config
-    from serve_app.deployments.launch import load_config
+    from serve_app.launch.config_check import check_config
+    from serve_app.launch.launch import load_config
 
     for config in arguments.configs:
         check_config(load_config(config))
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from serve_app.demo.show import show
+    from serve_app.commands.demo.show import show
 
     return show(arguments.config, keep=arguments.keep)
 

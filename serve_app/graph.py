@@ -16,7 +16,6 @@ from sqlalchemy.engine import make_url
 from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.diarizer import Diarizer, DiarizerSource
-from serve_app.deployments.direct_images import ImageLimits
 from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.deployments.image_classifier import (
@@ -25,19 +24,20 @@ from serve_app.deployments.image_classifier import (
     ContainerClassifier,
     ImageHandling,
 )
-from serve_app.deployments.ingress import DirectLimits, Ingress
-from serve_app.deployments.job_runner import JobRunner, RunnerOptions
-from serve_app.deployments.queue_depth_policy import QueueDepthPolicy
-from serve_app.deployments.speech_recognizer import SpeechRecognizer
-from serve_app.deployments.transcription import PlacedDeployment, SpeechModels
-from serve_app.deployments.video_pipeline import VideoModels
+from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import Batching, FasterWhisper, OpenAIWhisper, TransformersWhisper
+from serve_app.flows.images import ImageLimits
+from serve_app.flows.speech_to_text import PlacedDeployment, SpeechModels
+from serve_app.flows.video import VideoModels
 from serve_app.graph_args import BackendArgs, ClassifierArgs, GraphArgs, RunnerArgs, WhisperArgs
 from serve_app.models.images.loading import ClassifierOptions
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
-from serve_app.models.speech.whisper import BackendName, known_languages
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName, known_languages
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.settings import Settings
+from serve_app.workers.ingress import DirectLimits, Ingress
+from serve_app.workers.job_runner import JobRunner, RunnerOptions
+from serve_app.workers.queue_depth_policy import QueueDepthPolicy
 
 
 def build(args: GraphArgs) -> Application:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve_app.models.images.architectures import Activation
 from serve_app.models.images.engines import EngineName, Precision
 from serve_app.models.images.preprocessing import Fit
-from serve_app.models.speech.whisper import BackendName
+from serve_app.models.speech.whisper.backend import BackendName
 
 
 class _Args(BaseModel):

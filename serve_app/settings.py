@@ -23,8 +23,8 @@ from pydantic import (
     ValidationError,
 )
 
-from serve_app.api.options import ApiSettings
-from serve_app.api.schemas import CallbackBase
+from serve_app.api.http.options import ApiSettings
+from serve_app.api.video.requests import CallbackBase
 from serve_app.jobs.webhook import parse_secrets
 from serve_app.media.address_policy import AddressPolicy
 from serve_app.messages import Locale

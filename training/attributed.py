@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_app.models.speech.assembly import RunFacts, assemble
-from serve_app.models.speech.attribution import attribute
+from serve_app.analysis.assembly import RunFacts, assemble
+from serve_app.analysis.attribution import attribute
 from serve_app.results import AcousticFeatures, Diarization, Transcript
 
 _UNMEASURED = AcousticFeatures(-100.0, None, None)  # no score reads them

@@ -17,8 +17,8 @@ from loadtests.images.graph import write_config
 from loadtests.images.load import ROOT, ClosedLoop, Plan
 from loadtests.images.peers.settings import Settings
 from loadtests.images.peers_venv import python_of_peers
-from serve_app.demo.local_graph import LocalGraph, session_members
-from serve_app.ports import free_ports
+from serve_app.commands.demo.local_graph import LocalGraph, session_members
+from serve_app.launch.ports import free_ports
 
 _STOP_S = 20.0
 NAMES = {

@@ -7,11 +7,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve_app import __version__
-from serve_app.api import drums, health, images, jobs, models, openai_models, openai_speech, speech
-from serve_app.api.documentation import DOCS_PATH, REDOC_PATH, add_documentation
-from serve_app.api.failures import handle_unrouted
-from serve_app.api.options import ApiSettings
-from serve_app.api.request_context import RequestContextMiddleware
+from serve_app.api import health, weights
+from serve_app.api.drums import routes as drums
+from serve_app.api.http.documentation import DOCS_PATH, REDOC_PATH, add_documentation
+from serve_app.api.http.failures import handle_unrouted
+from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.request_context import RequestContextMiddleware
+from serve_app.api.images import routes as images
+from serve_app.api.speech import openai_models, openai_routes
+from serve_app.api.speech import routes as speech
+from serve_app.api.video import routes as video
 from serve_app.services import Services
 
 _DESCRIPTION = """\
@@ -58,14 +63,15 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     )
     app.state.services = services
     app.state.settings = settings
-    speech_routers = (speech.router, openai_speech.router, openai_models.router)
     for router in (
-        jobs.contract_router,
-        jobs.router,
-        *speech_routers,
+        video.contract_router,
+        video.router,
+        speech.router,
+        openai_routes.router,
+        openai_models.router,
         drums.router,
         images.router,
-        models.router,
+        weights.router,
         health.contract_router,
         health.router,
     ):

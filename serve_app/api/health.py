@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from serve_app.api.dependencies import InjectedServices, InjectedSettings
-from serve_app.api.failures import ApiRoute, ContractRoute, describe, error_body
-from serve_app.api.views import timestamp
+from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
+from serve_app.api.video.answers import timestamp
 from serve_app.errors import Unavailable
 
 UP = "HEALTHY"

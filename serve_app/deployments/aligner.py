@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import serve
 
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, Transcript
 
@@ -47,7 +47,7 @@ class Aligner:
     """
 
     def __init__(self, models: Mapping[str, str], options: AlignerOptions) -> None:
-        from serve_app.models.speech.aligner import ForcedAligner
+        from serve_app.models.speech.alignment.aligner import ForcedAligner
 
         self._aligner = ForcedAligner(
             models,

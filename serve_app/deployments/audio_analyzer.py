@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import serve
 
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import StorageError
 from serve_app.results import SpeechActivity
 

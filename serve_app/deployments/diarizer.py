@@ -10,8 +10,8 @@ from typing import Any
 
 from ray import serve
 
-from serve_app.deployments.replica_facts import replica_facts
-from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
+from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
 from serve_app.results import Diarization
 from serve_app.services import ReplicaModel
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from serve_app.deployments.batching import Batcher
-from serve_app.deployments.load_failure import LoadFailure
-from serve_app.deployments.logs import join_serve_log
-from serve_app.deployments.replica_facts import replica_facts
-from serve_app.deployments.worker_threads import ShouldStop, WorkerThreads
+from serve_app.deployments.replica.batching import Batcher
+from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.load_failure import LoadFailure
+from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, StorageError
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel

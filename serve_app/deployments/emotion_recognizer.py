@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import serve
 
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.results import LabelScores, SpeechRegion
 
 

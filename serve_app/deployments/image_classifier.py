@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 from ray.util import metrics
 
-from serve_app.deployments.batching import Batcher
-from serve_app.deployments.load_failure import LoadFailure
-from serve_app.deployments.logs import join_serve_log
-from serve_app.deployments.replica_facts import replica_id
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.batching import Batcher
+from serve_app.deployments.replica.facts import replica_id
+from serve_app.deployments.replica.load_failure import LoadFailure
+from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
 from serve_app.results import LabelScores

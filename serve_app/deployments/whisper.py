@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from serve_app.deployments.batching import Batcher
-from serve_app.deployments.load_failure import LoadFailure
-from serve_app.deployments.logs import join_serve_log
-from serve_app.deployments.replica_facts import replica_facts
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.batching import Batcher
+from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.load_failure import LoadFailure
+from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
-from serve_app.models.speech.whisper import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
-    from serve_app.models.speech.whisper_loading import LoadedWhisper
-    from serve_app.models.speech.whisper_options import WhisperOptions
+    from serve_app.models.speech.whisper.loading import LoadedWhisper
+    from serve_app.models.speech.whisper.options import WhisperOptions
 
 logger = logging.getLogger("ray.serve")
 
@@ -81,7 +81,7 @@ class WhisperReplica:
     backend_name: BackendName
 
     def __init__(self, models: Sequence[str], options: WhisperOptions, batching: Batching) -> None:
-        from serve_app.models.speech.whisper_loading import load_whisper
+        from serve_app.models.speech.whisper.loading import load_whisper
 
         join_serve_log()
         self._failure = LoadFailure()

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver, FileServer
-from serve_app.demo.videos import DemoVideo, demo_videos
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver, FileServer
+from serve_app.commands.demo.videos import DemoVideo, demo_videos
 from serve_app.models.weights import EMBEDDED
 from tests.integration.recordings import Clip, read_audio, write_audio
 

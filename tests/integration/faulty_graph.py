@@ -16,8 +16,8 @@ from ray.serve import Application
 from serve_app import graph
 from serve_app.deployments.whisper import Batching, WhisperReplica
 from serve_app.graph_args import GraphArgs
-from serve_app.models.speech.whisper import BackendName
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.whisper.options import WhisperOptions
 
 
 class FullGpu:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 
 
 def replicas(graph: LocalGraph, deployment: str) -> list[int]:

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from serve_app.client import Client
-from serve_app.demo.contract import callback_problems
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver, ReceivedCallback
-from serve_app.demo.videos import DemoVideo
+from serve_app.commands.demo.contract import callback_problems
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver, ReceivedCallback
+from serve_app.commands.demo.videos import DemoVideo
 from serve_app.jobs.store import JobStore
 from tests.integration.processes import kill, replicas, wait_until
 from tests.integration.recordings import read_audio, write_audio

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.errors import AudioExtractionError
 from tests.integration.played_drums import BPM, RATE_HZ, Played, play
 from tests.integration.recordings import write_audio, write_silent_video

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 from tests.integration.played_drums import play
 from tests.integration.recordings import Clip
 

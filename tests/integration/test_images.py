@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
+from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.errors import DownloadError, ImageTooLarge, ImageUnreadable
 from tests.integration.drawn_images import as_file, drawn_jpeg
 

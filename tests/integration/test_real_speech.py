@@ -14,9 +14,9 @@ import pytest
 from openai import OpenAI
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver
-from serve_app.demo.videos import DemoVideo
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver
+from serve_app.commands.demo.videos import DemoVideo
 from serve_app.scoring import count_letter_errors, score_result
 from tests.fetched_models import fetched_folder
 from tests.integration.recordings import write_audio

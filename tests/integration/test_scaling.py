@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from serve_app.client import Client
-from serve_app.demo.contract import callback_problems
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver
-from serve_app.demo.videos import DemoVideo
+from serve_app.commands.demo.contract import callback_problems
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver
+from serve_app.commands.demo.videos import DemoVideo
 from serve_app.errors import JobConflict
 from serve_app.jobs.store import JobStore
 from tests.integration.processes import replicas, wait_until

@@ -19,13 +19,13 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from serve_app.client import Client
-from serve_app.demo.contract import callback_problems
-from serve_app.demo.local_graph import session_members
-from serve_app.demo.receiver import CallbackReceiver
-from serve_app.demo.videos import DemoVideo
-from serve_app.deployments.launch import ray_environment
+from serve_app.commands.demo.contract import callback_problems
+from serve_app.commands.demo.local_graph import session_members
+from serve_app.commands.demo.receiver import CallbackReceiver
+from serve_app.commands.demo.videos import DemoVideo
+from serve_app.launch.launch import ray_environment
+from serve_app.launch.ports import free_ports
 from serve_app.models.weights import EMBEDDED
-from serve_app.ports import free_ports
 from tests.integration.drawn_images import drawn_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

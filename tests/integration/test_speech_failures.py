@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver
 from serve_app.errors import ModelLoadingError, Unavailable
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from serve_app.client import Client
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CallbackReceiver
-from serve_app.demo.videos import DemoVideo
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver
+from serve_app.commands.demo.videos import DemoVideo
 from serve_app.scoring import count_word_errors
 from tests.integration.recordings import read_audio, write_audio
 

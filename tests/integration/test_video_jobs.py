@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from serve_app.client import Client
-from serve_app.demo.contract import callback_problems, result_problems
-from serve_app.demo.local_graph import LocalGraph
-from serve_app.demo.receiver import CALLBACK_PATH, CallbackReceiver
-from serve_app.demo.videos import DemoVideo
+from serve_app.commands.demo.contract import callback_problems, result_problems
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CALLBACK_PATH, CallbackReceiver
+from serve_app.commands.demo.videos import DemoVideo
 from serve_app.scoring import score_result
 from tests.integration.recordings import Clip, read_audio, write_audio, write_silent_video
 

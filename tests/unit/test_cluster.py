@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from serve_app.deployments.config_check import check_config
+from serve_app.launch.config_check import check_config
 
 ROOT = Path(__file__).parents[2]
 

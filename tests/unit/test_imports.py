@@ -23,25 +23,60 @@ OWN = {
     "errors": set(),
     "results": set(),
     "messages": {"errors"},
+    "analysis": {"errors", "results"},
+    "subtitles": {"errors", "results"},
     "media": {"errors", "results"},
-    "models": {"errors", "results", "messages", "media"},
+    "models": {"errors", "results", "messages", "analysis", "media"},
     "jobs": {"errors", "results", "messages"},
     "services": {"errors", "results", "jobs"},
-    "api": {"", "errors", "results", "messages", "jobs", "services"},
+    "api": {"", "errors", "results", "messages", "subtitles", "jobs", "services"},
     "settings": {"errors", "messages", "api", "jobs", "media"},
-    "deployments": {"", "errors", "results", "messages", "media", "models", "jobs", "services", "api", "settings"},
+    "deployments": {"errors", "results", "analysis", "media", "models", "services"},
+    "flows": {
+        "errors",
+        "results",
+        "messages",
+        "analysis",
+        "media",
+        "models",
+        "jobs",
+        "services",
+        "settings",
+        "deployments",
+    },
+    "workers": {
+        "",
+        "errors",
+        "results",
+        "messages",
+        "media",
+        "models",
+        "jobs",
+        "services",
+        "api",
+        "settings",
+        "flows",
+        "deployments",
+    },
     "graph_args": {"models"},
-    "graph": {"", "errors", "messages", "models", "deployments", "settings", "jobs", "graph_args"},
-    "launch": {"", "errors", "deployments", "graph", "graph_args", "ports", "settings"},
+    "graph": {"", "errors", "messages", "models", "deployments", "flows", "workers", "settings", "jobs", "graph_args"},
+    "launch": {"", "errors", "graph", "graph_args", "settings"},
     "client": {"", "errors"},
-    "batch": {"errors", "client"},
-    "drums_command": {"errors", "results", "batch", "client", "models", "settings"},
-    "models_command": {"errors", "client", "models", "settings"},
-    "ports": set(),
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
-    "cli": {"", "errors", "batch", "client", "demo", "drums_command", "launch", "models_command", "settings"},
-    "demo": {"", "errors", "messages", "client", "ports", "scoring", "demo_media", "settings"},
+    "commands": {
+        "",
+        "errors",
+        "results",
+        "messages",
+        "client",
+        "models",
+        "settings",
+        "scoring",
+        "demo_media",
+        "launch",
+    },
+    "cli": {"", "errors", "client", "commands", "launch", "settings"},
     "__main__": {"cli"},
 }
 RAY, WEB, TENSORS = {"ray"}, {"fastapi", "starlette", "uvicorn"}, {"torch", "torchvision", "torchaudio"}
@@ -57,20 +92,17 @@ FOREIGN_BANNED = {
     "graph_args": RAY | WEB | HEAVY,
     "graph": HEAVY,
     "client": RAY | WEB | HEAVY,
-    "batch": RAY | WEB | HEAVY,
-    "drums_command": RAY | WEB | HEAVY,
-    "models_command": RAY | WEB | HEAVY,
+    "analysis": RAY | WEB | TENSORS | HEAVY,
+    "subtitles": RAY | WEB | TENSORS | HEAVY,
+    "commands": RAY | WEB | HEAVY,
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }
 STANDARD_LIBRARY_ONLY = {"", "errors", "results", "messages", "services"}
-MAY_IMPORT_RAY = {"deployments", "graph", "launch"}
-
-# What starts a graph, or checks its config, stands above the graph although it lives among the deployments.
-LAUNCH = {PACKAGE / "deployments" / "launch.py", PACKAGE / "deployments" / "config_check.py"}
+MAY_IMPORT_RAY = {"deployments", "flows", "workers", "graph", "launch"}
 
 # These hand the environment on to the processes that they start, and choose nothing by it.
-HAND_ON_THE_ENVIRONMENT = {PACKAGE / "deployments" / "launch.py", PACKAGE / "demo" / "local_graph.py"}
+HAND_ON_THE_ENVIRONMENT = {PACKAGE / "launch" / "launch.py", PACKAGE / "commands" / "demo" / "local_graph.py"}
 
 
 @dataclass(frozen=True)
@@ -92,8 +124,6 @@ class Import:
 
 
 def layer_of(file: Path) -> str:
-    if file in LAUNCH:
-        return "launch"
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py") if first != "__init__.py" else ""
 
@@ -136,9 +166,7 @@ def test_layers_import_only_what_is_below_them() -> None:
         if package != "serve_app":
             continue
         target = rest.partition(".")[0]
-        if any(rest.startswith(f"deployments.{file.stem}.") for file in LAUNCH):
-            target = "launch"
-        elif not (PACKAGE / target).is_dir() and not (PACKAGE / f"{target}.py").exists():
+        if not (PACKAGE / target).is_dir() and not (PACKAGE / f"{target}.py").exists():
             target = ""  # a name of the package itself, such as __version__
         if target not in OWN[found.layer] | {found.layer}:
             wrong.append(str(found))
@@ -189,7 +217,7 @@ def test_deployments_import_model_code_only_locally() -> None:
     wrong = [
         str(found)
         for found in ALL_IMPORTS
-        if found.layer == "deployments"
+        if found.layer in ("deployments", "flows", "workers")
         and found.module.partition(".")[0] in HEAVY
         and not (found.local or found.for_types)
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from serve_app.results import SpeechRegion
 
 if TYPE_CHECKING:  # whoever joins transcripts needs this module, but not faster-whisper
-    from serve_app.models.speech.spoken_words import SpokenWord
+    from serve_app.models.speech.whisper.spoken_words import SpokenWord
 
 # Less speech than this between two words is a breath, a laugh, or the detector's margins around a pause.
 MIN_GAP_S = 1.0

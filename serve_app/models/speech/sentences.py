@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # whoever joins transcripts needs this module, but not faster-whisper
-    from serve_app.models.speech.spoken_words import SpokenWord
+    from serve_app.models.speech.whisper.spoken_words import SpokenWord
 
 # A pause that ends a segment whatever the punctuation says: longer than those inside a sentence (0.2 to 0.4 s).
 MAX_PAUSE_S = 1.0

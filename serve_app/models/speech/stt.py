@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
-from serve_app.models.speech.assembly import join_transcripts, without_repetition
+from serve_app.models.speech.joining import join_transcripts, without_repetition
 from serve_app.models.speech.pieces import recognizer_pieces, speech_inside
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper import (
+from serve_app.models.speech.whisper.backend import (
     MAX_PIECE_S,
     SAMPLE_RATE_HZ,
     BackendName,
@@ -35,8 +35,8 @@ from serve_app.models.speech.whisper import (
     language_windows,
     likely_language,
 )
-from serve_app.models.speech.whisper_loading import LoadedWhisper, load_whisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.loading import LoadedWhisper, load_whisper
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Segment, Transcript
 
 Audio = str | Path | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from whisper_cases import WHISPERS, Utterance
 
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.batched_whisper import BatchedWhisper
-from serve_app.models.speech.whisper import BackendName
-from serve_app.models.speech.whisper_loading import load_whisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
+from serve_app.models.speech.whisper.loading import load_whisper
+from serve_app.models.speech.whisper.options import WhisperOptions
+from tests.contract.speech.whisper_cases import WHISPERS, Utterance
 
 PROJECT = Path(__file__).parents[3]
 MICRO = PROJECT / "serve_app/models/speech/whisper_micro"
@@ -116,7 +116,7 @@ def english_whisper(random_whisper: Callable[..., Path], tmp_path_factory: pytes
 
     from safetensors.torch import load_file, save_file
 
-    from serve_app.models.speech.openai_tokenizer import byte_pairs
+    from serve_app.models.speech.whisper.openai_tokenizer import byte_pairs
     from training.whisper_micro import checkpoint
 
     folder = tmp_path_factory.mktemp("english") / "random.en"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from whisper_cases import WHISPERS
 
 from serve_app import WhisperSTT
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper import BackendName
+from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.scoring import count_letter_errors, count_word_errors
 from serve_app.settings import Settings
+from tests.contract.speech.whisper_cases import WHISPERS
 from tests.fetched_models import fetched_folder
 
 SPEECH = Path(__file__).parents[4] / "shared" / "data" / "speech"

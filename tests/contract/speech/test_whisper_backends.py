@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from whisper_cases import Utterance
 
 from serve_app.errors import LanguageUnsupported, ProcessingError
-from serve_app.models.speech.batched_whisper import BatchedWhisper
-from serve_app.models.speech.decoding_rules import DecodingRules
-from serve_app.models.speech.transcript_draft import SAMPLED
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
+from serve_app.models.speech.whisper.decoding_rules import DecodingRules
+from serve_app.models.speech.whisper.transcript_draft import SAMPLED
 from serve_app.results import SpeechRegion, Transcript, Word
 from serve_app.scoring import count_word_errors
+from tests.contract.speech.whisper_cases import Utterance
 
 
 def text_of(transcript: Transcript) -> str:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from whisper_cases import WHISPERS
 
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, TaskUnsupported
-from serve_app.models.speech.batched_whisper import BatchedWhisper
-from serve_app.models.speech.decoding_rules import DecodingRules
-from serve_app.models.speech.transcript_draft import RETRIED, SAMPLED, Draft, Window, WindowWords
-from serve_app.models.speech.whisper import BackendName, SpeechPiece
-from serve_app.models.speech.whisper_loading import load_whisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
+from serve_app.models.speech.whisper.decoding_rules import DecodingRules
+from serve_app.models.speech.whisper.loading import load_whisper
+from serve_app.models.speech.whisper.options import WhisperOptions
+from serve_app.models.speech.whisper.transcript_draft import RETRIED, SAMPLED, Draft, Window, WindowWords
 from serve_app.results import SpeechTask
+from tests.contract.speech.whisper_cases import WHISPERS
 
 Load = Callable[..., BatchedWhisper]
 Write = Callable[..., Path]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serve_app.api.app import create_app
-from serve_app.api.options import ApiSettings
+from serve_app.api.http.options import ApiSettings
 from serve_app.services import Services
 from tests.unit.api.memory_services import (
     MemoryAnalysis,

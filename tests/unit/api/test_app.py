@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve_app.api.app import create_app
-from serve_app.api.options import ApiSettings
+from serve_app.api.http.options import ApiSettings
 from tests.unit.api.memory_services import memory_services
 
 CORS_ORIGIN = "https://app.example"

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from serve_app.api.app import create_app
-from serve_app.api.options import ApiSettings
+from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client
 from tests.unit.api.memory_services import memory_services
 from tests.unit.client.loopback import serving

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from serve_app import errors
 from serve_app.api.app import create_app
-from serve_app.api.options import ApiSettings
+from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client, ClientEvent, error_from_response
 from serve_app.messages import Stage
 from serve_app.services import Services

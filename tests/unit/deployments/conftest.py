@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve_app.deployments.worker_threads import WorkerThreads
+from serve_app.deployments.replica.worker_threads import WorkerThreads
 
 
 @pytest.fixture(autouse=True)

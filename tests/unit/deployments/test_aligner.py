@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.deployments.aligner import Aligner, AlignerOptions
 from serve_app.media.decode import DecodedAudio
-from serve_app.models.speech import aligner as models
+from serve_app.models.speech.alignment import aligner as models
 from serve_app.results import Segment, SpeechRegion, Transcript
 
 AUDIO = DecodedAudio(np.arange(10 * 16_000, dtype=np.float32), 10.0)

@@ -9,11 +9,11 @@ import pytest
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 
 from loadtests.scripted_whisper import write_scripted_checkpoint
-from serve_app.models.speech.conversion import to_ctranslate2
-from serve_app.models.speech.faster_whisper_backend import FasterWhisperBackend
-from serve_app.models.speech.whisper import SpeechPiece
-from serve_app.models.speech.whisper_checkpoint import open_checkpoint
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import SpeechPiece
+from serve_app.models.speech.whisper.checkpoint import open_checkpoint
+from serve_app.models.speech.whisper.conversion import to_ctranslate2
+from serve_app.models.speech.whisper.faster_whisper_backend import FasterWhisperBackend
+from serve_app.models.speech.whisper.options import WhisperOptions
 from training.whisper_micro.checkpoint import Shape
 
 SHAPE = Shape(d_model=64, encoder_layers=1, decoder_layers=2, heads=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from loadtests.whisper_graph import Layout, write_config
-from serve_app.deployments.config_check import check_config
+from serve_app.launch.config_check import check_config
 
 
 def test_config_is_valid_and_holds_the_layout(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from scripted_server import ScriptedServer
+
+from tests.unit.media.scripted_server import ScriptedServer
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from scripted_server import ScriptedServer, answer
 
 from serve_app.errors import AddressRefused, CallbackRefused, DownloadError
 from serve_app.media.address_guard import AddressPolicy, check_callback_base, guarded_client
 from serve_app.media.fetch import FetchSources, fetch
+from tests.unit.media.scripted_server import ScriptedServer, answer
 
 TIMEOUT = httpx.Timeout(5.0)
 

@@ -17,10 +17,10 @@ import av
 import fsspec
 import numpy as np
 import pytest
-from media_files import tone, write_media, write_video_only
 
 from serve_app.errors import AudioExtractionError
 from serve_app.media.decode import AudioStream, decode_audio
+from tests.unit.media.media_files import tone, write_media, write_video_only
 
 
 def loudest_hz(samples: np.ndarray) -> float:

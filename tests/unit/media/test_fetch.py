@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from scripted_server import ScriptedServer, answer
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.fetch import FetchedFile, FetchLimits, FetchSources, display_name, fetch
 from serve_app.media.part_file import PartFile
+from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000  # 3 MB, no two aligned MiB alike at their ends
 LIMITS = FetchLimits(max_bytes=10 << 20, total_s=20.0, stall_s=0.3, connect_s=1.0)

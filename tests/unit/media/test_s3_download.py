@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer, answer
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
 from serve_app.media.fetch import FetchedFile, FetchLimits, FetchSources, fetch
+from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from drum_patterns import ROCK, SHUFFLE, beats_at, join, play
 
 from serve_app.models.drums.beat_fit import sections_of
 from serve_app.models.drums.tempo import tempo_path
+from tests.unit.models.drums.drum_patterns import ROCK, SHUFFLE, beats_at, join, play
 
 
 def fitted(onsets):

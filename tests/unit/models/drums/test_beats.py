@@ -2,10 +2,10 @@ import time
 
 import numpy as np
 import pytest
-from drum_patterns import DISCO, FUNK, ROCK, SWING, beats_at, distance_to_grid_s, join, play
 
 from serve_app.models.drums.beats import BeatGrid, estimate_tempo, track_beats
 from serve_app.models.drums.onsets import OnsetTrain
+from tests.unit.models.drums.drum_patterns import DISCO, FUNK, ROCK, SWING, beats_at, distance_to_grid_s, join, play
 
 
 def check(grid: BeatGrid, duration_s: float) -> None:

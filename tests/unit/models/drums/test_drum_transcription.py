@@ -14,7 +14,6 @@ import pretty_midi
 import pytest
 import soundfile
 import torch
-from synthetic_drums import loaded_drums, render, rock
 
 import serve_app.models.drums as drums
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
@@ -24,6 +23,7 @@ from serve_app.models.drums.checkpoint import save_checkpoint
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.models.drums.transcription import drum_wav_to_midi, transcribe_drums
 from serve_app.results import Drum, DrumHit, DrumTranscript
+from tests.unit.models.drums.synthetic_drums import loaded_drums, render, rock
 
 LOADED = loaded_drums()
 PLAYED = rock(120.0, 8, start_s=0.25)

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from drum_patterns import (
+
+from serve_app.models.drums.tempo import HIGHEST_BPM, HOP_S, LOWEST_BPM, constant_phase, tempo_path
+from tests.unit.models.drums.drum_patterns import (
     BALLAD,
     DISCO,
     FUNK,
@@ -14,8 +16,6 @@ from drum_patterns import (
     join,
     play,
 )
-
-from serve_app.models.drums.tempo import HIGHEST_BPM, HOP_S, LOWEST_BPM, constant_phase, tempo_path
 
 
 def phase_error_beats(path, beats_s):

@@ -18,8 +18,7 @@ from serve_app.models.images import conversion, quantization
 from serve_app.models.images.conversion import Conversion, convert
 from serve_app.models.images.converted import BACKBONE, ModelFacts
 from serve_app.models.images.probe import probe_images
-
-from .notebooks import BEVERAGES, mobilenet, saved
+from tests.unit.models.images.notebooks import BEVERAGES, mobilenet, saved
 
 
 @dataclass(frozen=True, slots=True)

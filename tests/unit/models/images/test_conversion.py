@@ -26,9 +26,8 @@ from serve_app.models.images.conversion import Conversion, convert, converted_fo
 from serve_app.models.images.converted import BACKBONE, FACTS, HEAD, PROBE, WEIGHTS, read_facts, read_probe
 from serve_app.models.images.normalized import PixelNetwork
 from serve_app.models.images.probe import probe_images
-
-from .conftest import Finished, with_other_head
-from .notebooks import BEVERAGES, CONTAINERS
+from tests.unit.models.images.conftest import Finished, with_other_head
+from tests.unit.models.images.notebooks import BEVERAGES, CONTAINERS
 
 REQUEST = Conversion("/w.pth", "0" * 64, "beverage classifier", BEVERAGES, "relu")
 

@@ -22,8 +22,7 @@ from serve_app.models.images.converted import (
     write_arrays,
     write_facts,
 )
-
-from .conftest import Finished
+from tests.unit.models.images.conftest import Finished
 
 MODEL = ModelFacts("resnet50", (512, 7), "gelu", ("ä", "b"), "w.pth", "0123456789abcdef" * 4, ("head fc → 2",), "said")
 

@@ -18,9 +18,8 @@ from serve_app.models.images import engines
 from serve_app.models.images.converted import BACKBONE, HEAD
 from serve_app.models.images.engines import Engine, EngineName, Precision, has_bfloat16, open_engine
 from serve_app.models.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_image
-
-from .conftest import Finished
-from .pictures import encoded, write_photographs
+from tests.unit.models.images.conftest import Finished
+from tests.unit.models.images.pictures import encoded, write_photographs
 
 NOTEBOOK = transforms.Compose(
     [

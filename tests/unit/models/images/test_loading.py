@@ -30,10 +30,9 @@ from serve_app.models.images.loading import (
 )
 from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
-
-from .conftest import Finished, with_other_head
-from .notebooks import saved
-from .pictures import encoded, quarters
+from tests.unit.models.images.conftest import Finished, with_other_head
+from tests.unit.models.images.notebooks import saved
+from tests.unit.models.images.pictures import encoded, quarters
 
 PROJECT = Path(__file__).parents[4]
 OPTIONS = ClassifierOptions(Path("/nowhere"))

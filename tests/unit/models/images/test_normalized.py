@@ -14,9 +14,8 @@ from serve_app.models.images.normalized import PixelNetwork, converted_network
 from serve_app.models.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from serve_app.models.images.state_dict import fit_weights
 from serve_app.models.images.weights_file import StoredWeights
-
-from .notebooks import BEVERAGES, images, logits, mobilenet
-from .pictures import noise
+from tests.unit.models.images.notebooks import BEVERAGES, images, logits, mobilenet
+from tests.unit.models.images.pictures import noise
 
 
 def theirs(image: Image.Image) -> torch.Tensor:

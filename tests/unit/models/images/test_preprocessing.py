@@ -20,8 +20,7 @@ from torchvision import transforms
 from serve_app.errors import ImageTooLarge, ImageUnreadable
 from serve_app.models.images import preprocessing
 from serve_app.models.images.preprocessing import Fit, read_image
-
-from .pictures import QUARTERS, encoded, noise, png, quarters
+from tests.unit.models.images.pictures import QUARTERS, encoded, noise, png, quarters
 
 # `preprocessing` hushes PIL itself, but pytest sets the filters anew for each test
 pytestmark = [

@@ -21,10 +21,9 @@ from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.probe import probe_images
 from serve_app.models.images.quantization import calibrated
 from serve_app.models.images.tasks import BEVERAGE
-
-from .conftest import Finished
-from .notebooks import mobilenet, saved
-from .pictures import write_photographs
+from tests.unit.models.images.conftest import Finished
+from tests.unit.models.images.notebooks import mobilenet, saved
+from tests.unit.models.images.pictures import write_photographs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

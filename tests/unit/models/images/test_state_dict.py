@@ -15,8 +15,7 @@ from serve_app.models.images import state_dict
 from serve_app.models.images.architectures import Activation, Architecture
 from serve_app.models.images.state_dict import FittedWeights, fit_weights
 from serve_app.models.images.weights_file import StoredWeights, Unfit, read_weights
-
-from .notebooks import (
+from tests.unit.models.images.notebooks import (
     BEVERAGES,
     CONTAINERS,
     as_safetensors,

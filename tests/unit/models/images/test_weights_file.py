@@ -17,8 +17,7 @@ import torch
 from torch import nn
 
 from serve_app.models.images.weights_file import Unfit, read_weights, unfit_error
-
-from .notebooks import as_safetensors, saved
+from tests.unit.models.images.notebooks import as_safetensors, saved
 
 STATE = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).state_dict()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from serve_app.models.speech.coverage import Gap, find_gaps, speech_without_words
-from serve_app.models.speech.spoken_words import SpokenWord
+from serve_app.models.speech.whisper.spoken_words import SpokenWord
 from serve_app.results import SpeechRegion
 
 

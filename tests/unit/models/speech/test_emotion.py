@@ -7,12 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from tone_models import SAMPLE_RATE_HZ, sing, write_align_model, write_emotion_model, write_trained_emotion_model
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, BertConfig, BertModel
 
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.models.speech.emotion import MAX_REGION_S, MIN_REGION_S, SpeechEmotionRecognizer
 from serve_app.results import SpeechRegion
+from tests.unit.models.speech.tone_models import (
+    SAMPLE_RATE_HZ,
+    sing,
+    write_align_model,
+    write_emotion_model,
+    write_trained_emotion_model,
+)
 
 LABELS = ("calm", "angry", "sad")
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from serve_app.models.speech.sentences import MAX_SEGMENT_S, repeated_words, split_sentences
-from serve_app.models.speech.spoken_words import SpokenWord
+from serve_app.models.speech.whisper.spoken_words import SpokenWord
 
 
 def spoken(text: str, *, pauses: dict[int, float] | None = None, word_s: float = 0.4) -> list[SpokenWord]:

@@ -16,9 +16,9 @@ from serve_app.demo_media import __file__ as media_init
 from serve_app.errors import AudioExtractionError, InvalidRequest, LanguageUnsupported, ModelLoadingError
 from serve_app.models.speech import stt as module
 from serve_app.models.speech.stt import WhisperSTT
-from serve_app.models.speech.whisper import BackendName, SpeechPiece
-from serve_app.models.speech.whisper_loading import LoadedWhisper
-from serve_app.models.speech.whisper_options import WhisperOptions
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.loading import LoadedWhisper
+from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Segment, SpeechRegion, Transcript, Word
 
 DIALOGUE = Path(media_init).parent / "dialogue.mp4"

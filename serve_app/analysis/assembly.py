@@ -1,0 +1,225 @@
+"""The contract's result object: what all stages found, put together as JSON.
+
+Everything in it is plain and finite: times are rounded to milliseconds (which keeps their order), levels and
+frequencies to two decimals, and what is unknown is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from serve_app.analysis.attribution import SpokenSegment
+from serve_app.results import (
+    AcousticFeatures,
+    Diarization,
+    LabelScores,
+    Segment,
+    SpeakerTurn,
+    Transcript,
+    Word,
+)
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known of a run beside what its models said.
+
+    Attributes:
+        duration_s: of the decoded audio.
+        language_requested: "auto" or a two-letter code.
+        processing_time_s: from the start of the job's work to its end.
+        stage_seconds: how long each stage took, by name; stages that ran side by side overlap.
+        notes: anything skipped, retried or degraded outside transcription and diarization, one sentence each.
+    """
+
+    duration_s: float
+    language_requested: str
+    processing_time_s: float
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def assemble(
+    spoken: Sequence[SpokenSegment],
+    features: Sequence[AcousticFeatures],
+    *,
+    transcript: Transcript,
+    diarization: Diarization,
+    facts: RunFacts,
+    emotions: Sequence[LabelScores | None] = (),
+    emotion_model_version: str | None = None,
+) -> dict[str, Any]:
+    """Return the result object of CONTRACT.md, section 1.
+
+    Words without any speaker (diarization found nobody, or did not run) are one speaker's, with a note. Speakers are
+    numbered in the order in which they first appear in the segments; those who take turns but are never understood
+    come after them, in `speaker_turns` only.
+
+    Args:
+        spoken: from `attribution.attribute`.
+        features: one for each word of `spoken`, in order.
+        transcript: for its language, model and notes.
+        diarization: for its turns and notes.
+        facts: everything else.
+        emotions: one for each of `spoken`, None where it could not be told; none at all where nobody tried, and no
+            segment then has the key `emotion`.
+        emotion_model_version: which model told them.
+
+    Raises:
+        ValueError: if features and words, or emotions and segments, differ in number.
+    """
+    notes = [*facts.notes, *transcript.notes, *diarization.notes]
+    parts = _parts(spoken, features, emotions, facts.duration_s)
+    names = _numbered((part.spoken.speaker_id for part in parts), diarization.turns)
+    if None in names:
+        notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
+    segments: list[dict[str, Any]] = []
+    word_segments: list[dict[str, Any]] = []
+    speakers: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        segment, speaker_id = part.spoken.segment, names[part.spoken.speaker_id]
+        segments.append(
+            {
+                "start_time": _ms(segment.start_s),
+                "end_time": _ms(segment.end_s),
+                "text": segment.text.strip(),
+                "speaker": {"speaker_id": speaker_id},
+                "words": [_word(word, sound) for word, sound in zip(segment.words, part.features, strict=True)],
+                **({"emotion": _emotion(part.emotion)} if emotions else {}),
+            }
+        )
+        word_segments += [_word_segment(word, speaker_id) for word in segment.words]
+        totals = speakers.setdefault(speaker_id, {"total_duration": 0.0, "segment_count": 0})
+        totals["total_duration"] = _ms(totals["total_duration"] + segment.end_s - segment.start_s)
+        totals["segment_count"] += 1
+    return {
+        "segments": segments,
+        "word_segments": word_segments,
+        "speakers": speakers,
+        "text": " ".join(segment["text"] for segment in segments),
+        "language": transcript.language,
+        "duration": _ms(facts.duration_s),
+        "speaker_turns": [
+            {
+                "start_time": _ms(min(turn.start_s, facts.duration_s)),
+                "end_time": _ms(min(turn.end_s, facts.duration_s)),
+                "speaker_id": names[turn.speaker_id],
+            }
+            for turn in sorted(diarization.turns, key=_start)
+        ],
+        "metadata": {
+            "model_version": transcript.model_version,
+            "diarization_model_version": diarization.model_version,
+            **({"emotion_model_version": emotion_model_version} if emotion_model_version is not None else {}),
+            "processing_time": _ms(facts.processing_time_s),
+            "unique_speakers": len(speakers),
+            "total_segments": len(segments),
+            "language_requested": facts.language_requested,
+            "language_detected": transcript.language,
+            "processing_mode": "auto-detect" if facts.language_requested == AUTO else "targeted",
+            **(
+                {"speech_seconds_without_words": _ms(transcript.speech_without_words_s)}
+                if transcript.speech_without_words_s is not None
+                else {}
+            ),
+            "stage_seconds": {stage: _ms(seconds) for stage, seconds in facts.stage_seconds.items()},
+            "notes": list(dict.fromkeys(notes)),
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was said without a break, with what is known of it."""
+
+    spoken: SpokenSegment
+    features: Sequence[AcousticFeatures]
+    emotion: LabelScores | None
+
+
+def _parts(
+    spoken: Sequence[SpokenSegment],
+    features: Sequence[AcousticFeatures],
+    emotions: Sequence[LabelScores | None],
+    duration_s: float,
+) -> list[_Part]:
+    """Return what was said, in order of time and inside the file, each with its words' features and its emotion."""
+    num_words = sum(len(part.segment.words) for part in spoken)
+    if len(features) != num_words:
+        raise ValueError(f"{num_words} words need as many features, got {len(features)}")
+    if emotions and len(emotions) != len(spoken):
+        raise ValueError(f"{len(spoken)} segments need as many emotions, got {len(emotions)}")
+    parts, first = [], 0
+    for part, emotion in zip(spoken, emotions or [None] * len(spoken), strict=True):
+        heard = features[first : first + len(part.segment.words)]
+        first += len(part.segment.words)
+        if part.segment.text.strip():
+            parts.append(_Part(SpokenSegment(_until(part.segment, duration_s), part.speaker_id), heard, emotion))
+    return sorted(parts, key=lambda part: part.spoken.segment.start_s)
+
+
+def _until(segment: Segment, duration_s: float) -> Segment:
+    """Return the segment without what sticks out of the file by a recogniser's last frame."""
+    if segment.end_s <= duration_s:
+        return segment
+    words = tuple(
+        replace(word, start_s=min(word.start_s, duration_s), end_s=min(word.end_s, duration_s))
+        for word in segment.words
+    )
+    return Segment(min(segment.start_s, duration_s), duration_s, segment.text, words)
+
+
+def _numbered(appearing: Iterable[str | None], turns: Iterable[SpeakerTurn]) -> dict[str | None, str]:
+    """Return each speaker's public name, numbered by first appearance."""
+    silent = (turn.speaker_id for turn in sorted(turns, key=_start))
+    return {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys((*appearing, *silent)))}
+
+
+def _word(word: Word, sound: AcousticFeatures) -> dict[str, Any]:
+    return {
+        "word": word.word,
+        "start": _ms(word.start_s),
+        "end": _ms(word.end_s),
+        "confidence": _rounded(word.confidence, 3),
+        "timing": word.timing.value,
+        "acoustic_features": {
+            "volume_db": _rounded(sound.volume_db, 2),
+            "pitch_hz": _rounded(sound.pitch_hz, 2),
+            "spectral_centroid": _rounded(sound.spectral_centroid_hz, 2),
+        },
+    }
+
+
+def _emotion(found: LabelScores | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"label": found.label, "scores": {label: _rounded(score, 3) for label, score in found.scores.items()}}
+
+
+def _word_segment(word: Word, speaker_id: str) -> dict[str, Any]:
+    return {
+        "word": word.word,
+        "start_time": _ms(word.start_s),
+        "end_time": _ms(word.end_s),
+        "speaker_id": speaker_id,
+        "confidence": _rounded(word.confidence, 3),
+        "timing": word.timing.value,
+    }
+
+
+def _start(stretch: Segment | SpeakerTurn) -> float:
+    return stretch.start_s
+
+
+def _ms(seconds: float) -> float:
+    return round(float(seconds), 3)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """Return a number that JSON can hold: not-a-number and infinities are unknown."""
+    return round(float(value), digits) if value is not None and math.isfinite(value) else None

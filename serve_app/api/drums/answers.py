@@ -1,0 +1,108 @@
+"""Transcribed drums as they go over the wire: JSON, or the MIDI file itself."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+
+from serve_app.api.http.failures import ErrorBody
+from serve_app.results import Drum
+from serve_app.services import DrumTranscription
+
+JSON = "application/json"
+MIDI_TYPES = ("audio/midi", "audio/x-midi", "audio/mid")
+
+
+class DrumHitView(BaseModel):
+    """One stroke."""
+
+    time: float = Field(description="seconds from the start of the file, as played")
+    quantized_time: float = Field(description="where the grid puts it")
+    drum: Drum
+    velocity: int = Field(description="of MIDI, 1 to 127; follows loudness")
+    confidence: float = Field(description="the network's activation, 0 to 1")
+
+
+class TempoChangeView(BaseModel):
+    """From here on the beat has this tempo; a beat falls on `time`."""
+
+    time: float
+    bpm: float
+
+
+class DrumView(BaseModel):
+    """A recording's drums."""
+
+    filename: str
+    bpm: float = Field(description="quarter notes a minute: detected, or what the form said")
+    duration: float = Field(description="seconds")
+    hits: list[DrumHitView] = Field(description="in order of time")
+    tempo_map: list[TempoChangeView] = Field(description="one entry where the tempo is steady")
+    midi: str = Field(description="the General MIDI file (channel 10), base64")
+    log: str = Field(description="the same to read")
+    picture: str | None = Field(description="PNG of activations and hits, base64; null unless `plot` asked for it")
+    model_version: str
+    processing_time: float = Field(description="seconds")
+    notes: list[str] = Field(description="what was repaired, degraded or assumed")
+
+
+class DrumFailureView(ErrorBody):
+    """A recording among several that could not be transcribed."""
+
+    filename: str
+
+
+class DrumBatchView(BaseModel):
+    """Answer to several recordings: each one's own, in the order in which they were sent."""
+
+    results: list[DrumView | DrumFailureView]
+
+
+def view_drums(heard: DrumTranscription, filename: str) -> DrumView:
+    """Describe a transcription; a long one takes a while."""
+    transcript = heard.transcript
+    return DrumView(
+        filename=filename,
+        bpm=round(transcript.bpm, 3),
+        duration=_ms(transcript.duration_s),
+        hits=[
+            DrumHitView(
+                time=_tenth_ms(hit.time_s),
+                quantized_time=_tenth_ms(hit.quantized_s),
+                drum=hit.drum,
+                velocity=hit.velocity,
+                confidence=round(hit.confidence, 4),
+            )
+            for hit in transcript.hits
+        ],
+        tempo_map=[
+            TempoChangeView(time=_tenth_ms(change.start_s), bpm=round(change.bpm, 3)) for change in transcript.tempo_map
+        ],
+        midi=base64.b64encode(heard.midi).decode(),
+        log=heard.text_log,
+        picture=None if heard.picture is None else base64.b64encode(heard.picture).decode(),
+        model_version=transcript.model_version,
+        processing_time=_ms(heard.took_s),
+        notes=list(transcript.notes),
+    )
+
+
+def midi_disposition(filename: str) -> str:
+    """Return the Content-Disposition of an upload's MIDI file, which is named after it (RFC 6266)."""
+    name = f"{PurePosixPath(filename).stem.lstrip('.') or 'drums'}.mid"
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
+    if plain == name:
+        return f'attachment; filename="{plain}"'
+    encoded = name.encode("utf-8", "replace")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(encoded, safe='')}"
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+def _tenth_ms(seconds: float) -> float:
+    return round(seconds, 4)

@@ -1,0 +1,126 @@
+"""Drums, answered at once: `POST /transcribe-drums`, recordings in, General MIDI out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.api.drums.answers import (
+    JSON,
+    MIDI_TYPES,
+    DrumBatchView,
+    DrumFailureView,
+    DrumView,
+    midi_disposition,
+    view_drums,
+)
+from serve_app.api.drums.forms import DrumForm, drum_form_content
+from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.http.disconnect import while_connected
+from serve_app.api.http.failures import ApiRoute, ErrorBody, describe, error_body, error_responses, log_failure
+from serve_app.api.http.negotiation import preferred
+from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.uploads import UploadedFile, is_multipart, open_uploads
+from serve_app.api.video.requests import checked
+from serve_app.messages import Locale
+from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
+
+MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
+
+
+class DrumRoute(ApiRoute):
+    """Allows a form as much as recordings need."""
+
+    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
+        """Return how long a request's body may be."""
+        return settings.max_upload_bytes if is_multipart(request) else settings.max_body_bytes
+
+
+router = APIRouter(route_class=DrumRoute, tags=["drums"])
+
+
+@router.post(
+    "/transcribe-drums",
+    summary="Write drums down as General MIDI",
+    response_model=DrumView | DrumBatchView,
+    response_description="`DrumView` of one recording, `DrumBatchView` of several; MIDI where `Accept` asks for it",
+    responses={
+        200: {"content": {MIDI_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}},
+        **error_responses(406, 413, 415, 422, 429, 503),
+        500: {"model": ErrorBody, "description": "`PROCESSING_ERROR`: the model failed"},
+    },
+    openapi_extra={"requestBody": {"required": True, "content": drum_form_content(MAX_FILES)}},
+)
+async def transcribe_drums(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
+    """Return the kick, snare and hi-hat of a recording: hits with velocities, the tempo, a MIDI file and a text log.
+
+    `Accept: audio/midi` answers the MIDI file alone, for one recording; JSON otherwise. Several parts named `file` are
+    a batch: each is answered on its own, and one that fails does not take the others down. The work ends if the client
+    leaves.
+    """
+    if not is_multipart(request):
+        raise HTTPException(415, "Send multipart/form-data with one file or several")
+    async with open_uploads(request, max_files=MAX_FILES) as form:
+        options = checked(DrumForm, form.fields).options()
+        wanted = preferred(request, (JSON, *MIDI_TYPES)) or JSON
+        if wanted != JSON:
+            options = DrumOptions(
+                options.bpm, options.grid_division, options.thresholds
+            )  # a picture has no place there
+            if len(form.files) > 1:
+                raise HTTPException(
+                    406, "Several files are answered as JSON only: accept application/json, or send one"
+                )
+        recordings = [DrumRecording(sent.file, sent.filename) for sent in form.files]
+        answers = await while_connected(request, services.drums.transcribe(recordings, options))
+        if len(answers) == 1:
+            [answer] = answers
+            if isinstance(answer, Exception):
+                raise answer
+            if wanted != JSON:
+                return _midi(answer, form.files[0].filename, wanted)
+            view = await asyncio.to_thread(_one, answer, form.files[0].filename)
+        else:
+            told = [
+                _told(answer, request, settings.locale) if isinstance(answer, Exception) else answer
+                for answer in answers
+            ]
+            view = await asyncio.to_thread(_several, told, form.files)
+        # not by FastAPI, which would check and write half a million hits on the loop
+        return Response(view, media_type=JSON, headers={"Vary": "Accept"})
+
+
+def _midi(heard: DrumTranscription, filename: str, media_type: str) -> Response:
+    headers = {
+        "Content-Disposition": midi_disposition(filename),
+        "X-Model-Version": quote(heard.transcript.model_version, safe=" /:;,+=@()"),
+        "Vary": "Accept",
+    }
+    return Response(heard.midi, media_type=media_type, headers=headers)
+
+
+def _one(heard: DrumTranscription, filename: str) -> str:
+    return view_drums(heard, filename).model_dump_json()
+
+
+def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...]) -> str:
+    results = [
+        DrumFailureView(filename=sent.filename, **answer)
+        if isinstance(answer, dict)
+        else view_drums(answer, sent.filename)
+        for answer, sent in zip(answers, files, strict=True)
+    ]
+    return DrumBatchView(results=results).model_dump_json()
+
+
+def _told(error: Exception, request: Request, locale: Locale) -> dict[str, Any]:
+    """Return the body that tells one recording's failure among several."""
+    failure = describe(error, locale)
+    log_failure(failure, request, error)
+    return error_body(failure, request)

@@ -1,0 +1,1 @@
+"""What every route shares: errors, uploads, request ids, event streams."""

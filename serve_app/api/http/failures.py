@@ -1,0 +1,247 @@
+"""How a failure is told: one description of it, and a body for each kind of route.
+
+    new routes           {"error": {"code", "message", "request_id"}}
+    the contract's own   the same, and `detail` as FastAPI writes it, which today's clients read
+    POST /transcribe     the contract's answer with `success: false`, `error`, `error_code`
+    /v1/…                {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it
+
+A route answers its own failures through its class; what no route caught (an unknown path, a wrong method) goes
+through `handle_unrouted`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from serve_app import messages
+from serve_app.api.http.body_limit import limited
+from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.request_context import request_id_of
+from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError
+from serve_app.messages import Locale
+
+_log = logging.getLogger(__name__)
+
+OPENAI_PREFIX = "/v1"
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody receives it, it stands in the access log
+DEFAULT_RETRY_AFTER_S = 30  # for a 503 that does not say more: a model that is being loaded again
+
+# not HTTPStatus.name: Python renamed some of them between versions, and clients compare these
+_STATUS_CODES = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
+    413: "REQUEST_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="stable name of the failure")
+    message: str = Field(description="a sentence for people; do not parse it")
+    request_id: str = Field(description="quote it when you report the failure; `x-request-id` has it too")
+
+
+class ErrorBody(BaseModel):
+    """Body of every failure on new routes."""
+
+    error: ErrorDetail
+
+
+class ContractErrorBody(ErrorBody):
+    """Body of every failure on the contract's own routes."""
+
+    detail: str | list[dict[str, Any]] = Field(
+        description="as FastAPI writes it: a sentence, or what is wrong with each field",
+        examples=[[{"type": "missing", "loc": ["body", "job_id"], "msg": "Field required"}]],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure, ready to be told.
+
+    Attributes:
+        status: HTTP status.
+        code: stable name, from the error tree or the HTTP status.
+        contract_code: the nearest code of the contract's table.
+        message: sentence for the client.
+        fields: FastAPI's list of what is wrong with the request; None where it is not about the request's form.
+        headers: e.g. Retry-After.
+    """
+
+    status: int
+    code: str
+    contract_code: str
+    message: str
+    fields: list[dict[str, Any]] | None
+    headers: Mapping[str, str]
+
+
+def describe(error: Exception, locale: Locale) -> Failure:
+    """Describe any exception; what is not ours says nothing of its text."""
+    fields: list[dict[str, Any]] | None = None
+    headers: dict[str, str] = {}
+    if isinstance(error, ServeAppError):
+        status, code = error.http_status, error.code
+        in_contract = messages.error_code(error) == code
+        message = messages.error_message(error, locale) if in_contract else error.detail or type(error).__name__
+        if isinstance(error, InvalidRequest):
+            location = ["body", "fastapi_base_url"] if isinstance(error, CallbackRefused) else ["body"]
+            fields = [{"type": code.lower(), "loc": location, "msg": message}]
+    elif isinstance(error, RequestValidationError):
+        status, code = HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequest.code
+        # without `input`: it may hold NaN or half a surrogate pair, which JSON can't, and a presigned URL
+        fields = [{"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"]} for item in error.errors()]
+        message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in fields)
+    elif isinstance(error, HTTPException):
+        status, code = error.status_code, _STATUS_CODES.get(error.status_code, f"HTTP_{error.status_code}")
+        message = str(error.detail)
+        headers.update(error.headers or {})
+    else:
+        status, code = HTTPStatus.INTERNAL_SERVER_ERROR, ServeAppError.code
+        message = "An unexpected error occurred; the operator finds it in the log by the request id"
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        wait_s = error.retry_after_s if isinstance(error, Overloaded) else DEFAULT_RETRY_AFTER_S
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    return Failure(int(status), code, messages.error_code(error), message, fields, headers)
+
+
+def _clean(location: tuple[Any, ...]) -> list[Any]:
+    # a field's name is the client's text, and JSON lets it be half a surrogate pair
+    return [part.encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in location]
+
+
+def log_failure(failure: Failure, request: Request, error: Exception) -> None:
+    """Log a failure that is not the client's, with where it comes from."""
+    if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
+
+
+def error_body(failure: Failure, request: Request) -> dict[str, Any]:
+    """Return the body of new routes."""
+    return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    message: str = Field(description="a sentence for people; do not parse it")
+    type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`")
+    param: str | None = Field(description="the field that is wrong")
+    code: str = Field(description="stable name of the failure, e.g. `model_not_found`")
+
+
+class OpenAIErrorBody(BaseModel):
+    """Body of every failure on OpenAI's routes."""
+
+    error: OpenAIErrorDetail
+
+
+def openai_status(failure: Failure) -> int:
+    """Return the status by which OpenAI tells a failure: what is wrong with a request is a 400 there."""
+    return 400 if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else failure.status
+
+
+def openai_error_body(failure: Failure, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """Return the body of OpenAI's routes.
+
+    Args:
+        failure: what went wrong.
+        code: a name that OpenAI has for it; ours if None.
+        param: the field that is wrong; the first of the failure's if None.
+    """
+    if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    else:
+        kind = "rate_limit_error" if failure.status == HTTPStatus.TOO_MANY_REQUESTS else "invalid_request_error"
+    if param is None and failure.fields:
+        param = next((str(part) for part in failure.fields[0]["loc"][1:]), None)
+    return {"error": {"message": failure.message, "type": kind, "param": param, "code": code or failure.code.lower()}}
+
+
+class ApiRoute(APIRoute):
+    """A new route: bounds its body and answers its own failures."""
+
+    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
+        """Return how long a request's body may be."""
+        return settings.max_body_bytes
+
+    def describe(self, error: Exception, locale: Locale) -> Failure:
+        """Describe a failure."""
+        return describe(error, locale)
+
+    def failure_status(self, failure: Failure) -> int:
+        """Return the HTTP status of a failure."""
+        return failure.status
+
+    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        """Return the body that tells a failure."""
+        return error_body(failure, request)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler, so that each route tells failures in its own form."""
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            settings: ApiSettings = request.app.state.settings
+            try:
+                return await handle(limited(request, self.max_bytes(request, settings)))
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            except Exception as error:
+                failure = self.describe(error, settings.locale)
+                log_failure(failure, request, error)
+                content, status = self.failure_content(failure, request), self.failure_status(failure)
+                return JSONResponse(content, status, dict(failure.headers))
+
+        return guarded
+
+
+class ContractRoute(ApiRoute):
+    """A route of the fixed contract."""
+
+    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        """Return FastAPI's `detail` beside our own body."""
+        detail = failure.message if failure.fields is None else failure.fields
+        return {"detail": detail, **error_body(failure, request)}
+
+
+async def handle_unrouted(request: Request, error: Exception) -> Response:
+    """Answer what failed outside any route."""
+    failure = describe(error, request.app.state.settings.locale)
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
+    for_openai = path.startswith(f"{OPENAI_PREFIX}/")
+    content = openai_error_body(failure) if for_openai else error_body(failure, request)
+    return JSONResponse(content, failure.status, dict(failure.headers))
+
+
+def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's description of the failures that a route can answer."""
+    meanings = {
+        400: "`DOWNLOAD_ERROR`: the address can't be fetched",
+        404: "No job has this id",
+        406: "The answer can't be of the kind that `Accept` asks for",
+        409: "The id is taken by another request, or the job's state forbids the action",
+        413: "The body, or the file, is too large",
+        415: "The body is of a type that this route does not take",
+        422: "The request is malformed; each wrong field is named",
+        429: "A queue is full; try again after `Retry-After` seconds",
+        503: "Not up yet, or saturated; try again after `Retry-After` seconds",
+    }
+    return {status: {"model": body, "description": meanings[status]} for status in statuses}

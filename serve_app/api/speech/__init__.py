@@ -1,0 +1,1 @@
+"""Routes of speech to text: the contract's and OpenAI's."""

@@ -1,0 +1,203 @@
+"""Transcriptions as OpenAI's clients read them (API reference, Audio: the transcription objects and stream events)."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from serve_app.api.speech.answers import full_text
+from serve_app.api.speech.languages import language_name
+from serve_app.api.speech.openai_forms import TRANSCRIPTION_ALIASES
+from serve_app.results import Segment, SpeechTask
+from serve_app.services import SpeechBackend, Transcription
+
+
+class ModelView(BaseModel):
+    """Something to name as `model`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="seconds since the epoch: when the service was started")
+    owned_by: str = "serve_app"
+    healthy: bool = Field(description="takes requests now")
+    model: str | None = Field(description="what it was told to load; null for the default order")
+
+
+class ModelListView(BaseModel):
+    """Everything to name as `model`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelView]
+
+
+def view_models(backends: list[SpeechBackend]) -> list[ModelView]:
+    """Describe backends, and the names that stand for the first healthy one; nothing where none is deployed."""
+    models = [
+        ModelView(id=known.name, created=int(known.created_at), healthy=known.healthy, model=known.model)
+        for known in backends
+    ]
+    if not models:
+        return []
+    any_healthy = any(model.healthy for model in models)
+    created = min(model.created for model in models)
+    aliases = [ModelView(id=alias, created=created, healthy=any_healthy, model=None) for alias in TRANSCRIPTION_ALIASES]
+    return [*aliases, *models]
+
+
+def brief_json(heard: Transcription) -> str:
+    """Return response format `json`."""
+    return _json({"text": full_text(heard.transcript), "usage": _usage(heard.duration_s)})
+
+
+def verbose_json(heard: Transcription, granularities: frozenset[str], task: SpeechTask = SpeechTask.TRANSCRIBE) -> str:
+    """Return response format `verbose_json`, with the lists that were asked for.
+
+    Beside OpenAI's fields it has `language_code` (of what was spoken, also where `language` is that of a translation),
+    `backend`, `model_version`, `stage_seconds` and `notes`. `tokens` and `seek` mean nothing where recordings are cut
+    at silences: they are empty and 0.
+    """
+    transcript = heard.transcript
+    content: dict[str, Any] = {
+        "task": task,
+        "language": language_name("en" if task is SpeechTask.TRANSLATE else transcript.language),
+        "duration": round(heard.duration_s, 3),
+        "text": full_text(transcript),
+    }
+    if "word" in granularities:
+        content["words"] = [
+            {"word": word.word.strip(), "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
+            for segment in transcript.segments
+            for word in segment.words
+        ]
+    if "segment" in granularities or not granularities:
+        content["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
+    content |= {
+        "usage": _usage(heard.duration_s),
+        "language_code": transcript.language,
+        "backend": heard.backend,
+        "model_version": transcript.model_version,
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in heard.stage_seconds.items()},
+        "notes": list(transcript.notes),
+    }
+    return _json(content)
+
+
+def diarized_json(result: Mapping[str, Any]) -> str:
+    """Return response format `diarized_json` of a result object (CONTRACT.md, section 1).
+
+    Beside OpenAI's fields it has `language_code`, `model_version`, `diarization_model_version`, `stage_seconds` and
+    `notes`.
+    """
+    facts = result["metadata"]
+    told = ("model_version", "diarization_model_version", "stage_seconds", "notes")
+    return _json(
+        {
+            "task": SpeechTask.TRANSCRIBE,
+            "duration": result["duration"],
+            "text": result["text"],
+            "segments": _diarized_segments(result),
+            "usage": _usage(result["duration"]),
+            "language_code": result["language"],
+            **{name: facts[name] for name in told if name in facts},
+        }
+    )
+
+
+def diarized_events(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a result object: each segment's text, then the segment with its speaker; then the end."""
+    for number, segment in enumerate(_diarized_segments(result)):
+        yield {**_delta(segment["text"], first=not number), "segment_id": segment["id"]}
+        yield segment
+    yield _done(result["text"])
+
+
+def delta_event(segment: Segment, *, first: bool) -> dict[str, Any]:
+    """Return the event of a segment's text; all deltas one after the other are the whole text."""
+    return _delta(segment.text.strip(), first=first)
+
+
+def segment_event(number: int, segment: Segment) -> dict[str, Any]:
+    """Return the event of a segment's times; nobody is told apart here, so its speaker has no name."""
+    return _segment_event(number, segment.start_s, segment.end_s, "", segment.text)
+
+
+def done_event(heard: Transcription) -> dict[str, Any]:
+    """Return the last event."""
+    return _done(full_text(heard.transcript))
+
+
+def _diarized_segments(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = result["segments"]
+    speakers = list(dict.fromkeys(segment["speaker"]["speaker_id"] for segment in found))
+    labels = {speaker_id: _label(number) for number, speaker_id in enumerate(speakers)}
+    return [
+        _segment_event(
+            number, part["start_time"], part["end_time"], labels[part["speaker"]["speaker_id"]], part["text"]
+        )
+        for number, part in enumerate(found)
+    ]
+
+
+def _label(number: int) -> str:
+    """Return A, B, …, Z, AA, AB, …"""
+    rest, letter = divmod(number, 26)
+    return (_label(rest - 1) if rest else "") + chr(ord("A") + letter)
+
+
+def _segment_event(number: int, start_s: float, end_s: float, speaker: str, text: str) -> dict[str, Any]:
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "start": round(start_s, 3),
+        "end": round(end_s, 3),
+        "speaker": speaker,
+        "text": text.strip(),
+    }
+
+
+def _delta(text: str, *, first: bool) -> dict[str, Any]:
+    return {"type": "transcript.text.delta", "delta": ("" if first else " ") + text}
+
+
+def _done(text: str) -> dict[str, Any]:
+    return {"type": "transcript.text.done", "text": text}
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    text = segment.text.strip()
+    return {
+        "id": number,
+        "seek": 0,
+        "start": round(segment.start_s, 3),
+        "end": round(segment.end_s, 3),
+        "text": text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": _finite(segment.avg_logprob),
+        "compression_ratio": _compression_ratio(text),
+        "no_speech_prob": _finite(segment.no_speech_prob),
+    }
+
+
+def _compression_ratio(text: str) -> float:
+    """Return how well a text compresses: beyond 2.4 it repeats itself (Radford et al. 2022, section 4.5)."""
+    raw = text.encode()
+    return round(len(raw) / len(zlib.compress(raw)), 4)
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a figure that JSON can hold; null where it is unknown."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _usage(duration_s: float) -> dict[str, Any]:
+    return {"type": "duration", "seconds": math.ceil(duration_s)}
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,115 @@
+"""The fields of OpenAI's speech routes: what is accepted, and what a client is told otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from serve_app.api.speech.forms import MAX_NAME_CHARS, Prompt, SpokenLanguage, UploadForm
+from serve_app.api.speech.languages import AUTO
+
+DEFAULT_MODEL = "whisper-1"
+# What clients ask OpenAI for (openai.types.AudioModel); here each is whichever backend is first.
+TRANSCRIPTION_ALIASES = (
+    DEFAULT_MODEL,
+    "gpt-transcribe",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "gpt-4o-mini-transcribe-2025-12-15",
+    "gpt-4o-transcribe-diarize",
+)
+TRANSLATION_ALIASES = (DEFAULT_MODEL,)
+
+REPEATABLE_FIELDS = frozenset({"timestamp_granularities[]", "timestamp_granularities"})
+_UNKNOWN_SPEAKERS = "Voices are not compared with known ones: diarized_json calls the speakers A, B, …; leave it out"
+_REFUSED = {
+    "include": "Tokens' log probabilities are not told; verbose_json tells each segment's. Leave it out",
+    "keywords": "Not supported: write such words into prompt",
+    "known_speaker_names": _UNKNOWN_SPEAKERS,
+    "known_speaker_references": _UNKNOWN_SPEAKERS,
+    "languages": "Not supported: name one language as language, or none and it is detected",
+}
+# a client that reads what such a field asks for would fail later, or believe what is not so
+REFUSED_FIELDS = {name + suffix: why for name, why in _REFUSED.items() for suffix in ("", "[]")}
+
+Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
+_NOT_USED = "accepted and not used: recordings are always cut at silences"
+
+
+class OpenAIForm(UploadForm):
+    """What both routes take."""
+
+    model: str = Field(
+        max_length=MAX_NAME_CHARS,
+        description=f"a name that `GET /v1/models` lists: a speech backend's, or e.g. `{DEFAULT_MODEL}` for the first"
+        " healthy one",
+    )
+    language: SpokenLanguage = AUTO
+    prompt: Prompt | None = None
+    temperature: float = Field(
+        default=0.0, ge=0, le=1, allow_inf_nan=False, description="accepted and not used: decoding is deterministic"
+    )
+
+
+class OpenAITranslationForm(OpenAIForm):
+    """Form of `POST /v1/audio/translations`."""
+
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+
+
+class OpenAITranscriptionForm(OpenAIForm):
+    """Form of `POST /v1/audio/transcriptions`."""
+
+    response_format: Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"] = "json"
+    chunking_strategy: Literal["auto"] | None = Field(default=None, description=_NOT_USED)
+    # a client sends an object field by field
+    chunking_type: Literal["server_vad"] | None = Field(
+        default=None, alias="chunking_strategy[type]", description=_NOT_USED
+    )
+    chunking_threshold: float | None = Field(
+        default=None, ge=0, le=1, alias="chunking_strategy[threshold]", description=_NOT_USED
+    )
+    chunking_prefix_padding_ms: Milliseconds | None = Field(
+        default=None, alias="chunking_strategy[prefix_padding_ms]", description=_NOT_USED
+    )
+    chunking_silence_duration_ms: Milliseconds | None = Field(
+        default=None, alias="chunking_strategy[silence_duration_ms]", description=_NOT_USED
+    )
+    stream: bool = Field(
+        default=False, description="answer with server-sent events; with `json`, `text` and `diarized_json` only"
+    )
+    timestamp_granularities: list[Literal["word", "segment"]] = Field(
+        default_factory=list,
+        max_length=8,
+        alias="timestamp_granularities[]",
+        validation_alias=AliasChoices("timestamp_granularities[]", "timestamp_granularities"),
+        description="what `verbose_json` lists, by default `segment`; with `stream`, `segment` adds segment events",
+    )
+
+    @field_validator("chunking_threshold", "chunking_prefix_padding_ms", "chunking_silence_duration_ms")
+    @classmethod
+    def _check_chunking(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("chunking_type", "") is None:
+            raise PydanticCustomError("chunking_type_missing", "Send chunking_strategy[type]=server_vad with it")
+        return value
+
+    @field_validator("stream")
+    @classmethod
+    def _check_stream(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("response_format") not in ("json", "text", "diarized_json", None):
+            raise PydanticCustomError(
+                "stream_unsupported", "Only response_format json, text and diarized_json can be streamed"
+            )
+        return value
+
+    @field_validator("timestamp_granularities")
+    @classmethod
+    def _check_granularities(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if info.data.get("stream"):
+            if "word" in value:
+                raise PydanticCustomError("granularity_unsupported", "Words can't be streamed; segments can")
+        elif value and info.data.get("response_format") not in ("verbose_json", None):
+            raise PydanticCustomError("granularity_unsupported", "This needs response_format verbose_json")
+        return value

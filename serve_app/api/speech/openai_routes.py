@@ -1,0 +1,245 @@
+"""Speech as OpenAI's clients ask for it: change their base URL to `…/v1`, and they transcribe and translate here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.http.disconnect import while_connected
+from serve_app.api.http.event_stream import HEARTBEAT, EventStream, encode_block, or_heartbeats
+from serve_app.api.http.failures import (
+    OPENAI_PREFIX,
+    OpenAIErrorBody,
+    describe,
+    error_responses,
+    log_failure,
+    openai_error_body,
+)
+from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.pump import Pump
+from serve_app.api.http.uploads import is_multipart, open_upload
+from serve_app.api.speech import openai_answers
+from serve_app.api.speech.answers import full_text
+from serve_app.api.speech.forms import form_content
+from serve_app.api.speech.openai_forms import (
+    REFUSED_FIELDS,
+    REPEATABLE_FIELDS,
+    TRANSCRIPTION_ALIASES,
+    TRANSLATION_ALIASES,
+    OpenAITranscriptionForm,
+    OpenAITranslationForm,
+)
+from serve_app.api.speech.openai_models import OpenAIRoute, named_backend
+from serve_app.api.video.requests import checked
+from serve_app.results import Segment, SpeechTask
+from serve_app.services import AnalysisRequest, Transcription, TranscriptionRequest
+from serve_app.subtitles.files import TranscriptForm, passages_of_segments, srt, vtt
+
+router = APIRouter(prefix=OPENAI_PREFIX, route_class=OpenAIRoute, tags=["openai"])
+
+_CONTENT: dict[str, Any] = {
+    "application/json": {"schema": {"type": "object"}},
+    "text/plain": {"schema": {"type": "string"}},
+    "application/x-subrip": {"schema": {"type": "string"}},
+    "text/vtt": {"schema": {"type": "string"}},
+}
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    **error_responses(413, 415, 429, 503, body=OpenAIErrorBody),
+    404: {"model": OpenAIErrorBody, "description": "No such model"},
+}
+
+
+@router.post(
+    "/audio/transcriptions",
+    summary="Put a recording into words, as OpenAI does",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "As `response_format` says; events with `stream`. `x-model-version` names who spoke",
+            "content": {**_CONTENT, "text/event-stream": {"schema": {"type": "string"}}},
+        },
+        400: {"model": OpenAIErrorBody, "description": "The request is malformed, or the file has no audio"},
+        **_FAILURES,
+    },
+    openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranscriptionForm)}},
+)
+async def create_transcription(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
+    """Put a recording into words.
+
+    `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. A bearer
+    token is accepted and not looked at. `temperature` and `chunking_strategy` are checked and change nothing.
+    `include[]`, `keywords[]`, `languages[]`, `known_speaker_names[]` and `known_speaker_references[]` ask for what is
+    not to be had here: refused (400). Subtitles have at most two lines of 42 columns.
+
+    `diarized_json`, with any model, tells speakers apart by the pipeline of `POST /transcribe` with `diarize=true`
+    (as many at once: 503 beyond) and calls them A, B, … in order of appearance.
+
+    Events of a stream: `transcript.text.delta`, `transcript.text.segment` if asked for, at the end
+    `transcript.text.done`, or `error`. With `diarized_json` all of them come at the end, as speakers are only known
+    then; each delta has its segment's id. The work ends if the client leaves.
+    """
+    async with AsyncExitStack() as stack:
+        upload = await stack.enter_async_context(
+            open_upload(_form(request), repeatable=REPEATABLE_FIELDS, refused=REFUSED_FIELDS)
+        )
+        form = checked(OpenAITranscriptionForm, upload.fields)
+        backend = await named_backend(services, form.model, TRANSCRIPTION_ALIASES)
+        if form.response_format == "diarized_json":
+            analysis = AnalysisRequest(
+                upload.file, form.language, emotion_detection=False, backend=backend, prompt=form.prompt
+            )
+            result = await while_connected(request, services.analysis.analyze(analysis))
+            return await asyncio.to_thread(_diarized, result, form.stream)
+        wanted = TranscriptionRequest(
+            file=upload.file,
+            filename=upload.filename,
+            language=form.language,
+            backend=backend,
+            prompt=form.prompt,
+            align="word" in form.timestamp_granularities,
+        )
+        if not form.stream:
+            heard = await while_connected(request, services.speech.transcribe(wanted))
+            return await asyncio.to_thread(_answer, heard, form.response_format, form.timestamp_granularities)
+        pump = Pump(services.speech.stream(wanted))
+        stack.push_async_callback(pump.close)
+        # the answer begins with the first words, so that what goes wrong before them still has its status
+        first = await while_connected(request, pump.next())
+        blocks = _blocks(request, pump, first, settings, "segment" in form.timestamp_granularities)
+        # from here on the answer holds the recording, which the service still reads
+        return EventStream(blocks, stack.pop_all().aclose)
+
+
+@router.post(
+    "/audio/translations",
+    summary="Put a recording into English, as OpenAI does",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "As `response_format` says. `x-model-version` names who spoke",
+            "content": _CONTENT,
+        },
+        400: {
+            "model": OpenAIErrorBody,
+            "description": "The request is malformed, the file has no audio, or the model can't translate",
+        },
+        **_FAILURES,
+    },
+    openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
+)
+async def create_translation(request: Request, services: InjectedServices) -> Response:
+    """Put a recording in any language that the model knows into English words.
+
+    `model` is a backend's name, or `whisper-1` for the first healthy one whose model can translate: Whisper's
+    multilingual sizes but large-v3-turbo. `language` is that of the recording; OpenAI's own clients can't name it, and
+    it is detected. Times are the model's own, without forced alignment. `temperature` is checked and changes nothing.
+    The work ends if the client leaves.
+    """
+    async with open_upload(_form(request)) as upload:
+        form = checked(OpenAITranslationForm, upload.fields)
+        wanted = TranscriptionRequest(
+            file=upload.file,
+            filename=upload.filename,
+            language=form.language,
+            backend=await named_backend(services, form.model, TRANSLATION_ALIASES),
+            prompt=form.prompt,
+            align=False,
+            task=SpeechTask.TRANSLATE,
+        )
+        heard = await while_connected(request, services.speech.transcribe(wanted))
+        return await asyncio.to_thread(_answer, heard, form.response_format, (), SpeechTask.TRANSLATE)
+
+
+def _form(request: Request) -> Request:
+    """Return a request that is a form; HTTPException 415 for any other."""
+    if not is_multipart(request):
+        raise HTTPException(415, "Send multipart/form-data with a file and a model")
+    return request
+
+
+def _answer(
+    heard: Transcription,
+    response_format: str,
+    granularities: Sequence[str],
+    task: SpeechTask = SpeechTask.TRANSCRIBE,
+) -> Response:
+    """Return the answer in the form that was asked for."""
+    headers = _named(heard.transcript.model_version)
+    match response_format:
+        case "json":
+            return Response(openai_answers.brief_json(heard), media_type="application/json", headers=headers)
+        case "verbose_json":
+            content = openai_answers.verbose_json(heard, frozenset(granularities), task)
+            return Response(content, media_type="application/json", headers=headers)
+        case "text":
+            text = full_text(heard.transcript) + "\n"
+            return Response(text, media_type=TranscriptForm.TXT.media_type, headers=headers)
+        case "srt":
+            subtitles, media_type = srt, TranscriptForm.SRT.media_type
+        case "vtt":
+            subtitles, media_type = vtt, TranscriptForm.VTT.media_type
+        case _:
+            raise AssertionError(f"no form checks for {response_format}")
+    return Response(subtitles(passages_of_segments(heard.transcript.segments)), media_type=media_type, headers=headers)
+
+
+def _diarized(result: Mapping[str, Any], stream: bool) -> Response:
+    headers = _named(result["metadata"]["model_version"])
+    if not stream:
+        return Response(openai_answers.diarized_json(result), media_type="application/json", headers=headers)
+    content = b"".join(_block(event) for event in openai_answers.diarized_events(result))
+    return Response(content, media_type="text/event-stream", headers=headers)
+
+
+def _named(model_version: str) -> dict[str, str]:
+    return {"X-Model-Version": quote(model_version, safe=" /:;,+=@()")}
+
+
+async def _blocks(
+    request: Request,
+    pump: Pump[Segment | Transcription],
+    first: Segment | Transcription,
+    settings: ApiSettings,
+    with_segments: bool,
+) -> AsyncGenerator[bytes, None]:
+    num_segments, first_text = 0, True
+    try:
+        async for item in _from(first, or_heartbeats(pump, settings.heartbeat_s)):
+            if item is None:
+                yield HEARTBEAT
+            elif isinstance(item, Transcription):
+                yield _block(openai_answers.done_event(item))
+                return
+            else:
+                if item.text.strip():
+                    yield _block(openai_answers.delta_event(item, first=first_text))
+                    first_text = False
+                if with_segments:
+                    yield _block(openai_answers.segment_event(num_segments, item))
+                num_segments += 1
+    except Exception as error:
+        # the status is out: OpenAI's clients raise at an event whose data is an error
+        failure = describe(error, settings.locale)
+        log_failure(failure, request, error)
+        yield encode_block("error", openai_error_body(failure))
+
+
+async def _from(
+    first: Segment | Transcription, others: AsyncIterator[Segment | Transcription | None]
+) -> AsyncIterator[Segment | Transcription | None]:
+    yield first
+    async for item in others:
+        yield item
+
+
+def _block(event: dict[str, Any]) -> bytes:
+    return encode_block(event["type"], event)

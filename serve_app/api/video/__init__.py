@@ -1,0 +1,1 @@
+"""Routes of video jobs and of synchronous analyses."""

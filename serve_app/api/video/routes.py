@@ -1,0 +1,174 @@
+"""Video jobs: submit, follow, stop, remove, and see what their callbacks were told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import Response
+
+from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.http.event_stream import stream_events
+from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
+from serve_app.api.video import answers as views
+from serve_app.api.video.requests import JobId, ProcessVideoRequest
+from serve_app.errors import JobConflict
+from serve_app.jobs.record import JobStatus
+from serve_app.subtitles.files import TranscriptForm, transcript_file
+
+_MAX_SEQ = 2**31 - 1  # what every database's integer holds
+
+JobIdInPath = Annotated[JobId, Path()]
+
+contract_router = APIRouter(route_class=ContractRoute, tags=["jobs"])
+router = APIRouter(prefix="/jobs", route_class=ApiRoute, tags=["jobs"])
+callback_router = APIRouter()
+
+
+@callback_router.post(
+    "{$request.body#/fastapi_base_url}/api/upload-video/result",
+    summary="Progress and result of a job",
+    responses={200: {"description": "Any 2xx: received. Anything else is tried again"}},
+)
+def job_callback(body: views.CallbackPayload) -> None:
+    """Document the callback: signed after Standard Webhooks where a secret is set; never called here."""
+
+
+@contract_router.post(
+    "/api/upload-video/process-video",
+    summary="Submit a video",
+    response_description="The job is stored; follow it at `status_url`",
+    responses=error_responses(409, 413, 422, 429, 503, body=ContractErrorBody),
+    callbacks=callback_router.routes,
+)
+async def process_video(
+    body: ProcessVideoRequest, request: Request, services: InjectedServices, settings: InjectedSettings
+) -> views.SubmittedView:
+    """Store a job and answer at once.
+
+    Idempotent: the same `job_id` with the same request returns the job as it is now; with another request: 409.
+    An address that may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`.
+    """
+    submitted = await services.jobs.submit(body.to_job_request(settings.backend_url))
+    return views.view_submitted(submitted, settings.locale, request.scope.get("root_path", ""))
+
+
+@contract_router.get(
+    "/jobs/{job_id}",
+    summary="A job",
+    response_model_exclude_unset=True,
+    responses=error_responses(404, 422, body=ContractErrorBody),
+)
+async def get_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
+    """Return a job, with its result once it has completed."""
+    job = await services.jobs.get(job_id)
+    waiting = job.status is JobStatus.QUEUED
+    return views.view_job(job, await services.jobs.queue_position(job_id) if waiting else None)
+
+
+@router.get("", summary="All jobs", response_model_exclude_unset=True, responses=error_responses(422))
+async def list_jobs(
+    services: InjectedServices,
+    status: Annotated[
+        JobStatus | None, Query(description="`queued`: not yet begun, shown as `processing`; `processing`: begun")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")] = None,
+) -> views.JobPageView:
+    """Return jobs, newest first, without their results."""
+    return views.view_page(await services.jobs.page(status, limit, cursor))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    response_model_exclude_unset=True,
+    responses=error_responses(404, 409, 422),
+)
+async def cancel_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
+    """Ask for a job's end: at once where it waits, at its next step where it runs; 409 once it has ended otherwise."""
+    return views.view_job(await services.jobs.cancel(job_id))
+
+
+@router.delete("/{job_id}", status_code=204, summary="Remove a job", responses=error_responses(404, 409, 422))
+async def delete_job(job_id: JobIdInPath, services: InjectedServices) -> None:
+    """Remove an ended job's record and artefacts; 409 while it is active."""
+    await services.jobs.delete(job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="A job's events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events `progress`, then one of `completed`, `failed`, `cancelled`",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The job has ended, and `Last-Event-ID` was its last event"},
+        **error_responses(404, 422),
+    },
+)
+async def job_events(
+    job_id: JobIdInPath,
+    services: InjectedServices,
+    settings: InjectedSettings,
+    last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
+) -> Response:
+    """Stream what the callback is told: from the beginning, or after `Last-Event-ID`, until the job's end."""
+    job = await services.jobs.get(job_id)
+    events = services.jobs.events(job_id, last_event_id)
+    first = None
+    if job.status.is_final:
+        first = await anext(events, None)
+        if first is None:
+            return Response(status_code=204)  # the status that keeps a browser's EventSource from reconnecting
+    return stream_events(events, first, heartbeat_s=settings.heartbeat_s, retry_ms=settings.retry_ms)
+
+
+@router.get(
+    "/{job_id}/transcript.{form}",
+    summary="A job's transcript as a file",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "UTF-8. Subtitles have at most two lines of 42 columns (wide characters take two)",
+            "content": {form.media_type.partition(";")[0]: {"schema": {"type": "string"}} for form in TranscriptForm},
+        },
+        **error_responses(404, 409, 422),
+    },
+)
+async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: InjectedServices) -> Response:
+    """Return what was said: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
+
+    Speakers are named: in WebVTT as voices, in SubRip and text before what they say where there is more than one.
+    409 until the job has completed, and where it ended otherwise.
+    """
+    job = await services.jobs.get(job_id)
+    if job.status is not JobStatus.COMPLETED or job.result is None:
+        told = "has completed" if job.status is JobStatus.COMPLETED else f"is {views.shown_status(job.status)}"
+        raise JobConflict(f"{job_id} {told} and has no transcript; there is one once a job has completed")
+    # two hours of speech take a second
+    content = await asyncio.to_thread(transcript_file, job.result, form)
+    # the id is safe in a header: JobId lets nothing else pass
+    headers = {"Content-Disposition": f'attachment; filename="{job_id}.{form}"'}
+    return Response(content, media_type=form.media_type, headers=headers)
+
+
+@router.get("/{job_id}/deliveries", summary="What the callback was told", responses=error_responses(404, 422))
+async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.DeliveriesView:
+    """Return each event with what became of its delivery."""
+    deliveries = await services.jobs.deliveries(job_id)
+    return views.DeliveriesView(job_id=job_id, deliveries=[views.view_delivery(delivery) for delivery in deliveries])
+
+
+@router.post(
+    "/{job_id}/deliveries/replay",
+    status_code=202,
+    summary="Tell the callback again",
+    responses=error_responses(404, 409, 422),
+)
+async def replay_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.ReplayView:
+    """Queue all of a job's events again, in order, each under its old `webhook-id`."""
+    return views.ReplayView(job_id=job_id, replayed=await services.jobs.replay(job_id))

@@ -1,0 +1,1 @@
+"""The parts of the command line `serve-app`, one folder a command."""

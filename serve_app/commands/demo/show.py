@@ -1,0 +1,171 @@
+"""`serve-app demo`: three real video jobs from submission to the last callback, shown, scored and checked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from serve_app.client import Client
+from serve_app.commands.demo.contract import callback_problems
+from serve_app.commands.demo.local_graph import LocalGraph
+from serve_app.commands.demo.receiver import CallbackReceiver, FileServer, ReceivedCallback, is_final
+from serve_app.commands.demo.videos import DemoVideo, demo_videos
+from serve_app.scoring import count_letter_errors, score_result
+
+_READY_TIMEOUT_S = 180.0
+_JOB_TIMEOUT_S = 600.0
+
+
+def show(config: Path, keep: Path | None = None) -> int:
+    """Run the demonstration; return 0 only if every callback and every result met the contract.
+
+    Args:
+        config: Serve config file of the graph.
+        keep: folder for results, log and state; they are removed at the end without one.
+    """
+    console = Console()
+    if not config.exists():
+        console.print(f"[red]{escape(str(config))} is not there[/]: run this in the project's folder, or say --config")
+        return 2
+    with ExitStack() as stack:
+        folder = keep or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True))
+        )
+        served = folder / "videos"
+        served.mkdir(parents=True, exist_ok=True)
+        videos = demo_videos(served)
+        receiver = stack.enter_context(CallbackReceiver())
+        files = stack.enter_context(FileServer(served))
+        graph = LocalGraph(
+            config,
+            # Ray's sockets need a short path, whatever folder the results go to
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True))),
+            # the address guard refuses private addresses: this machine's own is allowed here, and only here
+            {"SERVE_APP_ALLOWED_HOSTS": "127.0.0.1", "SERVE_APP_LOCALE": "ko"},
+        )
+        stack.enter_context(graph)
+        console.print(f"Starting the graph of {escape(str(config))} on {graph.base_url} …")
+        try:
+            ready_s = graph.wait_until_ready(_READY_TIMEOUT_S)
+        except RuntimeError as error:
+            console.print(f"[red]{escape(str(error))}[/]")
+            return 1
+        console.print(f"Ready after {ready_s:.1f} s: {graph.base_url}/docs\n")
+        if keep:
+            stack.callback(lambda: shutil.copy(graph.log_path, folder / "serve.log"))
+        client = stack.enter_context(Client(graph.base_url))
+        problems: list[str] = []
+        for video in videos:
+            problems += _one_job(console, client, receiver, f"{files.base_url}/{video.path.name}", video, folder)
+    if problems:
+        console.print("[red]The contract was not met:[/]")
+        for problem in problems:
+            console.print(f"  • {escape(problem)}")
+        return 1
+    console.print("[green]All jobs met the contract: seven stages in order, and results with every field.[/]")
+    return 0
+
+
+def _one_job(
+    console: Console, client: Client, receiver: CallbackReceiver, url: str, video: DemoVideo, folder: Path
+) -> list[str]:
+    """Run one job and show it; return what was wrong with it."""
+    job_id = str(uuid.uuid4())
+    console.rule(escape(video.title))
+    started = time.monotonic()
+    accepted = client.submit(
+        url, job_id=job_id, fastapi_base_url=receiver.base_url, language=video.language, num_speakers=video.num_speakers
+    )
+    console.print(f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}", soft_wrap=True)
+    try:
+        with _progress(console) as (progress, task):
+            for received in _arriving(receiver, job_id):
+                payload = {name: value for name, value in received.payload.items() if name != "result"}
+                after_s = time.monotonic() - started
+                line = json.dumps({name: payload[name] for name in payload if name != "job_id"}, ensure_ascii=False)
+                progress.console.print(f"{after_s:6.1f} s  callback {escape(line)}", soft_wrap=True, highlight=False)
+                progress.update(
+                    task,
+                    completed=payload.get("progress") or 0,
+                    description=str(payload.get("message") or payload.get("error_message")),
+                )
+    except TimeoutError as error:
+        return [str(error)]
+    payloads = [received.payload for received in receiver.received(job_id)]
+    problems = [f"{video.path.name}: {problem}" for problem in callback_problems(payloads, job_id)]
+    result = payloads[-1].get("result")
+    if result is None:
+        return problems
+    (folder / f"{video.path.stem}.result.json").write_text(json.dumps(result, ensure_ascii=False, indent=1))
+    if client.get(job_id).get("result") != result:
+        problems.append(f"{video.path.name}: GET /jobs/{job_id} shows another result than the callback")
+    _show_result(console, result)
+    if video.truth is not None:
+        _show_scores(console, result, video.truth)
+    if video.text is not None:
+        num_errors, num_letters = count_letter_errors(video.text, result["text"])
+        console.print(f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}\n")
+    return problems
+
+
+def _arriving(receiver: CallbackReceiver, job_id: str) -> Iterator[ReceivedCallback]:
+    """Yield a job's callbacks as they arrive, up to the last; TimeoutError."""
+    num_shown = 0
+    deadline = time.monotonic() + _JOB_TIMEOUT_S
+    while True:
+        wanted = num_shown + 1
+        found = receiver.wait_for(job_id, lambda found: len(found) >= wanted, deadline - time.monotonic())  # noqa: B023
+        yield from found[num_shown:]
+        num_shown = len(found)
+        if is_final(found[-1].payload):
+            return
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[tuple[Progress, TaskID]]:
+    """Yield a progress bar where a terminal is there; elsewhere one that draws nothing."""
+    columns = (
+        TextColumn("{task.percentage:3.0f} %"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress, progress.add_task("", total=100)
+
+
+def _show_result(console: Console, result: dict[str, Any]) -> None:
+    said = Table("from", "to", "speaker", "text", title="Who said what, and when", title_justify="left")
+    for segment in result["segments"]:
+        speaker = segment["speaker"]["speaker_id"]
+        said.add_row(f"{segment['start_time']:.2f}", f"{segment['end_time']:.2f}", speaker, escape(segment["text"]))
+    console.print(said)
+    metadata = result["metadata"]
+    seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in metadata["stage_seconds"].items())
+    console.print(
+        f"{result['duration']:.1f} s of audio in {metadata['processing_time']:.1f} s; seconds by stage: {seconds}"
+    )
+    console.print(f"Transcribed by {metadata['model_version']}; language {result['language']}")
+    for note in metadata["notes"]:
+        console.print(f"Note: {escape(note)}")
+
+
+def _show_scores(console: Console, result: dict[str, Any], truth: dict[str, Any]) -> None:
+    scores = score_result(result, truth)
+    console.print(
+        f"Against the truth ({scores.num_words} words): word error rate {scores.word_error_rate:.1%}, "
+        f"words with the wrong speaker {scores.word_speaker_error_rate:.1%}, "
+        f"median error of word starts {scores.median_word_start_error_s * 1000:.0f} ms\n"
+    )

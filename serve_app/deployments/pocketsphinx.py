@@ -1,0 +1,76 @@
+"""Deployment: the embedded English recogniser (pocketsphinx)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray import serve
+
+from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.worker_threads import WorkerThreads
+from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.media.decode import SAMPLE_RATE_HZ
+from serve_app.results import SpeechRegion, SpeechTask, Transcript
+from serve_app.services import ReplicaModel
+
+
+@serve.deployment(name="SpeechRecognizer")
+class SpeechRecognizer:
+    """Transcribes pieces of decoded audio, one at a time.
+
+    Its decoder has one thread: more pieces at once need more replicas.
+    """
+
+    def __init__(self) -> None:
+        from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
+
+        self._started_at = time.monotonic()
+        self._recognizer = PocketsphinxRecognizer()
+        self._loaded_at = time.time()
+        self._threads = WorkerThreads(1, "recognizer")
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this replica serves."""
+        return replica_facts(
+            spec="embedded:pocketsphinx-en-us",
+            model_version=self._recognizer.model_version,
+            engine="pocketsphinx",
+            device="cpu",
+            loaded_at=self._loaded_at,
+        )
+
+    async def check_language(self, language: str) -> None:
+        """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
+        self._recognizer.check_language(language)
+
+    async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
+        """Return what is loaded; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
+        self._recognizer.check_task(task)
+        self._recognizer.check_language(language)
+        return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
+
+    async def transcribe(
+        self,
+        audio: Any,
+        piece: SpeechRegion,
+        language: str,
+        prompt: str | None = None,
+        task: SpeechTask = SpeechTask.TRANSCRIBE,
+        speech: Sequence[SpeechRegion] | None = None,
+        likely_language: str | None = None,
+    ) -> Transcript:
+        """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+
+        Its language model is fixed: the prompt, the speech that was detected and the likely language change nothing.
+        """
+        self._recognizer.check_task(task)
+        return await self._threads.run(
+            lambda should_stop: self._recognizer.transcribe(
+                audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
+                offset_s=piece.start_s,
+                language=language,
+                should_stop=should_stop,
+            )
+        )

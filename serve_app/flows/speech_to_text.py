@@ -1,0 +1,375 @@
+"""Which speech backend hears a file, and how its pieces are spread over that backend's replicas.
+
+choose a backend ─ cut at silences ─ pieces, at most so many at once ─┬─ transcribe (─ align) ─┬─ stitch
+                                                                      └─ …                     ┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.errors import (
+    GpuMemoryError,
+    InvalidRequest,
+    LanguageUnsupported,
+    ModelError,
+    ModelLoadingError,
+    ProcessingError,
+    ServeAppError,
+    TaskUnsupported,
+    Unavailable,
+)
+from serve_app.flows.calls import Calls, SharedResult
+from serve_app.flows.health import USABLE
+from serve_app.flows.steps import Steps
+from serve_app.models.speech.joining import without_repetition
+from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
+from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, language_windows, likely_language
+from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcript
+
+_RETRY_AFTER_S = 10.0
+# A replica that is younger than the call has waited was started for it; below this it is not worth a word.
+_NOTABLE_START_S = 0.5
+# whisper-micro transcribes one utterance better than several (docs/models/whisper-micro.md)
+_STAND_IN_PAUSE_S = 0.3
+
+AUTO = "auto"
+GAVE_WAY = "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
+
+Health = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedDeployment:
+    """A deployment and where its replicas run; `handle` is an Application until Serve has deployed it."""
+
+    name: str
+    handle: DeploymentHandle
+    on_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechModels:
+    """The speech backends of the graph.
+
+    Attributes:
+        backends: each backend's deployments in order of preference; a later one takes over when GPU memory ran out.
+        models: what each backend was told to load first.
+        aligner: forced alignment, None where it is not deployed.
+        aligned_languages: languages that the aligner has a model for.
+        whisper_pause_s: a silence of so long ends a piece for a Whisper backend.
+        languages: what each backend transcribes, as far as that is known before its model is loaded.
+    """
+
+    backends: Mapping[BackendName, Sequence[PlacedDeployment]]
+    models: Mapping[BackendName, str]
+    aligner: PlacedDeployment | None = None
+    aligned_languages: tuple[str, ...] = ()
+    whisper_pause_s: float = MAX_PAUSE_S
+    languages: Mapping[BackendName, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBackend:
+    """The backend that hears a file.
+
+    Attributes:
+        name: of the backend.
+        start_s: how long its replica took to start, where it was started for this file; else 0.
+        notes: what was passed over, backends and sizes of the model, and why.
+        can_detect_languages: whether it can tell which language is spoken.
+        is_stand_in: whether all that it has is whisper-micro.
+        gives_way: whether it leaves English to pocketsphinx, as a stand-in does where the request names no backend.
+    """
+
+    name: BackendName
+    start_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    can_detect_languages: bool = False
+    is_stand_in: bool = False
+    gives_way: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedLanguage:
+    """What is spoken in a file.
+
+    Attributes:
+        language: two-letter code.
+        probability: mean over the windows that were looked at.
+    """
+
+    language: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How a file's pieces are to be heard.
+
+    Attributes:
+        language: two-letter code, or "auto".
+        enable_gpu: whether GPU replicas may be used.
+        max_workers: pieces at once.
+        prompt: text whose spelling the file shares.
+        align: run forced alignment, where it is deployed; a translation is never aligned.
+        task: whether the words are wanted, or their translation into English.
+    """
+
+    language: str = "auto"
+    enable_gpu: bool = True
+    max_workers: int = 4
+    prompt: str | None = None
+    align: bool = True
+    task: SpeechTask = SpeechTask.TRANSCRIBE
+
+
+class SpeechToText:
+    """Transcribes decoded files over the speech deployments.
+
+    Args:
+        models: the deployments.
+        call: how they are called.
+        health: every deployment's state by name.
+    """
+
+    def __init__(self, models: SpeechModels, call: Calls, health: Health) -> None:
+        self._models = models
+        self._call = call
+        self._health = health
+
+    async def healthy(self) -> dict[BackendName, bool]:
+        """Return every deployed backend, in the contract's order, and whether it takes requests."""
+        states = await self._health()
+        return {
+            name: any(states.get(placed.name) in USABLE for placed in self._models.backends[name])
+            for name in BackendName
+            if name in self._models.backends
+        }
+
+    async def choose(
+        self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] | None = None
+    ) -> ChosenBackend:
+        """Return the named backend, or the first of `order` that is healthy, loads, and serves the task and language.
+
+        A backend that is scaled to zero is started, unless it is known that it does not transcribe the language. For
+        "auto", pocketsphinx comes last, as it can't detect a language.
+
+        Args:
+            hearing: the language, and whether GPUs may be used.
+            backend: a name; it is never replaced by another.
+            order: of preference; None: the contract's, in which whisper-micro transcribes English too.
+
+        Raises:
+            InvalidRequest: the named backend is not deployed, or runs on a GPU only and `enable_gpu` is false.
+            Unavailable: it is not healthy, or none is.
+            LanguageUnsupported: it does not transcribe the language, or none does.
+            TaskUnsupported: it can't translate, or none can.
+            ModelLoadingError: it could load no model, or none could.
+        """
+        health = await self.healthy()
+        if backend is not None:
+            return await self._named(backend, health, hearing)
+        failures: list[ServeAppError] = []
+        asked = [name for name in (order or tuple(BackendName)) if name in health]
+        if hearing.language == AUTO:
+            asked.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
+        checkpoint_refuses = False
+        for name in asked:
+            is_whisper = name is not BackendName.POCKETSPHINX
+            if not health[name]:
+                failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
+                continue
+            if is_whisper and checkpoint_refuses:
+                continue  # all Whisper backends serve one checkpoint: starting the next one would change nothing
+            try:
+                chosen = await self._prepared(name, hearing)
+            except (LanguageUnsupported, TaskUnsupported) as error:
+                checkpoint_refuses |= is_whisper
+                failures.append(error)
+            except (InvalidRequest, ModelLoadingError, Unavailable) as error:
+                failures.append(error)
+            else:
+                has_pocketsphinx = BackendName.POCKETSPHINX in asked and health[BackendName.POCKETSPHINX]
+                yields = chosen.is_stand_in and order is not None and has_pocketsphinx
+                return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
+        raise _worst(failures)
+
+    async def _named(self, backend: str, health: Mapping[BackendName, bool], hearing: Hearing) -> ChosenBackend:
+        usable = ", ".join(name for name in health if health[name]) or "none at present"
+        if backend not in health:
+            raise InvalidRequest(f"backend {backend[:40]!r} is not deployed; healthy ones: {usable}")
+        name = BackendName(backend)
+        if not health[name]:
+            raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
+        return replace(await self._prepared(name, hearing), gives_way=False)  # it was asked for
+
+    async def _prepared(self, name: BackendName, hearing: Hearing) -> ChosenBackend:
+        known = self._models.languages.get(name)
+        if known is not None and hearing.language not in (AUTO, *known):
+            raise LanguageUnsupported(
+                f"{name} serves {self._models.models[name]}, which transcribes {', '.join(sorted(known))}, not "
+                f"{hearing.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
+                "args.whisper.models, e.g. whisper-base"
+            )
+        asked_at = time.monotonic()
+        first = self._placed(name, hearing)[0]
+        info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language, hearing.task)
+        waited_s = time.monotonic() - asked_at
+        started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
+        return ChosenBackend(
+            name, waited_s if started else 0.0, info.notes, info.can_detect_languages, info.is_stand_in
+        )
+
+    def _placed(self, name: BackendName, hearing: Hearing) -> list[PlacedDeployment]:
+        found = [placed for placed in self._models.backends[name] if hearing.enable_gpu or not placed.on_gpu]
+        if not found:
+            raise InvalidRequest(
+                f"enable_gpu is false, but {name} has no CPU replicas: set cpu_fallback in its arguments"
+            )
+        return found
+
+    async def pieces(
+        self, audio: SharedResult, activity: SpeechActivity, chosen: ChosenBackend, hearing: Hearing, steps: Steps
+    ) -> AsyncIterator[Transcript]:
+        """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
+
+        Pieces are what lies between silences, at most 30 s; the cuts depend on the file and `whisper_pause_s` alone.
+        With "auto", the file's language is detected first, in three of its pieces.
+        """
+        cuts = self._cut(activity, chosen)
+        likely: str | None = None
+        if hearing.language == AUTO and chosen.can_detect_languages and (len(cuts) > 1 or chosen.gives_way) and cuts:
+            detected = await steps.run(
+                "detect_language", DetectedLanguage, lambda: self._detected(audio, cuts, chosen, hearing)
+            )
+            likely = detected.language
+        gave_way = chosen.gives_way and "en" in (hearing.language, likely)
+        if gave_way:
+            # "auto" stays: whisper-micro knows synthetic speech alone, and takes real Korean for English
+            chosen = replace(chosen, name=BackendName.POCKETSPHINX)
+            cuts = self._cut(activity, chosen)
+        free = asyncio.Semaphore(hearing.max_workers)
+
+        async def transcribe(piece: SpeechRegion) -> Transcript:
+            # by its bounds, not its number: a takeover under another config cuts elsewhere, and must not take what was
+            # transcribed in one place for what is said in another
+            name = f"transcribe/{round(piece.start_s * 1000):09d}-{round(piece.end_s * 1000):09d}"
+            speech = speech_inside(activity.regions, piece)
+            async with free:
+                return await steps.run(
+                    name, Transcript, lambda: self._heard(audio, piece, speech, likely, chosen, hearing)
+                )
+
+        tasks = [asyncio.create_task(transcribe(piece)) for piece in cuts]
+        try:
+            before: Transcript | None = None
+            for task in tasks:
+                piece = without_repetition(before, await task)
+                before = piece if piece.segments else before
+                yield replace(piece, notes=(GAVE_WAY, *piece.notes)) if gave_way else piece
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _cut(self, activity: SpeechActivity, chosen: ChosenBackend) -> Sequence[SpeechRegion]:
+        max_pause_s = self._models.whisper_pause_s
+        if chosen.name is BackendName.POCKETSPHINX:
+            max_pause_s = MAX_PAUSE_S
+        elif chosen.is_stand_in:
+            max_pause_s = min(max_pause_s, _STAND_IN_PAUSE_S)
+        return recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
+
+    async def _detected(
+        self, audio: SharedResult, cuts: Sequence[SpeechRegion], chosen: ChosenBackend, hearing: Hearing
+    ) -> DetectedLanguage:
+        windows = language_windows(cuts)
+        candidates = self._placed(chosen.name, hearing)
+        for placed in candidates:
+            try:
+                found = await self._call.with_shared(placed.handle, "detect_languages", audio, windows)
+            except GpuMemoryError:
+                if placed is candidates[-1]:
+                    raise
+            else:
+                return DetectedLanguage(*likely_language(found))
+        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+
+    async def _heard(
+        self,
+        audio: SharedResult,
+        piece: SpeechRegion,
+        speech: Sequence[SpeechRegion],
+        likely: str | None,
+        chosen: ChosenBackend,
+        hearing: Hearing,
+    ) -> Transcript:
+        notes: tuple[str, ...] = ()
+        candidates = self._placed(chosen.name, hearing)
+        for placed in candidates:
+            try:
+                heard: Transcript = await self._call.with_shared(
+                    placed.handle,
+                    "transcribe",
+                    audio,
+                    piece,
+                    hearing.language,
+                    hearing.prompt,
+                    hearing.task,
+                    speech,
+                    likely,
+                )
+            except GpuMemoryError:
+                if placed is candidates[-1]:
+                    raise
+                notes = ("transcription ran out of GPU memory and was repeated on the CPU",)
+                continue
+            return await self._aligned(audio, piece, replace(heard, notes=notes + heard.notes), hearing)
+        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+
+    async def _aligned(
+        self, audio: SharedResult, piece: SpeechRegion, heard: Transcript, hearing: Hearing
+    ) -> Transcript:
+        """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
+        aligner = self._models.aligner
+        if aligner is None or not hearing.align or hearing.task is SpeechTask.TRANSLATE or not heard.segments:
+            return heard
+        if heard.language not in self._models.aligned_languages:
+            reason = f"no alignment model for {heard.language!r} is configured"
+        elif aligner.on_gpu and not hearing.enable_gpu:
+            reason = "enable_gpu is false, and alignment runs on GPUs only"
+        elif (await self._health()).get(aligner.name) not in USABLE:
+            reason = f"{aligner.name} is not healthy"
+        else:
+            try:
+                return await self._call.with_shared(aligner.handle, "align", audio, heard, piece)
+            except ModelError as error:
+                reason = error.detail
+        return replace(heard, notes=(*heard.notes, f"words keep their recogniser's times: {reason}"))
+
+
+def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
+    """Return a note for each backend that should have been used; what a model was not made for is no fault."""
+    return [
+        f"a preferred speech backend was passed over: {error.detail}"
+        for error in failures
+        if not isinstance(error, LanguageUnsupported | TaskUnsupported)
+    ]
+
+
+def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
+    """Return what tells most about why no backend can hear a file."""
+    for kind in (ModelLoadingError, LanguageUnsupported, TaskUnsupported, InvalidRequest, Unavailable):
+        found = [error for error in failures if isinstance(error, kind)]
+        if found and kind is ModelLoadingError:
+            return ModelLoadingError("; ".join(error.detail for error in found))
+        if found:
+            return found[0]
+    return Unavailable("no speech backend is deployed", _RETRY_AFTER_S)

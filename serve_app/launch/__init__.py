@@ -1,0 +1,1 @@
+"""Starting Ray and the graph on this machine, and checking a config file."""

@@ -1,0 +1,177 @@
+"""Start Ray and the graph on this machine from a config file: what `make run` does.
+
+`serve run CONFIG` alone works too. This adds what no config file can say, because Ray reads it from the environment
+before anything of ours runs: Serve's fast path (HAProxy), niceness, folders and ports of its own so that two clusters
+on one machine never meet, and a token without which no other program can join. Names that are set already win.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import runpy
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from serve_app.errors import InvalidRequest
+from serve_app.launch.config_check import check_config
+from serve_app.launch.ports import are_free, free_port_block, free_ports
+
+_RAY_SITE = Path(__file__).parent / "ray_site"
+_REPLICA_PORTS = 64
+_ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
+_MAX_RAY_DIR_CHARS = 44  # Ray adds 62 for its longest socket, and a socket's path may have 107
+_OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
+
+
+def default_ray_dir(port: int) -> Path:
+    """Return the folder of the cluster behind an HTTP port: short, as Ray's socket paths may have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
+
+
+def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
+    """Return the variables that Ray must find before it starts.
+
+    Args:
+        ray_dir: folder of the cluster's files.
+        socket_dir: folder of HAProxy's socket: Serve adds 68 characters, and HAProxy takes 97 in all.
+    """
+    haproxy = ray_dir / "haproxy"
+    metrics_port, stats_port, fallback_port, grpc_fallback_port = free_ports(4)
+    first_replica_port = free_port_block(_REPLICA_PORTS)
+    return {
+        # Ray starts workers at nice 15: beside any other process Serve would starve
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # on a busy machine a proxy needs longer than 5 s to answer its first check, and three misses end the start
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
+        # measured: 2 to 7 times the requests per second of the Python proxy (docs/performance.md)
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(socket_dir / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # HAProxy reaches the ingress replicas, and the Python proxy behind them, here. All listen with SO_REUSEPORT:
+        # with Serve's fixed defaults, two clusters on one machine would answer each other's requests
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_fallback_port),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first_replica_port),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first_replica_port + _REPLICA_PORTS),
+        # glibc keeps an arena per thread, and Ray has dozens of threads: two are enough and save resident memory
+        "MALLOC_ARENA_MAX": "2",
+        "PYANNOTE_METRICS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def load_config(path: Path, *, port: int | None = None) -> dict[str, Any]:
+    """Return a Serve config, with the HTTP port replaced where one is given; InvalidRequest where it is no mapping."""
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise InvalidRequest(f"{path} is no Serve config file: it must be a mapping with `applications:`")
+    if port is not None:
+        config["http_options"] = {**(config.get("http_options") or {}), "port": port}
+    return config
+
+
+def launch(
+    config_path: Path,
+    *,
+    port: int | None = None,
+    ray_dir: Path | None = None,
+    dashboard: bool = False,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    environment: MutableMapping[str, str] = os.environ,
+) -> None:
+    """Start Ray and the graph, and stay until interrupted.
+
+    Args:
+        config_path: a Serve config file, as for `serve run`.
+        port: HTTP port instead of the config's.
+        ray_dir: folder of this cluster's session files, sockets and token.
+        dashboard: also start Ray's dashboard, which `serve status` and `serve deploy` need (about 400 MB).
+        num_cpus, num_gpus: logical resources instead of the machine's.
+        environment: changed in place before Ray is imported.
+    """
+    config = load_config(config_path, port=port)
+    http = config.get("http_options") or {}
+    host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
+    if not are_free(port, 1):
+        raise InvalidRequest(f"port {port} is in use on this machine: take another one (make run PORT=…, or --port …)")
+    ray_dir = ray_dir or default_ray_dir(port)
+    if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
+        raise InvalidRequest(
+            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} or less"
+        )
+    (ray_dir / "haproxy").mkdir(parents=True, exist_ok=True)
+    socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))
+    atexit.register(shutil.rmtree, socket_dir, ignore_errors=True)
+    ray_dir.chmod(0o700)
+    for name, value in ray_environment(ray_dir, socket_dir).items():
+        environment.setdefault(name, value)
+    token_path = Path(environment["RAY_AUTH_TOKEN_PATH"])
+    if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment and not token_path.exists():
+        token_path.touch(mode=0o600)
+        token_path.write_text(secrets.token_hex(32))
+    # a cluster that some other program started must not be joined by accident
+    environment.pop("RAY_ADDRESS", None)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_RAY_SITE), environment.get("PYTHONPATH")]))
+    runpy.run_path(str(_RAY_SITE / "sitecustomize.py"))  # for this process, which has started already
+    check_config(config)  # imports Ray: only now, as it reads the environment at import
+
+    import ray
+    from ray.serve.scripts import cli as serve_cli
+
+    ray.init(
+        address="local",
+        namespace="serve",
+        include_dashboard=dashboard,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(ray_dir),
+        configure_logging=True,
+        log_to_driver=True,
+    )
+    (ray_dir / "address").write_text(ray.get_runtime_context().gcs_address)
+    written = ray_dir / f"config-{hashlib.sha256(str(config_path).encode()).hexdigest()[:8]}.yaml"
+    written.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    sys.stdout.flush()
+    # SIGTERM is how containers and init systems stop a program; SIGINT arrives ignored where a shell said `&`.
+    # Ray sets handlers of its own, so these come after ray.init.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
+    url = f"http://{'127.0.0.1' if host in _ANY_HOST else host}:{port}"
+    threading.Thread(target=_tell_when_ready, args=(url,), daemon=True).start()
+    serve_cli.main(["run", str(written)], standalone_mode=False)
+
+
+def _tell_when_ready(url: str) -> None:
+    """Print one line once every deployment is up."""
+    started = time.monotonic()
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health/ready", timeout=5.0, trust_env=False).status_code == 200:
+                break
+        time.sleep(0.5)
+    sys.stdout.write(f"\nserve-app is ready ({time.monotonic() - started:.0f} s after Ray): {url}/docs\n\n")
+    sys.stdout.flush()

@@ -1,0 +1,102 @@
+"""A file's transcript from the transcripts of its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from serve_app.analysis.attribution import texts_of_parts
+from serve_app.models.speech.coverage import speech_without_words
+from serve_app.models.speech.sentences import repeated_words
+from serve_app.results import Segment, SpeechRegion, Transcript
+
+AUTO = "auto"
+# What ISO 639-2 calls a language that nobody could tell: nothing was said.
+UNDETERMINED = "und"
+# Stretches without words that a note names; the number in the metadata counts them all.
+_MOST_TIMES = 20
+REPEATED = "words repeated across a cut were dropped"
+# At a cut inside of speech the words on both sides are nearer than this; people pause before they say a thing again.
+_ACROSS_CUT_S = 0.5
+_FEWEST_REPEATED_WORDS, _FEWEST_REPEATED_LETTERS = 2, 4
+
+
+def join_transcripts(
+    pieces: Iterable[Transcript],
+    *,
+    language: str = AUTO,
+    notes: Sequence[str] = (),
+    speech: Sequence[SpeechRegion] | None = None,
+) -> Transcript:
+    """Join the transcripts of a file's pieces, in whatever order they were finished.
+
+    The language is the one with the most text; a note names the others. Without pieces (no speech at all) it is the
+    requested one, or "und" for "auto". `notes` come before those of the pieces.
+
+    Args:
+        pieces: of the file.
+        language: that was requested.
+        notes: of the file.
+        speech: of the whole file, in order; stretches of it that have no words are told, and counted in
+            `speech_without_words_s`. None: nobody looked for speech.
+    """
+    found = list(pieces)
+    segments = tuple(sorted((segment for piece in found for segment in piece.segments), key=_start))
+    all_notes = list(dict.fromkeys([*notes, *(note for piece in found for note in piece.notes)]))
+    letters: dict[str, int] = {}
+    for piece in found:
+        letters[piece.language] = letters.get(piece.language, 0) + sum(len(segment.text) for segment in piece.segments)
+    ranked = sorted(letters, key=lambda name: -letters[name])
+    others = [name for name in ranked[1:] if letters[name]]
+    if others:
+        all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")
+    without_s = None
+    if speech is not None:
+        # a segment without words is as good as one long word
+        words = [(part.start_s, part.end_s) for segment in segments for part in segment.words or (segment,)]
+        without = speech_without_words(speech, words)
+        if not speech:
+            all_notes.append("no speech was detected")
+        without_s = sum(region.end_s - region.start_s for region in without)
+        if without:
+            all_notes.append(_no_words_note(without, without_s))
+    models = dict.fromkeys(piece.model_version for piece in found)
+    assumed = UNDETERMINED if language == AUTO else language
+    return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes), without_s)
+
+
+def without_repetition(before: Transcript | None, piece: Transcript) -> Transcript:
+    """Return a piece without the words at its start that repeat the end of the piece before it, with a note.
+
+    A single word, and what is said after a pause, may well be said twice, and stays.
+
+    Args:
+        before: the last piece before it that has words; None: there is none.
+        piece: the next one in order of time.
+    """
+    if before is None or not before.segments or not piece.segments:
+        return piece
+    last, first = before.segments[-1], piece.segments[0]
+    if first.start_s - last.end_s >= _ACROSS_CUT_S:
+        return piece
+    spoken = [word.word for word in first.words]
+    count = repeated_words([word.word for word in last.words], spoken)
+    num_letters = sum(letter.isalnum() for word in spoken[:count] for letter in word)
+    if count < _FEWEST_REPEATED_WORDS or num_letters < _FEWEST_REPEATED_LETTERS:
+        return piece
+    segments = piece.segments[1:]
+    if count < len(spoken):
+        words = first.words[count:]
+        text = texts_of_parts(first, [0, count])[1]
+        segments = (replace(first, start_s=words[0].start_s, text=text, words=words), *segments)
+    return replace(piece, segments=segments, notes=(*piece.notes, REPEATED))
+
+
+def _no_words_note(without: Sequence[SpeechRegion], without_s: float) -> str:
+    shown = ", ".join(f"{region.start_s:.1f}-{region.end_s:.1f} s" for region in without[:_MOST_TIMES])
+    more = f" and {len(without) - _MOST_TIMES} more" if len(without) > _MOST_TIMES else ""
+    return f"no words were recognized in {without_s:.1f} s of detected speech: {shown}{more}"
+
+
+def _start(segment: Segment) -> float:
+    return segment.start_s

@@ -1,0 +1,1 @@
+"""Whisper: checkpoints in every form, and three libraries that run them."""

@@ -1,0 +1,390 @@
+"""What the three Whisper backends share: everything but the library that runs the network.
+
+A batch of windows is encoded once, padded to 30 s, as every Whisper was trained. Languages are detected from that
+encoding, all windows are decoded side by side, doubtful answers are decoded again, and words are aligned, all from it.
+
+Windows are decoded without timestamps: with them, Whisper often ends a window early and leaves the rest to its next
+one, so that a piece that is decoded once loses whole sentences (docs/models/whisper.md). Speech that has no words all
+the same is found (`coverage`) and decoded again, as windows of their own in the next batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
+from serve_app.models.gpu_memory import gpu_errors
+from serve_app.models.speech.whisper import transcript_draft as notes
+from serve_app.models.speech.whisper.backend import MAX_PIECE_S, SAMPLE_RATE_HZ, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
+from serve_app.models.speech.whisper.decoding_rules import Attempt, DecodingRules, Hypothesis, spoken
+from serve_app.models.speech.whisper.log_mel import HOP, LogMel
+from serve_app.models.speech.whisper.options import WhisperOptions
+from serve_app.models.speech.whisper.spoken_words import SpokenWord, TokenTimes, timed_words
+from serve_app.models.speech.whisper.tokens import WhisperTokens
+from serve_app.models.speech.whisper.transcript_draft import Draft, Window, WindowWords
+from serve_app.results import SpeechTask, Transcript
+
+AUTO = "auto"
+UNDETERMINED = "und"  # ISO 639-2: language of a piece that nobody speaks in, or whose language nothing could detect
+MIN_PIECE_S = 0.1  # no word is shorter
+# A piece whose own language is at least this probable may differ from the file's: a guest who speaks another one.
+_SURE_OF_LANGUAGE = 0.9
+# Whisper tells languages apart badly in less speech than this.
+_LEAST_SPEECH_OF_LANGUAGE_S = 3.0
+# First pass, and two that look for what it left out.
+_MAX_PASSES = 3
+_SILENT_PEAK = 1e-5  # -100 dBFS; 16 bits end at -90
+
+Encoded = TypeVar("Encoded")
+
+
+class BatchedWhisper(ABC, Generic[Encoded]):
+    """A loaded Whisper, as `serve_app.models.speech.whisper.backend.WhisperBackend` describes it.
+
+    Args:
+        checkpoint: what was loaded.
+        options: beam size, batch size.
+        number_format: that the network computes in; ends `model_version`.
+        rules: when an answer is doubtful.
+    """
+
+    name: BackendName
+    usual_beam_size = 1  # where the options name none
+
+    def __init__(
+        self,
+        checkpoint: WhisperCheckpoint,
+        options: WhisperOptions,
+        *,
+        number_format: str,
+        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
+    ) -> None:
+        self.model_version = f"{self.name}:{checkpoint.name}:{number_format}"
+        self.languages = checkpoint.languages
+        self.tokens = WhisperTokens(checkpoint)
+        self.rules = rules
+        self.max_batch = options.batch_size
+        self._has_language_tokens = bool(self.tokens.language_ids)
+        self._beam_size = options.beam_size or self.usual_beam_size
+        self._mel = LogMel(checkpoint.num_mel_bins)
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def _encode(self, features: NDArray[np.float32]) -> Encoded:
+        """Return what the decoder attends to; features are (windows, mels, 3000)."""
+
+    @abstractmethod
+    def _take(self, encoded: Encoded, rows: Sequence[int]) -> Encoded:
+        """Return the encoding of some windows of the batch."""
+
+    @abstractmethod
+    def _language_probabilities(self, encoded: Encoded) -> NDArray[np.float32]:
+        """Return (windows, languages), in the order of `tokens.language_ids`; rows add up to 1."""
+
+    @abstractmethod
+    def _generate(
+        self, encoded: Encoded, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
+    ) -> list[Hypothesis]:
+        """Return an answer without timestamps for each window.
+
+        Args:
+            encoded: the windows.
+            prompts: of each window, equally long, up to `no_timestamps`.
+            beam_size: hypotheses kept; 1: greedy, or sampled where there is a temperature.
+            temperature: of sampling, from a fixed seed; 0.0: none. There is one window then.
+        """
+
+    @abstractmethod
+    def _align(
+        self, encoded: Encoded, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
+    ) -> list[TokenTimes]:
+        """Return the times of each window's text tokens, none of them empty.
+
+        Args:
+            encoded: the windows.
+            start: what each transcript begins with.
+            texts: text tokens of each window.
+            num_frames: mel frames of 10 ms that each window really has.
+        """
+
+    def _free_memory(self) -> None:
+        """Give unused memory of the GPU back."""
+
+    @property
+    def can_detect_languages(self) -> bool:
+        """Whether there is more than one language to choose from."""
+        return self._has_language_tokens and len(self.languages) > 1
+
+    def check_language(self, language: str) -> None:
+        """Raise LanguageUnsupported unless the checkpoint was made for the language, or it is `auto`."""
+        if language != AUTO and language not in self.languages:
+            known = ", ".join(self.languages[:12]) + (", …" if len(self.languages) > 12 else "")
+            raise LanguageUnsupported(
+                f"{self.model_version} does not know the language {language!r}; it was made for: {known}"
+            )
+
+    def check_task(self, task: SpeechTask) -> None:
+        """Raise TaskUnsupported where a translation is wanted that the checkpoint was not trained for."""
+        if task is SpeechTask.TRANSLATE and self.tokens.no_translation is not None:
+            raise TaskUnsupported(
+                f"{self.model_version} can't translate: {self.tokens.no_translation}; name a size that can in "
+                "whisper.models: whisper-base, -small, -medium, -large-v2 or -large-v3"
+            )
+
+    def detect_languages(
+        self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
+    ) -> list[dict[str, float]]:
+        """Return the probability of each language for each piece, the likeliest first.
+
+        Args:
+            pieces: of at most 30 s; their languages and prompts are not looked at.
+            should_stop: asked before every batch; True ends the call.
+
+        Raises:
+            GpuMemoryError, ProcessingError: as `transcribe`.
+        """
+        samples = [_clean(piece.samples) for piece in pieces]
+        if not self.can_detect_languages:
+            return [{self.languages[0]: 1.0} for _ in pieces]
+        found: list[dict[str, float]] = []
+        for first in range(0, len(samples), self.max_batch):
+            if should_stop():
+                raise ProcessingError("language detection was stopped, as its caller asked")
+            part = [np.pad(own, (0, max(0, 400 - len(own)))) for own in samples[first : first + self.max_batch]]
+            with self._lock, gpu_errors(f"detecting the language of {len(part)} pieces with {self.name}"):
+                rows = self._known_probabilities(self._encode(self._mel.batch(part)))
+            found += [dict(sorted(row.items(), key=lambda item: -item[1])) for row in rows]
+        return found
+
+    def transcribe(
+        self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
+    ) -> list[Transcript]:
+        """Return one transcript for each piece, in their order; each depends on its own piece alone.
+
+        A piece that is silent, or shorter than 0.1 s, is not shown to the model.
+
+        Args:
+            pieces: any number; memory is bounded by batches.
+            should_stop: asked before every batch; True ends the call.
+
+        Raises:
+            GpuMemoryError: not even one piece finds room on the GPU.
+            LanguageUnsupported: a piece's language is not one of the checkpoint's.
+            TaskUnsupported: a piece is to be translated, which the checkpoint can't.
+            ProcessingError: a piece is longer than 30 s, the model failed, or `should_stop` answered True.
+        """
+        drafts = []
+        for piece in pieces:
+            self.check_language(piece.language)
+            self.check_task(piece.task)
+            drafts.append(Draft(piece, _clean(piece.samples)))
+        windows = [Window.whole(draft) for draft in drafts if _is_audible(draft.samples)]
+        for number in range(_MAX_PASSES):
+            for batch in self._batches(windows):
+                for window, found in zip(batch, self._decoded(batch, should_stop), strict=True):
+                    window.draft.add(window, found)
+            if number + 1 < _MAX_PASSES:
+                windows = [window for draft in drafts for window in draft.gaps() if _is_audible(window.samples)]
+        return [self._transcript(draft) for draft in drafts]
+
+    def _transcript(self, draft: Draft) -> Transcript:
+        found = list(draft.notes)
+        language = draft.language or UNDETERMINED
+        if draft.piece.language != AUTO:
+            language = draft.piece.language
+        elif draft.language is not None and not self.can_detect_languages:
+            language = UNDETERMINED
+            found.append(
+                f"the language was not detected: {self.model_version} transcribes {self.languages[0]!r} alone, and "
+                "took the speech for it"
+            )
+        if self.tokens.is_shortened(draft.piece.prompt):
+            found.append(f"the prompt was shortened to its last {self.tokens.max_prompt_tokens} tokens")
+        return Transcript(draft.segments(), language, self.model_version, tuple(dict.fromkeys(found)))
+
+    def _batches(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
+        """Yield what may be decoded side by side: the libraries want prompts of one length."""
+
+        def length(window: Window) -> int:
+            return len(self.tokens.previous(window.draft.piece.prompt))
+
+        for _, alike in groupby(sorted(windows, key=length), key=length):
+            together = list(alike)
+            for first in range(0, len(together), self.max_batch):
+                yield together[first : first + self.max_batch]
+
+    def _decoded(self, windows: Sequence[Window], should_stop: Callable[[], bool]) -> list[WindowWords]:
+        """Decode a batch; where the GPU's memory does not suffice for it, one half after the other."""
+        if should_stop():
+            raise ProcessingError("recognition was stopped, as its caller asked")
+        try:
+            with self._lock, gpu_errors(f"transcribing {len(windows)} pieces with {self.name}"):
+                return self._decode_windows(windows)
+        except GpuMemoryError:
+            if len(windows) == 1:
+                raise
+        # outside of the handler: an error keeps its frames alive, and they keep the batch on the GPU
+        self._free_memory()
+        half = len(windows) // 2
+        return [*self._decoded(windows[:half], should_stop), *self._decoded(windows[half:], should_stop)]
+
+    def _decode_windows(self, windows: Sequence[Window]) -> list[WindowWords]:
+        encoded = self._encode(self._mel.batch([window.samples for window in windows]))
+        languages = self._languages_of(windows, encoded)
+        prompts = [
+            [
+                *self.tokens.previous(window.draft.piece.prompt),
+                *self.tokens.start(language, window.draft.piece.task),
+                self.tokens.no_timestamps,
+            ]
+            for window, language in zip(windows, languages, strict=True)
+        ]
+        answers = self._generate(encoded, prompts, self._beam_size, 0.0)
+        told = self._retry(encoded, prompts, answers)
+        words = self._words(windows, encoded, languages, answers)
+        return [
+            WindowWords(
+                own,
+                language,
+                answer.avg_logprob,
+                answer.no_speech_prob,
+                not self.rules.is_doubtful(answer, self.tokens.decode(answer.tokens)),
+                tuple(about),
+            )
+            for answer, language, own, about in zip(answers, languages, words, told, strict=True)
+        ]
+
+    def _languages_of(self, windows: Sequence[Window], encoded: Encoded) -> list[str]:
+        told = [window.told_language for window in windows]
+        if None not in told:
+            return [language for language in told if language is not None]
+        if not self.can_detect_languages:
+            return [language or self.languages[0] for language in told]
+        detected = self._known_probabilities(encoded)
+        return [language or _chosen(own, window) for language, own, window in zip(told, detected, windows, strict=True)]
+
+    def _known_probabilities(self, encoded: Encoded) -> list[dict[str, float]]:
+        """Return the probability of each of `languages`, by window."""
+        rows = self._language_probabilities(encoded)
+        codes = list(self.tokens.language_ids)
+        return [
+            {code: float(value) for code, value in zip(codes, row, strict=True) if code in self.languages}
+            for row in rows
+        ]
+
+    def _retry(self, encoded: Encoded, prompts: Sequence[Sequence[int]], answers: list[Hypothesis]) -> list[list[str]]:
+        """Replace doubtful answers by better ones; return what is to be told of each window."""
+        told: list[list[str]] = [[] for _ in answers]
+        texts = [self.tokens.decode(answer.tokens) for answer in answers]
+        for attempt in self.rules.retries(self._beam_size):
+            doubtful = [
+                index
+                for index, (answer, text) in enumerate(zip(answers, texts, strict=True))
+                if self.rules.is_doubtful(answer, text)
+            ]
+            for index, again in zip(doubtful, self._attempted(encoded, prompts, doubtful, attempt), strict=True):
+                told[index] = [notes.SAMPLED if attempt.temperature else notes.RETRIED]
+                text = self.tokens.decode(again.tokens)
+                if self.rules.prefers_second(answers[index], texts[index], again, text):
+                    answers[index], texts[index] = again, text
+        for index, (answer, text) in enumerate(zip(answers, texts, strict=True)):
+            left_out = self._left_out(answer, text)
+            if left_out and text.strip():
+                told[index].append(left_out)
+            if left_out:
+                answers[index] = Hypothesis((), answer.avg_logprob, answer.no_speech_prob)
+        return told
+
+    def _left_out(self, answer: Hypothesis, text: str) -> str | None:
+        """Return why an answer is not to be shown; None: it is."""
+        if self.rules.is_silence(answer):
+            return notes.NO_SPEECH
+        if self.rules.is_loop(text):
+            return notes.LOOP
+        return notes.GARBLED if self.rules.is_garbled(answer) else None
+
+    def _attempted(
+        self, encoded: Encoded, prompts: Sequence[Sequence[int]], rows: Sequence[int], attempt: Attempt
+    ) -> list[Hypothesis]:
+        if not rows:
+            return []
+        # a sample depends on what is drawn before it: one window at a time
+        groups = [[row] for row in rows] if attempt.temperature else [list(rows)]
+        return [
+            answer
+            for group in groups
+            for answer in self._generate(
+                self._take(encoded, group),
+                [prompts[row] for row in group],
+                attempt.beam_size,
+                attempt.temperature,
+            )
+        ]
+
+    def _words(
+        self,
+        windows: Sequence[Window],
+        encoded: Encoded,
+        languages: Sequence[str],
+        answers: Sequence[Hypothesis],
+    ) -> list[list[SpokenWord]]:
+        texts = [spoken(answer.tokens, self.tokens.end_of_text) for answer in answers]
+        words: list[list[SpokenWord]] = [[] for _ in windows]
+        starts = [(language, window.draft.piece.task) for language, window in zip(languages, windows, strict=True)]
+        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: starts[index])
+        for (language, task), group in groupby(speaking, key=lambda index: starts[index]):
+            rows = list(group)
+            written = "en" if task is SpeechTask.TRANSLATE else language
+            times = self._align(
+                encoded if len(rows) == len(windows) else self._take(encoded, rows),
+                self.tokens.start(language, task),
+                [texts[row] for row in rows],
+                [max(2, len(windows[row].samples) // HOP) for row in rows],
+            )
+            for row, own_times in zip(rows, times, strict=True):
+                words[row] = timed_words(
+                    texts[row],
+                    own_times,
+                    words_of=partial(self.tokens.words, language=written),
+                    speech=windows[row].speech,
+                    duration_s=len(windows[row].samples) / SAMPLE_RATE_HZ,
+                )
+        return words
+
+
+def _chosen(probabilities: dict[str, float], window: Window) -> str:
+    """Return the window's own language; the file's where that is not surely another."""
+    best = max(probabilities, key=probabilities.__getitem__)
+    likely = window.draft.piece.likely_language
+    if likely not in probabilities:
+        return best
+    is_sure = probabilities[best] >= _SURE_OF_LANGUAGE and window.speech_s >= _LEAST_SPEECH_OF_LANGUAGE_S
+    return best if is_sure else str(likely)
+
+
+def _is_audible(samples: NDArray[np.float32]) -> bool:
+    return len(samples) >= MIN_PIECE_S * SAMPLE_RATE_HZ and bool(np.abs(samples).max() >= _SILENT_PEAK)
+
+
+def _clean(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return finite samples, copied only where something is wrong with them."""
+    if samples.ndim != 1:
+        raise ProcessingError(f"expected mono samples of shape (n,), got {samples.shape}")
+    if len(samples) > MAX_PIECE_S * SAMPLE_RATE_HZ + HOP:  # a frame more: cutting rounds to samples
+        raise ProcessingError(
+            f"a piece of {len(samples) / SAMPLE_RATE_HZ:.2f} s is longer than Whisper's window of 30 s; "
+            "cut it with serve_app.models.speech.pieces.recognizer_pieces"
+        )
+    samples = samples.astype(np.float32, copy=False)
+    if not np.isfinite(samples).all():
+        samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+    return samples

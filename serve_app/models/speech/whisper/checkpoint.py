@@ -1,0 +1,205 @@
+"""A Whisper checkpoint in any of its forms: opened, checked, and described, so that a backend can be chosen for it.
+
+A Hugging Face folder and a CTranslate2 folder are described by their small files and the headers of the weights: no
+tensor is read, and torch is not needed. An OpenAI `.pt` file is read once; its description is kept. So a wrong
+checkpoint is refused before a library spends seconds on it and fails in words of its own. `conversion` makes the form
+that a backend reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.built_folder import built_folder
+from serve_app.models.file_hashes import combined_sha256, sha256_of
+from serve_app.models.speech.whisper.checkpoint_completion import completed
+from serve_app.models.speech.whisper.checkpoint_files import (
+    CONFIG,
+    CTRANSLATE2_WEIGHTS,
+    GENERATION_CONFIG,
+    PREPROCESSOR_CONFIG,
+    TOKENIZER,
+    Form,
+    find_form,
+    find_weights,
+    is_multilingual,
+    read_config,
+    read_json,
+)
+from serve_app.models.speech.whisper.ctranslate2_reader import describe_ctranslate2
+from serve_app.models.speech.whisper.tensors import check_tensors
+from serve_app.results import SpeechTask
+
+# Changes whenever what is derived from an OpenAI file changes.
+_DESCRIPTION_VERSION = 1
+
+
+@dataclass(frozen=True)
+class WhisperCheckpoint:
+    """What is known of a checkpoint before its tensors are read.
+
+    Attributes:
+        name: Hugging Face id, the embedded model's name, or the folder's or file's name; a part of `model_version`.
+        form: in which it lies.
+        folder: where tokenizer.json lies. A Hugging Face folder also holds config.json, generation_config.json (with
+            languages, tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder its
+            own config.json and the weights; that of an OpenAI file what was derived from it.
+        config: content of config.json in Hugging Face form.
+        generation_config: content of generation_config.json in Hugging Face form.
+        languages: two- or three-letter codes that it was made for; ("en",) for an English-only one.
+        number_format: of the stored weights: "float32", "float16" or "bfloat16"; of CTranslate2's also "int8", "int16".
+        weights: the safetensors files, in the order of their names, or CTranslate2's or OpenAI's one file.
+        cache_dir: where hashes of files are kept between starts; None: nowhere.
+    """
+
+    name: str
+    form: Form
+    folder: Path
+    config: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+    languages: tuple[str, ...]
+    number_format: str
+    weights: tuple[Path, ...]
+    cache_dir: Path | None = field(default=None, repr=False)
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether it knows languages and tasks at all; an English-only one is asked for neither."""
+        return is_multilingual(self.config)
+
+    @property
+    def no_translation(self) -> str | None:
+        """Why it can't translate into English; None: it can. config.json may say so by "tasks"."""
+        declared = self.config.get("tasks")
+        if declared:
+            return None if SpeechTask.TRANSLATE in declared else "its config.json lists no such task"
+        if not self.is_multilingual:
+            return "it was made for English only"
+        if self.config["decoder_layers"] < self.config["encoder_layers"]:
+            # openai-whisper's README: turbo is not trained for translation, and answers in the original language; all
+            # sizes that translate have as many layers in the decoder as in the encoder
+            return (
+                "it was trained to transcribe only, as others with a shortened decoder (large-v3-turbo, distil-whisper)"
+            )
+        return None
+
+    @property
+    def num_mel_bins(self) -> int:
+        """Rows of its spectrogram: 80, and 128 from large-v3 on."""
+        return int(self.config["num_mel_bins"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of its embedding: 51864 English-only, 51865 up to large-v2, 51866 from large-v3 on."""
+        return int(self.config["vocab_size"])
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """(decoder layer, head) whose cross-attention follows the words in time."""
+        return tuple((int(layer), int(head)) for layer, head in self.generation_config["alignment_heads"])
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over the names and contents of all files that backends or converters read.
+
+        Reads the weights once; later starts take each file's hash from the cache while its size and time of change
+        are the same.
+        """
+        small = (self.folder / name for name in (CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER))
+        return combined_sha256([*(path for path in small if path.is_file()), *self.weights], self.cache_dir)
+
+
+def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | None = None) -> WhisperCheckpoint:
+    """Check a checkpoint and say what it holds.
+
+    Args:
+        path: a Hugging Face folder, a CTranslate2 folder, or an OpenAI `.pt` file.
+        name: what to call it; None: as the folder or file.
+        cache_dir: where hashes are kept, the description of a `.pt` file, and a completed copy where a Hugging Face
+            folder lacks what can be derived (the weights are linked, not copied); None: what needs it is refused.
+
+    Raises:
+        ModelLoadingError: something is missing or broken, or it is no Whisper; says which file and what to do.
+    """
+    path = path.resolve()
+    if not path.exists():
+        raise ModelLoadingError(
+            f"There is no file or folder {path}; name a folder with a Whisper checkpoint in Hugging Face or "
+            "CTranslate2 form, or a .pt file of openai-whisper"
+        )
+    form = find_form(path)
+    weights: tuple[Path, ...]
+    if form is Form.CTRANSLATE2:
+        folder, weights = path, (path / CTRANSLATE2_WEIGHTS,)
+        config, generation_config, number_format = describe_ctranslate2(path)
+    elif form is Form.OPENAI:
+        folder, weights = _described(path, cache_dir), (path,)
+        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
+        number_format = str(config["dtype"])
+    else:
+        folder = completed(path, cache_dir)
+        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
+        weights = find_weights(folder)
+        number_format = check_tensors(weights, config)
+    _check_spectrogram(folder, config)
+    return WhisperCheckpoint(
+        name=name or path.name,
+        form=form,
+        folder=folder,
+        config=config,
+        generation_config=generation_config,
+        languages=_languages(config, generation_config),
+        number_format=number_format,
+        weights=weights,
+        cache_dir=cache_dir,
+    )
+
+
+def _described(path: Path, cache_dir: Path | None) -> Path:
+    """Return the folder with what is derived from an OpenAI file, made once for each content."""
+    if path.suffix != ".pt":
+        raise ModelLoadingError(
+            f"{path} is a file, and no .pt of openai-whisper; name the folder with the whole Whisper checkpoint"
+        )
+    if cache_dir is None:
+        raise ModelLoadingError(
+            f"The checkpoint {path} has no tokenizer; give a cache folder, where one is kept for it"
+        )
+    try:
+        sha256 = sha256_of(path, cache_dir)
+    except OSError as error:
+        raise ModelLoadingError(f"{path} can't be read ({error.strerror or error})") from error
+
+    def build(target: Path) -> None:
+        from serve_app.models.speech.whisper.openai_reader import write_description  # brings torch
+
+        write_description(path, sha256, target)
+
+    return built_folder(cache_dir / "described" / f"openai-{sha256[:16]}-v{_DESCRIPTION_VERSION}", build).path
+
+
+def _check_spectrogram(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ModelLoadingError if the folder's preprocessor_config.json, where there is one, is another model's."""
+    path = folder / PREPROCESSOR_CONFIG
+    num_mel_bins = read_json(path).get("feature_size", config["num_mel_bins"]) if path.is_file() else None
+    if num_mel_bins not in (None, config["num_mel_bins"]):
+        raise ModelLoadingError(
+            f"{path} makes {num_mel_bins} mel bins where the model wants {config['num_mel_bins']}; remove it, so that "
+            "a fitting one is made"
+        )
+
+
+def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the codes that the owner declares (config.json, "languages"), else all that have a token."""
+    if not is_multilingual(config):
+        return ("en",)
+    declared = config.get("languages")
+    if declared:
+        return tuple(str(code) for code in declared)
+    by_id = sorted(generation_config["lang_to_id"].items(), key=lambda item: item[1])
+    return tuple(token.removeprefix("<|").removesuffix("|>") for token, _ in by_id)

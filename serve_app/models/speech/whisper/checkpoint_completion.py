@@ -1,0 +1,232 @@
+"""What published Whisper folders often lack, derived from what they hold.
+
+Fine-tuned and older checkpoints come without generation_config.json (or with one that knows neither languages nor
+alignment heads), without preprocessor_config.json, with the tokenizer's older files alone, or with pickled weights. All
+of it follows from the rest, so that a completed copy can be made once: small files are written, weights are linked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.built_folder import built_folder
+from serve_app.models.speech.whisper.checkpoint_files import (
+    GENERATION_CONFIG,
+    LANGUAGE_TOKEN,
+    PICKLED,
+    PICKLED_INDEX,
+    PREPROCESSOR_CONFIG,
+    SHARD_INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    is_multilingual,
+    read_config,
+    read_json,
+    write_json,
+)
+
+# Changes whenever what is derived changes, so that copies made by an older version are not taken.
+_VERSION = 1
+_OLDER_TOKENIZER = ("vocab.json", "merges.txt")
+# openai-whisper, decoding.py: the first segment begins within a second, 50 steps of 0.02 s
+_MAX_INITIAL_TIMESTAMP_INDEX = 50
+
+
+def completed(folder: Path, cache_dir: Path | None) -> Path:
+    """Return the folder if it is complete, else a completed copy of it.
+
+    Args:
+        folder: resolved.
+        cache_dir: where copies are kept; None: there can be none.
+
+    Raises:
+        ModelLoadingError: something is missing that can't be derived, or there is no cache.
+    """
+    config = read_config(folder)
+    missing = _what_is_missing(folder, config)
+    if not missing:
+        return folder
+    if cache_dir is None:
+        raise ModelLoadingError(
+            f"The checkpoint {folder} lacks {', '.join(missing)}; complete it, or give a cache folder"
+        )
+    names = sorted(path for path in folder.iterdir() if path.is_file())
+    state = [_VERSION, str(folder), *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in names)]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+
+    def build(target: Path) -> None:
+        for path in names:
+            if path.name not in missing and not path.name.startswith("pytorch_model"):
+                os.symlink(path.resolve(), target / path.name)
+        for name, make in missing.items():
+            (target / name).unlink(missing_ok=True)
+            make(folder, target, config)
+
+    return built_folder(cache_dir / "completed" / f"{folder.name}-{key}", build).path
+
+
+_Make = Callable[[Path, Path, dict[str, Any]], None]
+
+
+def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make]:
+    """Return name → what makes it, in the order in which they are to be made."""
+    missing: dict[str, _Make] = {}
+    if not (folder / WEIGHTS).is_file() and not (folder / SHARD_INDEX).is_file():
+        if not (folder / PICKLED).is_file() and not (folder / PICKLED_INDEX).is_file():
+            raise ModelLoadingError(
+                f"The checkpoint {folder} has no weights: neither {WEIGHTS}, nor its shards, nor {PICKLED}; fetch it "
+                "again"
+            )
+        missing[WEIGHTS] = _write_safetensors
+    if not (folder / PREPROCESSOR_CONFIG).is_file():
+        missing[PREPROCESSOR_CONFIG] = _write_preprocessor_config
+    if not (folder / TOKENIZER).is_file():
+        absent = [name for name in _OLDER_TOKENIZER if not (folder / name).is_file()]
+        if absent:
+            raise ModelLoadingError(
+                f"The checkpoint {folder} has no tokenizer: it lacks {TOKENIZER}, and {' and '.join(absent)} to make "
+                "it of; copy them from the model that it was made of"
+            )
+        missing[TOKENIZER] = _write_tokenizer
+    # last: it is told from the tokenizer
+    path = folder / GENERATION_CONFIG
+    if TOKENIZER in missing or not path.is_file() or _lacks(read_json(path), config):
+        missing[GENERATION_CONFIG] = _write_generation_config
+    return missing
+
+
+def _lacks(generation_config: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    needed = ["alignment_heads", "no_timestamps_token_id", "suppress_tokens", "begin_suppress_tokens"]
+    if is_multilingual(config):
+        needed += ["lang_to_id", "task_to_id"]
+    return any(generation_config.get(name) is None for name in needed)
+
+
+def _write_generation_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
+    """Write what the folder says, and for the rest what follows from tokenizer and configuration."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(target / TOKENIZER))
+    said = read_json(folder / GENERATION_CONFIG) if (folder / GENERATION_CONFIG).is_file() else {}
+    write_json(target / GENERATION_CONFIG, make_generation_config(tokenizer, config, said, folder))
+
+
+def make_generation_config(
+    tokenizer: tokenizers.Tokenizer, config: Mapping[str, Any], said: Mapping[str, Any], source: Path
+) -> dict[str, Any]:
+    """Return the content of generation_config.json: what is said, and for the rest what follows from the others.
+
+    Args:
+        tokenizer: of the checkpoint.
+        config: content of config.json.
+        said: what is known; None stands for what is not.
+        source: the checkpoint, for messages.
+
+    Raises:
+        ModelLoadingError: the tokenizer is not a Whisper's.
+    """
+
+    def token(text: str) -> int:
+        found = tokenizer.token_to_id(text)
+        if found is None:
+            raise ModelLoadingError(
+                f"The tokenizer in {source} has no {text}: it is not a Whisper's; copy the tokenizer of the model that "
+                "the checkpoint was made of"
+            )
+        return int(found)
+
+    end, start = token("<|endoftext|>"), token("<|startoftranscript|>")
+    derived: dict[str, Any] = {
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "decoder_start_token_id": start,
+        "no_timestamps_token_id": token("<|notimestamps|>"),
+        "prev_sot_token_id": token("<|startofprev|>"),
+        "max_initial_timestamp_index": _MAX_INITIAL_TIMESTAMP_INDEX,
+        "max_length": config["max_target_positions"],
+        "return_timestamps": False,
+        "suppress_tokens": config.get("suppress_tokens") or [],  # where older checkpoints hold them
+        # not from config.json, where transformers writes the English-only end for every Whisper
+        "begin_suppress_tokens": [*tokenizer.encode(" ", add_special_tokens=False).ids, end],
+        "alignment_heads": default_alignment_heads(config),
+        "is_multilingual": is_multilingual(config),
+    }
+    if is_multilingual(config):
+        ids = {added.content: int(at) for at, added in tokenizer.get_added_tokens_decoder().items()}
+        derived["lang_to_id"] = {text: at for text, at in ids.items() if LANGUAGE_TOKEN.fullmatch(text)}
+        derived["task_to_id"] = {"transcribe": token("<|transcribe|>"), "translate": token("<|translate|>")}
+    return derived | {name: value for name, value in said.items() if value is not None}
+
+
+def default_alignment_heads(config: Mapping[str, Any]) -> list[list[int]]:
+    """Return every head of the last half of the decoder's layers, openai-whisper's choice for an unknown model."""
+    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
+    return [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)]
+
+
+def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
+    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(config))
+
+
+def make_preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spectrogram of every Whisper: 25 ms windows each 10 ms, padded to 30 s; only its rows differ."""
+    return {
+        "chunk_length": 30,
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": config["num_mel_bins"],
+        "hop_length": 160,
+        "n_fft": 400,
+        "n_samples": 480_000,
+        "nb_max_frames": 3000,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "processor_class": "WhisperProcessor",
+        "return_attention_mask": False,
+        "sampling_rate": 16_000,
+    }
+
+
+def _write_tokenizer(folder: Path, target: Path, config: dict[str, Any]) -> None:
+    """Write tokenizer.json from vocab.json, merges.txt and the small files around them, as transformers reads them."""
+    from transformers.models.whisper import WhisperTokenizerFast
+
+    try:
+        tokenizer = WhisperTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        tokenizer.backend_tokenizer.save(str(target / TOKENIZER), pretty=False)
+    except Exception as error:  # transformers raises whatever its parsers do
+        raise ModelLoadingError(
+            f"The tokenizer in {folder} can't be read ({type(error).__name__}: {error}); copy it from the model that "
+            "the checkpoint was made of"
+        ) from error
+
+
+def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> None:
+    """Write pickled weights as safetensors; no code in the pickle is run."""
+    import torch
+    from safetensors.torch import save_file
+
+    index = folder / PICKLED_INDEX
+    names = sorted({str(name) for name in read_json(index)["weight_map"].values()}) if index.is_file() else [PICKLED]
+    tensors: dict[str, Any] = {}
+    for name in names:
+        try:
+            state = torch.load(folder / Path(name).name, map_location="cpu", weights_only=True, mmap=True)
+            tensors |= state
+        except Exception as error:  # a missing shard, a cut-off zip, a pickle that wants more than tensors
+            raise ModelLoadingError(
+                f"The weights {folder / name} can't be read as plain tensors ({type(error).__name__}); fetch them "
+                f"again, or name a checkpoint with {WEIGHTS}"
+            ) from error
+    if config.get("tie_word_embeddings", True):
+        tensors.pop("proj_out.weight", None)  # is the embedding, which is there
+    save_file(
+        {key: tensor.contiguous() for key, tensor in tensors.items()}, target / WEIGHTS, metadata={"format": "pt"}
+    )
+    (target / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone

@@ -1,0 +1,191 @@
+"""A Whisper checkpoint in the forms that other libraries load, converted once for all processes of a machine.
+
+Converted checkpoints lie under `<cache>/converted`, in folders named by everything that they depend on: the content of
+the checkpoint, the form, the stored number format and the converter's version. So a changed checkpoint is converted
+anew, and two replicas never convert the same twice (`serve_app.models.built_folder`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.built_folder import built_folder, size_bytes
+from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
+from serve_app.models.speech.whisper.checkpoint_files import Form
+
+logger = logging.getLogger(__name__)
+
+# Changes whenever the same input is to give another output.
+_VERSION = 1
+_INTEGER_TYPES = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
+_HALF_TYPES = ("float16", "bfloat16")
+_FLOAT_TYPES = (*_HALF_TYPES, "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """What was converted, or found converted.
+
+    Attributes:
+        form: of the result.
+        path: Hugging Face's folder, CTranslate2's folder (with tokenizer.json and preprocessor_config.json), or
+            OpenAI's `.pt` file.
+        number_format: that the weights are stored in.
+        was_converted: whether this call did it; otherwise it was there, or another process did.
+        convert_s: what the conversion took; 0.0 where it was there.
+        waited_s: how long another process's conversion was waited for.
+        size_bytes: of the result.
+    """
+
+    form: Form
+    path: Path
+    number_format: str
+    was_converted: bool
+    convert_s: float
+    waited_s: float
+    size_bytes: int
+
+
+def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionReport:
+    """Return the checkpoint as a Hugging Face folder.
+
+    Integers of a quantized CTranslate2 folder are divided by their scales: what that library computes with in float32,
+    so that all backends compute with the same weights. The digits that quantizing took away don't come back.
+
+    Raises:
+        ModelLoadingError: the weights are broken, or the cache can't be written.
+    """
+    from serve_app.models.speech.whisper.hugging_face_writer import hugging_face_format, write_hugging_face
+
+    return _converted(
+        checkpoint,
+        Form.HUGGING_FACE,
+        hugging_face_format(checkpoint),
+        cache_dir,
+        version("safetensors"),
+        lambda folder: write_hugging_face(checkpoint, folder),
+    )
+
+
+def in_hugging_face_form(checkpoint: WhisperCheckpoint, cache_dir: Path) -> WhisperCheckpoint:
+    """Return the checkpoint itself where it is a Hugging Face folder, else what it is converted to."""
+    if checkpoint.form is Form.HUGGING_FACE:
+        return checkpoint
+    return open_checkpoint(to_hugging_face(checkpoint, cache_dir).path, name=checkpoint.name, cache_dir=cache_dir)
+
+
+def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type: str | None = None) -> ConversionReport:
+    """Return the checkpoint in CTranslate2's form.
+
+    Args:
+        checkpoint: what to convert.
+        cache_dir: folder under which converted checkpoints are kept.
+        compute_type: what it will be computed with, by CTranslate2's names; None: any float type. CTranslate2 converts
+            between float types while it loads, so that one conversion serves them all.
+
+    Raises:
+        ModelLoadingError: the converter failed, the type is unknown, or the cache can't be written.
+    """
+
+    def write(folder: Path) -> None:
+        # only where there is something to convert: it brings torch and transformers, which CTranslate2 does without
+        from serve_app.models.speech.whisper.ctranslate2_writer import write_ctranslate2
+
+        write_ctranslate2(in_hugging_face_form(checkpoint, cache_dir), folder, stored)
+
+    stored = stored_format(compute_type, checkpoint.number_format)
+    return _converted(
+        checkpoint,
+        Form.CTRANSLATE2,
+        stored,
+        cache_dir,
+        version("ctranslate2"),
+        write,
+    )
+
+
+def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionReport:
+    """Return the checkpoint as a `.pt` file of openai-whisper, its alignment heads in a JSON file beside it.
+
+    Raises:
+        ModelLoadingError: it is a Whisper that openai-whisper can't express, or the cache can't be written.
+    """
+    from serve_app.models.speech.whisper.openai_writer import MODEL_FILE, write_openai
+
+    report = _converted(
+        checkpoint,
+        Form.OPENAI,
+        checkpoint.number_format if checkpoint.number_format in _FLOAT_TYPES else "float32",
+        cache_dir,
+        version("torch"),
+        lambda folder: write_openai(checkpoint, folder),
+    )
+    return replace(report, path=report.path / MODEL_FILE)
+
+
+def stored_format(compute_type: str | None, number_format: str) -> str:
+    """Return the format to store CTranslate2 weights in.
+
+    Integers as they will be computed with. Floats as they are, for nothing is gained by more digits; fewer where fewer
+    are computed with: half the disk and half the time to load.
+
+    Args:
+        compute_type: of CTranslate2; None: the backend's choice.
+        number_format: of the checkpoint.
+
+    Raises:
+        ModelLoadingError: for a type that CTranslate2 does not know.
+    """
+    if compute_type is None or compute_type in ("default", "auto"):
+        return number_format
+    if compute_type in _INTEGER_TYPES:
+        return compute_type
+    if compute_type in _FLOAT_TYPES:
+        return compute_type if number_format == "float32" else number_format
+    raise ModelLoadingError(
+        f"CTranslate2 has no compute type {compute_type!r}; it has {', '.join((*_INTEGER_TYPES, *_FLOAT_TYPES))}"
+    )
+
+
+def _converted(
+    checkpoint: WhisperCheckpoint,
+    form: Form,
+    number_format: str,
+    cache_dir: Path,
+    converter_version: str,
+    write: Callable[[Path], None],
+) -> ConversionReport:
+    depends_on = (checkpoint.content_hash, form, number_format, converter_version, str(_VERSION))
+    key = hashlib.sha256("\n".join(depends_on).encode()).hexdigest()[:16]
+    name = re.sub(r"[^\w.-]+", "_", checkpoint.name, flags=re.ASCII).strip("._")
+    target = cache_dir / "converted" / f"{name}-{form}-{number_format}-{key}"
+
+    def build(folder: Path) -> None:
+        logger.info("Converting %s to %s (%s), once", checkpoint.name, form, number_format)
+        try:
+            write(folder)
+        except (ModelLoadingError, OSError):
+            raise
+        except Exception as error:  # each converter has errors of its own
+            raise ModelLoadingError(
+                f"{checkpoint.name} can't be converted to {form} ({type(error).__name__}: {error}); name another "
+                "checkpoint, or the transformers backend, which needs no conversion"
+            ) from error
+
+    made = built_folder(target, build)
+    return ConversionReport(
+        form=form,
+        path=made.path,
+        number_format=number_format,
+        was_converted=made.was_built,
+        convert_s=made.build_s,
+        waited_s=made.waited_s,
+        size_bytes=size_bytes(made.path),
+    )

@@ -1,0 +1,104 @@
+"""Words' times from the decoder's cross-attention, for the backends that run in torch.
+
+After openai-whisper (whisper/timing.py, find_alignment), with two differences: the audio is not encoded a second time,
+and only the alignment heads' weights are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from serve_app.models.speech.whisper.spoken_words import TIME_PRECISION_S, TokenTimes
+from serve_app.models.speech.whisper.time_warping import first_frames
+
+_MEDIAN_WIDTH = 7  # frames, openai-whisper's
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentHead:
+    """What one attention head compares, before scaling.
+
+    Attributes:
+        queries: (pieces, tokens, channels).
+        keys: (pieces, 1500, channels).
+    """
+
+    queries: Tensor
+    keys: Tensor
+
+
+@contextmanager
+def outputs_of(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
+    """Collect what modules return while the block runs, by their keys; the last call counts."""
+    found: dict[int, Tensor] = {}
+
+    def keep(key: int) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            found[key] = output
+
+        return hook
+
+    hooks = [module.register_forward_hook(keep(key)) for key, module in modules.items()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def head_of(projected: Tensor, head: int, num_heads: int) -> Tensor:
+    """Return one head's part of a projection: (pieces, length, width) to (pieces, length, width / heads)."""
+    channels = projected.shape[-1] // num_heads
+    return projected[..., head * channels : (head + 1) * channels]
+
+
+def token_times(
+    heads: Sequence[AlignmentHead],
+    piece: int,
+    *,
+    num_start_tokens: int,
+    probabilities: Sequence[float],
+    num_frames: int,
+) -> TokenTimes:
+    """Return the times of one piece's text tokens.
+
+    Args:
+        heads: of the batch; queries of [start…, no_timestamps, text…, end_of_text, padding…].
+        piece: its row in the batch.
+        num_start_tokens: how many tokens stand before no_timestamps.
+        probabilities: of the text tokens.
+        num_frames: mel frames of 10 ms that the piece really has.
+    """
+    num_rows = num_start_tokens + len(probabilities) + 2
+    frames = max(1, num_frames // 2)
+    queries = torch.stack([head.queries[piece, :num_rows] for head in heads]).float()
+    keys = torch.stack([head.keys[piece, :frames] for head in heads]).float()
+    weights = (queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(dim=-1)  # (heads, rows, frames)
+    deviation, mean = torch.std_mean(weights, dim=1, keepdim=True, unbiased=False)
+    weights = _median((weights - mean) / deviation.clamp_min(_EPSILON))
+    # row i attends while the token after it is predicted
+    matrix = weights.mean(dim=0)[num_start_tokens:-1]  # (text + 1, frames)
+    starts = first_frames(-matrix.cpu().numpy())
+    return TokenTimes((starts * TIME_PRECISION_S).tolist(), probabilities)
+
+
+def text_probabilities(logits: Tensor, text: Sequence[int], end_of_text: int) -> list[float]:
+    """Return each text token's probability among text tokens; row i of the logits (tokens, ids) predicts token i."""
+    among_text = logits[: len(text), :end_of_text].float().log_softmax(dim=-1)
+    chosen = torch.tensor(text, device=logits.device).unsqueeze(1)
+    return among_text.gather(1, chosen).squeeze(1).exp().tolist()
+
+
+def _median(weights: Tensor) -> Tensor:
+    """Smooth along the frames, mirrored at both ends."""
+    half = _MEDIAN_WIDTH // 2
+    if weights.shape[-1] <= half:
+        return weights
+    padded = nn.functional.pad(weights, (half, half), mode="reflect")
+    return padded.unfold(-1, _MEDIAN_WIDTH, 1).median(dim=-1).values

@@ -1,0 +1,238 @@
+"""A Whisper in CTranslate2's form: what it holds, and its tensors by their Hugging Face names.
+
+CTranslate2's converter joins the projections of one input (queries, keys and values) to one matrix, with zeros for the
+bias that keys don't have. Splitting it again gives the original tensors to the last bit. Sources:
+ctranslate2/specs/whisper_spec.py, transformer_spec.py, attention_spec.py and converters/transformers.py (BartLoader,
+WhisperLoader).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config
+from serve_app.models.speech.whisper.checkpoint_files import (
+    CONFIG,
+    CTRANSLATE2_VOCABULARIES,
+    CTRANSLATE2_WEIGHTS,
+    LANGUAGE_TOKEN,
+    TOKENIZER,
+    is_multilingual,
+    read_json,
+)
+from serve_app.models.speech.whisper.ctranslate2_file import Variable, read_bytes, read_variables
+from serve_app.models.speech.whisper.tensors import PROJECTION, expected_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SPEC, _REVISION = "WhisperSpec", 3
+_EMBEDDINGS, _PROJECTION = "decoder/embeddings/weight", "decoder/projection/weight"
+_KEYS = ("alignment_heads", "lang_ids", "suppress_ids", "suppress_ids_begin")
+_LAYER = re.compile(r"(?P<side>\w+)\.layers\.(?P<number>\d+)\.(?P<part>\w+)(\.(?P<projection>\w+))?\.(?P<kind>\w+)")
+_NORM = {"weight": "gamma", "bias": "beta"}
+# part of a layer and its projection -> CTranslate2's module, which part of the joined matrix, of how many
+_JOINED = {
+    ("self_attn", "q_proj"): ("self_attention/linear_0", 0, 3),
+    ("self_attn", "k_proj"): ("self_attention/linear_0", 1, 3),
+    ("self_attn", "v_proj"): ("self_attention/linear_0", 2, 3),
+    ("self_attn", "out_proj"): ("self_attention/linear_1", 0, 1),
+    ("encoder_attn", "q_proj"): ("attention/linear_0", 0, 1),
+    ("encoder_attn", "k_proj"): ("attention/linear_1", 0, 2),
+    ("encoder_attn", "v_proj"): ("attention/linear_1", 1, 2),
+    ("encoder_attn", "out_proj"): ("attention/linear_2", 0, 1),
+    ("fc1", None): ("ffn/linear_0", 0, 1),
+    ("fc2", None): ("ffn/linear_1", 0, 1),
+}
+_LAYER_NORMS = {
+    "self_attn_layer_norm": "self_attention/layer_norm",
+    "encoder_attn_layer_norm": "attention/layer_norm",
+    "final_layer_norm": "ffn/layer_norm",
+}
+
+
+def describe_ctranslate2(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Check a folder by its small files and the header of its weights, and say what it holds.
+
+    Returns:
+        The content that config.json and generation_config.json of the same model have in Hugging Face form, and the
+        stored number format: "float32", "float16", "bfloat16", "int8" or "int16"; "float32" where floats are mixed.
+
+    Raises:
+        ModelLoadingError: a file is missing or broken, or it is another model than a Whisper.
+    """
+    said = read_json(folder / CONFIG)
+    path = folder / CTRANSLATE2_WEIGHTS
+    variables = _variables(path)  # first: what kind of model it is says more than a missing key
+    missing = [name for name in _KEYS if name not in said]
+    if missing:
+        raise ModelLoadingError(
+            f"{folder / CONFIG} does not say {', '.join(missing)}: it is not the config.json of a Whisper in "
+            "CTranslate2's form; fetch the folder again"
+        )
+    if not (folder / TOKENIZER).is_file():
+        raise ModelLoadingError(
+            f"The checkpoint {folder} has no {TOKENIZER}; copy it from the model that it was converted from"
+        )
+    if not any((folder / name).is_file() for name in CTRANSLATE2_VOCABULARIES):
+        raise ModelLoadingError(
+            f"The checkpoint {folder} has neither {' nor '.join(CTRANSLATE2_VOCABULARIES)}, which CTranslate2 reads; "
+            "fetch it again"
+        )
+    config = _config(path, variables)
+    number_format = _check_variables(path, variables, config)
+    return config, _generation_config(folder, said, config), number_format
+
+
+def ctranslate2_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield Hugging Face names (after "model.") and tensors, one at a time; floats as stored, integers as float32.
+
+    A quantized weight is what CTranslate2 itself computes with in float32: the stored integer divided by its scale.
+
+    Args:
+        path: `model.bin`.
+        config: as `describe_ctranslate2` returns it.
+    """
+    variables = _variables(path)
+    for name in expected_tensors(config):
+        source, part, parts = _source(name)
+        whole = _tensor(path, variables, source)
+        yield name, whole.chunk(parts)[part].clone() if parts > 1 else whole  # writers refuse shared memory
+    if not config["tie_word_embeddings"]:
+        yield PROJECTION, _tensor(path, variables, _PROJECTION)
+
+
+def _variables(path: Path) -> dict[str, Variable]:
+    return read_variables(path, _SPEC, _REVISION)
+
+
+def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
+    """Return what config.json says in Hugging Face form: sizes are those of the tensors."""
+
+    def size(name: str, axis: int) -> int:
+        variable = variables.get(name)
+        if variable is None or len(variable.shape) <= axis:
+            raise ModelLoadingError(f"{path} has no {name}: it is no Whisper that transcribes; name another checkpoint")
+        return variable.shape[axis]
+
+    def heads(side: str) -> int:
+        variable = variables.get(f"{side}/num_heads")
+        if variable is None or variable.shape or variable.number_format != "int16":
+            raise ModelLoadingError(f"{path} does not say how many heads the {side} has; fetch it again")
+        return int(read_bytes(path, variable).view(np.int16)[0])
+
+    d_model = size("encoder/conv1/weight", 0)
+    config: dict[str, Any] = {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "model_type": "whisper",
+        "activation_function": "gelu",  # whisper_spec.py: of every Whisper
+        "scale_embedding": False,
+        "tie_word_embeddings": variables.get(_PROJECTION) in (None, variables.get(_EMBEDDINGS)),
+        "d_model": d_model,
+        "num_mel_bins": size("encoder/conv1/weight", 1),
+        "vocab_size": size(_EMBEDDINGS, 0),
+        "max_source_positions": size("encoder/position_encodings/encodings", 0),
+        "max_target_positions": size("decoder/position_encodings/encodings", 0),
+    }
+    for side in ("encoder", "decoder"):
+        layer = re.compile(rf"{side}/layer_(\d+)/")
+        config[f"{side}_layers"] = len({found[1] for name in variables if (found := layer.match(name))})
+        config[f"{side}_ffn_dim"] = size(f"{side}/layer_0/ffn/linear_0/weight", 0)
+        config[f"{side}_attention_heads"] = count = heads(side)
+        if count < 1 or d_model % count:
+            raise ModelLoadingError(f"{path} has {count} heads for a width of {d_model}; fetch it again")
+    return config
+
+
+def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapping[str, Any]) -> str:
+    """Return the stored number format, or raise ModelLoadingError if a variable is missing or has another shape."""
+    formats: set[str] = set()
+    for name, (_, shape) in expected_tensors(config).items():
+        source, _, parts = _source(name)
+        variable, wanted = variables.get(source), (shape[0] * parts, *shape[1:])
+        if variable is None or variable.shape != wanted:
+            found = "no such variable" if variable is None else f"the shape {list(variable.shape)}"
+            raise ModelLoadingError(
+                f"{path} has {found} for {source}, where its other sizes need {list(wanted)}; fetch it again"
+            )
+        formats.add(variable.number_format)
+        if variable.number_format in ("int8", "int16"):
+            scale = variables.get(f"{source}_scale")
+            if scale is None or scale.shape != (wanted[:1] if variable.number_format == "int8" else ()):
+                raise ModelLoadingError(f"{path} has no fitting scale for {source}; fetch it again")
+    integers = formats & {"int8", "int16"}
+    return (integers or formats).pop() if len(integers) == 1 or len(formats) == 1 else "float32"
+
+
+def _generation_config(folder: Path, said: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what generation_config.json says in Hugging Face form."""
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # the library raises plain Exception
+        raise ModelLoadingError(f"{folder / TOKENIZER} can't be read ({error}); fetch it again") from error
+    for name in _KEYS[1:]:
+        if not all(isinstance(id, int) for id in said[name] or ()):
+            raise ModelLoadingError(f"{folder / CONFIG}: {name} is no list of token ids; fetch it again")
+    heads = said["alignment_heads"] or None
+    if heads is not None and not _are_heads(heads, config):
+        raise ModelLoadingError(f"{folder / CONFIG}: alignment_heads are no heads of this decoder; fetch it again")
+    known: dict[str, Any] = {
+        "alignment_heads": heads,
+        "suppress_tokens": said["suppress_ids"] or [],
+        "begin_suppress_tokens": said["suppress_ids_begin"],
+    }
+    if is_multilingual(config):
+        tokens = {tokenizer.id_to_token(id): id for id in said["lang_ids"] or ()}
+        # some converters list timestamps too
+        known["lang_to_id"] = {
+            token: id for token, id in tokens.items() if token and LANGUAGE_TOKEN.fullmatch(token)
+        } or None
+    return make_generation_config(tokenizer, config, known, folder)
+
+
+def _are_heads(heads: Any, config: Mapping[str, Any]) -> bool:
+    try:
+        return all(
+            layer in range(config["decoder_layers"]) and head in range(config["decoder_attention_heads"])
+            for layer, head in heads
+        )
+    except (TypeError, ValueError):
+        return False
+
+
+def _source(name: str) -> tuple[str, int, int]:
+    """Return where a tensor lies: CTranslate2's variable, which part of its rows, of how many equal parts."""
+    in_layer = _LAYER.fullmatch(name)
+    if in_layer is None:
+        side, module, kind = name.split(".")
+        if module == "layer_norm":
+            return f"{side}/layer_norm/{_NORM[kind]}", 0, 1
+        other = {"embed_positions": "position_encodings/encodings", "embed_tokens": "embeddings/weight"}
+        return f"{side}/{other.get(module, f'{module}/{kind}')}", 0, 1
+    layer, kind = f"{in_layer['side']}/layer_{in_layer['number']}", in_layer["kind"]
+    if in_layer["part"] in _LAYER_NORMS:
+        return f"{layer}/{_LAYER_NORMS[in_layer['part']]}/{_NORM[kind]}", 0, 1
+    module, part, parts = _JOINED[in_layer["part"], in_layer["projection"]]
+    return f"{layer}/{module}/{kind}", part, parts
+
+
+def _tensor(path: Path, variables: Mapping[str, Variable], name: str) -> Tensor:
+    import torch
+
+    def read(name: str) -> Tensor:
+        variable = variables[name]
+        content = torch.from_numpy(read_bytes(path, variable))
+        return content.view(getattr(torch, variable.number_format)).reshape(variable.shape)
+
+    tensor = read(name)
+    if tensor.is_floating_point():
+        return tensor
+    scale = read(f"{name}_scale").float()
+    return tensor.float() / scale.reshape(*scale.shape, *[1] * (tensor.dim() - scale.dim()))

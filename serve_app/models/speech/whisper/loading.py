@@ -1,0 +1,133 @@
+"""Loading a Whisper backend: the first of the configured models that can be had."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from serve_app.errors import ModelLoadingError, ServeAppError
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, WhisperBackend
+from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
+from serve_app.models.speech.whisper.checkpoint_files import Form
+from serve_app.models.speech.whisper.conversion import (
+    ConversionReport,
+    in_hugging_face_form,
+    to_ctranslate2,
+    to_hugging_face,
+    to_openai,
+)
+from serve_app.models.speech.whisper.options import WhisperOptions
+from serve_app.models.weights import fetch_weights, weights_name
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWhisper:
+    """A backend that is ready.
+
+    Attributes:
+        backend: the loaded model.
+        spec: which of the configured models it is.
+        notes: one sentence for each model before it in the configuration that could not be loaded.
+        load_s: seconds from the first attempt, fetching and converting included.
+        conversion: what was converted for it; None for a backend that reads the checkpoint as it is.
+    """
+
+    backend: WhisperBackend
+    spec: str
+    notes: tuple[str, ...]
+    load_s: float
+    conversion: ConversionReport | None
+
+
+_Loaded = tuple[WhisperBackend, ConversionReport | None]
+
+
+def load_whisper(backend: BackendName | str, models: Sequence[str], options: WhisperOptions) -> LoadedWhisper:
+    """Load the first of the models that can be loaded, in their order: a smaller size behind each larger one.
+
+    Whatever keeps a model from being loaded counts: it can't be fetched, is no Whisper, is broken, or the device has no
+    memory for it.
+
+    Args:
+        backend: which library is to run it.
+        models: what `serve_app.models.weights.fetch_weights` takes.
+        options: device, number format, cache.
+
+    Raises:
+        ModelLoadingError: none could be; tells the reason for each.
+    """
+    name = BackendName(backend)
+    began = time.monotonic()
+    failures: list[str] = []
+    for spec in models:
+        try:
+            loaded, conversion = _load_one(name, spec, options)
+        except Exception as error:  # whatever a library makes of a model that is unknown to it
+            failures.append(f"{weights_name(spec)} could not be loaded ({_reason(error)})")
+        else:
+            notes = tuple(f"{failure}: {weights_name(spec)} is used instead" for failure in failures)
+            return LoadedWhisper(loaded, spec, notes, time.monotonic() - began, conversion)
+        _release_memory()  # here, where the error is gone, and with it the frames that held half a model
+    if not failures:
+        raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. {WHISPER_MICRO}")
+    raise ModelLoadingError(f"{name} has no model that works: {'; '.join(failures)}")
+
+
+def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
+    if spec == WHISPER_MICRO and options.beam_size is None:
+        options = replace(options, beam_size=1)  # more hypotheses make more errors of it
+    path = fetch_weights(spec, options.cache_dir, options.hf_token, options.model_mirror)
+    checkpoint = open_checkpoint(path, name=weights_name(spec), cache_dir=options.cache_dir)
+    return _LOADERS[name](checkpoint, options)
+
+
+def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+    from serve_app.models.speech.whisper.faster_whisper_backend import FasterWhisperBackend
+
+    if checkpoint.form is Form.CTRANSLATE2:  # CTranslate2 converts between number formats while it loads
+        return FasterWhisperBackend(checkpoint, checkpoint.folder, options), None
+    report = to_ctranslate2(checkpoint, options.cache_dir, options.chosen_compute_type)
+    return FasterWhisperBackend(checkpoint, report.path, options), report
+
+
+def _load_transformers(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+    from serve_app.models.speech.whisper.transformers_backend import TransformersBackend
+
+    if checkpoint.form is Form.HUGGING_FACE:
+        return TransformersBackend(checkpoint, options), None
+    report = to_hugging_face(checkpoint, options.cache_dir)
+    return TransformersBackend(in_hugging_face_form(checkpoint, options.cache_dir), options), report
+
+
+def _load_openai_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+    from serve_app.models.speech.whisper.openai_backend import OpenAIWhisperBackend
+
+    if checkpoint.form is Form.OPENAI:
+        return OpenAIWhisperBackend(checkpoint, checkpoint.weights[0], options), None
+    report = to_openai(checkpoint, options.cache_dir)
+    return OpenAIWhisperBackend(checkpoint, report.path, options), report
+
+
+# Each imports its library only when it is asked for: seconds and hundreds of megabytes.
+_LOADERS: Mapping[BackendName, Callable[[WhisperCheckpoint, WhisperOptions], _Loaded]] = {
+    BackendName.FASTER_WHISPER: _load_faster_whisper,
+    BackendName.TRANSFORMERS: _load_transformers,
+    BackendName.OPENAI_WHISPER: _load_openai_whisper,
+}
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    text = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
+
+
+def _release_memory() -> None:
+    """Give back what a failed attempt took, on the GPU too, before a smaller model is tried."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,180 @@
+"""A Whisper as OpenAI publishes it: one `.pt` file with sizes and tensors, and nothing of tokens or alignment heads.
+
+What the file lacks is written once as the small files of a Hugging Face folder: OpenAI's package holds the vocabulary,
+the tokens that are never to be generated, and the alignment heads of the published sizes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import whisper
+from torch import Tensor
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config, make_preprocessor_config
+from serve_app.models.speech.whisper.checkpoint_files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    PREPROCESSOR_CONFIG,
+    TOKENIZER,
+    is_multilingual,
+    write_json,
+)
+from serve_app.models.speech.whisper.openai_tokenizer import VOCABULARY_SIZES, make_tokenizer
+from serve_app.models.speech.whisper.tensors import expected_tensors
+
+# openai-whisper's dims -> Hugging Face's config.json
+_SIZES = {
+    "n_mels": "num_mel_bins",
+    "n_audio_ctx": "max_source_positions",
+    "n_audio_state": "d_model",
+    "n_audio_head": "encoder_attention_heads",
+    "n_audio_layer": "encoder_layers",
+    "n_vocab": "vocab_size",
+    "n_text_ctx": "max_target_positions",
+    "n_text_state": "d_model",
+    "n_text_head": "decoder_attention_heads",
+    "n_text_layer": "decoder_layers",
+}
+# encoder layers, decoder layers, heads -> how the published models of that shape are called
+_PUBLISHED = {
+    (4, 4, 6): ("tiny",),
+    (6, 6, 8): ("base",),
+    (12, 12, 12): ("small",),
+    (24, 24, 16): ("medium",),
+    (32, 32, 20): ("large-v1", "large-v2", "large-v3"),
+    (32, 4, 20): ("large-v3-turbo",),
+}
+_HEAD_WIDTH = 64  # of all published models
+_FORMATS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def write_description(path: Path, sha256: str, target: Path) -> None:
+    """Check a `.pt` file, and fill a folder with the small files that it has in Hugging Face form.
+
+    config.json says in "dtype" how the tensors are stored.
+
+    Args:
+        path: of the file.
+        sha256: of its content.
+        target: an existing folder.
+
+    Raises:
+        ModelLoadingError: it is broken, holds something else than a Whisper, or has a vocabulary that is not OpenAI's.
+    """
+    dims, state = _load(path)
+    config = _config(path, dims)
+    config["dtype"] = _check_tensors(path, state, config)
+    tokenizer = make_tokenizer(config["vocab_size"])
+    generation_config = make_generation_config(
+        tokenizer,
+        config,
+        {"alignment_heads": _alignment_heads(config, sha256), "suppress_tokens": _suppressed(config)},
+        path,
+    )
+    tokenizer.save(str(target / TOKENIZER), pretty=False)
+    write_json(target / CONFIG, config)
+    write_json(target / GENERATION_CONFIG, generation_config)
+    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(config))
+
+
+def openai_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield Hugging Face names (after "model.") and tensors as they are stored."""
+    _, state = _load(path)
+    for name, (openai, _) in expected_tensors(config).items():
+        yield name, state[openai]
+
+
+def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return sizes and tensors; no code in the file is run, and tensors are read when they are used."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a cut-off zip, a pickle that wants more than tensors, another kind of file
+        raise ModelLoadingError(
+            f"{path} can't be read as OpenAI's form of a Whisper ({type(error).__name__}): it is cut off or broken, or "
+            "another kind of file; fetch it again, or name a folder in Hugging Face or CTranslate2 form"
+        ) from error
+    dims, state = (content.get(key) if isinstance(content, dict) else None for key in ("dims", "model_state_dict"))
+    if not isinstance(dims, dict) or not isinstance(state, dict):
+        raise ModelLoadingError(
+            f"{path} holds no Whisper in OpenAI's form: it lacks dims or model_state_dict; name another file"
+        )
+    return dims, state
+
+
+def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what config.json says in Hugging Face form."""
+    wrong = [name for name in _SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
+    if wrong:
+        raise ModelLoadingError(f"{path} does not say {', '.join(wrong)} in its dims; fetch it again")
+    if dims["n_audio_state"] != dims["n_text_state"]:
+        raise ModelLoadingError(
+            f"{path} has an encoder and a decoder of different widths; only OpenAI's package has it"
+        )
+    if dims["n_vocab"] not in VOCABULARY_SIZES:
+        raise ModelLoadingError(
+            f"{path} has a vocabulary of {dims['n_vocab']} tokens, where OpenAI's models have "
+            f"{', '.join(map(str, VOCABULARY_SIZES))}: its tokenizer is unknown; name its Hugging Face folder instead"
+        )
+    wide = 4 * dims["n_text_state"]  # openai-whisper, model.py: of every model
+    return {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "model_type": "whisper",
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "tie_word_embeddings": True,
+        "encoder_ffn_dim": wide,
+        "decoder_ffn_dim": wide,
+        **{size: dims[name] for name, size in _SIZES.items()},
+    }
+
+
+def _check_tensors(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the number format that the tensors are stored in; "float32" where they are mixed."""
+    types: set[torch.dtype] = set()
+    for openai, shape in expected_tensors(config).values():
+        tensor = state.get(openai)
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype not in _FORMATS:
+            found = f"{tensor.dtype}, {list(tensor.shape)}" if isinstance(tensor, Tensor) else "nothing"
+            raise ModelLoadingError(
+                f"{path} holds {found} for the tensor {openai}, where its dims say {list(shape)}; fetch it again"
+            )
+        types.add(tensor.dtype)
+    return _FORMATS[types.pop()] if len(types) == 1 else "float32"
+
+
+def _suppressed(config: Mapping[str, Any]) -> list[int]:
+    """Return the tokens that OpenAI's decoder never generates: symbols that nobody speaks, and controls."""
+    tokens = whisper.tokenizer.get_tokenizer(
+        is_multilingual(config), num_languages=99 + (config["vocab_size"] > 51_865)
+    )
+    controls = (tokens.transcribe, tokens.translate, tokens.sot, tokens.sot_prev, tokens.sot_lm, tokens.no_speech)
+    return sorted({*tokens.non_speech_tokens, *controls})
+
+
+def _alignment_heads(config: Mapping[str, Any], sha256: str) -> list[list[int]] | None:
+    """Return the heads that OpenAI's package lists for this model; None where it lists none, or which is not clear.
+
+    A published file is known by its SHA-256, which its address holds, another one by its shape: large-v1 and large-v2
+    have the same shape and different heads.
+    """
+    layers, heads = config["decoder_layers"], config["decoder_attention_heads"]
+    names = [name for name, address in whisper._MODELS.items() if f"/{sha256}/" in address]
+    if not names and config["d_model"] == _HEAD_WIDTH * heads:
+        suffix = "" if is_multilingual(config) else ".en"
+        is_third = config["vocab_size"] > 51_865
+        of_shape = _PUBLISHED.get((config["encoder_layers"], layers, heads), ())
+        names = [f"{name}{suffix}" for name in of_shape if ("v3" in name) == is_third]
+    masks = {whisper._ALIGNMENT_HEADS[name] for name in names if name in whisper._ALIGNMENT_HEADS}
+    if len(masks) != 1:
+        return None
+    mask = np.frombuffer(gzip.decompress(base64.b85decode(masks.pop())), dtype=bool).reshape(layers, heads)
+    return [[int(layer), int(head)] for layer, head in np.argwhere(mask)]

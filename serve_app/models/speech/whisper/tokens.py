@@ -1,0 +1,104 @@
+"""A checkpoint's tokens: prompts in, words out. Every backend speaks in these ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from faster_whisper.tokenizer import Tokenizer
+from tokenizers import Tokenizer as TokenizerFile
+
+from serve_app.models.speech.whisper.checkpoint import TOKENIZER, WhisperCheckpoint
+from serve_app.results import SpeechTask
+
+_CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
+
+
+class WhisperTokens:
+    """Token ids of one checkpoint.
+
+    Attributes:
+        start_of_transcript: first id of every transcript.
+        end_of_text: ends it; ids below are text.
+        no_timestamps: the id before the first timestamp's.
+        timestamp_begin: id of `<|0.00|>`; the next ones are 0.02 s apart.
+        no_speech: id whose probability at the start says that nothing is spoken.
+        suppressed: never to be generated: what the checkpoint's generation_config lists, and control tokens.
+        suppressed_at_begin: never to be the first text token: a space alone, and the end.
+        max_tokens: positions of the decoder, prompt included.
+        no_translation: why it can't be asked to translate; None: it can.
+    """
+
+    def __init__(self, checkpoint: WhisperCheckpoint) -> None:
+        self._file = TokenizerFile.from_file(str(checkpoint.folder / TOKENIZER))
+        self._is_multilingual = checkpoint.is_multilingual
+        english = self._of("en")
+        self.start_of_transcript: int = english.sot
+        self.start_of_previous: int = english.sot_prev
+        self.end_of_text: int = english.eot
+        self.no_timestamps: int = english.no_timestamps
+        self.timestamp_begin: int = english.timestamp_begin
+        self.no_speech: int = english.no_speech
+        listed = checkpoint.generation_config.get("suppress_tokens") or checkpoint.config.get("suppress_tokens") or ()
+        controls = (self._file.token_to_id(f"<|{name}|>") for name in _CONTROLS)
+        self.suppressed = tuple(sorted({*(id for id in listed if id >= 0), *(id for id in controls if id is not None)}))
+        self.suppressed_at_begin = (*english.encode(" "), self.end_of_text)
+        self.max_tokens = int(checkpoint.config.get("max_target_positions", 448))
+        has_task = self._file.token_to_id(f"<|{SpeechTask.TRANSLATE}|>") is not None
+        self.no_translation = checkpoint.no_translation or (None if has_task else "its tokenizer has no such task")
+        self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}
+
+    @property
+    def language_ids(self) -> dict[str, int]:
+        """Id of each language's token, by code; of an English-only checkpoint: none."""
+        return {code: id for code, id in self._language_ids.items() if self._is_multilingual and id is not None}
+
+    def start(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> list[int]:
+        """Return what a transcript, or a translation, of that language begins with; `no_timestamps` may follow."""
+        return list(self._of(language, task).sot_sequence)
+
+    def previous(self, prompt: str | None) -> list[int]:
+        """Return what goes before the transcript so that it continues a text; [] for none.
+
+        A text of more than `max_prompt_tokens` is shortened to its last ones.
+        """
+        ids = self._prompt_ids(prompt)[-self.max_prompt_tokens :]
+        return [self.start_of_previous, *ids] if ids else []
+
+    def is_shortened(self, prompt: str | None) -> bool:
+        """Tell whether a text has more tokens than the model takes before a transcript."""
+        return len(self._prompt_ids(prompt)) > self.max_prompt_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Half of the decoder's positions less `<|startofprev|>`: openai-whisper's bound for what went before."""
+        return self.max_tokens // 2 - 1
+
+    def room_after(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens may follow a prompt: half of the positions, as in openai-whisper.
+
+        Speech that has more tokens than that is decoded again from where they end.
+        """
+        return min(self.max_tokens // 2, self.max_tokens - len(prompt) - 1)
+
+    @lru_cache(maxsize=32)  # noqa: B019 - as long-lived as its model; pieces of a file share their prompt
+    def _prompt_ids(self, prompt: str | None) -> tuple[int, ...]:
+        return tuple(self._of("en").encode(" " + prompt.strip())) if prompt and prompt.strip() else ()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of those ids that are text."""
+        return self._of("en").decode(list(ids))
+
+    def words(self, ids: Sequence[int], language: str) -> list[tuple[str, int]]:
+        """Split text tokens into words: each with its leading space, if any, and how many tokens it takes.
+
+        Languages that are written without spaces are split at every character, as all of the libraries do.
+        """
+        if not ids:
+            return []
+        words, tokens = self._of(language).split_to_word_tokens(list(ids))
+        return [(word, len(own)) for word, own in zip(words, tokens, strict=True)]
+
+    @lru_cache(maxsize=256)  # noqa: B019 - as long-lived as its model; there are 100 languages
+    def _of(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> Tokenizer:
+        return Tokenizer(self._file, self._is_multilingual, task=task, language=language)

@@ -1,0 +1,1 @@
+"""Subtitles and transcripts from the words of an analysis."""

@@ -1,0 +1,201 @@
+"""Deployment: the one HTTP ingress. Adapts the job store and deployment handles to `serve_app.services`."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.api.app import create_app
+from serve_app.deployments.image_classifier import ClassifierArguments, make_classifier
+from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.errors import Unavailable
+from serve_app.flows.drums import DirectDrums
+from serve_app.flows.health import GraphHealth
+from serve_app.flows.images import DirectImages, ImageLimits
+from serve_app.flows.job_events import EventWatcher
+from serve_app.flows.local_classifier import LocalClassifier
+from serve_app.flows.media_source import MediaSource
+from serve_app.flows.speech import DirectTranscription
+from serve_app.flows.speech_to_text import PlacedDeployment
+from serve_app.flows.steps import PlainSteps
+from serve_app.flows.video import VideoModels, VideoPipeline
+from serve_app.flows.weights import DeployedModels
+from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
+from serve_app.jobs.store import JobStore
+from serve_app.media.artifacts import job_key
+from serve_app.models.images.tasks import TASKS
+from serve_app.services import AnalysisRequest, ReplicaModel, Services, SubmittedJob
+from serve_app.settings import Settings
+
+# A synchronous caller can try again itself; a replica that was lost under it is still worth one more try.
+_PATIENCE_S = 2.0
+_RETRY_AFTER_S = 10.0
+
+
+class StoredJobs:
+    """`services.JobService` over the job store."""
+
+    def __init__(self, settings: Settings, store: JobStore, media: MediaSource) -> None:
+        self._settings = settings
+        self._store = store
+        self._media = media
+        self._watcher = EventWatcher(store)
+
+    async def submit(self, request: JobRequest) -> SubmittedJob:
+        """Store a job after its callback base was checked."""
+        if request.callback_base is not None:
+            await self._media.check_callback_base(request.callback_base)
+        job, _ = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
+        estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
+        return SubmittedJob(job, estimated_s)
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job."""
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def queue_position(self, job_id: str) -> int | None:
+        """Return how many jobs are before this one."""
+        return await asyncio.to_thread(self._store.queue_position, job_id)
+
+    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
+        """Return jobs, newest first."""
+        return await asyncio.to_thread(self._store.page, status, limit, cursor)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for a job's end."""
+        return await asyncio.to_thread(self._store.cancel, job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Remove an ended job with its artefacts."""
+        await asyncio.to_thread(self._store.delete, job_id)
+        await asyncio.to_thread(self._media.discard, job_key(job_id))
+
+    async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
+        """Yield a job's events as they come."""
+        async for event in self._watcher.events(job_id, after_seq):
+            yield event
+
+    async def deliveries(self, job_id: str) -> list[Delivery]:
+        """Return the job's deliveries."""
+        return await asyncio.to_thread(self._store.deliveries, job_id)
+
+    async def replay(self, job_id: str) -> int:
+        """Queue all deliveries again."""
+        return await asyncio.to_thread(self._store.replay, job_id)
+
+
+class DirectAnalysis:
+    """`services.AnalysisService` over the deployments' handles."""
+
+    def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
+        self._pipeline = pipeline
+        self._media = media
+        self._free = asyncio.Semaphore(max_at_once)
+
+    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
+        """Run the video pipeline while the caller waits."""
+        if self._free.locked():
+            raise Unavailable("all synchronous analyses are busy; submit a job instead", _RETRY_AFTER_S)
+        async with self._free:
+            folder = job_key(f"direct-{uuid.uuid4().hex}")
+            try:
+                return await self._pipeline.analyze(request, folder, PlainSteps())
+            finally:
+                await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
+
+
+@dataclass(frozen=True, slots=True)
+class DirectLimits:
+    """Bounds of the work that callers wait for, in one ingress replica.
+
+    Attributes:
+        max_analyses: synchronous analyses at once; more are answered 503.
+        max_transcriptions: uploads in transcription at once; more are answered 503.
+        max_pieces: pieces of one upload at once.
+        max_drums: requests in drum transcription at once; more are answered 503.
+        images: of the classification of pictures.
+    """
+
+    max_analyses: int = 2
+    max_transcriptions: int = 32
+    max_pieces: int = 16
+    max_drums: int = 16
+    images: ImageLimits = field(default_factory=ImageLimits)
+
+
+@serve.deployment(name="Ingress")
+@serve.ingress()
+class Ingress:
+    """Serves the HTTP contract: one FastAPI app, built when the replica starts.
+
+    Args:
+        settings: of the whole graph.
+        deployments: names of all deployments of the graph, for `/health/ready`.
+        limits: of work at once.
+        models: the deployments of the video DAG.
+        drums: the deployment that transcribes drums, and after it the one that takes over.
+        classifiers: by task, the deployment that classifies pictures, and after it the one that takes over.
+        local_classifiers: by task, how to make the classifiers that this process has in itself, which answer then.
+        job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        deployments: Sequence[str],
+        limits: DirectLimits,
+        models: VideoModels,
+        drums: Sequence[PlacedDeployment],
+        classifiers: Mapping[str, Sequence[PlacedDeployment]],
+        local_classifiers: Mapping[str, ClassifierArguments],
+        job_runner: DeploymentHandle,
+    ) -> None:
+        join_serve_log()
+        store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)
+        store.create_schema()
+        media = MediaSource(settings)
+        app_name = serve.get_replica_context().app_name
+        health = GraphHealth(app_name, deployments)
+        pipeline = VideoPipeline(models, media, _PATIENCE_S, health.deployments)
+        self._local = {
+            name: LocalClassifier(partial(make_classifier, TASKS[name], arguments))
+            for name, arguments in local_classifiers.items()
+        }
+        self._api_settings = settings.api
+        self._services = Services(
+            jobs=StoredJobs(settings, store, media),
+            analysis=DirectAnalysis(pipeline, media, limits.max_analyses),
+            speech=DirectTranscription(
+                models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
+            ),
+            drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
+            images=DirectImages(classifiers, media, _PATIENCE_S, limits.images, self._local),
+            models=DeployedModels(app_name, classifiers, tuple(self._local), fixed=_fixed_models(models, drums)),
+            health=health,
+        )
+
+    async def describe_model(self, name: str) -> ReplicaModel:
+        """Return what this process serves of a model that it has in itself."""
+        return await self._local[name].describe()
+
+    async def reload_model(self, name: str) -> ReplicaModel:
+        """Have this process read the weights of a model that it has in itself anew."""
+        return await self._local[name].reload()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the app; Serve calls this after the constructor."""
+        return create_app(self._services, self._api_settings)
+
+
+def _fixed_models(models: VideoModels, drums: Sequence[PlacedDeployment]) -> dict[str, Sequence[PlacedDeployment]]:
+    """Return the deployments of models that are loaded once, by short name."""
+    speech = {str(name): placed for name, placed in models.speech.backends.items()}
+    return speech | {"diarization": models.diarizers, "drums": drums}

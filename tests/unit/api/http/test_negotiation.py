@@ -1,0 +1,58 @@
+"""What a client gets for what it accepts."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.requests import Request
+
+from serve_app.api.http.negotiation import preferred
+
+JSON, MIDI, X_MIDI = OFFERS = ("application/json", "audio/midi", "audio/x-midi")
+
+
+def chosen(*accept: str) -> str | None:
+    headers = [(b"accept", value.encode()) for value in accept]
+    return preferred(Request({"type": "http", "headers": headers}), OFFERS)
+
+
+@pytest.mark.parametrize(
+    ("accept", "answer"),
+    [
+        ("audio/midi", MIDI),
+        ("Audio/MIDI", MIDI),
+        ("audio/x-midi", X_MIDI),
+        ("audio/*", MIDI),
+        ("audio/midi;charset=binary", MIDI),
+        ("audio/midi, */*", MIDI),
+        ("*/*, audio/midi", MIDI),
+        ("audio/midi, */*;q=0.8", MIDI),
+        ("application/json;q=0.5, audio/midi;q=0.7", MIDI),
+        ("application/json;q=0.5, audio/*", MIDI),
+        ("application/json;q=0, */*", MIDI),
+        ("*/*", JSON),
+        ("application/*", JSON),
+        ("application/json, audio/midi", JSON),
+        ("audio/midi;q=0.5, application/json", JSON),
+        ("audio/midi;q=0, */*", JSON),
+        ("audio/midi; Q = 0.1, application/json;q=0.2", JSON),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", JSON),
+        ("text/html", None),
+        ("*/*;q=0", None),
+    ],
+)
+def test_header(accept: str, answer: str | None) -> None:
+    assert chosen(accept) == answer
+
+
+def test_no_header_means_anything() -> None:
+    assert chosen() == JSON
+
+
+def test_header_in_several_lines() -> None:
+    assert chosen("text/html", "audio/midi") == MIDI
+
+
+@pytest.mark.parametrize("nonsense", ["", ",,", "midi", "/", "audio/", "audio/midi;q=high", "audio/midi;q=2"])
+def test_what_is_no_media_range_says_nothing(nonsense: str) -> None:
+    assert chosen(nonsense) == JSON
+    assert chosen(f"{nonsense}, audio/x-midi") == X_MIDI

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve_app.errors import InvalidRequest
+from serve_app.launch.config_check import check_config
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def config() -> dict:
+    return yaml.safe_load((Path(__file__).parents[3] / "configs" / "gpu.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_our_configs_are_good(path: Path) -> None:
+    check_config(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_deployment_of_a_config_is_in_the_graph(path: Path) -> None:
+    """Serve refuses a deployment that the application has not; better here than at two in the night."""
+    [application] = yaml.safe_load(path.read_text())["applications"]
+    arguments = application["args"]
+    known = {"Ingress", "JobRunner", "AudioAnalyzer", "SpeechRecognizer"}
+    for name, given in (
+        ("Diarizer", arguments["diarizer"]),
+        ("FasterWhisper", arguments["whisper"].get("faster_whisper", {})),
+        ("TransformersWhisper", arguments["whisper"].get("transformers", {})),
+        ("OpenAIWhisper", arguments["whisper"].get("openai_whisper", {})),
+        ("DrumTranscriber", arguments.get("drums", {})),
+        ("ContainerClassifier", arguments["images"]["container"]),
+        ("BeverageDetector", arguments["images"]["beverage"]),
+    ):
+        known |= {name, f"{name}CPU"} if given.get("cpu_fallback") else {name}
+    named = {deployment["name"] for deployment in application["deployments"]}
+    assert named == known
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "hint"),
+    [
+        ([], "proxy_locaton", "proxy_location"),
+        (["http_options"], "prot", "port"),
+        (["applications", 0], "import_pth", "import_path"),
+        (["applications", 0, "deployments", 0], "num_replica", "num_replicas"),
+        (["applications", 0, "deployments", 0, "ray_actor_options"], "num_gpu", "num_gpus"),
+        (["applications", 0, "deployments", 3, "autoscaling_config"], "max_replica", "max_replicas"),
+        (["applications", 0, "args"], "diariser", "diariser"),
+        (["applications", 0, "args", "job_runner"], "lease", "lease"),
+    ],
+)
+def test_a_misspelt_key_is_named(config: dict, place: list, key: str, hint: str) -> None:
+    wrong = copy.deepcopy(config)
+    target = wrong
+    for step in place:
+        target = target[step]
+    target[key] = 1
+    with pytest.raises(InvalidRequest) as raised:
+        check_config(wrong)
+    assert key in raised.value.detail
+    assert hint in raised.value.detail
+
+
+def test_a_wrong_value_is_refused(config: dict) -> None:
+    config["applications"][0]["deployments"][0]["max_ongoing_requests"] = "many"
+    with pytest.raises(InvalidRequest, match="max_ongoing_requests"):
+        check_config(config)
+
+
+def test_fractions_of_one_gpu_fit(config: dict) -> None:
+    """All GPU replicas at their largest number share one GPU."""
+    total = 0.0
+    for deployment in config["applications"][0]["deployments"]:
+        fraction = deployment.get("ray_actor_options", {}).get("num_gpus", 0)
+        total += fraction * deployment.get("autoscaling_config", {}).get(
+            "max_replicas", deployment.get("num_replicas", 1)
+        )
+    assert 0 < total <= 1

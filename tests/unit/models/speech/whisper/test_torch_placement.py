@@ -1,0 +1,52 @@
+"""Devices and number formats of the torch backends, on machines with and without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper.options import WhisperOptions
+from serve_app.models.speech.whisper.torch_placement import dtype_name, torch_device, torch_dtype
+
+
+def options(**chosen: str) -> WhisperOptions:
+    return WhisperOptions(cache_dir=Path("unused"), **chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_gpus", [0, 2])
+def test_auto_is_a_gpu_where_there_is_one(num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    assert torch_device(options()).type == ("cuda" if num_gpus else "cpu")
+    assert torch_device(options(device="cpu")).type == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert torch_device(options(device="cuda:0")) == torch.device("cuda:0")
+    with pytest.raises(ModelLoadingError, match="torch finds 1 GPUs here"):
+        torch_device(options(device="cuda:1"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ModelLoadingError, match="no Apple GPU"):
+        torch_device(options(device="mps"))
+
+
+@pytest.mark.parametrize("left_open", [{}, {"compute_type": "auto"}, {"compute_type": "default"}])
+def test_the_format_follows_the_device_unless_chosen(left_open: dict[str, str]) -> None:
+    assert torch_dtype(options(**left_open), torch.device("cuda")) == torch.float16
+    assert torch_dtype(options(**left_open), torch.device("cpu")) == torch.float32
+    assert torch_dtype(options(**left_open), torch.device("mps")) == torch.float32
+
+
+@pytest.mark.parametrize("chosen", ["float32", "float16", "bfloat16"])
+def test_a_chosen_format_is_taken_by_name(chosen: str) -> None:
+    assert dtype_name(torch_dtype(options(compute_type=chosen), torch.device("cuda"))) == chosen
+
+
+@pytest.mark.parametrize("chosen", ["int8", "int8_float16", "int16"])
+def test_formats_of_ctranslate2_alone_say_whose_they_are(chosen: str) -> None:
+    with pytest.raises(ModelLoadingError, match=f"Only the backend faster-whisper computes in {chosen}"):
+        torch_dtype(options(compute_type=chosen), torch.device("cpu"))
