@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+import uuid
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.analysis.assembly import RunFacts, assemble
 from serve_app.analysis.attribution import attribute
-from serve_app.errors import GpuMemoryError, ModelError, ProcessingError, ServeAppError
+from serve_app.errors import GpuMemoryError, ModelError, ProcessingError, ServeAppError, Unavailable
 from serve_app.flows.calls import Calls, SharedResult
 from serve_app.flows.health import USABLE
 from serve_app.flows.media_source import MediaSource
@@ -29,8 +30,9 @@ from serve_app.flows.speech_to_text import (
     SpeechModels,
     SpeechToText,
 )
-from serve_app.flows.steps import Steps
+from serve_app.flows.steps import PlainSteps, Steps
 from serve_app.media.acoustics import FrameFeatures, features_of
+from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
 from serve_app.models.speech.joining import join_transcripts
 from serve_app.models.speech.whisper.backend import BackendName
@@ -47,6 +49,7 @@ from serve_app.services import AnalysisRequest
 
 T = TypeVar("T")
 
+_RETRY_AFTER_S = 10.0
 _EMOTION_BATCH = 64  # segments in one call: a step that is worth keeping, and an answer within seconds
 
 
@@ -282,6 +285,26 @@ class VideoPipeline:
             else:
                 return _Emotions(tuple(scores), model_version, notes)
         return _Emotions((None,) * len(regions), None, notes)
+
+
+class DirectAnalysis:
+    """`services.AnalysisService` over the deployments' handles."""
+
+    def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
+        self._pipeline = pipeline
+        self._media = media
+        self._free = asyncio.Semaphore(max_at_once)
+
+    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
+        """Run the video pipeline while the caller waits."""
+        if self._free.locked():
+            raise Unavailable("all synchronous analyses are busy; submit a job instead", _RETRY_AFTER_S)
+        async with self._free:
+            folder = job_key(f"direct-{uuid.uuid4().hex}")
+            try:
+                return await self._pipeline.analyze(request, folder, PlainSteps())
+            finally:
+                await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -16,100 +13,23 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.api.app import create_app
 from serve_app.deployments.image_classifier import ClassifierArguments, make_classifier
 from serve_app.deployments.replica.logs import join_serve_log
-from serve_app.errors import Unavailable
 from serve_app.flows.drums import DirectDrums
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.images import DirectImages, ImageLimits
-from serve_app.flows.job_events import EventWatcher
+from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.local_classifier import LocalClassifier
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech import DirectTranscription
 from serve_app.flows.speech_to_text import PlacedDeployment
-from serve_app.flows.steps import PlainSteps
-from serve_app.flows.video import VideoModels, VideoPipeline
+from serve_app.flows.video import DirectAnalysis, VideoModels, VideoPipeline
 from serve_app.flows.weights import DeployedModels
-from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
-from serve_app.media.artifacts import job_key
 from serve_app.models.images.tasks import TASKS
-from serve_app.services import AnalysisRequest, ReplicaModel, Services, SubmittedJob
+from serve_app.services import ReplicaModel, Services
 from serve_app.settings import Settings
 
 # A synchronous caller can try again itself; a replica that was lost under it is still worth one more try.
 _PATIENCE_S = 2.0
-_RETRY_AFTER_S = 10.0
-
-
-class StoredJobs:
-    """`services.JobService` over the job store."""
-
-    def __init__(self, settings: Settings, store: JobStore, media: MediaSource) -> None:
-        self._settings = settings
-        self._store = store
-        self._media = media
-        self._watcher = EventWatcher(store)
-
-    async def submit(self, request: JobRequest) -> SubmittedJob:
-        """Store a job after its callback base was checked."""
-        if request.callback_base is not None:
-            await self._media.check_callback_base(request.callback_base)
-        job, _ = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
-        estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
-        return SubmittedJob(job, estimated_s)
-
-    async def get(self, job_id: str) -> Job:
-        """Return one job."""
-        return await asyncio.to_thread(self._store.get, job_id)
-
-    async def queue_position(self, job_id: str) -> int | None:
-        """Return how many jobs are before this one."""
-        return await asyncio.to_thread(self._store.queue_position, job_id)
-
-    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        """Return jobs, newest first."""
-        return await asyncio.to_thread(self._store.page, status, limit, cursor)
-
-    async def cancel(self, job_id: str) -> Job:
-        """Ask for a job's end."""
-        return await asyncio.to_thread(self._store.cancel, job_id)
-
-    async def delete(self, job_id: str) -> None:
-        """Remove an ended job with its artefacts."""
-        await asyncio.to_thread(self._store.delete, job_id)
-        await asyncio.to_thread(self._media.discard, job_key(job_id))
-
-    async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
-        """Yield a job's events as they come."""
-        async for event in self._watcher.events(job_id, after_seq):
-            yield event
-
-    async def deliveries(self, job_id: str) -> list[Delivery]:
-        """Return the job's deliveries."""
-        return await asyncio.to_thread(self._store.deliveries, job_id)
-
-    async def replay(self, job_id: str) -> int:
-        """Queue all deliveries again."""
-        return await asyncio.to_thread(self._store.replay, job_id)
-
-
-class DirectAnalysis:
-    """`services.AnalysisService` over the deployments' handles."""
-
-    def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
-        self._pipeline = pipeline
-        self._media = media
-        self._free = asyncio.Semaphore(max_at_once)
-
-    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
-        """Run the video pipeline while the caller waits."""
-        if self._free.locked():
-            raise Unavailable("all synchronous analyses are busy; submit a job instead", _RETRY_AFTER_S)
-        async with self._free:
-            folder = job_key(f"direct-{uuid.uuid4().hex}")
-            try:
-                return await self._pipeline.analyze(request, folder, PlainSteps())
-            finally:
-                await asyncio.shield(asyncio.to_thread(self._media.discard, folder))
 
 
 @dataclass(frozen=True, slots=True)

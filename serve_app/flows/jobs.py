@@ -1,4 +1,4 @@
-"""Live events of jobs: one query a tick, however many clients watch."""
+"""Video jobs for the HTTP layer: `services.JobService` over the job store, and live events of jobs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,69 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
-from serve_app.jobs.record import JobEvent
+from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
+from serve_app.media.artifacts import job_key
+from serve_app.services import SubmittedJob
+from serve_app.settings import Settings
 
 logger = logging.getLogger("ray.serve")
 
 _TICK_S = 0.5
+
+
+class StoredJobs:
+    """`services.JobService` over the job store."""
+
+    def __init__(self, settings: Settings, store: JobStore, media: MediaSource) -> None:
+        self._settings = settings
+        self._store = store
+        self._media = media
+        self._watcher = EventWatcher(store)
+
+    async def submit(self, request: JobRequest) -> SubmittedJob:
+        """Store a job after its callback base was checked."""
+        if request.callback_base is not None:
+            await self._media.check_callback_base(request.callback_base)
+        job, _ = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
+        estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
+        return SubmittedJob(job, estimated_s)
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job."""
+        return await asyncio.to_thread(self._store.get, job_id)
+
+    async def queue_position(self, job_id: str) -> int | None:
+        """Return how many jobs are before this one."""
+        return await asyncio.to_thread(self._store.queue_position, job_id)
+
+    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
+        """Return jobs, newest first."""
+        return await asyncio.to_thread(self._store.page, status, limit, cursor)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for a job's end."""
+        return await asyncio.to_thread(self._store.cancel, job_id)
+
+    async def delete(self, job_id: str) -> None:
+        """Remove an ended job with its artefacts."""
+        await asyncio.to_thread(self._store.delete, job_id)
+        await asyncio.to_thread(self._media.discard, job_key(job_id))
+
+    async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
+        """Yield a job's events as they come."""
+        async for event in self._watcher.events(job_id, after_seq):
+            yield event
+
+    async def deliveries(self, job_id: str) -> list[Delivery]:
+        """Return the job's deliveries."""
+        return await asyncio.to_thread(self._store.deliveries, job_id)
+
+    async def replay(self, job_id: str) -> int:
+        """Queue all deliveries again."""
+        return await asyncio.to_thread(self._store.replay, job_id)
 
 
 class _Watcher:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.errors import JobNotFound
-from serve_app.flows.job_events import EventWatcher
+from serve_app.flows.jobs import EventWatcher
 from serve_app.jobs.record import JobRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
