@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.models
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-unit test-integration test-slow check format lock clean
+.PHONY: help setup run demo test test-unit test-integration test-slow check format reference lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -59,6 +59,9 @@ check: $(STAMP) ## format, lint and types
 format: $(STAMP) ## format and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: $(STAMP) ## write docs/configuration-reference.md from the code
+	$(BIN)/python docs/generate_reference.py
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock (no index addresses)
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock

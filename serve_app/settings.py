@@ -120,15 +120,18 @@ class Settings(BaseModel):
     """Everything that an operator can choose by environment; `configs/*.yaml` hold the numbers of the deployments.
 
     Attributes:
-        state_dir: where the default store and artefacts live.
-        models_dir: where fetched and converted models live; `models` in the state folder unless it is named.
-        database_url: of the job store.
-        artifacts_url: of the artefact store: an fsspec URL, or a folder.
-        allowed_hosts: hosts and networks that fetches and callbacks may reach although they are private.
+        state_dir: folder of the default job store, the default artefact store and files that are being fetched.
+        models_dir: folder of fetched and converted models.
+        database_url: job store: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE` for a cluster.
+        artifacts_url: folder or fsspec URL (`s3://bucket/prefix`) where a job's file lies until the job ends. It must
+            belong to this service alone: old files in it are removed.
+        allowed_hosts: hosts, addresses and networks, separated by commas, that fetches and callbacks may reach
+            although they are private.
         media_root: folder from which local paths may be read.
         locale: language of the contract's messages.
-        webhook_secrets: the first signs; the others too, while receivers move to it.
-        cors_origins: origins whose pages may call the API.
+        webhook_secrets: `whsec_<base64>`; callbacks are unsigned without one. Several, separated by spaces, all sign:
+            receivers can move from one to the next.
+        cors_origins: origins whose pages may call the API, separated by commas, or `*`.
         backend_url: callback base of a job that names none.
         hf_token: opens gated models on the Hugging Face hub.
         model_mirror: URL or folder from which models of the catalog may be fetched too.
@@ -137,13 +140,15 @@ class Settings(BaseModel):
         stt_compute_type: Whisper's number format; None: the backend's choice.
         max_download_bytes: limit of a fetched file.
         download_timeout_s: limit of the whole fetch of one file.
-        max_duration_s: limit of a decoded file (4 hours; its samples then take 0.9 GB).
-        max_queued_jobs: more are answered 429.
+        max_duration_s: limit of a decoded file; the samples of 4 hours take 0.9 GB. Drums are read in pieces and may
+            last 24 hours.
+        max_queued_jobs: limit of waiting jobs; a submission above it is answered 429.
         retention_days: how long ended jobs are kept.
         max_body_bytes: limit of a JSON request.
-        max_upload_bytes: limit of an uploaded file.
+        max_upload_bytes: limit of an uploaded form.
         max_image_bytes: limit of a picture, uploaded or fetched.
-        max_image_pixels: limit of a picture's width × height; one of 50 million takes 150 MB while it is decoded.
+        max_image_pixels: limit of a picture's width × height, half as many for a transparent or a 16-bit picture.
+            Decoding a picture of this size takes up to 500 MB.
         unknown_names: SERVE_APP_* variables that mean nothing here: misspelt, most likely.
     """
 
