@@ -1,10 +1,12 @@
-"""What the documents show is true: their example runs, and they name every setting."""
+"""The documents hold: their example runs, their links lead somewhere, and they name every setting."""
 
 from __future__ import annotations
 
 import base64
 import re
+import runpy
 import time
+from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from serve_app.jobs import webhook
 from serve_app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+WIDTH = 120
+FOLDERS = ("docs", "serve_app", "tests", "training")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 BODY = '{"job_id":"a","status":"processing","progress":10,"message":"비디오 다운로드 완료"}'.encode()
 OTHER = "whsec_" + base64.b64encode(b"k" * 24).decode()
 
@@ -61,6 +66,90 @@ def test_the_example_refuses_the_rest(receiver: dict[str, Any], secrets: str | N
         receiver["verify"](sent(signed_with, time.time() - age_s), body)
 
 
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a page, with their numbers, that are neither code nor a table."""
+    fence = ""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        mark = re.match(r" *(```+|~~~+)", line)
+        if fence:
+            fence = "" if line.strip() == fence else fence
+        elif mark:
+            fence = mark.group(1)
+        elif not line.startswith("|"):
+            yield number, line
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    headings = [line.lstrip("#") for _, line in prose(page) if line.startswith("#")]
+    plain = [re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links; a line break may stand in a link's text."""
+    tables = "\n".join(line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
+    text = re.sub(r"`[^`]*`", "", "\n".join(line for _, line in prose(page)) + "\n" + tables)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped_at_one_width(page: Path) -> None:
+    assert [f"{page.name}:{number}" for number, line in prose(page) if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_the_readme_is_short(name: str) -> None:
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_both_readmes_link_to_the_same_pages() -> None:
+    english, korean = (links(ROOT / name) for name in ("README.md", "README.ko.md"))
+    assert set(english) - {"README.ko.md"} == set(korean) - {"README.md"}
+
+
+def test_every_page_is_listed() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / link).resolve() for link in links(index)}
+    assert {page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "decisions"} <= listed | {index}
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Any]:
+    """Return what the script that writes the configuration reference defines."""
+    return runpy.run_path(str(ROOT / "docs" / "generate_reference.py"))
+
+
+def test_the_configuration_reference_is_fresh(reference: dict[str, Any]) -> None:
+    assert reference["PAGE"].read_text(encoding="utf-8") == reference["render"](), "run `make reference`"
+
+
+def test_the_configuration_reference_says_what_every_setting_means(reference: dict[str, Any]) -> None:
+    assert reference["missing_sentences"]() == []
+
+
+def test_the_configuration_reference_lists_every_variable_that_is_read(reference: dict[str, Any]) -> None:
+    environment = AskedNames()
+    Settings.from_environment(environment)
+    read = environment.asked - {"HOME", "XDG_STATE_HOME"}
+    assert len(read) > 10
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", reference["render"](), re.M)
+    assert set(rows) == read | {"SERVE_APP_URL"}
+
+
 class AskedNames(dict[str, str]):
     """An empty environment that notes what it is asked for."""
 
@@ -70,14 +159,3 @@ class AskedNames(dict[str, str]):
     def get(self, name: str, default: str | None = None) -> str | None:
         self.asked.add(name)
         return default
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_the_readme_lists_the_settings(name: str) -> None:
-    environment = AskedNames()
-    Settings.from_environment(environment)
-    read = environment.asked - {"HOME", "XDG_STATE_HOME"}
-    assert len(read) > 10
-    told = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / name).read_text(encoding="utf-8")))
-    assert read <= told
-    assert {each for each in told - read if each.startswith("SERVE_APP_")} == {"SERVE_APP_URL"}
