@@ -26,8 +26,9 @@ from serve_app.deployments.image_classifier import (
 )
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import Batching, FasterWhisper, OpenAIWhisper, TransformersWhisper
+from serve_app.flows.handles import Placed
 from serve_app.flows.images import ImageLimits
-from serve_app.flows.speech_to_text import PlacedDeployment, SpeechModels
+from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.graph_args import BackendArgs, ClassifierArgs, GraphArgs, RunnerArgs, WhisperArgs
 from serve_app.models.images.loading import ClassifierOptions
@@ -45,7 +46,9 @@ def build(args: GraphArgs) -> Application:
     settings = Settings.from_environment()
     models_dir, hf_token = settings.models_dir, _hf_token(settings)
 
-    analyzer = AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
+    analyzer: Placed[Any] = Placed(
+        AudioAnalyzer.name, AudioAnalyzer.bind(settings.max_duration_s, args.analyzer.num_threads)
+    )
     speech = _speech_models(args, settings)
     diarizer_source = DiarizerSource(
         args.diarizer.segmentation,
@@ -68,7 +71,7 @@ def build(args: GraphArgs) -> Application:
         args.emotion.cpu_fallback,
     )
     models = VideoModels(analyzer, speech, args.speech.video_order, diarizers, emotion or ())
-    names = [AudioAnalyzer.name, *(placed.name for placed in models.placed())]
+    names = [placed.name for placed in models.placed()]
     drums = _drum_transcribers(args, settings)
     classifiers = {
         task.name: _classifiers(deployment, task, classifier, settings)
@@ -127,7 +130,7 @@ def _speech_models(args: GraphArgs, settings: Settings) -> SpeechModels:
     return replace(speech, aligner=placed, aligned_languages=tuple(aligner.models))
 
 
-def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[PlacedDeployment]:
+def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settings: Settings) -> list[Placed[Any]]:
     compute_type = whisper.compute_type or settings.stt_compute_type
     if deployment is not FasterWhisper and (compute_type or "").startswith("int"):
         compute_type = None  # a number format of CTranslate2's: one name must not take the other backends down
@@ -151,7 +154,7 @@ def _whisper(deployment: Any, backend: BackendArgs, whisper: WhisperArgs, settin
     return _placed(deployment, arguments, options.device, backend.cpu_fallback)
 
 
-def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeployment]:
+def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[Placed[Any]]:
     drums = args.drums
     options = DrumModelOptions(
         cache_dir=settings.models_dir,
@@ -170,7 +173,7 @@ def _drum_transcribers(args: GraphArgs, settings: Settings) -> list[PlacedDeploy
     )
 
 
-def _classifiers(deployment: Any, task: ImageTask, args: ClassifierArgs, settings: Settings) -> list[PlacedDeployment]:
+def _classifiers(deployment: Any, task: ImageTask, args: ClassifierArgs, settings: Settings) -> list[Placed[Any]]:
     def arguments(device: str) -> tuple[Any, ...]:
         made = _classifier_arguments(task, args, settings, device)
         return made.model, made.options, made.handling
@@ -198,12 +201,12 @@ def _classifier_arguments(
 
 def _placed(
     deployment: Any, arguments: Callable[[str], tuple[Any, ...]], device: str, cpu_fallback: bool
-) -> list[PlacedDeployment]:
+) -> list[Placed[Any]]:
     """Return a deployment on its device and, as another one whose name ends in CPU, its fall-back."""
-    placed = [PlacedDeployment(deployment.name, deployment.bind(*arguments(device)), on_gpu=device != "cpu")]
+    placed: list[Placed[Any]] = [Placed(deployment.name, deployment.bind(*arguments(device)), on_gpu=device != "cpu")]
     if cpu_fallback:
         twin = deployment.options(name=f"{deployment.name}CPU")
-        placed.append(PlacedDeployment(twin.name, twin.bind(*arguments("cpu")), on_gpu=False))
+        placed.append(Placed(twin.name, twin.bind(*arguments("cpu")), on_gpu=False))
     return placed
 
 

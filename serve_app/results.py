@@ -93,6 +93,21 @@ class LabelScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Emotions:
+    """How several stretches of speech sound.
+
+    Attributes:
+        scores: of each stretch; None where there are none, as for a stretch that is too short.
+        model_version: of the recogniser; None where it gave no scores.
+        notes: anything skipped or repeated, one sentence each.
+    """
+
+    scores: tuple[LabelScores | None, ...] = ()
+    model_version: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SpeakerTurn:
     """One speaker's uninterrupted stretch. Turns of different speakers may overlap."""
 

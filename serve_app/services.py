@@ -336,15 +336,18 @@ class DeployedModel:
 class ModelService(Protocol):
     """What is loaded where."""
 
+    def names(self) -> Sequence[str]:
+        """Return the short names of the models whose weights can be replaced."""
+        ...
+
     async def models(self) -> Sequence[DeployedModel]:
         """Return the models of the graph; replicas that do not answer in time are left out, and none is started."""
         ...
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
-        """Have every replica read its weights anew, and return what serves then.
+        """Have every replica of one of `names()` read its weights anew, and return what serves then.
 
         Raises:
-            InvalidRequest: no such model is deployed.
             Unavailable: not every replica answered in time.
         """
         ...

@@ -81,9 +81,9 @@ async def reload_model(
     The file is the one that the configuration names, or that its link leads to now. One that can't be loaded leaves the
     old weights serving: `reloaded` is false then, and each replica's `failure` says why.
     """
-    names = [model.name for model in await services.models.models() if model.reloads]
+    names = services.models.names()
     if name not in names:
-        raise HTTPException(404, f"No such model; there are: {', '.join(dict.fromkeys(names)) or 'none'}")
+        raise HTTPException(404, f"No such model; there are: {', '.join(names) or 'none'}")
     models = await services.models.reload(name)
     failed = [replica for model in models for replica in model.replicas if replica.failure]
     return ReloadView(models=_views(models), reloaded=not failed)

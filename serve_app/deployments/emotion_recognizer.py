@@ -9,7 +9,7 @@ from typing import Any
 from ray import serve
 
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.results import LabelScores, SpeechRegion
+from serve_app.results import Emotions, SpeechRegion
 
 
 @serve.deployment(name="EmotionRecognizer")
@@ -40,17 +40,14 @@ class EmotionRecognizer:
         )
         self._threads = WorkerThreads(1, "emotion")
 
-    async def model_version(self) -> str:
-        """Return what `metadata.emotion_model_version` says."""
-        return self._recognizer.model_version
-
-    async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> list[LabelScores | None]:
+    async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> Emotions:
         """Return one answer for each region of `media.decode.DecodedAudio`; None for one that is too short to tell.
 
         Raises:
             GpuMemoryError: the device has no memory left, for one region alone too.
             ProcessingError: the model failed.
         """
-        return await self._threads.run(
+        scores = await self._threads.run(
             lambda should_stop: self._recognizer.recognize(audio.samples, regions, should_stop=should_stop)
         )
+        return Emotions(tuple(scores), self._recognizer.model_version)

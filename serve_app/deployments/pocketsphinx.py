@@ -8,9 +8,9 @@ from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.protocols import RecognizerInfo
 from serve_app.deployments.replica.facts import replica_facts
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.deployments.whisper import RecognizerInfo
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel

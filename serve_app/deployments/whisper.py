@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from serve_app.deployments.protocols import RecognizerInfo
 from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.facts import replica_facts
 from serve_app.deployments.replica.load_failure import LoadFailure
@@ -33,25 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ray.serve")
 
 _OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
-
-
-@dataclass(frozen=True, slots=True)
-class RecognizerInfo:
-    """What a recogniser's replica tells of itself.
-
-    Attributes:
-        model_version: what it loaded.
-        notes: models that it could not load before that one, and why; what to know of that one.
-        uptime_s: since its constructor began.
-        can_detect_languages: whether it can tell which language is spoken.
-        is_stand_in: whether it serves whisper-micro, which is there to show and test the backends.
-    """
-
-    model_version: str
-    notes: tuple[str, ...]
-    uptime_s: float
-    can_detect_languages: bool = False
-    is_stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

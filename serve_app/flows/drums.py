@@ -1,22 +1,18 @@
-"""Uploaded drums, written down while the caller waits: `services.DrumService` over the deployments' handles."""
+"""`DrumFlow`: transcribes uploaded drums while the caller waits; `services.DrumService` over the deployments."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from serve_app.errors import GpuMemoryError, Unavailable
-from serve_app.flows.calls import Calls
+from serve_app.deployments.protocols import TranscribesDrums
+from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.speech_to_text import PlacedDeployment
 from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
 
-_RETRY_AFTER_S = 5.0
 
-
-class DirectDrums:
+class DrumFlow:
     """Transcribes uploads.
 
     Args:
@@ -29,7 +25,7 @@ class DirectDrums:
 
     def __init__(
         self,
-        transcribers: Sequence[PlacedDeployment],
+        transcribers: Sequence[Placed[TranscribesDrums]],
         media: MediaSource,
         patience_s: float,
         max_at_once: int,
@@ -38,45 +34,27 @@ class DirectDrums:
         self._transcribers = transcribers
         self._media = media
         self._call = Calls(patience_s)
-        self._free = asyncio.Semaphore(max_at_once)
+        self._seats = Seats(max_at_once, "all synchronous drum transcriptions are busy", RECORDING_RETRY_AFTER_S)
         self._max_recordings = max_recordings
 
     async def transcribe(
         self, recordings: Sequence[DrumRecording], options: DrumOptions
     ) -> Sequence[DrumTranscription | Exception]:
         """Return an answer for each recording, in order; what one of them failed with stands in its place."""
-        if self._free.locked():
-            raise Unavailable("all synchronous drum transcriptions are busy", _RETRY_AFTER_S)
-        few = asyncio.Semaphore(self._max_recordings)
+        async with self._seats:
+            return await answer_each(
+                recordings, lambda recording: self._transcribe(recording, options), self._max_recordings
+            )
 
-        async def answer(recording: DrumRecording) -> DrumTranscription | Exception:
-            async with few:
-                try:
-                    return await self._transcribed(recording, options)
-                except Exception as error:
-                    return error
-
-        # a group, not gather: when the caller leaves it waits for all, which still read the caller's files
-        async with self._free, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(recording)) for recording in recordings]
-        return [task.result() for task in tasks]
-
-    async def _transcribed(self, recording: DrumRecording, options: DrumOptions) -> DrumTranscription:
+    async def _transcribe(self, recording: DrumRecording, options: DrumOptions) -> DrumTranscription:
         started = time.monotonic()
+        notes: list[str] = []
         async with self._media.handed_over(recording.file) as source:
-            heard = await self._heard(source, options, recording.filename)
-        return replace(heard, took_s=time.monotonic() - started)
-
-    async def _heard(self, source: bytes | str, options: DrumOptions, filename: str) -> DrumTranscription:
-        for placed in self._transcribers:
-            try:
-                heard = await self._call(placed.handle, "transcribe", source, options, filename)
-            except GpuMemoryError:
-                if placed is self._transcribers[-1]:
-                    raise
-            else:
-                if placed is self._transcribers[0]:
-                    return heard
-                note = "drum transcription ran out of GPU memory and was repeated on the CPU"
-                return replace(heard, transcript=replace(heard.transcript, notes=(*heard.transcript.notes, note)))
-        raise AssertionError("there is at least one deployment")
+            transcription = await with_fallback(
+                self._transcribers,
+                lambda placed: self._call(placed, TranscribesDrums.transcribe, source, options, recording.filename),
+                "drum transcription",
+                notes,
+            )
+        transcript = replace(transcription.transcript, notes=(*transcription.transcript.notes, *notes))
+        return replace(transcription, transcript=transcript, took_s=time.monotonic() - started)

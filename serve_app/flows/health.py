@@ -58,4 +58,4 @@ def deployment_state(deployment: DeploymentStatusOverview | None) -> str:
         return HEALTHY
     if deployment.status is DeploymentStatus.UPDATING and deployment.replica_states.get(ReplicaState.RUNNING, 0):
         return HEALTHY
-    return deployment.status.value
+    return str(deployment.status.value)

@@ -1,29 +1,33 @@
-"""Pictures classified while the caller waits: `services.ImageService` over the deployments' handles.
+"""`ImageFlow`: classifies pictures while the caller waits; `services.ImageService` over the deployments.
 
-Files travel to the replicas as they came; what waits while the calls under way have not returned shares the next call,
-so that under load the cost of a hop is divided among many pictures, and a lone one is sent at once.
+Files travel to the replicas as they came. Pictures that arrive while calls are under way share the next call: under
+load the cost of a hop is divided among many pictures, and a lone picture is sent at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from serve_app.deployments.protocols import ClassifiesImages
 from serve_app.deployments.replica.batching import Batcher
-from serve_app.errors import GpuMemoryError, ServeAppError, Unavailable
-from serve_app.flows.calls import Calls
-from serve_app.flows.local_classifier import LocalClassifier
+from serve_app.errors import ServeAppError
+from serve_app.flows.handles import IMAGE_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.speech_to_text import PlacedDeployment
-from serve_app.services import ImageClassification
+from serve_app.services import ImageClassification, ReplicaModel
 
-_RETRY_AFTER_S = 2.0
+if TYPE_CHECKING:
+    from serve_app.deployments.image_classifier import ClassifierReplica
+
 # Small pictures share a call; a phone's photograph fills one, as the small ones would wait for its decoding.
 _BYTES_IN_CALL = 2 * 1024**2
 # Of one request at once: enough to fill a batch of the network, few enough to leave memory to others.
 _IMAGES_AT_ONCE = 8
+# Serve replaces a replica whose model could not be loaded after half a minute; here the next request tries again.
+_TRY_AGAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,46 @@ class ImageLimits:
     max_images_in_call: int = 8
 
 
-class DirectImages:
+class LocalClassifier:
+    """A classifier of this process: a small network on a CPU, where a hop would cost more than the network does.
+
+    It is loaded by the first request that needs it, beside the event loop, so that the ingress starts no later.
+
+    Args:
+        make: returns the deployment's class without Serve around it; blocks while its weights are loaded.
+    """
+
+    def __init__(self, make: Callable[[], ClassifierReplica]) -> None:
+        self._make = make
+        self._making = asyncio.Lock()
+        self._replica: ClassifierReplica | None = None
+        self._made_at = 0.0
+
+    async def classify(self, image: bytes) -> ImageClassification:
+        """Return what one picture shows; errors as `ClassifierReplica.classify`."""
+        return await (await self._ready()).classify(image)
+
+    async def describe(self) -> ReplicaModel:
+        """Return what this process serves; loads it if nothing has yet."""
+        return await (await self._ready()).describe()
+
+    async def reload(self) -> ReplicaModel:
+        """Read the weights anew, if their file is another one than that which serves."""
+        return await (await self._ready()).reload()
+
+    async def _ready(self) -> ClassifierReplica:
+        seen = self._replica
+        if seen is not None and (not seen.is_empty or time.monotonic() - self._made_at < _TRY_AGAIN_S):
+            return seen
+        async with self._making:
+            replica = self._replica
+            if replica is None or replica is seen:  # nobody else has made it meanwhile
+                replica = self._replica = await asyncio.to_thread(self._make)
+                self._made_at = time.monotonic()
+        return replica
+
+
+class ImageFlow:
     """Classifies pictures.
 
     Args:
@@ -54,7 +97,7 @@ class DirectImages:
 
     def __init__(
         self,
-        classifiers: Mapping[str, Sequence[PlacedDeployment]],
+        classifiers: Mapping[str, Sequence[Placed[ClassifiesImages]]],
         media: MediaSource,
         patience_s: float,
         limits: ImageLimits,
@@ -63,57 +106,31 @@ class DirectImages:
         self._local = local or {}
         self._media = media
         self._call = Calls(patience_s)
-        self._free = asyncio.Semaphore(limits.max_requests)
+        self._seats = Seats(
+            limits.max_requests, "all image requests that may be in work at once are", IMAGE_RETRY_AFTER_S
+        )
         self._batchers = {
             task: [self._batcher(each, limits) for each in placed] for task, placed in classifiers.items()
         }
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
         """Return an answer for each picture, in order; what one of them failed with stands in its place."""
-        if self._free.locked():
-            raise Unavailable("all image requests that may be in work at once are", _RETRY_AFTER_S)
-        if len(images) == 1:  # as nearly all are: without tasks
-            async with self._free:
-                return [await self._answer(task, images[0])]
-        few = asyncio.Semaphore(_IMAGES_AT_ONCE)
+        async with self._seats:
+            return await answer_each(images, lambda image: self._classify(task, image), _IMAGES_AT_ONCE)
 
-        async def answer(image: BinaryIO | str) -> ImageClassification | Exception:
-            async with few:
-                return await self._answer(task, image)
+    async def _classify(self, task: str, image: BinaryIO | str) -> ImageClassification:
+        # a file is in memory, or in a temporary file of a few megabytes
+        data = await self._media.fetch_image(image) if isinstance(image, str) else image.read()
+        if task in self._local:
+            return await self._local[task].classify(data)
+        return await with_fallback(self._batchers[task], lambda batcher: batcher.submit(data), "classification")
 
-        # a group, not gather: when the caller leaves it waits for all, which still read the caller's files
-        async with self._free, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(image)) for image in images]
-        return [task.result() for task in tasks]
+    def _batcher(self, placed: Placed[ClassifiesImages], limits: ImageLimits) -> Batcher[bytes, ImageClassification]:
+        direct = placed.without_object_store()
 
-    async def _answer(self, task: str, image: BinaryIO | str) -> ImageClassification | Exception:
-        try:
-            if isinstance(image, str):
-                data = await self._media.fetch_image(image)
-            else:
-                data = image.read()  # in memory, or in a temporary file of a few megabytes
-            if task in self._local:
-                return await self._local[task].classify(data)
-            return await self._classified(task, data)
-        except Exception as error:
-            return error
-
-    async def _classified(self, task: str, data: bytes) -> ImageClassification:
-        *others, last = self._batchers[task]
-        for batcher in others:
-            try:
-                return await batcher.submit(data)
-            except GpuMemoryError:
-                continue
-        return await last.submit(data)
-
-    def _batcher(self, placed: PlacedDeployment, limits: ImageLimits) -> Batcher[bytes, ImageClassification]:
-        # straight from process to process by gRPC, which takes 4 MiB, and not through the object store
-        direct = placed.handle.options(_by_reference=False)
-
-        async def call(images: list[bytes]) -> list[ImageClassification | ServeAppError]:
+        async def call(images: list[bytes]) -> Sequence[ImageClassification | ServeAppError]:
             is_small = sum(map(len, images)) <= _BYTES_IN_CALL
-            return await self._call(direct if is_small else placed.handle, "classify_many", images)
+            return await self._call(direct if is_small else placed, ClassifiesImages.classify_many, images)
 
         return Batcher(
             call,

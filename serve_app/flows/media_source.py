@@ -1,4 +1,4 @@
-"""Where media comes from, where callbacks may go, and where files are kept meanwhile: settings made into objects."""
+"""`MediaSource`: fetches what callers name, keeps what they upload, and says where callbacks may go."""
 
 from __future__ import annotations
 
@@ -59,21 +59,27 @@ class MediaSource:
 
     async def hand_over(self, file: BinaryIO, folder: str) -> bytes | str:
         """Return an upload as deployments take it: its bytes, or where it lies under `folder` if it is large."""
-        if await asyncio.to_thread(_num_bytes, file) <= _INLINE_BYTES:
-            return await asyncio.to_thread(file.read)
-        return await asyncio.to_thread(self._keep, file, folder)
+        content = await asyncio.to_thread(_content_if_small, file)
+        return await asyncio.to_thread(self._keep, file, folder) if content is None else content
 
     @asynccontextmanager
     async def handed_over(self, file: BinaryIO) -> AsyncIterator[bytes | str]:
         """Yield what `hand_over` returns, from a folder of its own that is removed afterwards."""
-        folder = job_key(f"upload-{uuid.uuid4().hex}")
-        media: bytes | str | None = None
+        content = await asyncio.to_thread(_content_if_small, file)
+        if content is not None:
+            yield content
+            return
+        async with self.folder() as folder:
+            yield await asyncio.to_thread(self._keep, file, folder)
+
+    @asynccontextmanager
+    async def folder(self) -> AsyncIterator[str]:
+        """Yield the name of a new folder in the artefact store, which is removed afterwards."""
+        folder = job_key(f"direct-{uuid.uuid4().hex}")
         try:
-            media = await self.hand_over(file, folder)
-            yield media
+            yield folder
         finally:
-            if not isinstance(media, bytes):
-                await asyncio.shield(asyncio.to_thread(self.discard, folder))
+            await asyncio.shield(asyncio.to_thread(self.discard, folder))
 
     def _keep(self, file: BinaryIO, folder: str) -> str:
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -110,7 +116,7 @@ class MediaSource:
         return guarded_client(self._policy, timeout=_CALLBACK_TIMEOUT, headers={"user-agent": "serve_app"})
 
 
-def _num_bytes(file: BinaryIO) -> int:
-    size = file.seek(0, os.SEEK_END)
+def _content_if_small(file: BinaryIO) -> bytes | None:
+    num_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
-    return size
+    return file.read() if num_bytes <= _INLINE_BYTES else None

@@ -1,25 +1,22 @@
-"""Uploads put into words while the caller waits: `services.SpeechService` over the deployments' handles."""
+"""`SpeechFlow`: transcribes uploads while the caller waits; `services.SpeechService` over the deployments."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from serve_app.errors import Unavailable
-from serve_app.flows.calls import Calls, SharedResult
+from serve_app.deployments.protocols import AnalyzesAudio
+from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Health, Seats
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.speech_to_text import Health, Hearing, SpeechToText
+from serve_app.flows.speech_to_text import SpeechOptions, SpeechToText
 from serve_app.flows.steps import PlainSteps
 from serve_app.flows.video import VideoModels
 from serve_app.models.speech.joining import join_transcripts
-from serve_app.results import Segment, SpeechActivity, SpeechTask, Transcript
+from serve_app.results import Segment, SpeechTask, Transcript
 from serve_app.services import SpeechBackend, Transcription, TranscriptionRequest
 
-_RETRY_AFTER_S = 5.0
 
-
-class DirectTranscription:
+class SpeechFlow:
     """Transcribes uploads with whatever backend the caller names.
 
     Args:
@@ -44,7 +41,7 @@ class DirectTranscription:
         self._media = media
         self._call = Calls(patience_s)
         self._speech = SpeechToText(models.speech, self._call, health)
-        self._free = asyncio.Semaphore(max_at_once)
+        self._seats = Seats(max_at_once, "all synchronous transcriptions are busy", RECORDING_RETRY_AFTER_S)
         self._max_pieces = max_pieces
         self._created_at = time.time()
 
@@ -58,28 +55,30 @@ class DirectTranscription:
 
     async def transcribe(self, request: TranscriptionRequest) -> Transcription:
         """Return an upload's words."""
-        async for heard in self.stream(request):
-            if isinstance(heard, Transcription):
-                return heard
-        raise AssertionError("a stream ends with the whole")
+        parts = [part async for part in self.stream(request)]
+        assert isinstance(parts[-1], Transcription)
+        return parts[-1]
 
     async def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
         """Yield segments in order of time as soon as they are known, then the whole."""
-        if self._free.locked():
-            raise Unavailable("all synchronous transcriptions are busy", _RETRY_AFTER_S)
-        async with self._free:
-            hearing = Hearing(request.language, True, self._max_pieces, request.prompt, request.align, request.task)
+        async with self._seats:
+            options = SpeechOptions(
+                request.language, True, self._max_pieces, request.prompt, request.align, request.task
+            )
             steps = PlainSteps()
-            chosen = await self._speech.choose(hearing, backend=request.backend)
+            chosen = await self._speech.choose(options, backend=request.backend)
             async with self._media.handed_over(request.file) as upload:
-                audio = self._call.shared(self._models.analyzer, "decode", upload)
-                activity = await self._heard_of(audio, steps)
-                started = time.monotonic()
+                audio = self._call.shared(self._models.analyzer, AnalyzesAudio.decode, upload)
+                with steps.timed("decode"):
+                    await audio.reference()
+                with steps.timed("detect_speech"):
+                    activity = await self._call.with_shared(self._models.analyzer, AnalyzesAudio.detect_speech, audio)
                 pieces: list[Transcript] = []
-                async for piece in self._speech.pieces(audio, activity, chosen, hearing, steps):
-                    pieces.append(piece)
-                    for segment in piece.segments:
-                        yield segment
+                with steps.timed("transcribe"):
+                    async for piece in self._speech.pieces(audio, activity, chosen, options, steps):
+                        pieces.append(piece)
+                        for segment in piece.segments:
+                            yield segment
                 transcript = join_transcripts(
                     pieces,
                     language=request.language,
@@ -87,19 +86,6 @@ class DirectTranscription:
                     # a translation's words are not where the speech is
                     speech=activity.regions if request.task is SpeechTask.TRANSCRIBE else None,
                 )
-                seconds = {name: value for name, value in steps.seconds.items() if "/" not in name}
-                seconds["transcribe"] = time.monotonic() - started
                 if chosen.start_s:
-                    seconds["backend_start"] = chosen.start_s
-                yield Transcription(transcript, activity.duration_s, chosen.name, seconds)
-
-    async def _heard_of(self, audio: SharedResult, steps: PlainSteps) -> SpeechActivity:
-        """Return where somebody speaks; decoding is timed apart."""
-        started = time.monotonic()
-        await audio.reference()
-        steps.seconds["decode"] = time.monotonic() - started
-        return await steps.run(
-            "detect_speech",
-            SpeechActivity,
-            lambda: self._call.with_shared(self._models.analyzer, "detect_speech", audio),
-        )
+                    steps.seconds["backend_start"] = chosen.start_s
+                yield Transcription(transcript, activity.duration_s, chosen.name, steps.seconds)

@@ -1,4 +1,4 @@
-"""Which speech backend hears a file, and how its pieces are spread over that backend's replicas.
+"""`SpeechToText`: chooses the speech backend for a file, and spreads the file's pieces over its replicas.
 
 choose a backend ─ cut at silences ─ pieces, at most so many at once ─┬─ transcribe (─ align) ─┬─ stitch
                                                                       └─ …                     ┘
@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
-from ray.serve.handle import DeploymentHandle
-
-from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.deployments.protocols import Aligns, DetectsLanguages, TranscribesSpeech
 from serve_app.errors import (
-    GpuMemoryError,
     InvalidRequest,
     LanguageUnsupported,
     ModelError,
     ModelLoadingError,
-    ProcessingError,
     ServeAppError,
     TaskUnsupported,
     Unavailable,
 )
-from serve_app.flows.calls import Calls, SharedResult
+from serve_app.flows.handles import Calls, Health, Placed, SharedResult, with_fallback
 from serve_app.flows.health import USABLE
 from serve_app.flows.steps import Steps
 from serve_app.models.speech.joining import without_repetition
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
 from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, language_windows, likely_language
 from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcript
+
+if TYPE_CHECKING:
+    from serve_app.media.decode import DecodedAudio
 
 _RETRY_AFTER_S = 10.0
 # A replica that is younger than the call has waited was started for it; below this it is not worth a word.
@@ -41,17 +41,6 @@ _STAND_IN_PAUSE_S = 0.3
 
 AUTO = "auto"
 GAVE_WAY = "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
-
-Health = Callable[[], Awaitable[Mapping[str, str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedDeployment:
-    """A deployment and where its replicas run; `handle` is an Application until Serve has deployed it."""
-
-    name: str
-    handle: DeploymentHandle
-    on_gpu: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +56,9 @@ class SpeechModels:
         languages: what each backend transcribes, as far as that is known before its model is loaded.
     """
 
-    backends: Mapping[BackendName, Sequence[PlacedDeployment]]
+    backends: Mapping[BackendName, Sequence[Placed[TranscribesSpeech]]]
     models: Mapping[BackendName, str]
-    aligner: PlacedDeployment | None = None
+    aligner: Placed[Aligns] | None = None
     aligned_languages: tuple[str, ...] = ()
     whisper_pause_s: float = MAX_PAUSE_S
     languages: Mapping[BackendName, frozenset[str]] = field(default_factory=dict)
@@ -77,7 +66,7 @@ class SpeechModels:
 
 @dataclass(frozen=True, slots=True)
 class ChosenBackend:
-    """The backend that hears a file.
+    """The backend that transcribes a file.
 
     Attributes:
         name: of the backend.
@@ -110,8 +99,8 @@ class DetectedLanguage:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """How a file's pieces are to be heard.
+class SpeechOptions:
+    """How a file is to be transcribed.
 
     Attributes:
         language: two-letter code, or "auto".
@@ -154,7 +143,7 @@ class SpeechToText:
         }
 
     async def choose(
-        self, hearing: Hearing, *, backend: str | None = None, order: Sequence[BackendName] | None = None
+        self, options: SpeechOptions, *, backend: str | None = None, order: Sequence[BackendName] | None = None
     ) -> ChosenBackend:
         """Return the named backend, or the first of `order` that is healthy, loads, and serves the task and language.
 
@@ -162,7 +151,7 @@ class SpeechToText:
         "auto", pocketsphinx comes last, as it can't detect a language.
 
         Args:
-            hearing: the language, and whether GPUs may be used.
+            options: the language, the task, and whether GPUs may be used.
             backend: a name; it is never replaced by another.
             order: of preference; None: the contract's, in which whisper-micro transcribes English too.
 
@@ -175,10 +164,10 @@ class SpeechToText:
         """
         health = await self.healthy()
         if backend is not None:
-            return await self._named(backend, health, hearing)
+            return await self._named(backend, health, options)
         failures: list[ServeAppError] = []
         asked = [name for name in (order or tuple(BackendName)) if name in health]
-        if hearing.language == AUTO:
+        if options.language == AUTO:
             asked.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
         checkpoint_refuses = False
         for name in asked:
@@ -189,7 +178,7 @@ class SpeechToText:
             if is_whisper and checkpoint_refuses:
                 continue  # all Whisper backends serve one checkpoint: starting the next one would change nothing
             try:
-                chosen = await self._prepared(name, hearing)
+                chosen = await self._prepared(name, options)
             except (LanguageUnsupported, TaskUnsupported) as error:
                 checkpoint_refuses |= is_whisper
                 failures.append(error)
@@ -201,34 +190,34 @@ class SpeechToText:
                 return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
 
-    async def _named(self, backend: str, health: Mapping[BackendName, bool], hearing: Hearing) -> ChosenBackend:
+    async def _named(self, backend: str, health: Mapping[BackendName, bool], options: SpeechOptions) -> ChosenBackend:
         usable = ", ".join(name for name in health if health[name]) or "none at present"
         if backend not in health:
             raise InvalidRequest(f"backend {backend[:40]!r} is not deployed; healthy ones: {usable}")
         name = BackendName(backend)
         if not health[name]:
             raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
-        return replace(await self._prepared(name, hearing), gives_way=False)  # it was asked for
+        return replace(await self._prepared(name, options), gives_way=False)  # it was asked for
 
-    async def _prepared(self, name: BackendName, hearing: Hearing) -> ChosenBackend:
+    async def _prepared(self, name: BackendName, options: SpeechOptions) -> ChosenBackend:
         known = self._models.languages.get(name)
-        if known is not None and hearing.language not in (AUTO, *known):
+        if known is not None and options.language not in (AUTO, *known):
             raise LanguageUnsupported(
                 f"{name} serves {self._models.models[name]}, which transcribes {', '.join(sorted(known))}, not "
-                f"{hearing.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
+                f"{options.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
                 "args.whisper.models, e.g. whisper-base"
             )
         asked_at = time.monotonic()
-        first = self._placed(name, hearing)[0]
-        info: RecognizerInfo = await self._call(first.handle, "prepare", hearing.language, hearing.task)
+        first = self._allowed(name, options)[0]
+        info = await self._call(first, TranscribesSpeech.prepare, options.language, options.task)
         waited_s = time.monotonic() - asked_at
         started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
         return ChosenBackend(
             name, waited_s if started else 0.0, info.notes, info.can_detect_languages, info.is_stand_in
         )
 
-    def _placed(self, name: BackendName, hearing: Hearing) -> list[PlacedDeployment]:
-        found = [placed for placed in self._models.backends[name] if hearing.enable_gpu or not placed.on_gpu]
+    def _allowed(self, name: BackendName, options: SpeechOptions) -> list[Placed[TranscribesSpeech]]:
+        found = [placed for placed in self._models.backends[name] if placed.is_allowed(options.enable_gpu)]
         if not found:
             raise InvalidRequest(
                 f"enable_gpu is false, but {name} has no CPU replicas: set cpu_fallback in its arguments"
@@ -236,7 +225,12 @@ class SpeechToText:
         return found
 
     async def pieces(
-        self, audio: SharedResult, activity: SpeechActivity, chosen: ChosenBackend, hearing: Hearing, steps: Steps
+        self,
+        audio: SharedResult[DecodedAudio],
+        activity: SpeechActivity,
+        chosen: ChosenBackend,
+        options: SpeechOptions,
+        steps: Steps,
     ) -> AsyncIterator[Transcript]:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
 
@@ -245,17 +239,17 @@ class SpeechToText:
         """
         cuts = self._cut(activity, chosen)
         likely: str | None = None
-        if hearing.language == AUTO and chosen.can_detect_languages and (len(cuts) > 1 or chosen.gives_way) and cuts:
+        if options.language == AUTO and chosen.can_detect_languages and (len(cuts) > 1 or chosen.gives_way) and cuts:
             detected = await steps.run(
-                "detect_language", DetectedLanguage, lambda: self._detected(audio, cuts, chosen, hearing)
+                "detect_language", DetectedLanguage, lambda: self._detect_language(audio, cuts, chosen, options)
             )
             likely = detected.language
-        gave_way = chosen.gives_way and "en" in (hearing.language, likely)
+        gave_way = chosen.gives_way and "en" in (options.language, likely)
         if gave_way:
             # "auto" stays: whisper-micro knows synthetic speech alone, and takes real Korean for English
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
             cuts = self._cut(activity, chosen)
-        free = asyncio.Semaphore(hearing.max_workers)
+        free = asyncio.Semaphore(options.max_workers)
 
         async def transcribe(piece: SpeechRegion) -> Transcript:
             # by its bounds, not its number: a takeover under another config cuts elsewhere, and must not take what was
@@ -264,7 +258,7 @@ class SpeechToText:
             speech = speech_inside(activity.regions, piece)
             async with free:
                 return await steps.run(
-                    name, Transcript, lambda: self._heard(audio, piece, speech, likely, chosen, hearing)
+                    name, Transcript, lambda: self._transcribe(audio, piece, speech, likely, chosen, options)
                 )
 
         tasks = [asyncio.create_task(transcribe(piece)) for piece in cuts]
@@ -287,72 +281,70 @@ class SpeechToText:
             max_pause_s = min(max_pause_s, _STAND_IN_PAUSE_S)
         return recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
 
-    async def _detected(
-        self, audio: SharedResult, cuts: Sequence[SpeechRegion], chosen: ChosenBackend, hearing: Hearing
+    async def _detect_language(
+        self,
+        audio: SharedResult[DecodedAudio],
+        cuts: Sequence[SpeechRegion],
+        chosen: ChosenBackend,
+        options: SpeechOptions,
     ) -> DetectedLanguage:
         windows = language_windows(cuts)
-        candidates = self._placed(chosen.name, hearing)
-        for placed in candidates:
-            try:
-                found = await self._call.with_shared(placed.handle, "detect_languages", audio, windows)
-            except GpuMemoryError:
-                if placed is candidates[-1]:
-                    raise
-            else:
-                return DetectedLanguage(*likely_language(found))
-        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+        # `chosen.can_detect_languages` says that the backend does
+        candidates = cast("list[Placed[DetectsLanguages]]", self._allowed(chosen.name, options))
+        found = await with_fallback(
+            candidates,
+            lambda placed: self._call.with_shared(placed, DetectsLanguages.detect_languages, audio, windows),
+            "language detection",
+        )
+        return DetectedLanguage(*likely_language(found))
 
-    async def _heard(
+    async def _transcribe(
         self,
-        audio: SharedResult,
+        audio: SharedResult[DecodedAudio],
         piece: SpeechRegion,
         speech: Sequence[SpeechRegion],
         likely: str | None,
         chosen: ChosenBackend,
-        hearing: Hearing,
+        options: SpeechOptions,
     ) -> Transcript:
-        notes: tuple[str, ...] = ()
-        candidates = self._placed(chosen.name, hearing)
-        for placed in candidates:
-            try:
-                heard: Transcript = await self._call.with_shared(
-                    placed.handle,
-                    "transcribe",
-                    audio,
-                    piece,
-                    hearing.language,
-                    hearing.prompt,
-                    hearing.task,
-                    speech,
-                    likely,
-                )
-            except GpuMemoryError:
-                if placed is candidates[-1]:
-                    raise
-                notes = ("transcription ran out of GPU memory and was repeated on the CPU",)
-                continue
-            return await self._aligned(audio, piece, replace(heard, notes=notes + heard.notes), hearing)
-        raise ProcessingError(f"{chosen.name} has no replicas that this request may use")
+        notes: list[str] = []
+        transcript = await with_fallback(
+            self._allowed(chosen.name, options),
+            lambda placed: self._call.with_shared(
+                placed,
+                TranscribesSpeech.transcribe,
+                audio,
+                piece,
+                options.language,
+                options.prompt,
+                options.task,
+                speech,
+                likely,
+            ),
+            "transcription",
+            notes,
+        )
+        return await self._align(audio, piece, replace(transcript, notes=(*notes, *transcript.notes)), options)
 
-    async def _aligned(
-        self, audio: SharedResult, piece: SpeechRegion, heard: Transcript, hearing: Hearing
+    async def _align(
+        self, audio: SharedResult[DecodedAudio], piece: SpeechRegion, transcript: Transcript, options: SpeechOptions
     ) -> Transcript:
         """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
         aligner = self._models.aligner
-        if aligner is None or not hearing.align or hearing.task is SpeechTask.TRANSLATE or not heard.segments:
-            return heard
-        if heard.language not in self._models.aligned_languages:
-            reason = f"no alignment model for {heard.language!r} is configured"
-        elif aligner.on_gpu and not hearing.enable_gpu:
+        if aligner is None or not options.align or options.task is SpeechTask.TRANSLATE or not transcript.segments:
+            return transcript
+        if transcript.language not in self._models.aligned_languages:
+            reason = f"no alignment model for {transcript.language!r} is configured"
+        elif not aligner.is_allowed(options.enable_gpu):
             reason = "enable_gpu is false, and alignment runs on GPUs only"
         elif (await self._health()).get(aligner.name) not in USABLE:
             reason = f"{aligner.name} is not healthy"
         else:
             try:
-                return await self._call.with_shared(aligner.handle, "align", audio, heard, piece)
+                return await self._call.with_shared(aligner, Aligns.align, audio, transcript, piece)
             except ModelError as error:
                 reason = error.detail
-        return replace(heard, notes=(*heard.notes, f"words keep their recogniser's times: {reason}"))
+        return replace(transcript, notes=(*transcript.notes, f"words keep their recogniser's times: {reason}"))
 
 
 def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
@@ -365,7 +357,7 @@ def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
 
 
 def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
-    """Return what tells most about why no backend can hear a file."""
+    """Return the failure that explains best why no backend can transcribe a file."""
     for kind in (ModelLoadingError, LanguageUnsupported, TaskUnsupported, InvalidRequest, Unavailable):
         found = [error for error in failures if isinstance(error, kind)]
         if found and kind is ModelLoadingError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter
@@ -31,8 +32,17 @@ class Steps(Protocol):
         """Report that these stages were reached."""
         ...
 
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Keep how long the block took as the seconds of `name`, in place of its sub-steps (`name/...`)."""
+        started = time.monotonic()
+        yield
+        for part in [part for part in self.seconds if part.startswith(f"{name}/")]:
+            del self.seconds[part]
+        self.seconds[name] = time.monotonic() - started
 
-class PlainSteps:
+
+class PlainSteps(Steps):
     """Runs each step and reports nothing: for a caller who waits for the answer."""
 
     def __init__(self) -> None:
@@ -51,7 +61,7 @@ class PlainSteps:
         """Report nothing."""
 
 
-class DurableSteps:
+class DurableSteps(Steps):
     """Keeps each step's result, under its name, in the job store.
 
     Args:

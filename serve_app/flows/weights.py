@@ -1,4 +1,4 @@
-"""What is loaded where, and having it read anew: `services.ModelService` over all replicas of the deployments."""
+"""`DeployedModels`: what is loaded where, and weights read anew; `services.ModelService` over all replicas."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from ray import serve
-from ray.serve.exceptions import DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ReplicaState
 
-from serve_app.errors import InvalidRequest, ServeAppError, Unavailable
-from serve_app.flows.calls import Calls, translate
+from serve_app.deployments.protocols import Describes, HostsModels, Reloads
+from serve_app.errors import ServeAppError, Unavailable
+from serve_app.flows.handles import Calls, Placed, call_every_replica
 from serve_app.flows.health import HEALTHY, deployment_state
-from serve_app.flows.speech_to_text import PlacedDeployment
 from serve_app.services import DeployedModel, ReplicaModel
 
 _DESCRIBE_S = 5.0
@@ -42,10 +40,10 @@ class DeployedModels:
     def __init__(
         self,
         app_name: str,
-        models: Mapping[str, Sequence[PlacedDeployment]],
+        models: Mapping[str, Sequence[Placed[Reloads]]],
         hosted: Collection[str] = (),
         host: str = "Ingress",
-        fixed: Mapping[str, Sequence[PlacedDeployment]] = MappingProxyType({}),
+        fixed: Mapping[str, Sequence[Placed[Describes]]] = MappingProxyType({}),
     ) -> None:
         self._app_name = app_name
         self._models = models
@@ -54,64 +52,66 @@ class DeployedModels:
         self._fixed = fixed
         self._call = Calls(_RELOAD_S)
 
+    def names(self) -> Sequence[str]:
+        """Return the short names of the models whose weights can be replaced."""
+        return list(dict.fromkeys((*self._hosted, *self._models)))
+
     async def models(self) -> Sequence[DeployedModel]:
         """Return the models of the graph."""
         states = await asyncio.to_thread(self._states)
 
-        async def describe(name: str, placed: PlacedDeployment) -> DeployedModel:
+        async def describe(name: str, placed: Placed[Describes]) -> DeployedModel:
             state, num_running, _ = states[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
                 # one that went down meanwhile, or is too busy to tell: the state says more
                 with suppress(ServeAppError):
-                    replicas = await _broadcast(placed.handle, "describe", _DESCRIBE_S)
+                    replicas = await call_every_replica(placed, Describes.describe, _DESCRIBE_S)
             return DeployedModel(name, placed.name, state, tuple(replicas), name in self._models)
 
         async def describe_hosted(name: str) -> DeployedModel:
             replicas: Sequence[ReplicaModel] = ()
             with suppress(ServeAppError):
-                replicas = await _broadcast(self._host_handle(), "describe_model", _DESCRIBE_S, name)
+                replicas = await call_every_replica(self._ingress(), HostsModels.describe_model, _DESCRIBE_S, name)
             return DeployedModel(name, self._host, HEALTHY, tuple(replicas))
 
         hosted = [describe_hosted(name) for name in self._hosted]
         return await asyncio.gather(*hosted, *(describe(name, placed) for name, placed in self._placed()))
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
-        """Have every replica of a model read its weights anew, and return what serves then."""
-        if name not in self._models:
-            raise InvalidRequest(f"no model {name[:40]!r} is deployed; there are: {', '.join(self._models)}")
+        """Have every replica of one of `names()` read its weights anew, and return what serves then."""
         hosted = [self._reload_hosted(name)] if name in self._hosted else []
         return await asyncio.gather(*hosted, *(self._reload(name, placed) for placed in self._models[name]))
 
     async def _reload_hosted(self, name: str) -> DeployedModel:
         # this process is one of them, so that there is one at least; one that starts later reads the new file
-        replicas = await _broadcast(self._host_handle(), "reload_model", _RELOAD_S, name)
+        replicas = await call_every_replica(self._ingress(), HostsModels.reload_model, _RELOAD_S, name)
         return DeployedModel(name, self._host, HEALTHY, tuple(replicas))
 
-    def _host_handle(self) -> DeploymentHandle:
-        return serve.get_deployment_handle(self._host, self._app_name)
+    def _ingress(self) -> Placed[HostsModels]:
+        return Placed(self._host, serve.get_deployment_handle(self._host, self._app_name))
 
-    async def _reload(self, name: str, placed: PlacedDeployment) -> DeployedModel:
+    async def _reload(self, name: str, placed: Placed[Reloads]) -> DeployedModel:
         """Repeat until every replica that runs was told: one that starts meanwhile may have read the old file."""
         deadline = time.monotonic() + _RELOAD_S
         while True:
             state, num_running, num_starting = (await asyncio.to_thread(self._states))[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
-                replicas = await _broadcast(placed.handle, "reload", deadline - time.monotonic())
+                replicas = await call_every_replica(placed, Reloads.reload, deadline - time.monotonic())
             elif not num_starting and name in self._hosted:  # scaled to zero, and the ingress's own tell of the file
                 return DeployedModel(name, placed.name, state, ())
             elif not num_starting:  # scaled to zero: one is started, to see whether the file can be loaded
-                replicas = [await self._call(placed.handle, "describe")]
+                replicas = [await self._call(placed, Reloads.describe)]
             if replicas and len(replicas) >= num_running and not num_starting:
                 return DeployedModel(name, placed.name, state, tuple(replicas))
             if time.monotonic() > deadline:
                 raise Unavailable(f"not every replica of {placed.name} has read its weights anew", _RETRY_AFTER_S)
             await asyncio.sleep(_POLL_S)
 
-    def _placed(self) -> list[tuple[str, PlacedDeployment]]:
-        models = (*self._models.items(), *self._fixed.items())
-        return [(name, placed) for name, deployments in models for placed in deployments]
+    def _placed(self) -> list[tuple[str, Placed[Any]]]:
+        models: dict[str, Sequence[Placed[Any]]] = {**self._models, **self._fixed}
+        return [(name, placed) for name, deployments in models.items() for placed in deployments]
 
     def _states(self) -> dict[str, tuple[str, int, int]]:
         """Return each deployment's state, and how many of its replicas run and start."""
@@ -124,21 +124,3 @@ class DeployedModels:
             starting = sum(counts.get(state, 0) for state in (ReplicaState.STARTING, ReplicaState.UPDATING))
             states[placed.name] = (deployment_state(deployment), counts.get(ReplicaState.RUNNING, 0), starting)
         return states
-
-
-async def _broadcast(handle: DeploymentHandle, method: str, timeout_s: float, *args: str) -> list[ReplicaModel]:
-    """Return what every running replica answers; those that died under the call are left out."""
-    try:
-        response = handle.broadcast(method, *args)
-        answers = await response.results_async(timeout_s=max(timeout_s, 0.0), return_exceptions=True)
-    except (TimeoutError, DeploymentUnavailableError) as error:
-        raise Unavailable(f"{handle.deployment_name} does not answer", _RETRY_AFTER_S) from error
-    return [answer for answer in answers if isinstance(answer, ReplicaModel) or _raised(answer, handle)]
-
-
-def _raised(answer: Any, handle: DeploymentHandle) -> bool:
-    """Raise what a replica failed with, unless it was lost: then another one takes its place."""
-    error = translate(answer, handle.deployment_name) if isinstance(answer, BaseException) else None
-    if error is not None and not isinstance(error, Unavailable):
-        raise error
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -13,15 +14,14 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.api.app import create_app
 from serve_app.deployments.image_classifier import ClassifierArguments, make_classifier
 from serve_app.deployments.replica.logs import join_serve_log
-from serve_app.flows.drums import DirectDrums
+from serve_app.flows.drums import DrumFlow
+from serve_app.flows.handles import Placed
 from serve_app.flows.health import GraphHealth
-from serve_app.flows.images import DirectImages, ImageLimits
+from serve_app.flows.images import ImageFlow, ImageLimits, LocalClassifier
 from serve_app.flows.jobs import StoredJobs
-from serve_app.flows.local_classifier import LocalClassifier
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.speech import DirectTranscription
-from serve_app.flows.speech_to_text import PlacedDeployment
-from serve_app.flows.video import DirectAnalysis, VideoModels, VideoPipeline
+from serve_app.flows.speech import SpeechFlow
+from serve_app.flows.video import AnalysisFlow, VideoModels, VideoPipeline
 from serve_app.flows.weights import DeployedModels
 from serve_app.jobs.store import JobStore
 from serve_app.models.images.tasks import TASKS
@@ -73,8 +73,8 @@ class Ingress:
         deployments: Sequence[str],
         limits: DirectLimits,
         models: VideoModels,
-        drums: Sequence[PlacedDeployment],
-        classifiers: Mapping[str, Sequence[PlacedDeployment]],
+        drums: Sequence[Placed[Any]],
+        classifiers: Mapping[str, Sequence[Placed[Any]]],
         local_classifiers: Mapping[str, ClassifierArguments],
         job_runner: DeploymentHandle,
     ) -> None:
@@ -92,12 +92,12 @@ class Ingress:
         self._api_settings = settings.api
         self._services = Services(
             jobs=StoredJobs(settings, store, media),
-            analysis=DirectAnalysis(pipeline, media, limits.max_analyses),
-            speech=DirectTranscription(
+            analysis=AnalysisFlow(pipeline, media, limits.max_analyses),
+            speech=SpeechFlow(
                 models, media, _PATIENCE_S, health.deployments, limits.max_transcriptions, limits.max_pieces
             ),
-            drums=DirectDrums(drums, media, _PATIENCE_S, limits.max_drums),
-            images=DirectImages(classifiers, media, _PATIENCE_S, limits.images, self._local),
+            drums=DrumFlow(drums, media, _PATIENCE_S, limits.max_drums),
+            images=ImageFlow(classifiers, media, _PATIENCE_S, limits.images, self._local),
             models=DeployedModels(app_name, classifiers, tuple(self._local), fixed=_fixed_models(models, drums)),
             health=health,
         )
@@ -115,7 +115,7 @@ class Ingress:
         return create_app(self._services, self._api_settings)
 
 
-def _fixed_models(models: VideoModels, drums: Sequence[PlacedDeployment]) -> dict[str, Sequence[PlacedDeployment]]:
+def _fixed_models(models: VideoModels, drums: Sequence[Placed[Any]]) -> dict[str, Sequence[Placed[Any]]]:
     """Return the deployments of models that are loaded once, by short name."""
     speech = {str(name): placed for name, placed in models.speech.backends.items()}
     return speech | {"diarization": models.diarizers, "drums": drums}

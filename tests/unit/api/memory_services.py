@@ -445,6 +445,9 @@ class MemoryModels:
         self.after_reload: list[DeployedModel] = []
         self.reloaded: list[str] = []
 
+    def names(self) -> Sequence[str]:
+        return [model.name for model in self.deployed.values() if model.reloads]
+
     async def models(self) -> Sequence[DeployedModel]:
         return list(self.deployed.values())
 

@@ -1,0 +1,319 @@
+"""`Placed` deployments, `Calls` of their methods, and what every flow does about a full queue or a full GPU.
+
+A method is named by its Protocol, so that mypy checks the arguments: `await call(placed, Diarizes.diarize, audio)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import ray
+from grpc.aio import AioRpcError
+from ray.exceptions import (
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.errors import GpuMemoryError, ProcessingError, ReplicaLost, ServeAppError, Unavailable
+
+D = TypeVar("D")  # the Protocol of a deployment
+P = ParamSpec("P")
+T = TypeVar("T")
+First = TypeVar("First")
+Item = TypeVar("Item")
+
+Health = Callable[[], Awaitable[Mapping[str, str]]]
+"""Returns every deployment's state by name."""
+
+# How soon a refused caller should come back: about when one of the seats is free again. A picture takes well under a
+# second, a recording some seconds, a video minutes.
+IMAGE_RETRY_AFTER_S = 2.0
+RECORDING_RETRY_AFTER_S = 5.0
+ANALYSIS_RETRY_AFTER_S = 10.0
+
+_RETRY_AFTER_S = 5.0
+_SILENT_RETRY_AFTER_S = 10.0
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+# AioRpcError: the connection of a call that goes by gRPC (`_by_reference=False`) broke
+_LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, AioRpcError)
+_LOST_OR_REMOTE = (*_LOST, RayTaskError)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Generic[D]):
+    """A deployment that serves the Protocol `D`, and where its replicas run.
+
+    Attributes:
+        name: of the deployment.
+        handle: an Application until Serve has deployed it.
+        on_gpu: whether its replicas use a GPU.
+    """
+
+    name: str
+    handle: DeploymentHandle[Any]
+    on_gpu: bool = False
+
+    def is_allowed(self, enable_gpu: bool) -> bool:
+        """Return whether a request may use it."""
+        return enable_gpu or not self.on_gpu
+
+    def without_object_store(self) -> Placed[D]:
+        """Return it for calls that go straight from process to process by gRPC, which takes 4 MiB."""
+        return replace(self, handle=self.handle.options(_by_reference=False))
+
+
+def translate(error: BaseException, deployment: str) -> ServeAppError | None:
+    """Return our error for what a handle call raised; None where it is not a failure of the callee.
+
+    Over a handle a callee's exception arrives as `RayTaskError(TheError)`: the cause is answered, never its
+    `str()`, which holds the whole remote traceback.
+    """
+    if isinstance(error, ServeAppError) and not isinstance(error, RayTaskError):
+        return error
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, ServeAppError):
+            return cause
+        if isinstance(cause, _LOST):
+            return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
+        return ProcessingError(f"{deployment} failed with {type(cause).__name__}; its log has the details")
+    if isinstance(error, BackPressureError):
+        return Unavailable(f"the queue of {deployment} is full", _RETRY_AFTER_S)
+    if isinstance(error, DeploymentUnavailableError):
+        return Unavailable(f"{deployment} is not available: it failed to deploy", _RETRY_AFTER_S)
+    if isinstance(error, _LOST):
+        return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
+    if isinstance(error, RequestCancelledError | TaskCancelledError):
+        # nobody here cancelled it (that would be asyncio.CancelledError): the replica was going down
+        return ReplicaLost(f"{deployment} dropped the call while shutting down", _RETRY_AFTER_S)
+    return None
+
+
+class Calls:
+    """Calls of deployments, tried again while their queue is full or a replica was lost.
+
+    Every call raises the errors of `serve_app.errors`, whatever Ray raised.
+
+    Args:
+        patience_s: how long to go on trying; 0 fails at once (a synchronous caller can try again itself).
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+
+    async def __call__(
+        self, placed: Placed[D], method: Callable[Concatenate[D, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return the method's result."""
+
+        async def attempt() -> T:
+            result: T = await _remote(placed.handle, method).remote(*args, **kwargs)
+            return result
+
+        return await self.persist(placed.name, attempt)
+
+    def shared(
+        self, placed: Placed[D], method: Callable[Concatenate[D, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> SharedResult[T]:
+        """Return the method's result as something that other calls take by reference."""
+
+        async def make() -> ray.ObjectRef[Any]:
+            response = _remote(placed.handle.options(_by_reference=True), method).remote(*args, **kwargs)
+            reference: ray.ObjectRef[Any] = await response._to_object_ref()
+            try:
+                await _until_made(reference)
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+            return reference
+
+        return SharedResult(lambda: self.persist(placed.name, make))
+
+    async def with_shared(
+        self,
+        placed: Placed[D],
+        method: Callable[Concatenate[D, First, P], Awaitable[T]],
+        first: SharedResult[First],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Return the method's result; its first argument is read where it lies, and made again if it was lost."""
+
+        async def attempt() -> T:
+            reference = await first.reference()
+            try:
+                result: T = await _remote(placed.handle, method).remote(reference, *args, **kwargs)
+                return result
+            except _LOST_OR_REMOTE as raised:
+                # the callee or the audio: Ray does not tell which, and making it again is cheap beside either
+                if isinstance(translate(raised, placed.name), ReplicaLost):
+                    first.forget(reference)
+                raise
+
+        return await self.persist(placed.name, attempt)
+
+    async def persist(self, deployment: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what `attempt()` returns, trying again as long as it may pass; any error of `serve_app.errors`."""
+        deadline = time.monotonic() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await attempt()
+            except asyncio.CancelledError:
+                raise
+            except Exception as raised:
+                error = translate(raised, deployment)
+                if error is None:
+                    raise
+                if not isinstance(error, Unavailable) or time.monotonic() + pause_s > deadline:
+                    raise error from None
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 (jitter)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+class SharedResult(Generic[T]):
+    """A large result in the object store: made once, read by many, never moved through the caller.
+
+    A failure to make it shows in the calls that take it.
+
+    Args:
+        make: makes it and returns a reference to it.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[ray.ObjectRef[Any]]]) -> None:
+        self._make = make
+        self._reference: ray.ObjectRef[Any] | None = None
+        self._making = asyncio.Lock()
+
+    async def reference(self) -> ray.ObjectRef[Any]:
+        """Return a reference to the result once it is there."""
+        async with self._making:
+            if self._reference is None:
+                self._reference = await self._make()
+            return self._reference
+
+    def forget(self, reference: ray.ObjectRef[Any]) -> None:
+        """Have the result made again, unless somebody did so since this reference was taken."""
+        if self._reference == reference:
+            self._reference = None
+
+
+async def call_every_replica(
+    placed: Placed[D],
+    method: Callable[Concatenate[D, P], Awaitable[T]],
+    timeout_s: float,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> list[T]:
+    """Return what every running replica answers; those that died under the call are left out.
+
+    Raises:
+        Unavailable: not all of them answered in time.
+    """
+    try:
+        response = placed.handle.broadcast(method.__name__, *args, **kwargs)
+        answers = await response.results_async(timeout_s=max(timeout_s, 0.0), return_exceptions=True)
+    except (TimeoutError, DeploymentUnavailableError) as error:
+        raise Unavailable(f"{placed.name} does not answer", _SILENT_RETRY_AFTER_S) from error
+    for answer in answers:
+        failure = translate(answer, placed.name) if isinstance(answer, BaseException) else None
+        if failure is not None and not isinstance(failure, Unavailable):
+            raise failure
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+def _remote(handle: DeploymentHandle[Any], method: Callable[..., Awaitable[Any]]) -> Any:
+    return getattr(handle, method.__name__)
+
+
+async def _until_made(reference: ray.ObjectRef[Any]) -> None:
+    while not (await asyncio.to_thread(ray.wait, [reference], timeout=1.0, fetch_local=False))[0]:
+        pass
+
+
+async def with_fallback(
+    candidates: Sequence[Item], attempt: Callable[[Item], Awaitable[T]], what: str, notes: list[str] | None = None
+) -> T:
+    """Return what `attempt` returns for the first candidate that has enough GPU memory.
+
+    Args:
+        candidates: at least one, in order of preference; the last one runs on the CPU where there are several.
+        attempt: calls one of them.
+        what: it does; for the note.
+        notes: takes a note if the first candidate ran out of GPU memory.
+
+    Raises:
+        GpuMemoryError: the last candidate ran out of GPU memory as well.
+    """
+    *preferred, last = candidates
+    for candidate in preferred:
+        try:
+            return await attempt(candidate)
+        except GpuMemoryError:
+            if notes is not None:
+                notes.append(f"{what} ran out of GPU memory and was repeated on the CPU")
+    return await attempt(last)
+
+
+class Seats:
+    """Room for a number of requests at once: `async with seats:` raises Unavailable while all seats are taken.
+
+    Args:
+        count: of seats.
+        refusal: what a request is told for which there is none.
+        retry_after_s: when that request should come back.
+    """
+
+    def __init__(self, count: int, refusal: str, retry_after_s: float) -> None:
+        self._free = count
+        self._refusal = refusal
+        self._retry_after_s = retry_after_s
+
+    async def __aenter__(self) -> None:
+        if self._free == 0:
+            raise Unavailable(self._refusal, self._retry_after_s)
+        self._free -= 1
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._free += 1
+
+
+async def answer_each(
+    items: Sequence[Item], answer: Callable[[Item], Awaitable[T]], at_once: int
+) -> list[T | Exception]:
+    """Return an answer for each item, in order; what one of them failed with stands in its place.
+
+    Args:
+        items: of one request.
+        answer: answers one of them.
+        at_once: so many items are in work at most.
+    """
+    few = asyncio.Semaphore(at_once)
+
+    async def attempt(item: Item) -> T | Exception:
+        async with few:
+            try:
+                return await answer(item)
+            except Exception as error:
+                return error
+
+    if len(items) == 1:  # as in nearly all requests: without a task
+        return [await attempt(items[0])]
+    # a group, not gather: when the caller leaves it waits for all, which still read the caller's files
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(attempt(item)) for item in items]
+    return [task.result() for task in tasks]
