@@ -11,7 +11,7 @@ from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.errors import ProcessingError
 from serve_app.media.decode import DecodedAudio
 from serve_app.models.speech import emotion as models
-from serve_app.results import LabelScores, SpeechRegion
+from serve_app.results import Emotions, LabelScores, SpeechRegion
 
 AUDIO = DecodedAudio(np.zeros(16_000, dtype=np.float32), 1.0)
 REGIONS = [SpeechRegion(0.0, 0.5), SpeechRegion(0.5, 0.6)]
@@ -43,12 +43,11 @@ def test_options_reach_the_model(deployment, tmp_path):
     model = deployment._recognizer
     assert model.model_id == "org/moods"
     assert model.options == {"device": "cpu", "num_threads": 3, "cache_dir": tmp_path, "hf_token": "secret"}
-    assert asyncio.run(deployment.model_version()) == "transformers:moods:float32"
     assert EmotionRecognizer.name == "EmotionRecognizer"
 
 
 def test_the_whole_file_is_handed_on_without_copying(deployment):
-    assert asyncio.run(deployment.recognize(AUDIO, REGIONS)) == ANSWERS
+    assert asyncio.run(deployment.recognize(AUDIO, REGIONS)) == Emotions(tuple(ANSWERS), "transformers:moods:float32")
     [(samples, regions)] = deployment._recognizer.calls
     assert samples is AUDIO.samples
     assert regions is REGIONS

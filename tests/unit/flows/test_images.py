@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+import time
 from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import pytest
@@ -16,14 +17,15 @@ from serve_app.errors import (
     DownloadError,
     GpuMemoryError,
     ImageUnreadable,
+    ModelLoadingError,
     ProcessingError,
     Unavailable,
 )
 from serve_app.flows import images as module
-from serve_app.flows.images import DirectImages, ImageLimits
-from serve_app.flows.speech_to_text import PlacedDeployment
+from serve_app.flows.images import ImageFlow, ImageLimits, LocalClassifier
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification
+from tests.unit.flows.fakes import placed
 
 KIB = 1024
 
@@ -32,21 +34,8 @@ def seen(content: bytes) -> ImageClassification:
     return ImageClassification(LabelScores("reusable", {"disposable": 0.1, "reusable": 0.9}), content[:20].decode())
 
 
-class _Way:
-    """A method of a handle: by the object store, or straight."""
-
-    def __init__(self, classifier: Classifier, *, by_reference: bool) -> None:
-        self._classifier = classifier
-        self._by_reference = by_reference
-
-    async def remote(self, images: list[bytes]) -> list[Any]:
-        return await self._classifier.classify(images, self._by_reference)
-
-
 class Classifier:
-    """A deployment and its handle: answers each picture with its own beginning, or with its failure."""
-
-    deployment_name = "ContainerClassifier"
+    """A deployment: answers each picture with its own beginning, or with its failure."""
 
     def __init__(self, failures: dict[bytes, Exception] | None = None) -> None:
         self.failures = failures or {}
@@ -55,21 +44,15 @@ class Classifier:
         self.working = self.most_at_once = 0
         self.go = asyncio.Event()
         self.go.set()
-        self.by_reference: list[bool] = []
-        self.classify_many = _Way(self, by_reference=True)
-
-    def options(self, *, _by_reference: bool) -> Any:
-        way = _Way(self, by_reference=_by_reference)
-        return SimpleNamespace(deployment_name=self.deployment_name, classify_many=way)
+        self.by_reference: list[bool | None] = []
 
     @property
     def images(self) -> list[bytes]:
         """All that it was sent."""
         return [image for call in self.calls for image in call]
 
-    async def classify(self, images: list[bytes], by_reference: bool) -> list[Any]:
+    async def classify_many(self, images: list[bytes]) -> list[Any]:
         self.calls.append(list(images))
-        self.by_reference.append(by_reference)
         self.working += 1
         self.most_at_once = max(self.most_at_once, self.working)
         try:
@@ -108,9 +91,9 @@ class Media:
         return found
 
 
-def make(*classifiers: Classifier, media: Media | None = None, patience_s: float = 0.0, **limits: int) -> DirectImages:
-    placed = [PlacedDeployment(f"D{n}", each, on_gpu=n == 0) for n, each in enumerate(classifiers)]  # type: ignore[arg-type]
-    return DirectImages({"container": placed}, media or Media(), patience_s, ImageLimits(**limits))  # type: ignore[arg-type]
+def make(*classifiers: Classifier, media: Media | None = None, patience_s: float = 0.0, **limits: int) -> ImageFlow:
+    deployed = [placed(f"D{n}", each, on_gpu=n == 0) for n, each in enumerate(classifiers)]
+    return ImageFlow({"container": deployed}, media or Media(), patience_s, ImageLimits(**limits))  # type: ignore[arg-type]
 
 
 def files(*contents: bytes) -> list[BinaryIO | str]:
@@ -185,18 +168,15 @@ class TestSharing:
                 [10, 20],
             ]
             # only what Ray's gRPC between replicas takes (4 MiB) goes straight, the rest through the object store
-            assert classifier.by_reference == [False, False, False, True, False]
+            assert classifier.by_reference == [False, False, False, None, False]
 
         run(scenario)
 
     def test_tasks_do_not_mix(self) -> None:
         async def scenario() -> None:
             container, beverage = Classifier(), Classifier()
-            placed = {
-                name: [PlacedDeployment(name, each, False)]  # type: ignore[arg-type]
-                for name, each in (("container", container), ("beverage", beverage))
-            }
-            service = DirectImages(placed, Media(), 0.0, ImageLimits(max_calls=1))  # type: ignore[arg-type]
+            deployed = {"container": [placed("C", container)], "beverage": [placed("B", beverage)]}
+            service = ImageFlow(deployed, Media(), 0.0, ImageLimits(max_calls=1))  # type: ignore[arg-type]
             await asyncio.gather(
                 *(service.classify(task, files(task.encode())) for task in ("container", "beverage", "container"))
             )
@@ -258,7 +238,7 @@ class TestFailure:
             classifier.fails_with = BackPressureError(num_queued_requests=9, max_queued_requests=8)
             answers = await make(classifier).classify("container", files(b"a", b"b"))
             assert [(type(answer), str(answer)) for answer in answers] == [
-                (Unavailable, "('the queue of ContainerClassifier is full', 5.0)")
+                (Unavailable, "('the queue of D0 is full', 5.0)")
             ] * 2
             classifier.fails_with = None
             assert await make(classifier).classify("container", files(b"a")) == [seen(b"a")]
@@ -410,8 +390,8 @@ def test_a_classifier_of_this_process_answers_instead_of_the_deployment() -> Non
 
     async def scenario() -> None:
         there = Classifier()
-        placed = {name: [PlacedDeployment(name, there, False)] for name in ("container", "beverage")}  # type: ignore[arg-type]
-        service = DirectImages(placed, Media(), 0.0, ImageLimits(), {"container": Local()})  # type: ignore[arg-type,dict-item]
+        deployed = {name: [placed(name, there)] for name in ("container", "beverage")}
+        service = ImageFlow(deployed, Media(), 0.0, ImageLimits(), {"container": Local()})  # type: ignore[arg-type,dict-item]
         assert await service.classify("container", files(b"cup")) == [seen(b"here")]
         assert [type(answer) for answer in await service.classify("container", files(b"cup", b"broken"))] == [
             ImageClassification,
@@ -421,3 +401,73 @@ def test_a_classifier_of_this_process_answers_instead_of_the_deployment() -> Non
         assert await service.classify("beverage", files(b"cup")) == [seen(b"cup")]
 
     run(scenario)
+
+
+class LoadedClassifier:
+    """Stands for a loaded classifier, or for one whose weights could not be loaded."""
+
+    def __init__(self, *, is_empty: bool = False) -> None:
+        self.is_empty = is_empty
+        self.reloads = 0
+
+    async def classify(self, image: bytes) -> str:
+        if self.is_empty:
+            raise ModelLoadingError("no file")
+        return f"saw {image.decode()}"
+
+    async def describe(self) -> str:
+        return "described"
+
+    async def reload(self) -> str:
+        self.reloads += 1
+        return "reloaded"
+
+
+def made_of(*replicas: LoadedClassifier) -> tuple[LocalClassifier, list[str]]:
+    threads: list[str] = []
+    left = list(replicas)
+
+    def make() -> Any:
+        threads.append(threading.current_thread().name)
+        time.sleep(0)
+        return left.pop(0)
+
+    return LocalClassifier(make), threads
+
+
+def test_it_is_made_once_by_the_first_and_beside_the_loop() -> None:
+    classifier, threads = made_of(LoadedClassifier())
+
+    async def run() -> list[Any]:
+        assert threads == []  # the ingress starts without it
+        return await asyncio.gather(*(classifier.classify(str(number).encode()) for number in range(5)))
+
+    assert asyncio.run(run()) == [f"saw {number}" for number in range(5)]
+    assert len(threads) == 1
+    assert threads[0] != threading.current_thread().name
+
+
+def test_it_tells_and_reloads_what_it_has() -> None:
+    replica = LoadedClassifier()
+    classifier, threads = made_of(replica)
+
+    async def run() -> list[Any]:
+        return [await classifier.describe(), await classifier.reload(), await classifier.reload()]
+
+    assert asyncio.run(run()) == ["described", "reloaded", "reloaded"]
+    assert (replica.reloads, len(threads)) == (2, 1)
+
+
+def test_one_without_weights_is_made_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, threads = made_of(LoadedClassifier(is_empty=True), LoadedClassifier())
+
+    async def run() -> str:
+        for _ in range(3):  # told at once, without another try
+            with pytest.raises(ModelLoadingError, match="no file"):
+                await classifier.classify(b"cup")
+        assert len(threads) == 1
+        monkeypatch.setattr(module, "_TRY_AGAIN_S", 0.0)
+        return await classifier.classify(b"cup")  # type: ignore[return-value]
+
+    assert asyncio.run(run()) == "saw cup"
+    assert len(threads) == 2

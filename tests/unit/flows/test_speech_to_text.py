@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.deployments.whisper import RecognizerInfo
+from serve_app.deployments.protocols import AnalyzesAudio, RecognizerInfo
 from serve_app.errors import (
     GpuMemoryError,
     InvalidRequest,
@@ -21,13 +21,22 @@ from serve_app.errors import (
     TaskUnsupported,
     Unavailable,
 )
-from serve_app.flows.speech_to_text import ChosenBackend, Hearing, PlacedDeployment, SpeechModels, SpeechToText
+from serve_app.flows.handles import Calls
+from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOptions, SpeechToText
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.results import Segment, SpeechActivity, SpeechRegion, SpeechTask, Transcript, Word
+from tests.unit.flows.fakes import placed
 
 FASTER, TRANSFORMERS, OPENAI, SPHINX = BackendName
-AUDIO: Any = object()
+AUDIO = "audio"
+
+
+class Analyzer:
+    """Decodes every file to the same audio."""
+
+    async def decode(self, source: str) -> str:
+        return AUDIO
 
 
 class Recognizer:
@@ -110,36 +119,28 @@ class Aligning:
         return Transcript(heard.segments, heard.language, heard.model_version, (*heard.notes, "aligned"))
 
 
-class DirectCalls:
-    """Calls methods of plain objects."""
-
-    async def __call__(self, handle: Any, method: str, *args: Any) -> Any:
-        return await getattr(handle, method)(*args)
-
-    with_shared = __call__
-
-
 def speech(
     deployed: Mapping[BackendName, Recognizer | list[tuple[Recognizer, bool]]],
     *,
     states: Mapping[str, str] | None = None,
     aligner: Aligning | None = None,
+    aligner_on_gpu: bool = False,
     aligned: tuple[str, ...] = (),
     languages: Mapping[BackendName, frozenset[str]] | None = None,
 ) -> SpeechToText:
-    placed = {
+    deployed_as = {
         name: [
-            PlacedDeployment(f"{name}{number}", recognizer, on_gpu)  # type: ignore[arg-type]
+            placed(f"{name}{number}", recognizer, on_gpu)
             for number, (recognizer, on_gpu) in enumerate(found if isinstance(found, list) else [(found, False)])
         ]
         for name, found in deployed.items()
     }
-    known = {deployment.name: "HEALTHY" for found in placed.values() for deployment in found}
+    known = {deployment.name: "HEALTHY" for found in deployed_as.values() for deployment in found}
     known |= {"Aligner": "HEALTHY", **(states or {})}
     models = SpeechModels(
-        placed,
-        dict.fromkeys(placed, "embedded:test"),
-        PlacedDeployment("Aligner", aligner, False) if aligner else None,  # type: ignore[arg-type]
+        deployed_as,
+        dict.fromkeys(deployed_as, "embedded:test"),
+        placed("Aligner", aligner, aligner_on_gpu) if aligner else None,
         aligned,
         languages=languages or {},
     )
@@ -147,12 +148,16 @@ def speech(
     async def health() -> Mapping[str, str]:
         return known
 
-    return SpeechToText(models, DirectCalls(), health)  # type: ignore[arg-type]
+    return SpeechToText(models, Calls(0.0), health)
+
+
+def audio() -> Any:
+    return Calls(0.0).shared(placed("AudioAnalyzer", Analyzer()), AnalyzesAudio.decode, "file")
 
 
 def choose(service: SpeechToText, language: str = "auto", **kwargs: Any) -> ChosenBackend:
-    hearing = Hearing(language, kwargs.pop("enable_gpu", True), task=kwargs.pop("task", SpeechTask.TRANSCRIBE))
-    return asyncio.run(service.choose(hearing, **kwargs))
+    options = SpeechOptions(language, kwargs.pop("enable_gpu", True), task=kwargs.pop("task", SpeechTask.TRANSCRIBE))
+    return asyncio.run(service.choose(options, **kwargs))
 
 
 def test_the_contracts_order_decides_where_none_is_named() -> None:
@@ -232,17 +237,17 @@ def test_when_none_can_translate_the_first_says_so() -> None:
 def test_pieces_are_translated_without_alignment() -> None:
     recognizer = Recognizer("f")
     service = speech({FASTER: recognizer}, aligner=Aligning(), aligned=("en",))
-    assert heard_by(service, Hearing(task=SpeechTask.TRANSLATE))[0].notes == ()
+    assert heard_by(service, SpeechOptions(task=SpeechTask.TRANSLATE))[0].notes == ()
     assert recognizer.tasks == {SpeechTask.TRANSLATE}
-    assert heard_by(service, Hearing())[0].notes == ("aligned",)
+    assert heard_by(service, SpeechOptions())[0].notes == ("aligned",)
     assert recognizer.tasks == {SpeechTask.TRANSLATE, SpeechTask.TRANSCRIBE}
 
 
 def test_without_gpu_only_cpu_replicas_are_used() -> None:
     on_gpu, on_cpu = Recognizer("gpu"), Recognizer("cpu")
     both = speech({FASTER: [(on_gpu, True), (on_cpu, False)]})
-    hearing = Hearing(enable_gpu=False)
-    assert heard_by(both, hearing)[0].model_version == "cpu"
+    options = SpeechOptions(enable_gpu=False)
+    assert heard_by(both, options)[0].model_version == "cpu"
     assert not on_gpu.heard
     with pytest.raises(InvalidRequest, match="cpu_fallback"):
         choose(speech({FASTER: [(on_gpu, True)]}), enable_gpu=False, backend="faster-whisper")
@@ -250,7 +255,7 @@ def test_without_gpu_only_cpu_replicas_are_used() -> None:
 
 def heard_by(
     service: SpeechToText,
-    hearing: Hearing,
+    options: SpeechOptions,
     num_pieces: int = 6,
     *,
     chosen: ChosenBackend = ChosenBackend(FASTER),  # noqa: B008 - frozen
@@ -261,7 +266,7 @@ def heard_by(
 
     async def run() -> list[Transcript]:
         activity = SpeechActivity(40.0 * num_pieces, regions)
-        return [piece async for piece in service.pieces(AUDIO, activity, chosen, hearing, steps or PlainSteps())]
+        return [piece async for piece in service.pieces(audio(), activity, chosen, options, steps or PlainSteps())]
 
     return asyncio.run(run())
 
@@ -276,7 +281,7 @@ def test_a_model_that_wants_utterances_apart_gets_them_apart() -> None:
         async def run() -> int:
             activity = SpeechActivity(24.0, regions)
             chosen = ChosenBackend(name)
-            return len([p async for p in service.pieces(AUDIO, activity, chosen, Hearing(), PlainSteps())])
+            return len([p async for p in service.pieces(audio(), activity, chosen, SpeechOptions(), PlainSteps())])
 
         return asyncio.run(run())
 
@@ -295,7 +300,7 @@ def test_a_step_kept_under_other_cuts_is_not_taken_for_this_one() -> None:
 
         async def run() -> None:
             activity = SpeechActivity(24.0, regions)
-            async for _ in service.pieces(AUDIO, activity, ChosenBackend(FASTER), Hearing(), steps):
+            async for _ in service.pieces(audio(), activity, ChosenBackend(FASTER), SpeechOptions(), steps):
                 pass
 
         asyncio.run(run())
@@ -309,7 +314,7 @@ def test_a_step_kept_under_other_cuts_is_not_taken_for_this_one() -> None:
 @pytest.mark.parametrize("max_workers", [1, 2, 6, 50])
 def test_pieces_come_in_order_of_time_and_no_more_at_once_than_allowed(max_workers: int) -> None:
     recognizer = Recognizer("f")
-    pieces = heard_by(speech({FASTER: recognizer}), Hearing("ko", max_workers=max_workers, prompt="names"))
+    pieces = heard_by(speech({FASTER: recognizer}), SpeechOptions("ko", max_workers=max_workers, prompt="names"))
     starts = [piece.segments[0].start_s for piece in pieces]
     assert starts == sorted(starts)
     assert len(starts) == 6
@@ -320,30 +325,30 @@ def test_pieces_come_in_order_of_time_and_no_more_at_once_than_allowed(max_worke
 def test_out_of_gpu_memory_the_piece_is_heard_again_on_the_cpu_and_told() -> None:
     on_cpu = Recognizer("cpu")
     service = speech({FASTER: [(Recognizer("gpu", failure=GpuMemoryError("full")), True), (on_cpu, False)]})
-    pieces = heard_by(service, Hearing())
+    pieces = heard_by(service, SpeechOptions())
     assert {piece.model_version for piece in pieces} == {"cpu"}
     assert {piece.notes for piece in pieces} == {("transcription ran out of GPU memory and was repeated on the CPU",)}
     with pytest.raises(GpuMemoryError):
-        heard_by(speech({FASTER: [(Recognizer("gpu", failure=GpuMemoryError("full")), True)]}), Hearing())
+        heard_by(speech({FASTER: [(Recognizer("gpu", failure=GpuMemoryError("full")), True)]}), SpeechOptions())
 
 
 def test_a_failing_piece_ends_the_others() -> None:
     recognizer = Recognizer("f", failure=ProcessingError("broken"))
     with pytest.raises(ProcessingError):
-        heard_by(speech({FASTER: recognizer}), Hearing(max_workers=2), num_pieces=50)
+        heard_by(speech({FASTER: recognizer}), SpeechOptions(max_workers=2), num_pieces=50)
     assert recognizer.most_at_once == 2
 
 
 def test_words_are_aligned_where_there_is_a_model_and_kept_where_not() -> None:
     english = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("en",))
-    assert heard_by(english, Hearing())[0].notes == ("aligned",)
-    assert heard_by(english, Hearing(align=False))[0].notes == ()
+    assert heard_by(english, SpeechOptions())[0].notes == ("aligned",)
+    assert heard_by(english, SpeechOptions(align=False))[0].notes == ()
     other = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("ko",))
-    assert "no alignment model for 'en'" in heard_by(other, Hearing())[0].notes[0]
+    assert "no alignment model for 'en'" in heard_by(other, SpeechOptions())[0].notes[0]
     failing = speech({FASTER: Recognizer("f")}, aligner=Aligning(ModelLoadingError("gone")), aligned=("en",))
-    assert heard_by(failing, Hearing())[0].notes == ("words keep their recogniser's times: gone",)
+    assert heard_by(failing, SpeechOptions())[0].notes == ("words keep their recogniser's times: gone",)
     down = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligned=("en",), states={"Aligner": "UNHEALTHY"})
-    assert heard_by(down, Hearing())[0].notes == ("words keep their recogniser's times: Aligner is not healthy",)
+    assert heard_by(down, SpeechOptions())[0].notes == ("words keep their recogniser's times: Aligner is not healthy",)
 
 
 def test_a_replica_that_was_started_for_the_call_shows_in_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +430,7 @@ def test_whisper_micro_leaves_english_of_video_jobs_to_pocketsphinx(
     service, micro, sphinx = stand_in(detects)
     chosen = choose(service, language, order=VIDEO_ORDER)
     assert (chosen.name, chosen.gives_way) == (FASTER, True)
-    pieces = heard_by(service, Hearing(language), num_pieces, chosen=chosen)
+    pieces = heard_by(service, SpeechOptions(language), num_pieces, chosen=chosen)
     assert [piece.model_version for piece in pieces] == [version] * num_pieces
     assert len(micro.shown) == (1 if language == "auto" else 0)
     # what whisper-micro detects is good enough to choose by, and not to be told as the language
@@ -437,7 +442,10 @@ def test_whisper_micro_transcribes_what_it_is_asked_to() -> None:
     for asked in ({"backend": "faster-whisper"}, {}):  # named; an upload, for which no order is configured
         service, _, sphinx = stand_in({"en": 1.0})
         chosen = choose(service, "en", **asked)
-        assert (chosen.name, heard_by(service, Hearing("en"), chosen=chosen)[0].model_version) == (FASTER, "micro")
+        assert (chosen.name, heard_by(service, SpeechOptions("en"), chosen=chosen)[0].model_version) == (
+            FASTER,
+            "micro",
+        )
         assert not chosen.gives_way
         assert not sphinx.heard
 
@@ -456,7 +464,7 @@ def test_a_file_in_another_language_is_detected_before_its_pieces_are_transcribe
     service = speech({FASTER: recognizer})
     chosen = choose(service)
     assert chosen.can_detect_languages
-    heard_by(service, Hearing(), chosen=chosen)
+    heard_by(service, SpeechOptions(), chosen=chosen)
     [windows] = recognizer.shown
     assert len(windows) == 3
     assert {likely for _, _, likely in recognizer.told} == {"ko"}
@@ -467,15 +475,20 @@ def test_a_file_in_another_language_is_detected_before_its_pieces_are_transcribe
 
 
 @pytest.mark.parametrize(
-    ("hearing", "num_pieces", "can_detect"),
-    [(Hearing("ko"), 6, True), (Hearing(), 6, False), (Hearing(), 1, True), (Hearing(), 0, True)],
+    ("options", "num_pieces", "can_detect"),
+    [
+        (SpeechOptions("ko"), 6, True),
+        (SpeechOptions(), 6, False),
+        (SpeechOptions(), 1, True),
+        (SpeechOptions(), 0, True),
+    ],
 )
 def test_a_language_is_not_detected_where_it_is_told_or_there_is_one_piece(
-    hearing: Hearing, num_pieces: int, can_detect: bool
+    options: SpeechOptions, num_pieces: int, can_detect: bool
 ) -> None:
     recognizer = Recognizer("f", detects={"ko": 1.0} if can_detect else None)
     service = speech({FASTER: recognizer})
-    heard_by(service, hearing, num_pieces, chosen=choose(service, hearing.language))
+    heard_by(service, options, num_pieces, chosen=choose(service, options.language))
     assert recognizer.shown == []
     assert {likely for _, _, likely in recognizer.told} <= {None}
 
@@ -485,13 +498,15 @@ def test_out_of_gpu_memory_the_language_is_detected_on_the_cpu() -> None:
     full = Recognizer("gpu", failure=GpuMemoryError("full"), detects={})
     heard_by(
         speech({FASTER: [(full, True), (on_cpu, False)]}),
-        Hearing(),
+        SpeechOptions(),
         chosen=ChosenBackend(FASTER, can_detect_languages=True),
     )
     assert (len(full.shown), len(on_cpu.shown)) == (1, 1)
     assert {likely for _, _, likely in on_cpu.told} == {"ko"}
     with pytest.raises(GpuMemoryError):
-        heard_by(speech({FASTER: [(full, True)]}), Hearing(), chosen=ChosenBackend(FASTER, can_detect_languages=True))
+        heard_by(
+            speech({FASTER: [(full, True)]}), SpeechOptions(), chosen=ChosenBackend(FASTER, can_detect_languages=True)
+        )
 
 
 def test_a_detected_language_is_kept_over_a_crash() -> None:
@@ -505,7 +520,7 @@ def test_a_detected_language_is_kept_over_a_crash() -> None:
     def run(recognizer: Recognizer, done: dict[str, object]) -> list[Transcript]:
         steps = DurableSteps(Store(), None, done, {})  # type: ignore[arg-type]
         chosen = ChosenBackend(FASTER, can_detect_languages=True)
-        return heard_by(speech({FASTER: recognizer}), Hearing(), chosen=chosen, steps=steps)
+        return heard_by(speech({FASTER: recognizer}), SpeechOptions(), chosen=chosen, steps=steps)
 
     first = run(Recognizer("f", detects={"ko": 0.9, "en": 0.1}), {})
     assert kept["detect_language"] == {"language": "ko", "probability": 0.9}

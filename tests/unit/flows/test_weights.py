@@ -13,9 +13,9 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
-from serve_app.errors import InvalidRequest, ModelLoadingError, ProcessingError, ServeAppError, Unavailable
+from serve_app.errors import ModelLoadingError, ProcessingError, ServeAppError, Unavailable
 from serve_app.flows import weights as module
-from serve_app.flows.speech_to_text import PlacedDeployment
+from serve_app.flows.handles import Placed
 from serve_app.flows.weights import DeployedModels
 from serve_app.services import DeployedModel, ReplicaModel
 from tests.unit.api.memory_services import REPLICA_MODEL
@@ -84,7 +84,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeployedModels]:
 
         monkeypatch.setattr(module.serve, "status", status)
         placed = {
-            name: [PlacedDeployment(each.deployment_name, each, False) for each in group]  # type: ignore[arg-type]
+            name: [Placed(each.deployment_name, each) for each in group]  # type: ignore[arg-type]
             for name, group in named.items()
         }
         fixed = {name: placed.pop(name) for name in ("diarization", "drums") if name in placed}
@@ -242,13 +242,13 @@ class TestReload:
         assert "secret" not in caught.value.detail
         assert "token" not in caught.value.detail
 
-    def test_unknown_model(self, make: Callable[..., DeployedModels]) -> None:
+    def test_names_of_those_that_reload(self, make: Callable[..., DeployedModels]) -> None:
         deployment = Deployment()
-        service = make(deployment, beverage=Deployment("BeverageDetector"))
-        with pytest.raises(InvalidRequest) as raised:
-            asyncio.run(service.reload("x" * 100))
-        assert raised.value.detail == f"no model {'x' * 40!r} is deployed; there are: container, beverage"
-        assert deployment.told == []
+        service = make(deployment, beverage=Deployment("BeverageDetector"), drums=Deployment("DrumTranscriber"))
+        assert list(service.names()) == ["container", "beverage"]
+        service._hosted = ("beverage",)
+        assert list(service.names()) == ["beverage", "container"]  # as `models()` lists them
+        assert deployment.told == []  # no replica is asked
 
 
 class TestFixed:
@@ -265,12 +265,6 @@ class TestFixed:
         assert models[0].reloads
         assert diarizer.told == ["describe"]
         assert idle.told == []  # a call would start a replica
-
-    def test_they_are_not_reloaded(self, make: Callable[..., DeployedModels]) -> None:
-        diarizer = Deployment("Diarizer")
-        with pytest.raises(InvalidRequest, match="there are: container"):
-            asyncio.run(make(Deployment(), diarization=diarizer).reload("diarization"))
-        assert diarizer.told == []
 
 
 class TestHosted:
