@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
-from serve_app.flows.health import HEALTHY, USABLE, deployment_state
+from serve_app.flows import health as module
+from serve_app.flows.health import HEALTHY, USABLE, GraphHealth, deployment_state
+
+
+def overview(status: DeploymentStatus, running: int = 1) -> DeploymentStatusOverview:
+    return DeploymentStatusOverview(
+        status=status, status_trigger="UNSPECIFIED", replica_states={ReplicaState.RUNNING: running}, message=""
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,9 +32,34 @@ from serve_app.flows.health import HEALTHY, USABLE, deployment_state
     ],
 )
 def test_states(status: DeploymentStatus, running: int, state: str, is_usable: bool) -> None:
-    overview = DeploymentStatusOverview(
-        status=status, status_trigger="UNSPECIFIED", replica_states={ReplicaState.RUNNING: running}, message=""
-    )
-    assert deployment_state(overview) == state
+    assert deployment_state(overview(status, running)) == state
     assert (state in USABLE) == is_usable
     assert deployment_state(None) not in (*USABLE, HEALTHY)
+
+
+def test_the_graphs_deployments_are_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed: dict[str, Any] = {}
+    num_asked = 0
+
+    def status() -> Any:
+        nonlocal num_asked
+        num_asked += 1
+        return SimpleNamespace(applications=dict(deployed))
+
+    monkeypatch.setattr(module.serve, "status", status)
+
+    async def run() -> None:
+        health = GraphHealth("app", ["Diarizer", "Ingress"])
+        absent = {"Diarizer": "NOT_DEPLOYED", "Ingress": "NOT_DEPLOYED"}
+        found = await asyncio.gather(*(health.deployments() for _ in range(20)))
+        assert list(found) == [absent] * 20
+        assert num_asked == 1
+        deployed["app"] = SimpleNamespace(
+            deployments={"Diarizer": overview(DeploymentStatus.HEALTHY), "Other": overview(DeploymentStatus.HEALTHY)}
+        )
+        assert await health.deployments() == absent  # as it was less than a second ago
+        monkeypatch.setattr(module, "_STATUS_KEPT_S", 0.0)
+        assert await health.deployments() == absent | {"Diarizer": "HEALTHY"}
+        assert num_asked == 2
+
+    asyncio.run(run())

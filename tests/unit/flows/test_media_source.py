@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serve_app.errors import AddressRefused, DownloadError, MediaTooLarge
+from serve_app.errors import AddressRefused, CallbackRefused, DownloadError, MediaTooLarge
 from serve_app.flows.media_source import MediaSource
 from serve_app.settings import Settings
 from tests.unit.media.scripted_server import ScriptedServer, answer
@@ -205,6 +208,20 @@ class TestUploads:
             asyncio.run(run())
         assert files_in(tmp_path) == []
 
+    @pytest.mark.parametrize("failure", [None, RuntimeError("failed")])
+    def test_a_folder_is_removed_however_its_block_ends(self, tmp_path: Path, failure: Exception | None) -> None:
+        async def run() -> None:
+            media = source(tmp_path)
+            async with media.folder() as folder:
+                assert isinstance(await media.hand_over(io.BytesIO(bytes(3 << 20)), folder), str)
+                assert media.exists(folder)
+                if failure is not None:
+                    raise failure
+
+        with nullcontext() if failure is None else pytest.raises(RuntimeError, match="failed"):
+            asyncio.run(run())
+        assert files_in(tmp_path) == []
+
     def test_kept_in_the_folder_of_an_analysis_until_that_is_discarded(self, tmp_path: Path) -> None:
         media = source(tmp_path)
         kept = asyncio.run(media.hand_over(io.BytesIO(bytes(3 << 20)), "jobs/direct-1"))
@@ -212,6 +229,50 @@ class TestUploads:
         assert media.exists("jobs/direct-1")
         media.discard("jobs/direct-1")
         assert files_in(tmp_path) == []
+
+
+class TestJobs:
+    def test_a_file_by_address_is_kept_until_it_is_discarded(self, server: ScriptedServer, tmp_path: Path) -> None:
+        url = server.on("/talk.wav", answer(200, b"RIFF" * 100, Content_Type="audio/wav"))
+        media = source(tmp_path)
+        assert not media.exists("jobs/a")
+        fetched = asyncio.run(media.fetch(url, "jobs/a"))
+        assert (fetched.num_bytes, fetched.filename) == (400, "talk.wav")
+        assert files_in(tmp_path) == [Path(fetched.url)]
+        assert Path(fetched.url).read_bytes() == b"RIFF" * 100
+        assert media.exists("jobs/a")
+        media.discard("jobs/a")
+        assert files_in(tmp_path) == []
+
+    def test_what_dead_processes_left_is_swept(self, tmp_path: Path) -> None:
+        media = source(tmp_path)
+        media.sweep(3600.0)  # before anything was fetched there is no folder
+        asyncio.run(media.hand_over(io.BytesIO(bytes(3 << 20)), "jobs/direct-dead"))
+        left = tmp_path / "state" / "incoming" / "dead"
+        left.mkdir(parents=True)
+        media.sweep(3600.0)
+        assert left.exists()
+        assert media.exists("jobs/direct-dead")
+        long_ago = time.time() - 7200
+        for path in (left, *(tmp_path / "artifacts").rglob("*")):
+            os.utime(path, (long_ago, long_ago))
+        media.sweep(3600.0)
+        assert not left.exists()
+        assert not media.exists("jobs/direct-dead")
+
+    def test_callbacks_go_where_downloads_may(self, server: ScriptedServer, tmp_path: Path) -> None:
+        server.on("/hook", answer(200, b"thanks"))
+
+        async def run(**changed: Any) -> int:
+            media = source(tmp_path, **changed)
+            await media.check_callback_base(server.url)
+            async with media.callback_client() as client:
+                return (await client.get(f"{server.url}/hook")).status_code
+
+        assert asyncio.run(run()) == 200
+        assert server.requests[0][1]["user-agent"] == "serve_app"
+        with pytest.raises(CallbackRefused):
+            asyncio.run(run(allowed_hosts=()))
 
 
 def files_in(folder: Path) -> list[Path]:

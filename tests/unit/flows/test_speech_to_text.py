@@ -351,6 +351,19 @@ def test_words_are_aligned_where_there_is_a_model_and_kept_where_not() -> None:
     assert heard_by(down, SpeechOptions())[0].notes == ("words keep their recogniser's times: Aligner is not healthy",)
 
 
+def test_without_gpu_words_keep_their_times_where_alignment_has_gpus_only() -> None:
+    service = speech({FASTER: Recognizer("f")}, aligner=Aligning(), aligner_on_gpu=True, aligned=("en",))
+    assert heard_by(service, SpeechOptions())[0].notes == ("aligned",)
+    assert heard_by(service, SpeechOptions(enable_gpu=False))[0].notes == (
+        "words keep their recogniser's times: enable_gpu is false, and alignment runs on GPUs only",
+    )
+
+
+def test_none_is_deployed() -> None:
+    with pytest.raises(Unavailable, match="no speech backend is deployed"):
+        choose(speech({}))
+
+
 def test_a_replica_that_was_started_for_the_call_shows_in_the_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Starting(Recognizer):
         async def prepare(self, language: str, task: SpeechTask) -> RecognizerInfo:

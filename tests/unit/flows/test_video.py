@@ -1,24 +1,41 @@
-"""The DAG on uploads and addresses, and how many callers may wait for it: over deployments that are plain objects."""
+"""The DAG branch by branch, resumed from each step, and for callers who wait: over plain objects as deployments."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serve_app.deployments.whisper import RecognizerInfo
-from serve_app.errors import AudioExtractionError, InvalidRequest, Unavailable
-from serve_app.flows.speech_to_text import PlacedDeployment, SpeechModels
-from serve_app.flows.video import VideoModels, VideoPipeline
+from serve_app.deployments.protocols import RecognizerInfo
+from serve_app.errors import (
+    AudioExtractionError,
+    GpuMemoryError,
+    InvalidRequest,
+    LanguageUnsupported,
+    ModelLoadingError,
+    ProcessingError,
+    ReplicaLost,
+    ServeAppError,
+    Unavailable,
+)
+from serve_app.flows.handles import Placed
+from serve_app.flows.media_source import MediaSource
+from serve_app.flows.speech_to_text import SpeechModels
+from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
+from serve_app.flows.video import AnalysisFlow, VideoModels, VideoPipeline, _task_group
 from serve_app.media.acoustics import measure_frames
+from serve_app.messages import Stage
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.results import (
     Diarization,
+    Emotions,
+    LabelScores,
     Segment,
     SpeakerTurn,
     SpeechActivity,
@@ -28,103 +45,467 @@ from serve_app.results import (
     Word,
 )
 from serve_app.services import AnalysisRequest
-from serve_app.workers.ingress import DirectAnalysis
+from tests.unit.flows.fakes import placed
 from tests.unit.flows.test_media_source import files_in, source
 
 ONE, OTHER = BackendName.FASTER_WHISPER, BackendName.POCKETSPHINX
+FOLDER = "jobs/a"
 
 
-class Deployments:
-    """Every deployment of the DAG in one object; two people say a word each."""
+class Calls:
+    """What the deployments of a test were asked, in order, and what each method fails with."""
 
-    def __init__(self) -> None:
+    def __init__(self, **failures: Exception) -> None:
+        self.names: list[str] = []
+        self.failures = failures
+        self.ended: list[str] = []  # by cancellation
+        self.blocked: set[str] = set()
+        self.go = asyncio.Event()
+
+    async def of(self, name: str) -> None:
+        self.names.append(name)
+        try:
+            if name in self.blocked:
+                await self.go.wait()
+            await asyncio.sleep(0)
+            if name in self.failures:
+                raise self.failures[name]
+        except asyncio.CancelledError:
+            self.ended.append(name)
+            raise
+
+
+class Analyzer:
+    def __init__(self, calls: Calls, regions: Sequence[SpeechRegion]) -> None:
+        self.calls = calls
+        self.regions = tuple(regions)
         self.decoded: list[bytes | str] = []
         self.contents: list[bytes] = []
-        self.diarized: list[tuple[int | None, ...]] = []
-        self.heard: list[tuple[str, str | None, SpeechTask]] = []
-        self.failure: Exception | None = None
-        self.go = asyncio.Event()
-        self.go.set()
 
     async def decode(self, media: bytes | str) -> str:
         self.decoded.append(media)
         self.contents.append(media if isinstance(media, bytes) else Path(media).read_bytes())
-        await self.go.wait()
-        if self.failure is not None:
-            raise self.failure
+        await self.calls.of("decode")
         return "audio"
 
     async def detect_speech(self, audio: str) -> SpeechActivity:
-        return SpeechActivity(2.0, (SpeechRegion(0.0, 2.0),))
+        await self.calls.of("detect_speech")
+        return SpeechActivity(max((each.end_s for each in self.regions), default=2.0), self.regions, ("a noisy file",))
 
     async def measure(self, audio: str) -> Any:
+        await self.calls.of("measure")
         return measure_frames(np.full(32_000, 0.1, np.float32))
 
+
+class Diarizer:
+    def __init__(self, calls: Calls, name: str = "diarize") -> None:
+        self.calls, self.name = calls, name
+        self.counts: list[tuple[int | None, ...]] = []
+
     async def diarize(self, audio: str, *counts: int | None) -> Diarization:
-        self.diarized.append(counts)
-        return Diarization((SpeakerTurn(0.0, 1.0, "a"), SpeakerTurn(1.0, 2.0, "b")), "turns")
+        self.counts.append(counts)
+        await self.calls.of(self.name)
+        turns = (SpeakerTurn(0.0, 1.0, "a"), SpeakerTurn(1.0, 2.0, "b"))
+        return Diarization(turns, f"turns by {self.name}", ("two voices",))
+
+
+class Recognizer:
+    """Every piece has two words, one by each of two people."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.calls = calls
+        self.asked: list[tuple[str, str | None, SpeechTask]] = []
+        self.uptime_s = 100.0
 
     async def prepare(self, language: str, task: SpeechTask) -> RecognizerInfo:
-        return RecognizerInfo("m", (), 100.0)
+        await self.calls.of("prepare")
+        return RecognizerInfo("m", (), self.uptime_s)
 
     async def transcribe(
         self, audio: str, piece: SpeechRegion, language: str, prompt: str | None, task: SpeechTask, *about: object
     ) -> Transcript:
-        self.heard.append((language, prompt, task))
-        words = (Word("Hello", 0.2, 0.8), Word("there.", 1.2, 1.8))
-        return Transcript((Segment(0.2, 1.8, "Hello there.", words),), "en", "m")
+        self.asked.append((language, prompt, task))
+        await self.calls.of("transcribe")
+        start_s = piece.start_s
+        words = (Word("Hello", start_s + 0.2, start_s + 0.8), Word("there.", start_s + 1.2, start_s + 1.8))
+        return Transcript((Segment(start_s + 0.2, start_s + 1.8, "Hello there.", words),), "en", "m")
 
 
-class Shared:
-    """A result that is kept for other calls."""
+class Emotion:
+    def __init__(self, calls: Calls, name: str = "recognize") -> None:
+        self.calls, self.name = calls, name
+        self.regions: list[int] = []
 
-    def __init__(self, result: Any) -> None:
-        self._result = asyncio.ensure_future(result)
-
-    async def reference(self) -> Any:
-        return await self._result
-
-
-class DirectCalls:
-    """Calls methods of plain objects."""
-
-    async def __call__(self, handle: Any, method: str, *args: Any) -> Any:
-        return await getattr(handle, method)(*args)
-
-    def shared(self, handle: Any, method: str, *args: Any) -> Shared:
-        return Shared(getattr(handle, method)(*args))
-
-    async def with_shared(self, handle: Any, method: str, first: Shared, *args: Any) -> Any:
-        return await getattr(handle, method)(await first.reference(), *args)
+    async def recognize(self, audio: str, regions: Sequence[SpeechRegion]) -> Emotions:
+        self.regions.append(len(regions))
+        await self.calls.of(self.name)
+        return Emotions((LabelScores("calm", {"calm": 1.0}),) * len(regions), f"moods by {self.name}")
 
 
-def service(folder: Path, deployments: Any, max_at_once: int = 2) -> DirectAnalysis:
-    """Return the synchronous analysis; jobs use pocketsphinx first there."""
+class Graph:
+    """The deployments of a test, and the pipeline over them; jobs use pocketsphinx first."""
 
-    async def health() -> Mapping[str, str]:
-        return {"D": "HEALTHY"}
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        regions: Sequence[SpeechRegion] = (SpeechRegion(0.0, 2.0),),
+        diarizers: Sequence[tuple[str, bool]] = (("diarize", False),),
+        emotion: Sequence[tuple[str, bool]] = (),
+        states: Mapping[str, str] | None = None,
+        **failures: Exception,
+    ) -> None:
+        self.folder = folder
+        self.calls = Calls(**failures)
+        self.analyzer = Analyzer(self.calls, regions)
+        self.recognizer = Recognizer(self.calls)
+        self.diarizers = [Diarizer(self.calls, name) for name, _ in diarizers]
+        self.emotion = [Emotion(self.calls, name) for name, _ in emotion]
+        self.states = {"D": "HEALTHY", **dict.fromkeys((name for name, _ in emotion), "HEALTHY"), **(states or {})}
+        (folder / "media").mkdir(exist_ok=True)
+        self.media: MediaSource = source(folder, media_root=folder / "media")
+        recognizers: list[Placed[Any]] = [placed("D", self.recognizer)]
+        self.models = VideoModels(
+            placed("D", self.analyzer),
+            SpeechModels(dict.fromkeys((ONE, OTHER), recognizers), dict.fromkeys((ONE, OTHER), "embedded:test")),
+            (OTHER, ONE),
+            [placed(name, each, on_gpu) for (name, on_gpu), each in zip(diarizers, self.diarizers, strict=True)],
+            [placed(name, each, on_gpu) for (name, on_gpu), each in zip(emotion, self.emotion, strict=True)],
+        )
 
-    placed = [PlacedDeployment("D", deployments, False)]
-    speech = SpeechModels(dict.fromkeys((ONE, OTHER), placed), dict.fromkeys((ONE, OTHER), "embedded:test"))
-    media = source(folder)
-    pipeline = VideoPipeline(VideoModels(deployments, speech, (OTHER, ONE), placed), media, 0.0, health)
-    pipeline._call = pipeline._speech._call = DirectCalls()  # type: ignore[assignment]
-    return DirectAnalysis(pipeline, media, max_at_once)
+        async def health() -> Mapping[str, str]:
+            return self.states
+
+        self.pipeline = VideoPipeline(self.models, self.media, 0.0, health)
+
+    def analyze(self, request: AnalysisRequest | None = None, steps: Steps | None = None) -> dict[str, Any]:
+        """Return the contract's result for an upload, unless a request is given."""
+        given = request or AnalysisRequest(io.BytesIO(b"RIFF"))
+        return as_dict(asyncio.run(self.pipeline.analyze(given, FOLDER, steps or PlainSteps())))
+
+    def flow(self, max_at_once: int = 2) -> AnalysisFlow:
+        return AnalysisFlow(self.pipeline, self.media, max_at_once)
+
+
+def as_dict(result: Any) -> dict[str, Any]:
+    """Return the result's JSON."""
+    return result if isinstance(result, dict) else result.model_dump(mode="json", exclude_unset=True)
+
+
+def upload(**options: Any) -> AnalysisRequest:
+    return AnalysisRequest(io.BytesIO(b"RIFF"), **options)
+
+
+def test_all_deployments_are_listed(tmp_path: Path) -> None:
+    graph = Graph(tmp_path, diarizers=[("gpu", True), ("cpu", False)], emotion=[("mood", False)])
+    assert [each.name for each in graph.models.placed()] == ["D", "D", "D", "gpu", "cpu", "mood"]
+
+
+class TestDiarization:
+    TWO = (("gpu", True), ("cpu", False))
+
+    def test_out_of_gpu_memory_it_is_repeated_on_the_cpu(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, diarizers=self.TWO, gpu=GpuMemoryError("full"))
+        metadata = graph.analyze(upload(num_speakers=2, max_speakers=4))["metadata"]
+        assert metadata["diarization_model_version"] == "turns by cpu"
+        assert "diarization ran out of GPU memory and was repeated on the CPU" in metadata["notes"]
+        assert metadata["notes"].index("two voices") > 0
+        assert [each.counts for each in graph.diarizers] == [[(2, None, 4)]] * 2
+
+    def test_in_order_of_preference(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, diarizers=self.TWO)
+        metadata = graph.analyze()["metadata"]
+        assert metadata["diarization_model_version"] == "turns by gpu"
+        assert not any("GPU memory" in note for note in metadata["notes"])
+        assert graph.analyze(upload(enable_gpu=False))["metadata"]["diarization_model_version"] == "turns by cpu"
+
+    def test_no_twin_on_the_cpu(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, diarizers=[("gpu", True)], gpu=GpuMemoryError("full"))
+        with pytest.raises(GpuMemoryError, match="full"):
+            graph.analyze()
+        with pytest.raises(ProcessingError, match=r"no CPU replicas of Diarizer.*set diarizer.cpu_fallback"):
+            graph.analyze(upload(enable_gpu=False))
+
+    def test_without_speech_nobody_is_asked(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, regions=(), emotion=[("mood", False)])
+        result = graph.analyze(upload(enable_gpu=False))
+        assert result["segments"] == []
+        assert "no speech was detected" in result["metadata"]["notes"]
+        assert result["metadata"]["diarization_model_version"] == "none"
+        assert {"diarize", "transcribe", "mood"}.isdisjoint(graph.calls.names)
+
+
+class TestEmotion:
+    TWO = (("gpu", True), ("cpu", False))
+
+    def test_each_segment_has_one(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, emotion=self.TWO)
+        result = graph.analyze()
+        assert [part["emotion"] for part in result["segments"]] == [result["segments"][0]["emotion"]] * 2
+        assert result["segments"][0]["emotion"]
+        assert result["metadata"]["emotion_model_version"] == "moods by gpu"
+        assert not any("emotion" in note for note in result["metadata"]["notes"])
+        assert graph.calls.names.count("gpu") == 1  # scores and version in one call
+
+    def test_out_of_gpu_memory_it_is_repeated_on_the_cpu(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, emotion=self.TWO, gpu=GpuMemoryError("full"))
+        metadata = graph.analyze()["metadata"]
+        assert metadata["emotion_model_version"] == "moods by cpu"
+        assert "emotion recognition ran out of GPU memory and was repeated on the CPU" in metadata["notes"]
+
+    @pytest.mark.parametrize(
+        ("failures", "notes"),
+        [
+            ({"gpu": ProcessingError("broken")}, ["emotion recognition was skipped for a part of the file: broken"]),
+            (
+                {"gpu": GpuMemoryError("full"), "cpu": GpuMemoryError("RAM too")},
+                [
+                    "emotion recognition ran out of GPU memory and was repeated on the CPU",
+                    "emotion recognition was skipped for a part of the file: RAM too",
+                ],
+            ),
+            (
+                {"gpu": ModelLoadingError("no weights")},
+                ["emotion recognition was skipped for a part of the file: no weights"],
+            ),
+        ],
+        ids=["failed", "no memory at all", "not loaded"],
+    )
+    def test_a_failing_model_leaves_the_words(
+        self, tmp_path: Path, failures: dict[str, Exception], notes: list[str]
+    ) -> None:
+        result = Graph(tmp_path, emotion=self.TWO, **failures).analyze()
+        assert [part["text"] for part in result["segments"]] == ["Hello", "there."]
+        assert [note for note in result["metadata"]["notes"] if "emotion" in note] == notes
+        assert "emotion_model_version" not in result["metadata"]
+
+    def test_a_lost_replica_is_not_skipped(self, tmp_path: Path) -> None:
+        with pytest.raises(ReplicaLost):  # a job tries again
+            Graph(tmp_path, emotion=self.TWO, gpu=ReplicaLost("lost", 5.0)).analyze()
+
+    @pytest.mark.parametrize(
+        ("emotion", "states", "request_", "notes"),
+        [
+            (TWO, {}, {"emotion_detection": False}, []),
+            ((), {}, {}, ["emotion recognition was skipped: no model for it is configured"]),
+            (
+                TWO[:1],
+                {},
+                {"enable_gpu": False},
+                ["emotion recognition was skipped: enable_gpu is false, and it runs on GPUs only"],
+            ),
+            (
+                TWO,
+                {"gpu": "UNHEALTHY", "cpu": "DEPLOY_FAILED"},
+                {},
+                ["emotion recognition was skipped: its deployment is not healthy"],
+            ),
+        ],
+        ids=["not wanted", "not configured", "GPU only", "not healthy"],
+    )
+    def test_it_is_skipped(
+        self,
+        tmp_path: Path,
+        emotion: Sequence[tuple[str, bool]],
+        states: dict[str, str],
+        request_: dict[str, bool],
+        notes: list[str],
+    ) -> None:
+        graph = Graph(tmp_path, emotion=emotion, states=states)
+        metadata = graph.analyze(upload(**request_))["metadata"]
+        assert [note for note in metadata["notes"] if "emotion" in note] == notes
+        assert "emotion_model_version" not in metadata
+        assert {"gpu", "cpu"}.isdisjoint(graph.calls.names)
+
+    def test_an_unhealthy_one_is_passed_over(self, tmp_path: Path) -> None:
+        graph = Graph(tmp_path, emotion=self.TWO, states={"gpu": "UNHEALTHY"})
+        assert graph.analyze()["metadata"]["emotion_model_version"] == "moods by cpu"
+
+    def test_many_segments_take_several_calls(self, tmp_path: Path) -> None:
+        # apart by more than the pause that ends a piece, so that each region becomes two segments of its own
+        regions = [SpeechRegion(40.0 * number, 40.0 * number + 2.0) for number in range(70)]
+        graph = Graph(tmp_path, regions=regions, emotion=[("mood", False)])
+        steps = PlainSteps()
+        result = graph.analyze(upload(max_workers=3), steps)
+        assert sorted(graph.emotion[0].regions, reverse=True)[0] == 64
+        assert sum(graph.emotion[0].regions) == len(result["segments"])
+        assert len(graph.emotion[0].regions) == -(-len(result["segments"]) // 64) >= 2
+        assert not any("/" in name for name in steps.seconds)  # the sum stands for its parts
+
+
+class Store:
+    """Keeps steps as the job store does: as JSON."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, object] = {}
+        self.announced: list[Stage] = []
+
+    def commit_step(
+        self, claim: Any, name: str, result: object, *, seconds: float, announce: Sequence[Stage] = ()
+    ) -> None:
+        self.kept[name] = json.loads(json.dumps(result))
+        self.announced += announce
+
+    def announce(self, claim: Any, *stages: Stage) -> None:
+        self.announced += stages
+
+
+def durable(store: Store, done: Mapping[str, object]) -> DurableSteps:
+    return DurableSteps(store, None, dict(done), dict.fromkeys(done, 7.0))  # type: ignore[arg-type]
+
+
+class TestJob:
+    """A job by address, its steps kept; a second runner goes on from any of them."""
+
+    STEPS = (
+        "choose_backend",
+        "fetch",
+        "detect_speech",
+        "diarize",
+        "transcribe/000000000-000002000",
+        "recognize_emotion/00000",
+    )
+    # what a step's result makes superfluous
+    CALLS = ("prepare", "", "detect_speech", "diarize", "transcribe", "mood")
+
+    @pytest.fixture
+    def request_(self, tmp_path: Path) -> AnalysisRequest:
+        (tmp_path / "media").mkdir()
+        (tmp_path / "media" / "a.wav").write_bytes(b"RIFF by address")
+        return AnalysisRequest("a.wav")
+
+    def graph(self, folder: Path, **failures: Exception) -> Graph:
+        return Graph(folder, emotion=[("mood", False)], **failures)
+
+    def test_its_steps_and_stages(self, tmp_path: Path, request_: AnalysisRequest) -> None:
+        store = Store()
+        result = self.graph(tmp_path).analyze(request_, durable(store, {}))
+        assert set(store.kept) == set(self.STEPS)
+        assert store.announced == [
+            Stage.DOWNLOADED,
+            Stage.DETECTING_SPEECH,
+            Stage.DIARIZING,
+            Stage.TRANSCRIBING,
+            Stage.RECOGNIZING_EMOTION,
+            Stage.MERGING,
+        ]
+        assert set(result["metadata"]["stage_seconds"]) == {
+            "choose_backend",
+            "fetch",
+            "decode",
+            "detect_speech",
+            "measure",
+            "diarize",
+            "transcribe",
+            "recognize_emotion",
+            "merge",
+        }
+        assert [path.name for path in files_in(tmp_path / "artifacts")] == ["media"]  # until the runner discards it
+
+    @pytest.mark.parametrize("num_done", range(len(STEPS) + 1))
+    def test_it_goes_on_from_each_step(self, tmp_path: Path, request_: AnalysisRequest, num_done: int) -> None:
+        store = Store()
+        first = self.graph(tmp_path).analyze(request_, durable(store, {}))
+        (tmp_path / "media" / "a.wav").unlink()
+        done = {name: store.kept[name] for name in self.STEPS[:num_done]}
+        if num_done < 2:  # the file is not fetched yet
+            (tmp_path / "media" / "a.wav").write_bytes(b"RIFF by address")
+        graph = self.graph(tmp_path)
+        again = graph.analyze(request_, durable(store, done))
+        for result in (first, again):
+            for volatile in ("processing_time", "stage_seconds"):
+                result["metadata"].pop(volatile)
+            result.pop("processing_time", None)
+        assert again == first
+        left = {name for name in self.CALLS[num_done:] if name}
+        assert set(graph.calls.names) == {"decode", "measure", *left}
+        assert graph.analyzer.contents == [b"RIFF by address"]
+
+    def test_a_file_that_is_gone_is_fetched_again(self, tmp_path: Path, request_: AnalysisRequest) -> None:
+        store = Store()
+        graph = self.graph(tmp_path)
+        graph.analyze(request_, durable(store, {}))
+        graph.media.discard(FOLDER)
+        graph.analyze(request_, durable(store, store.kept))
+        assert graph.analyzer.contents == [b"RIFF by address"] * 2
+        assert graph.calls.names.count("transcribe") == 1
+
+    @pytest.mark.parametrize("failing", ["diarize", "transcribe", "measure"])
+    def test_a_failing_branch_ends_the_others(self, tmp_path: Path, request_: AnalysisRequest, failing: str) -> None:
+        graph = self.graph(tmp_path, **{failing: ProcessingError(f"{failing} failed")})
+        others = {"diarize", "transcribe", "measure"} - {failing}
+        graph.calls.blocked = others
+        of = graph.calls.of
+
+        async def fail_last(name: str) -> None:
+            async with asyncio.timeout(10):
+                while name == failing and not others <= set(graph.calls.names):
+                    await asyncio.sleep(0)
+            await of(name)
+
+        graph.calls.of = fail_last  # type: ignore[method-assign]
+        with pytest.raises(ProcessingError, match=f"{failing} failed") as raised:
+            graph.analyze(request_, durable(Store(), {}))
+        assert not isinstance(raised.value, BaseExceptionGroup)
+        assert set(graph.calls.ended) == others
+
+    def test_of_two_failures_the_domains_own_is_raised(self, tmp_path: Path) -> None:
+        async def fail(error: Exception) -> None:
+            raise error
+
+        async def run(*errors: Exception) -> None:
+            async with _task_group() as group:
+                for error in errors:
+                    group.create_task(fail(error))
+
+        with pytest.raises(ProcessingError, match="ours"):
+            asyncio.run(run(KeyError("a bug"), ProcessingError("ours")))
+        with pytest.raises(KeyError, match="a bug"):
+            asyncio.run(run(KeyError("a bug")))
+
+    @pytest.mark.parametrize(
+        ("failures", "error"),
+        [
+            ({"prepare": LanguageUnsupported("not ja")}, LanguageUnsupported),
+            ({"decode": AudioExtractionError("no audio")}, AudioExtractionError),
+            ({"detect_speech": KeyError("a bug of the deployment")}, ProcessingError),
+        ],
+    )
+    def test_an_early_failure(
+        self,
+        tmp_path: Path,
+        request_: AnalysisRequest,
+        failures: dict[str, Exception],
+        error: type[ServeAppError],
+    ) -> None:
+        graph = self.graph(tmp_path, **failures)
+        with pytest.raises(error):
+            graph.analyze(request_, durable(Store(), {}))
+        assert {"diarize", "transcribe", "mood"}.isdisjoint(graph.calls.names)
+        if "prepare" in failures:
+            assert files_in(tmp_path / "artifacts") == []  # a language that nobody serves is fetched by nobody
+
+
+def test_a_backend_that_was_started_for_the_file_shows_in_the_timing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.flows.speech_to_text._NOTABLE_START_S", -1.0)
+    graph = Graph(tmp_path)
+    graph.recognizer.uptime_s = 0.0
+    steps = PlainSteps()
+    graph.analyze(steps=steps)
+    assert steps.seconds["backend_start"] > 0
 
 
 @pytest.mark.parametrize("content", [b"RIFF", b"RIFF" + bytes(3 << 20)], ids=["small", "large"])
 def test_an_upload_is_analysed_in_full_and_leaves_nothing(tmp_path: Path, content: bytes) -> None:
-    async def run() -> Mapping[str, Any]:
-        deployments = Deployments()
-        request = AnalysisRequest(io.BytesIO(content), num_speakers=2, min_speakers=1, max_speakers=3)
-        result = await service(tmp_path, deployments).analyze(request)
-        assert deployments.contents == [content]
-        # a small one travels with the call
-        assert isinstance(deployments.decoded[0], bytes) == (len(content) < 100)
-        assert deployments.diarized == [(2, 1, 3)]
-        return result
-
-    result = asyncio.run(run())
+    graph = Graph(tmp_path)
+    request = AnalysisRequest(io.BytesIO(content), num_speakers=2, min_speakers=1, max_speakers=3)
+    result = as_dict(asyncio.run(graph.flow().analyze(request)))
+    assert graph.analyzer.contents == [content]
+    # a small one travels with the call
+    assert isinstance(graph.analyzer.decoded[0], bytes) == (len(content) < 100)
+    assert graph.diarizers[0].counts == [(2, 1, 3)]
     assert [(part["text"], part["speaker"]["speaker_id"]) for part in result["segments"]] == [
         ("Hello", "SPEAKER_00"),
         ("there.", "SPEAKER_01"),
@@ -136,43 +517,34 @@ def test_an_upload_is_analysed_in_full_and_leaves_nothing(tmp_path: Path, conten
 
 
 def test_an_address_is_fetched_into_the_store_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "media").mkdir()
+    graph = Graph(tmp_path)
     (tmp_path / "media" / "a.wav").write_bytes(b"RIFF by address")
-
-    async def run() -> None:
-        deployments = Deployments()
-        direct = service(tmp_path, deployments)
-        direct._pipeline._media = direct._media = source(tmp_path, media_root=tmp_path / "media")
-        result = await direct.analyze(AnalysisRequest(str(tmp_path / "media" / "a.wav")))
-        assert deployments.contents == [b"RIFF by address"]
-        assert isinstance(deployments.decoded[0], str)
-        assert "fetch" in result["metadata"]["stage_seconds"]
-
-    asyncio.run(run())
+    result = as_dict(asyncio.run(graph.flow().analyze(AnalysisRequest(str(tmp_path / "media" / "a.wav")))))
+    assert graph.analyzer.contents == [b"RIFF by address"]
+    assert isinstance(graph.analyzer.decoded[0], str)
+    assert "fetch" in result["metadata"]["stage_seconds"]
     assert files_in(tmp_path) == [tmp_path / "media" / "a.wav"]
 
 
 def test_backend_and_prompt_reach_the_recogniser(tmp_path: Path) -> None:
     async def run() -> None:
-        deployments = Deployments()
-        direct = service(tmp_path, deployments)
-        await direct.analyze(AnalysisRequest(io.BytesIO(b"x"), "ko", backend="faster-whisper", prompt="Daniel"))
-        assert deployments.heard == [("ko", "Daniel", SpeechTask.TRANSCRIBE)]
+        graph = Graph(tmp_path)
+        flow = graph.flow()
+        await flow.analyze(upload(language="ko", backend="faster-whisper", prompt="Daniel"))
+        assert graph.recognizer.asked == [("ko", "Daniel", SpeechTask.TRANSCRIBE)]
         with pytest.raises(InvalidRequest, match="'transformers' is not deployed"):
-            await direct.analyze(AnalysisRequest(io.BytesIO(b"x"), backend="transformers"))
-        assert len(deployments.decoded) == 1  # refused before anything is read
+            await flow.analyze(upload(backend="transformers"))
+        assert len(graph.analyzer.decoded) == 1  # refused before anything is read
 
     asyncio.run(run())
 
 
 def test_a_failure_leaves_nothing_and_its_place_is_free_again(tmp_path: Path) -> None:
     async def run() -> None:
-        deployments = Deployments()
-        deployments.failure = AudioExtractionError("no audio")
-        direct = service(tmp_path, deployments, max_at_once=1)
+        flow = Graph(tmp_path, decode=AudioExtractionError("no audio")).flow(max_at_once=1)
         for _ in range(2):
             with pytest.raises(AudioExtractionError):
-                await direct.analyze(AnalysisRequest(io.BytesIO(bytes(3 << 20))))
+                await flow.analyze(AnalysisRequest(io.BytesIO(bytes(3 << 20))))
         assert files_in(tmp_path) == []
 
     asyncio.run(run())
@@ -180,21 +552,21 @@ def test_a_failure_leaves_nothing_and_its_place_is_free_again(tmp_path: Path) ->
 
 def test_a_caller_too_many_is_refused_and_one_that_leaves_makes_room(tmp_path: Path) -> None:
     async def run() -> None:
-        deployments = Deployments()
-        deployments.go.clear()
-        direct = service(tmp_path, deployments, max_at_once=1)
-        waiting = asyncio.create_task(direct.analyze(AnalysisRequest(io.BytesIO(bytes(3 << 20)))))
+        graph = Graph(tmp_path)
+        graph.calls.blocked = {"decode"}
+        flow = graph.flow(max_at_once=1)
+        waiting = asyncio.create_task(flow.analyze(AnalysisRequest(io.BytesIO(bytes(3 << 20)))))
         async with asyncio.timeout(30):
-            while not deployments.decoded:
+            while not graph.analyzer.decoded:
                 await asyncio.sleep(0.001)
         with pytest.raises(Unavailable, match="busy; submit a job instead") as refused:
-            await direct.analyze(AnalysisRequest(io.BytesIO(b"x")))
-        assert refused.value.retry_after_s > 0
+            await flow.analyze(upload())
+        assert refused.value.retry_after_s == 10.0
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert files_in(tmp_path) == []
-        deployments.go.set()
-        assert (await direct.analyze(AnalysisRequest(io.BytesIO(b"x"))))["segments"]
+        graph.calls.go.set()
+        assert as_dict(await flow.analyze(upload()))["segments"]
 
     asyncio.run(run())
