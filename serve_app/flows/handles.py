@@ -159,7 +159,7 @@ class Calls:
                 result: T = await _remote(placed.handle, method).remote(reference, *args, **kwargs)
                 return result
             except _LOST_OR_REMOTE as raised:
-                # the callee or the audio: Ray does not tell which, and making it again is cheap beside either
+                # Ray does not say whether the callee or the audio was lost, and making the audio again is cheap
                 if isinstance(translate(raised, placed.name), ReplicaLost):
                     first.forget(reference)
                 raise
@@ -274,8 +274,8 @@ class Seats:
 
     Args:
         count: of seats.
-        refusal: what a request is told for which there is none.
-        retry_after_s: when that request should come back.
+        refusal: message of that error.
+        retry_after_s: of that error.
     """
 
     def __init__(self, count: int, refusal: str, retry_after_s: float) -> None:
@@ -300,7 +300,7 @@ async def answer_each(
     Args:
         items: of one request.
         answer: answers one of them.
-        at_once: so many items are in work at most.
+        at_once: the most items in work at a time.
     """
     few = asyncio.Semaphore(at_once)
 

@@ -35,9 +35,9 @@ class ImageLimits:
     """Bounds of one ingress replica.
 
     Attributes:
-        max_requests: in work at once; more are answered 503.
-        max_calls: of one deployment under way at once; the pictures that wait meanwhile share the next ones.
-        max_images_in_call: at most so many.
+        max_requests: the most requests in work at a time; more are answered 503.
+        max_calls: the most calls of one deployment at a time; pictures that arrive meanwhile share the next call.
+        max_images_in_call: the most pictures in one call.
     """
 
     max_requests: int = 128

@@ -1,7 +1,7 @@
 """`SpeechToText`: chooses the speech backend for a file, and spreads the file's pieces over its replicas.
 
-choose a backend ─ cut at silences ─ pieces, at most so many at once ─┬─ transcribe (─ align) ─┬─ stitch
-                                                                      └─ …                     ┘
+choose a backend ─ cut at silences ─ pieces, few at a time ─┬─ transcribe (─ align) ─┬─ stitch
+                                                            └─ …                     ┘
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcri
 if TYPE_CHECKING:
     from serve_app.media.decode import DecodedAudio
 
+    Audio = SharedResult[DecodedAudio]
+
 _RETRY_AFTER_S = 10.0
 # A replica that is younger than the call has waited was started for it; below this it is not worth a word.
 _NOTABLE_START_S = 0.5
@@ -49,10 +51,10 @@ class SpeechModels:
 
     Attributes:
         backends: each backend's deployments in order of preference; a later one takes over when GPU memory ran out.
-        models: what each backend was told to load first.
+        models: the model that each backend loads first.
         aligner: forced alignment, None where it is not deployed.
         aligned_languages: languages that the aligner has a model for.
-        whisper_pause_s: a silence of so long ends a piece for a Whisper backend.
+        whisper_pause_s: a silence this long ends a piece for a Whisper backend.
         languages: what each backend transcribes, as far as that is known before its model is loaded.
     """
 
@@ -72,7 +74,7 @@ class ChosenBackend:
         name: of the backend.
         start_s: how long its replica took to start, where it was started for this file; else 0.
         notes: what was passed over, backends and sizes of the model, and why.
-        can_detect_languages: whether it can tell which language is spoken.
+        can_detect_languages: whether it detects which language is spoken.
         is_stand_in: whether all that it has is whisper-micro.
         gives_way: whether it leaves English to pocketsphinx, as a stand-in does where the request names no backend.
     """
@@ -225,12 +227,7 @@ class SpeechToText:
         return found
 
     async def pieces(
-        self,
-        audio: SharedResult[DecodedAudio],
-        activity: SpeechActivity,
-        chosen: ChosenBackend,
-        options: SpeechOptions,
-        steps: Steps,
+        self, audio: Audio, activity: SpeechActivity, chosen: ChosenBackend, options: SpeechOptions, steps: Steps
     ) -> AsyncIterator[Transcript]:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
 
@@ -282,11 +279,7 @@ class SpeechToText:
         return recognizer_pieces(activity.regions, activity.duration_s, MAX_PIECE_S, max_pause_s=max_pause_s)
 
     async def _detect_language(
-        self,
-        audio: SharedResult[DecodedAudio],
-        cuts: Sequence[SpeechRegion],
-        chosen: ChosenBackend,
-        options: SpeechOptions,
+        self, audio: Audio, cuts: Sequence[SpeechRegion], chosen: ChosenBackend, options: SpeechOptions
     ) -> DetectedLanguage:
         windows = language_windows(cuts)
         # `chosen.can_detect_languages` says that the backend does
@@ -300,7 +293,7 @@ class SpeechToText:
 
     async def _transcribe(
         self,
-        audio: SharedResult[DecodedAudio],
+        audio: Audio,
         piece: SpeechRegion,
         speech: Sequence[SpeechRegion],
         likely: str | None,
@@ -327,7 +320,7 @@ class SpeechToText:
         return await self._align(audio, piece, replace(transcript, notes=(*notes, *transcript.notes)), options)
 
     async def _align(
-        self, audio: SharedResult[DecodedAudio], piece: SpeechRegion, transcript: Transcript, options: SpeechOptions
+        self, audio: Audio, piece: SpeechRegion, transcript: Transcript, options: SpeechOptions
     ) -> Transcript:
         """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
         aligner = self._models.aligner

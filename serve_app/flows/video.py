@@ -18,7 +18,7 @@ from serve_app.analysis.assembly import RunFacts, assemble
 from serve_app.analysis.attribution import attribute
 from serve_app.deployments.protocols import AnalyzesAudio, Diarizes, RecognizesEmotion
 from serve_app.errors import ModelError, ProcessingError, ServeAppError
-from serve_app.flows.handles import ANALYSIS_RETRY_AFTER_S, Calls, Health, Placed, Seats, SharedResult, with_fallback
+from serve_app.flows.handles import ANALYSIS_RETRY_AFTER_S, Calls, Health, Placed, Seats, with_fallback
 from serve_app.flows.health import USABLE
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOptions, SpeechToText
@@ -39,7 +39,7 @@ from serve_app.results import (
 from serve_app.services import AnalysisRequest
 
 if TYPE_CHECKING:
-    from serve_app.media.decode import DecodedAudio
+    from serve_app.flows.speech_to_text import Audio
 
 _EMOTION_BATCH = 64  # segments in one call: a step that is worth keeping, and an answer within seconds
 
@@ -168,12 +168,12 @@ class VideoPipeline:
             fetched = await self._media.fetch(source, folder)
         return fetched.url
 
-    async def _measure(self, audio: SharedResult[DecodedAudio], steps: Steps) -> FrameFeatures:
+    async def _measure(self, audio: Audio, steps: Steps) -> FrameFeatures:
         with steps.timed("measure"):
             return await self._call.with_shared(self._models.analyzer, AnalyzesAudio.measure, audio)
 
     async def _diarize(
-        self, request: AnalysisRequest, audio: SharedResult[DecodedAudio], activity: SpeechActivity, steps: Steps
+        self, request: AnalysisRequest, audio: Audio, activity: SpeechActivity, steps: Steps
     ) -> Diarization:
         if not activity.regions:
             return Diarization((), "none")
@@ -188,12 +188,7 @@ class VideoPipeline:
             diarization = await with_fallback(
                 candidates,
                 lambda placed: self._call.with_shared(
-                    placed,
-                    Diarizes.diarize,
-                    audio,
-                    request.num_speakers,
-                    request.min_speakers,
-                    request.max_speakers,
+                    placed, Diarizes.diarize, audio, request.num_speakers, request.min_speakers, request.max_speakers
                 ),
                 "diarization",
                 notes,
@@ -203,12 +198,7 @@ class VideoPipeline:
         return await steps.run("diarize", Diarization, work)
 
     async def _transcribe(
-        self,
-        audio: SharedResult[DecodedAudio],
-        activity: SpeechActivity,
-        chosen: ChosenBackend,
-        options: SpeechOptions,
-        steps: Steps,
+        self, audio: Audio, activity: SpeechActivity, chosen: ChosenBackend, options: SpeechOptions, steps: Steps
     ) -> Transcript:
         with steps.timed("transcribe"):
             pieces = [piece async for piece in self._speech.pieces(audio, activity, chosen, options, steps)]
@@ -217,11 +207,7 @@ class VideoPipeline:
         return join_transcripts(pieces, language=options.language, notes=chosen.notes, speech=activity.regions)
 
     async def _recognize_emotion(
-        self,
-        request: AnalysisRequest,
-        audio: SharedResult[DecodedAudio],
-        segments: Sequence[Segment],
-        steps: Steps,
+        self, request: AnalysisRequest, audio: Audio, segments: Sequence[Segment], steps: Steps
     ) -> Emotions:
         if not request.emotion_detection:
             return Emotions()
@@ -257,10 +243,7 @@ class VideoPipeline:
         )
 
     async def _recognize_part(
-        self,
-        audio: SharedResult[DecodedAudio],
-        regions: Sequence[SpeechRegion],
-        candidates: Sequence[Placed[RecognizesEmotion]],
+        self, audio: Audio, regions: Sequence[SpeechRegion], candidates: Sequence[Placed[RecognizesEmotion]]
     ) -> Emotions:
         """Return one answer a region; a failing model leaves them out, for the words are worth more than the mood."""
         notes: list[str] = []

@@ -64,7 +64,7 @@ class DeployedModels:
             state, num_running, _ = states[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
-                # one that went down meanwhile, or is too busy to tell: the state says more
+                # a replica that went down meanwhile, or is too busy to answer: the state says more
                 with suppress(ServeAppError):
                     replicas = await call_every_replica(placed, Describes.describe, _DESCRIBE_S)
             return DeployedModel(name, placed.name, state, tuple(replicas), name in self._models)
@@ -92,14 +92,14 @@ class DeployedModels:
         return Placed(self._host, serve.get_deployment_handle(self._host, self._app_name))
 
     async def _reload(self, name: str, placed: Placed[Reloads]) -> DeployedModel:
-        """Repeat until every replica that runs was told: one that starts meanwhile may have read the old file."""
+        """Repeat until every running replica has reloaded: one that starts meanwhile may have read the old file."""
         deadline = time.monotonic() + _RELOAD_S
         while True:
             state, num_running, num_starting = (await asyncio.to_thread(self._states))[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
                 replicas = await call_every_replica(placed, Reloads.reload, deadline - time.monotonic())
-            elif not num_starting and name in self._hosted:  # scaled to zero, and the ingress's own tell of the file
+            elif not num_starting and name in self._hosted:  # scaled to zero, and the ingress has read the file
                 return DeployedModel(name, placed.name, state, ())
             elif not num_starting:  # scaled to zero: one is started, to see whether the file can be loaded
                 replicas = [await self._call(placed, Reloads.describe)]

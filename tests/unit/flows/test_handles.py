@@ -73,6 +73,11 @@ def test_what_ray_raises_itself_is_worth_another_try(raised: Exception, expected
     assert "Diarizer" in error.detail
 
 
+def test_an_error_of_ours_stays_itself() -> None:
+    error = ProcessingError("broken")
+    assert translate(error, "Diarizer") is error
+
+
 def test_a_bug_of_the_caller_is_not_translated() -> None:
     assert translate(TypeError("x"), "Diarizer") is None
 

@@ -381,6 +381,12 @@ class TestJob:
         store = Store()
         result = self.graph(tmp_path).analyze(request_, durable(store, {}))
         assert set(store.kept) == set(self.STEPS)
+        calm = {"label": "calm", "scores": {"calm": 1.0}}
+        assert store.kept["recognize_emotion/00000"] == {
+            "scores": [calm, calm],
+            "model_version": "moods by mood",
+            "notes": [],
+        }
         assert store.announced == [
             Stage.DOWNLOADED,
             Stage.DETECTING_SPEECH,
