@@ -446,7 +446,7 @@ class MemoryModels:
         self.reloaded: list[str] = []
 
     def names(self) -> Sequence[str]:
-        return [model.name for model in self.deployed.values() if model.reloads]
+        return list(dict.fromkeys(model.name for model in self.deployed.values() if model.reloads))
 
     async def models(self) -> Sequence[DeployedModel]:
         return list(self.deployed.values())

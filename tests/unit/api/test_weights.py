@@ -65,10 +65,11 @@ class TestList:
         assert model["replicas"] == [REPLICA | empty | failed]
 
     def test_failure(self, client: TestClient, models: MemoryModels, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def fail() -> None:
+        async def fail(*_: str) -> None:
             raise errors.Unavailable("the controller does not answer", 3.2)
 
         monkeypatch.setattr(models, "models", fail)
+        monkeypatch.setattr(models, "reload", fail)
         for answer in (client.get("/models"), client.post("/models/container/reload")):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "4")
             assert answer.json() == {
