@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import pkgutil
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from serve_app import __version__
 from serve_app.commands.drums import command as drums_command
 from serve_app.commands.models import command as models_command
-from serve_app.commands.transcribe import command as batch_command
+from serve_app.commands.transcribe import command as transcribe_command
 from serve_app.errors import ServeAppError
 from serve_app.settings import Settings, SettingsError, service_url
 
@@ -21,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 if it did what it says, 1 if not, 2 if it was called wrongly."""
     arguments = _parser().parse_args(argv)
     try:
-        sys.exit(arguments.command(arguments))
+        # a name, so that a command imports only what it needs itself
+        sys.exit(pkgutil.resolve_name(arguments.command)(arguments))
     except SettingsError as error:
         sys.exit(f"serve-app: the environment holds what is not allowed:\n{error}")
     except ServeAppError as error:
@@ -42,16 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dashboard", action="store_true", help="also start Ray's dashboard (serve status, serve deploy)")
     run.add_argument("--num-cpus", type=int, help="logical CPUs instead of the machine's")
     run.add_argument("--num-gpus", type=int, help="logical GPUs instead of the machine's")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=f"{__name__}:_run")
 
     check = commands.add_parser("check", help="check Serve config files strictly: a misspelt key is an error")
     check.add_argument("configs", type=Path, nargs="+")
-    check.set_defaults(command=_check)
+    check.set_defaults(command=f"{__name__}:_check")
 
     demo = commands.add_parser("demo", help="start the graph and run two real video jobs to their last callback")
     demo.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
     demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results, logs and state there")
-    demo.set_defaults(command=_demo)
+    demo.set_defaults(command="serve_app.commands.demo.show:show")
 
     base = argparse.ArgumentParser(add_help=False)
     base.add_argument("--url", default=service_url(), help="of the ingress")
@@ -62,16 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--num-speakers", type=int)
     submit.add_argument("--callback-base", help="fastapi_base_url of the receiver")
     submit.add_argument("--no-wait", action="store_true")
-    submit.set_defaults(command=_submit)
+    submit.set_defaults(command=f"{__name__}:_submit")
 
-    batch_command.add_command(commands, [base])
+    transcribe_command.add_command(commands, [base])
     drums_command.add_commands(commands)
     models_command.add_commands(commands, [base])
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
     job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])
     job.add_argument("job_id")
-    job.set_defaults(command=_job)
+    job.set_defaults(command=f"{__name__}:_job")
     return parser
 
 
@@ -101,15 +104,7 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(arguments: argparse.Namespace) -> int:
-    from serve_app.commands.demo.show import show
-
-    return show(arguments.config, keep=arguments.keep)
-
-
 def _submit(arguments: argparse.Namespace) -> int:
-    import uuid
-
     from serve_app.client import Client
 
     job_id = arguments.job_id or str(uuid.uuid4())

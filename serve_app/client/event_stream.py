@@ -24,16 +24,6 @@ class ClientEvent:
     payload: dict[str, Any]
 
 
-@dataclass(slots=True)
-class StreamState:
-    """Where an event stream stands, across its connections."""
-
-    after_seq: int
-    retry_s: float = 3.0  # until the service says otherwise
-    failures: int = 0
-    ended: bool = False
-
-
 def parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
     """Parse a stream of server-sent events into blocks of fields.
 

@@ -8,19 +8,19 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 from urllib.parse import quote
 
 import httpx
 
-from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, StreamState, parse_blocks
+from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, parse_blocks
 from serve_app.client.failures import error_from_response
 from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
 # A busy service may leave an upload half read while it works on others.
 _UPLOAD_STALL_S = 300.0
 _MAX_RECONNECT_WAIT_S = 30.0
+File = Path | str | BinaryIO  # a path, or a file open in binary mode
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -58,9 +58,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -89,8 +87,7 @@ class Client:
 
     def page(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
         """Return some jobs, newest first, and `next_cursor`."""
-        given = {"status": status, "limit": limit, "cursor": cursor}
-        return self._json("GET", "/jobs", params={name: value for name, value in given.items() if value is not None})
+        return self._json("GET", "/jobs", params=_given(status=status, limit=limit, cursor=cursor))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Ask for a job's end and return the job; JobNotFound, JobConflict once it has ended otherwise."""
@@ -115,46 +112,36 @@ class Client:
             JobNotFound: no job has this id, or it was deleted meanwhile.
             Unavailable: the stream failed more than `max_reconnects` times in a row.
         """
-        stream = StreamState(after_seq)
+        path, timeout = f"/jobs/{_quoted(job_id)}/events", httpx.Timeout(self._timeout_s, read=STREAM_SILENCE_S)
+        retry_s, failures = 3.0, 0  # until the service says otherwise
         while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after_seq)}
             at_least_s = 0.0
             try:
-                for event in self._stream_once(job_id, stream):
-                    yield event
-                    if event.payload["status"] in _FINAL:
+                with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
                         return
-                if stream.ended:
-                    return
+                    if not answer.is_success:
+                        answer.read()
+                        raise error_from_response(answer)
+                    for block in parse_blocks(answer.iter_bytes()):
+                        if "retry" in block:
+                            retry_s = int(block["retry"]) / 1000
+                        if "data" in block:
+                            failures, after_seq = 0, int(block["id"])
+                            event = ClientEvent(after_seq, block["event"], json.loads(block["data"]))
+                            yield event
+                            if event.payload["status"] in _FINAL:
+                                return
                 problem: ServeAppError = Unavailable(f"the events of {job_id} ended before the job did")
             except Overloaded as error:
                 problem, at_least_s = error, error.retry_after_s
             except httpx.TransportError as error:
                 problem = Unavailable(f"the events of {job_id} broke off: {error!r}")
-            stream.failures += 1
-            if stream.failures > self._max_reconnects:
+            failures += 1
+            if failures > self._max_reconnects:
                 raise problem
-            backoff_s = stream.retry_s * 2 ** (stream.failures - 1)
-            time.sleep(min(max(backoff_s, at_least_s), _MAX_RECONNECT_WAIT_S))
-
-    def _stream_once(self, job_id: str, stream: StreamState) -> Iterator[ClientEvent]:
-        """Yield events of one connection, and keep in `stream` where the next must go on."""
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(stream.after_seq)}
-        timeout = httpx.Timeout(self._timeout_s, read=STREAM_SILENCE_S)
-        path = f"/jobs/{_quoted(job_id)}/events"
-        with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
-            if answer.status_code == httpx.codes.NO_CONTENT:
-                stream.ended = True
-                return
-            if not answer.is_success:
-                answer.read()
-                raise error_from_response(answer)
-            for block in parse_blocks(answer.iter_bytes()):
-                if "retry" in block:
-                    stream.retry_s = int(block["retry"]) / 1000
-                if "data" in block:
-                    stream.failures = 0
-                    stream.after_seq = int(block["id"])
-                    yield ClientEvent(stream.after_seq, block["event"], json.loads(block["data"]))
+            time.sleep(min(max(retry_s * 2 ** (failures - 1), at_least_s), _MAX_RECONNECT_WAIT_S))
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, poll_s: float = 1.0) -> dict[str, Any]:
         """Return the job once it has ended, however it ended: look at its `status`.
@@ -211,14 +198,12 @@ class Client:
             ModelError: a stage failed, or the language is not served.
             Overloaded: too many analyses at once; submit a job instead.
         """
-        sources = {"audio_path": audio_path, "video_url": video_url, "video_path": video_path}
-        body = {**{name: url for name, url in sources.items() if url is not None}, **options}
-        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
-        return self._json("POST", "/transcribe", json=body, timeout=timeout)
+        sources = _given(audio_path=audio_path, video_url=video_url, video_path=video_path)
+        return self._json("POST", "/transcribe", json=sources | options, timeout=self._answer_within(timeout_s))
 
     def transcribe(
         self,
-        file: Path | str | BinaryIO,
+        file: File,
         *,
         language: str = "auto",
         backend: str | None = None,
@@ -247,13 +232,12 @@ class Client:
             ModelError: the model failed, or the language is not served.
             Overloaded: a queue is full (Unavailable: the backend is not up); worth another try after `retry_after_s`.
         """
-        fields = {"language": language, "backend": backend, "diarize": diarize or None, **options}
-        sent = {name: _form_value(value) for name, value in fields.items() if value is not None}
-        return self._upload("/transcribe", file, sent, filename, timeout_s)
+        fields = _given(language=language, backend=backend, diarize=diarize or None, **options)
+        return self._upload("/transcribe", file, fields, filename, timeout_s)
 
     def transcribe_drums(
         self,
-        file: Path | str | BinaryIO,
+        file: File,
         *,
         bpm: float | None = None,
         grid: Mapping[str, int] | None = None,
@@ -274,22 +258,16 @@ class Client:
             timeout_s: limit of the wait for the answer; None waits as long as it takes.
 
         Raises:
-            OSError: the file can't be read.
             InvalidRequest: a value is not allowed; names the field.
-            MediaError: the file has no usable audio, or is too large.
-            ModelError: the model failed.
-            Overloaded: a queue is full (Unavailable: the model is not up); worth another try after `retry_after_s`.
+            OSError, MediaError, ModelError, Overloaded: as `transcribe`.
         """
-        fields = {f"grid_{drum}": str(division) for drum, division in (grid or {}).items()}
-        fields |= {f"threshold_{drum}": str(value) for drum, value in (thresholds or {}).items()}
-        if bpm is not None:
-            fields["bpm"] = str(bpm)
-        if plot:
-            fields["plot"] = "true"
+        fields = _given(bpm=bpm, plot=plot or None)
+        fields |= {f"grid_{drum}": division for drum, division in (grid or {}).items()}
+        fields |= {f"threshold_{drum}": value for drum, value in (thresholds or {}).items()}
         return self._upload("/transcribe-drums", file, fields, filename, timeout_s)
 
     def classify_reusable(
-        self, file: Path | str | BinaryIO | None = None, *, image_url: str | None = None, timeout_s: float | None = None
+        self, file: File | None = None, *, image_url: str | None = None, timeout_s: float | None = None
     ) -> dict[str, Any]:
         """Return whether the container in a picture is reusable; either a file or an address.
 
@@ -300,17 +278,15 @@ class Client:
                 wait for a replica's start.
 
         Raises:
-            OSError: the file can't be read.
             InvalidRequest: neither a file nor an address, or both.
             MediaError: it is no picture, too large, or can't be fetched.
-            ModelError: no weights could be loaded, or the network failed.
-            Overloaded: a queue is full (Unavailable: the model is not up); worth another try after `retry_after_s`.
+            OSError, ModelError, Overloaded: as `transcribe`.
         """
         return self._classify("/classify-reusable", file, image_url, timeout_s)
 
     def verify_beverage(
         self,
-        file: Path | str | BinaryIO | None = None,
+        file: File | None = None,
         *,
         image_url: str | None = None,
         confidence_threshold: float = 0.7,
@@ -341,24 +317,20 @@ class Client:
             ServeAppError: no such model; names those that there are.
             Unavailable: not every replica has answered in time.
         """
-        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
-        return self._json("POST", f"/models/{_quoted(name)}/reload", timeout=timeout)
+        return self._json("POST", f"/models/{_quoted(name)}/reload", timeout=self._answer_within(timeout_s))
 
-    def _classify(
-        self, path: str, file: Path | str | BinaryIO | None, image_url: str | None, timeout_s: float | None
-    ) -> dict[str, Any]:
+    def _classify(self, path: str, file: File | None, image_url: str | None, timeout_s: float | None) -> dict[str, Any]:
         if (file is None) == (image_url is None):
             raise InvalidRequest("give either a file or image_url")
         if file is not None:
             return self._upload(path, file, {}, None, timeout_s)
-        timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
-        return self._json("POST", path, json={"image_url": image_url}, timeout=timeout)
+        return self._json("POST", path, json={"image_url": image_url}, timeout=self._answer_within(timeout_s))
 
     def _upload(
         self,
         path: str,
-        file: Path | str | BinaryIO,
-        fields: Mapping[str, str],
+        file: File,
+        fields: Mapping[str, Any],
         filename: str | None,
         timeout_s: float | None,
     ) -> dict[str, Any]:
@@ -370,10 +342,10 @@ class Client:
         return self._json(
             "POST",
             path,
-            data=fields,
+            data={name: _form_value(value) for name, value in fields.items()},
             files={"file": (_sendable(name), file)},
             headers={"Accept": "application/json"},
-            timeout=httpx.Timeout(self._timeout_s, read=timeout_s, write=_UPLOAD_STALL_S),
+            timeout=self._answer_within(timeout_s, write_s=_UPLOAD_STALL_S),
         )
 
     def transcript(self, job_id: str, form: Literal["srt", "vtt", "txt", "json"] = "srt") -> str:
@@ -387,6 +359,9 @@ class Client:
     def ready(self) -> dict[str, Any]:
         """Return every deployment's state; Unavailable, which names those that are not up."""
         return self._json("GET", "/health/ready")
+
+    def _answer_within(self, seconds: float | None, *, write_s: float | None = None) -> httpx.Timeout:
+        return httpx.Timeout(self._timeout_s, read=seconds, write=write_s or self._timeout_s)
 
     def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         answer = self._send(method, path, **arguments)
@@ -408,6 +383,10 @@ class Client:
 def _quoted(job_id: str) -> str:
     """Keep an id one part of the path; what else is wrong with it, the service tells."""
     return quote(job_id, safe="")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _form_value(value: Any) -> str:

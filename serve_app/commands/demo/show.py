@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import tempfile
@@ -28,13 +29,9 @@ _READY_TIMEOUT_S = 180.0
 _JOB_TIMEOUT_S = 600.0
 
 
-def show(config: Path, keep: Path | None = None) -> int:
-    """Run the demonstration; return 0 only if every callback and every result met the contract.
-
-    Args:
-        config: Serve config file of the graph.
-        keep: folder for results, log and state; they are removed at the end without one.
-    """
+def show(arguments: argparse.Namespace) -> int:
+    """Run the demonstration; return 0 only if every callback and every result met the contract."""
+    config, keep = arguments.config, arguments.keep
     console = Console()
     if not config.exists():
         console.print(f"[red]{escape(str(config))} is not there[/]: run this in the project's folder, or say --config")

@@ -1,17 +1,12 @@
-"""The arguments of `serve-app drums` and `serve-app drums-eval`, and their parts put together."""
+"""The arguments of `serve-app drums` and `serve-app drums-eval`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from serve_app.commands.drums.routes import Wishes
-
-# The rest is imported where it is used: every command builds this parser, and most need neither torch nor rich.
-
-_DRUMS = ("kick", "snare", "hihat")
+DRUMS = ("kick", "snare", "hihat")
 
 _DRUMS_DESCRIPTION = """Write recordings of drums down as General MIDI.
 
@@ -41,7 +36,7 @@ def add_commands(commands: Any) -> None:
         help="a best_model.pt: path, folder, URL, or Hugging Face id; default: the one that comes with serve-app",
     )
     model.add_argument("--device", help="auto (default: a GPU where torch finds one), cpu, cuda")
-    for drum in _DRUMS:
+    for drum in DRUMS:
         model.add_argument(
             f"--threshold-{drum}", type=float, metavar="P", help="least activation that is a hit; default: the model's"
         )
@@ -56,13 +51,13 @@ def add_commands(commands: Any) -> None:
     drums.add_argument("files", type=Path, nargs="+", metavar="FILE", help="WAV, or any common audio or video")
     drums.add_argument("--out", type=Path, required=True, metavar="DIR", help="is made where it is not there")
     drums.add_argument("--bpm", type=float, help="the tempo, where you know it")
-    for drum in _DRUMS:
+    for drum in DRUMS:
         drums.add_argument(
             f"--grid-{drum}", type=int, metavar="N", help="parts of a whole note (default 16: sixteenths); 0: as played"
         )
     drums.add_argument("--plot", action="store_true", help="also draw activations, hits and beats")
     drums.add_argument("--url", help="transcribe on this server instead")
-    drums.set_defaults(command=drums_command)
+    drums.set_defaults(command="serve_app.commands.drums.transcribe:transcribe")
 
     evaluation = commands.add_parser(
         "drums-eval",
@@ -74,63 +69,4 @@ def add_commands(commands: Any) -> None:
     evaluation.add_argument("audio_dir", type=Path, metavar="AUDIO_DIR")
     evaluation.add_argument("annotation_dir", type=Path, metavar="ANNOTATION_DIR")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there, each file's too")
-    evaluation.set_defaults(command=eval_command)
-
-
-def drums_command(arguments: argparse.Namespace) -> int:
-    """Transcribe files.
-
-    Raises:
-        ServeAppError: it can't be done like this; says what to do.
-    """
-    from serve_app.commands.drums.transcribe import transcribe_files
-    from serve_app.errors import InvalidRequest
-
-    if arguments.url and (arguments.model or arguments.device):
-        raise InvalidRequest("--model and --device are for this machine: a server has its own, so leave out --url")
-    wishes = _wishes(arguments)
-    if arguments.url:
-        from serve_app.client import Client
-        from serve_app.commands.drums.routes import ServerRoute
-
-        with Client(arguments.url) as client:
-            return transcribe_files(arguments.files, arguments.out, lambda: ServerRoute(client, wishes))
-    return transcribe_files(arguments.files, arguments.out, lambda: _local(arguments, wishes))
-
-
-def eval_command(arguments: argparse.Namespace) -> int:
-    """Evaluate transcripts.
-
-    Raises:
-        ServeAppError: it can't be done like this; says what to do.
-    """
-    from serve_app.commands.drums.evaluate import evaluate_folders
-
-    return evaluate_folders(
-        arguments.audio_dir, arguments.annotation_dir, arguments.json, lambda: _local(arguments, _wishes(arguments))
-    )
-
-
-def _wishes(arguments: argparse.Namespace) -> Wishes:
-    from serve_app.commands.drums.routes import Wishes
-
-    def given(what: str) -> dict[str, Any]:
-        values = {drum: getattr(arguments, f"{what}_{drum}", None) for drum in _DRUMS}
-        return {drum: value for drum, value in values.items() if value is not None}
-
-    return Wishes(getattr(arguments, "bpm", None), given("grid"), given("threshold"), getattr(arguments, "plot", False))
-
-
-def _local(arguments: argparse.Namespace, wishes: Wishes) -> Any:
-    from serve_app.commands.drums.local import LocalRoute
-    from serve_app.settings import Settings
-
-    settings = Settings.from_environment()
-    token = settings.hf_token
-    return LocalRoute(
-        wishes,
-        model=arguments.model,
-        device=arguments.device or settings.device,
-        cache_dir=settings.models_dir,
-        hf_token=token.get_secret_value() if token else None,
-    )
+    evaluation.set_defaults(command="serve_app.commands.drums.evaluate:evaluate_folders")

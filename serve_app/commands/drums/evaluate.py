@@ -2,90 +2,92 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from serve_app.commands.drums.local import LocalRoute
-from serve_app.commands.drums.progress import FilesBar, sentence
-from serve_app.commands.transcribe.media_files import shown
-from serve_app.errors import InvalidRequest, ServeAppError
-from serve_app.models.drums.annotations import Pairing, pair_files, read_annotation
-from serve_app.models.drums.evaluation import DrumFigures, Evaluation, FileScore, Score, evaluate, score_file
+from serve_app.commands.drums.routes import LocalRoute, OnProgress
+from serve_app.commands.drums.transcribe import for_each
+from serve_app.commands.terminal import say
+from serve_app.errors import InvalidRequest
+from serve_app.models.drums.annotations import pair_files, read_annotation
+from serve_app.models.drums.evaluation import Evaluation, FileScore, Score, evaluate, score_file
+from serve_app.models.drums.transcription import transcribe_drums
 
-_MAX_SHOWN = 10
+_MAX_NAMES = 10
 
 
-def evaluate_folders(
-    audio_dir: Path, annotation_dir: Path, json_path: Path | None, open_route: Callable[[], LocalRoute]
-) -> int:
+def evaluate_folders(arguments: argparse.Namespace) -> int:
     """Compare transcripts of a folder's recordings with another's annotations; return 0, or 1 if any file failed.
-
-    Args:
-        audio_dir: recordings.
-        annotation_dir: annotations; may be the same folder.
-        json_path: where all figures are written too; None: nowhere.
-        open_route: loads the model.
 
     Raises:
         ServeAppError: nothing can be compared; says why.
     """
-    pairing = pair_files(audio_dir, annotation_dir)
+    json_path = arguments.json.expanduser() if arguments.json else None
+    pairing = pair_files(arguments.audio_dir, arguments.annotation_dir)
     if not pairing.pairs:
         raise InvalidRequest(
-            f"no file of {annotation_dir} is named like one of {audio_dir}, e.g. {pairing.audio_alone[0].name} and "
-            f"{pairing.annotations_alone[0].name}: give them the same names"
+            f"no file of {arguments.annotation_dir} is named like one of {arguments.audio_dir}, e.g. "
+            f"{pairing.audio_alone[0].name} and {pairing.annotations_alone[0].name}: give them the same names"
         )
-    if json_path is not None and not json_path.expanduser().parent.is_dir():
+    if json_path and not json_path.parent.is_dir():
         raise InvalidRequest(f"--json {json_path}: its folder does not exist")
-    console, errors = Console(), Console(stderr=True)
-    route = open_route()
+    console = Console(stderr=True)
+    route = LocalRoute(arguments)
+    version = route.loaded.model_version
+    annotations = dict(pairing.pairs)
     scores: list[FileScore] = []
-    failures: dict[str, str] = {}
     left_out: Counter[str] = Counter()
-    with FilesBar(errors, len(pairing.pairs)) as bar:
-        for recording, written in pairing.pairs:
-            bar.begin(recording)
-            try:
-                annotation = read_annotation(written)
-                transcript = route.hear(recording, bar.move)
-            except (ServeAppError, OSError) as error:
-                failures[recording.name] = sentence(error)
-                bar.say(f"[red]{escape(shown(f'{recording.name}: {failures[recording.name]}'))}[/red]")
-            else:
-                left_out.update(annotation.left_out)
-                scores.append(
-                    score_file(recording.name, annotation.times_s, transcript.hits, uncertain_s=annotation.uncertain_s)
-                )
-            bar.end()
+
+    def compare(recording: Path, on_progress: OnProgress) -> None:
+        annotation = read_annotation(annotations[recording])
+        hits = transcribe_drums(recording, route.loaded, route.config, on_progress=on_progress).transcript.hits
+        left_out.update(annotation.left_out)
+        scores.append(score_file(recording.name, annotation.times_s, hits, uncertain_s=annotation.uncertain_s))
+
+    failures = for_each(list(annotations), compare, console)
     evaluation = evaluate(scores)
-    _tell_alone(errors, pairing)
+    for what, paths in (
+        ("recordings without an annotation", pairing.audio_alone),
+        ("annotations without a recording", pairing.annotations_alone),
+    ):
+        if paths:
+            names = ", ".join(path.name for path in paths[:_MAX_NAMES]) + (", …" if len(paths) > _MAX_NAMES else "")
+            say(console, f"{len(paths)} {what}, left out: {names}")
     if left_out:
-        told = ", ".join(f"{label} ({count})" for label, count in left_out.most_common())
-        errors.print(f"Labels that are none of our drums, left out: {escape(shown(told))}", highlight=False)
+        labels = ", ".join(f"{label} ({count})" for label, count in left_out.most_common())
+        say(console, f"Labels that are none of our drums, left out: {labels}")
     if scores:
-        console.print(_table(evaluation, len(scores), route.model_version))
-    if json_path is not None:
-        document = _document(evaluation, scores, failures, pairing, left_out, route.model_version)
-        json_path.expanduser().write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        Console().print(_table(evaluation, f"{version}, {len(scores)} files"))
+    if json_path:
+        document = {
+            "model_version": version,
+            **_figures(evaluation, scores, {recording.name: path.name for recording, path in pairing.pairs}),
+            "failed": {path.name: why for path, why in failures.items()},
+            "audio_without_annotation": [path.name for path in pairing.audio_alone],
+            "annotations_without_audio": [path.name for path in pairing.annotations_alone],
+            "labels_left_out": dict(left_out),
+        }
+        json_path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return 1 if failures else 0
 
 
-def _table(evaluation: Evaluation, num_files: int, model_version: str) -> Table:
+def _table(evaluation: Evaluation, title: str) -> Table:
     """Return the figures; narrow enough for 80 columns."""
     offsets = ", ".join(
         f"{drum} {offset_ms:+.1f} ms" for drum, offset_ms in evaluation.offset_ms.items() if offset_ms is not None
     )
     table = Table(
-        title=escape(f"{model_version}, {num_files} files"),
+        title=Text(title),
         caption="P, R, F in percent; macro: mean over the files in which the drum is annotated or found."
         + (f" Median of hit minus annotation: {offsets}." if offsets else ""),
         box=SIMPLE_HEAD,
@@ -100,44 +102,27 @@ def _table(evaluation: Evaluation, num_files: int, model_version: str) -> Table:
         for number, window_s in enumerate(windows_s):
             figures = evaluation.figures[window_s][drum]
             counts = (str(figures.counts.num_annotated), str(figures.counts.num_found))
+            scores = (figures.pooled, figures.macro)
+            shares = [share for score in scores for share in (score.precision, score.recall, score.f)]
             table.add_row(
                 *((drum, *counts) if number == 0 else ("", "", "")),
                 f"{1000 * window_s:.0f}",
-                *_percents(figures.pooled),
-                *_percents(figures.macro),
+                *("–" if share is None else f"{100 * share:.1f}" for share in shares),
                 str(figures.num_files),
                 end_section=number == len(windows_s) - 1,
             )
     return table
 
 
-def _percents(score: Score) -> Sequence[str]:
-    return ["–" if value is None else f"{100 * value:.1f}" for value in (score.precision, score.recall, score.f)]
-
-
-def _tell_alone(console: Console, pairing: Pairing) -> None:
-    for what, paths in (
-        ("recordings without an annotation", pairing.audio_alone),
-        ("annotations without a recording", pairing.annotations_alone),
-    ):
-        if paths:
-            names = ", ".join(path.name for path in paths[:_MAX_SHOWN]) + (", …" if len(paths) > _MAX_SHOWN else "")
-            console.print(f"{len(paths)} {what}, left out: {escape(shown(names))}", highlight=False, soft_wrap=True)
-
-
-def _document(
-    evaluation: Evaluation,
-    scores: Sequence[FileScore],
-    failures: dict[str, str],
-    pairing: Pairing,
-    left_out: Counter[str],
-    model_version: str,
-) -> dict[str, Any]:
-    annotations = {recording.name: annotation.name for recording, annotation in pairing.pairs}
+def _figures(evaluation: Evaluation, scores: list[FileScore], annotations: Mapping[str, str]) -> dict[str, Any]:
+    """Return the figures as JSON's types: of all files together, and of each."""
     return {
-        "model_version": model_version,
         "windows": {
-            _window(window_s): {drum: _figures(figures) for drum, figures in by_drum.items()}
+            _window(window_s): {
+                drum: asdict(figures.counts)
+                | {"pooled": asdict(figures.pooled), "macro": asdict(figures.macro), "num_files": figures.num_files}
+                for drum, figures in by_drum.items()
+            }
             for window_s, by_drum in evaluation.figures.items()
         },
         "median_offset_ms": {str(drum): offset_ms for drum, offset_ms in evaluation.offset_ms.items()},
@@ -154,19 +139,6 @@ def _document(
             }
             for score in scores
         ],
-        "failed": failures,
-        "audio_without_annotation": [path.name for path in pairing.audio_alone],
-        "annotations_without_audio": [path.name for path in pairing.annotations_alone],
-        "labels_left_out": dict(left_out),
-    }
-
-
-def _figures(figures: DrumFigures) -> dict[str, Any]:
-    return {
-        **asdict(figures.counts),
-        "pooled": asdict(figures.pooled),
-        "macro": asdict(figures.macro),
-        "num_files": figures.num_files,
     }
 
 

@@ -1,71 +1,71 @@
-"""Ways from a recording to its MIDI file: through a server here, on this machine in `local`."""
+"""Routes of a recording: `LocalRoute` runs the model in this process, `ServerRoute` uploads the recording."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from serve_app.client import Client
-from serve_app.commands.transcribe.patience import PatientCalls, Stalled
+from serve_app.commands.calls import RetryingCalls
+from serve_app.commands.drums.command import DRUMS
+from serve_app.settings import Settings
 
 OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the caller wants; what is left out is the model's default.
-
-    Attributes:
-        bpm: the tempo; None: detected.
-        grid: by drum: into how many parts a whole note is divided; 0: as played.
-        thresholds: by drum: the least activation that is a hit.
-        plot: whether a picture is wanted.
-    """
-
-    bpm: float | None = None
-    grid: Mapping[str, int] = field(default_factory=dict)
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    plot: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A recording's drums, ready to be stored.
-
-    Attributes:
-        midi: the MIDI file.
-        text_log: for people.
-        picture: PNG; None where none was asked for.
-        bpm: the tempo.
-        duration_s: of the recording.
-        num_hits: by drum.
-        notes: what was repaired, degraded or assumed.
-    """
+class DrumFile:
+    """A recording's drums, ready to be stored: MIDI file, text log, PNG where one was wanted, and a line about them."""
 
     midi: bytes
-    text_log: str
+    log: str
     picture: bytes | None
-    bpm: float
-    duration_s: float
-    num_hits: Mapping[str, int]
-    notes: tuple[str, ...]
+    summary: str
 
 
-class Route(Protocol):
-    """Writes recordings down, one at a time."""
+class LocalRoute:
+    """Runs the network in this process.
 
-    def transcribe(self, path: Path, on_progress: OnProgress) -> Written:
-        """Return what is played in a recording; `on_progress` is told how much of it is done, 0 to 1.
+    Args:
+        arguments: of the command.
 
-        Raises:
-            ServeAppError: it can't be transcribed.
-            OSError: it can't be read.
-        """
-        ...
+    Raises:
+        InvalidRequest: an option's value is not allowed.
+        ModelLoadingError: the model can't be used.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from serve_app.models.drums.config import InferenceConfig, checked_bpm  # torch: not for a server's answers
+        from serve_app.models.drums.loading import EMBEDDED, load_drums
+
+        self.config = InferenceConfig()
+        self.config.grid_division.update(_given(arguments, "grid"))
+        self.config.thresholds.update(_given(arguments, "threshold"))
+        self.config.check()
+        self._bpm = checked_bpm(getattr(arguments, "bpm", None))
+        self._plot = getattr(arguments, "plot", False)
+        settings = Settings.from_environment()
+        self.loaded = load_drums(
+            arguments.model or EMBEDDED,
+            cache_dir=settings.models_dir,
+            device=arguments.device or settings.device,
+            hf_token=settings.hf_token.get_secret_value() if settings.hf_token else None,
+        )
+
+    def transcribe(self, path: Path, on_progress: OnProgress) -> DrumFile:
+        """Return a recording's drums; calls `on_progress` with the share that is done. Errors as `transcribe_drums`."""
+        from serve_app.models.drums.transcription import render, transcribe_drums
+
+        drums = transcribe_drums(path, self.loaded, self.config, self._bpm, on_progress=on_progress)
+        files = render(drums, path.name, self.config, self.loaded, with_picture=self._plot)
+        transcript = drums.transcript
+        hits = (str(hit.drum) for hit in transcript.hits)
+        return DrumFile(*files, _summary(hits, transcript.bpm, transcript.duration_s, transcript.notes))
 
 
 class ServerRoute:
@@ -73,33 +73,38 @@ class ServerRoute:
 
     Args:
         client: of the server.
-        wishes: of the caller.
-        calls: how often a busy server is asked again.
+        arguments: of the command.
     """
 
-    def __init__(self, client: Client, wishes: Wishes, calls: PatientCalls | None = None) -> None:
-        client.health()  # a wrong address fails at once, not after ten minutes of patience
+    def __init__(self, client: Client, arguments: argparse.Namespace) -> None:
+        client.health()  # a wrong address fails at once, not after ten minutes of new tries
         self._client = client
-        self._wishes = wishes
-        self._calls = calls or PatientCalls()
+        self._options = {
+            "bpm": arguments.bpm,
+            "grid": _given(arguments, "grid"),
+            "thresholds": _given(arguments, "threshold"),
+            "plot": arguments.plot,
+        }
+        self._calls = RetryingCalls()
 
-    def transcribe(self, path: Path, on_progress: OnProgress) -> Written:
-        """Return what the server makes of a recording."""
-        wishes = self._wishes
-        try:
-            answer = self._calls.call(
-                lambda: self._client.transcribe_drums(
-                    path, bpm=wishes.bpm, grid=wishes.grid, thresholds=wishes.thresholds, plot=wishes.plot
-                )
-            )
-        except Stalled as error:
-            raise error.refusal from error
-        return Written(
+    def transcribe(self, path: Path, on_progress: OnProgress) -> DrumFile:
+        """Return a recording's drums; errors as `Client.transcribe_drums`."""
+        answer = self._calls.call(lambda: self._client.transcribe_drums(path, **self._options))
+        hits = (hit["drum"] for hit in answer["hits"])
+        return DrumFile(
             base64.b64decode(answer["midi"]),
             answer["log"],
             base64.b64decode(answer["picture"]) if answer["picture"] else None,
-            answer["bpm"],
-            answer["duration"],
-            Counter(hit["drum"] for hit in answer["hits"]),
-            tuple(answer["notes"]),
+            _summary(hits, answer["bpm"], answer["duration"], answer["notes"]),
         )
+
+
+def _given(arguments: argparse.Namespace, option: str) -> dict[str, Any]:
+    values = {drum: getattr(arguments, f"{option}_{drum}", None) for drum in DRUMS}
+    return {drum: value for drum, value in values.items() if value is not None}
+
+
+def _summary(hits: Iterable[str], bpm: float, duration_s: float, notes: Iterable[str]) -> str:
+    num_hits = Counter(hits)
+    counts = ", ".join(f"{num_hits[drum]} {drum}" for drum in DRUMS)
+    return f"{counts}, {bpm:.1f} BPM, {duration_s:.1f} s" + "".join(f" ({note})" for note in notes)

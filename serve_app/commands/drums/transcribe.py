@@ -2,63 +2,70 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
-from serve_app.commands.drums.progress import FilesBar, escaped, sentence
-from serve_app.commands.drums.routes import Route, Written
-from serve_app.commands.transcribe.media_files import shown
+from serve_app.client import Client
+from serve_app.commands.drums.routes import LocalRoute, OnProgress, ServerRoute
+from serve_app.commands.terminal import files_progress, reason, say
 from serve_app.errors import InvalidRequest, ServeAppError
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    path: Path
-    sentence: str
-
-
-def transcribe_files(files: Sequence[Path], out: Path, open_route: Callable[[], Route]) -> int:
+def transcribe(arguments: argparse.Namespace) -> int:
     """Transcribe files into a folder; return 0, or 1 if any failed.
-
-    Args:
-        files: recordings.
-        out: folder; made where it is not there.
-        open_route: loads the model, or finds the server, once the arguments are known to make sense.
 
     Raises:
         ServeAppError: nothing can be done like this; says what to do.
     """
-    files = list(dict.fromkeys(files))  # a file that is named twice is written once
+    if arguments.url and (arguments.model or arguments.device):
+        raise InvalidRequest("--model and --device are for this machine: a server has its own, so leave out --url")
+    files = list(dict.fromkeys(arguments.files))  # a file that is named twice is written once
     _check_names(files)
+    out: Path = arguments.out
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidRequest(f"--out {out}: {error.strerror or error}") from error
+        raise InvalidRequest(f"--out {out}: {reason(error)}") from error
     console = Console(stderr=True)
-    route = open_route()
-    failures: list[_Failure] = []
-    with FilesBar(console, len(files)) as bar:
-        for path in files:
-            bar.begin(path)
-            try:
-                written = route.transcribe(path, bar.move)
-                _store(written, out, path.stem)
-            except (ServeAppError, OSError) as error:
-                failures.append(_Failure(path, sentence(error)))
-                bar.say(f"[red]{escaped(path)}: {escape(shown(failures[-1].sentence))}[/red]")
-            else:
-                bar.say(_told(path, written))
-            bar.end()
-    console.print(
-        f"{len(files) - len(failures)} transcribed, {len(failures)} failed: {escape(str(out))}", soft_wrap=True
-    )
+    with ExitStack() as stack:
+        route: LocalRoute | ServerRoute
+        if arguments.url:
+            route = ServerRoute(stack.enter_context(Client(arguments.url)), arguments)
+        else:
+            route = LocalRoute(arguments)
+
+        def transcribe_one(path: Path, on_progress: OnProgress) -> None:
+            drums = route.transcribe(path, on_progress)
+            _replace(out / f"{path.stem}.txt", drums.log.encode("utf-8", "replace"))
+            if drums.picture is not None:
+                _replace(out / f"{path.stem}.png", drums.picture)
+            _replace(out / f"{path.stem}.mid", drums.midi)
+            say(console, f"{path}: {drums.summary}")
+
+        failures = for_each(files, transcribe_one, console)
+    say(console, f"{len(files) - len(failures)} transcribed, {len(failures)} failed: {out}")
     return 1 if failures else 0
+
+
+def for_each(files: Sequence[Path], act: Callable[[Path, OnProgress], None], console: Console) -> Mapping[Path, str]:
+    """Do something with each file, with a bar; return and print the reasons of those that fail."""
+    failures = {}
+    with files_progress(console) as progress:
+        bar = progress.add_task("", total=len(files))
+        for number, path in enumerate(files):
+            progress.update(bar, completed=number, description=path.name)
+            try:
+                act(path, lambda share: progress.update(bar, completed=number + min(share, 1.0)))  # noqa: B023
+            except (ServeAppError, OSError) as error:
+                failures[path] = reason(error)
+                say(console, f"{path}: {failures[path]}", style="red")
+    return failures
 
 
 def _check_names(files: Sequence[Path]) -> None:
@@ -74,15 +81,8 @@ def _check_names(files: Sequence[Path]) -> None:
             )
 
 
-def _store(written: Written, out: Path, stem: str) -> None:
-    """Write the files of one recording; an interrupted run leaves whole ones only."""
-    _replace(out / f"{stem}.txt", written.text_log.encode("utf-8", "replace"))
-    if written.picture is not None:
-        _replace(out / f"{stem}.png", written.picture)
-    _replace(out / f"{stem}.mid", written.midi)
-
-
 def _replace(path: Path, content: bytes) -> None:
+    """Write a file; an interrupted run leaves whole ones only."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".drums-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -92,9 +92,3 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-
-
-def _told(path: Path, written: Written) -> str:
-    counts = ", ".join(f"{written.num_hits.get(drum, 0)} {drum}" for drum in ("kick", "snare", "hihat"))
-    notes = "".join(f" ({escape(shown(note))})" for note in written.notes)
-    return f"{escaped(path)}: {counts}, {written.bpm:.1f} BPM, {written.duration_s:.1f} s{notes}"

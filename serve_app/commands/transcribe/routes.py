@@ -1,24 +1,20 @@
-"""How one file is put into words: by an upload that is answered at once, or by a video job."""
+"""Routes of a file: `UploadRoute`, which is answered at once, and `JobRoute`, which submits a video job."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
 from serve_app.client import Client
-from serve_app.commands.transcribe.media_files import Fingerprint, MediaFile
-from serve_app.commands.transcribe.outcome import UNREADABLE, Failure, Heard
-from serve_app.commands.transcribe.patience import PatientCalls
-from serve_app.errors import (
-    JobConflict,
-    JobNotFound,
-    ProcessingError,
-    Unavailable,
-)
+from serve_app.commands.calls import RetryingCalls
+from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript
+from serve_app.errors import JobConflict, JobNotFound, ProcessingError, Unavailable
 
 # A job is looked at often while it may be short, then rarely: 32 jobs then cost 6 small requests a second.
 _FIRST_POLL_S = 0.5
@@ -27,138 +23,112 @@ _MAX_POLL_S = 5.0
 _JOB_ID_DIGITS = 40
 
 
-class FileFailed(Exception):
-    """Raised when a file can't be put into words for a reason that no error of ours stands for: `failure`."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-
-class Route(Protocol):
-    """A way to put one file into words. Called by several threads."""
-
-    def hear(self, file: MediaFile, print_: Fingerprint, calls: PatientCalls, *, again: bool) -> Heard:
-        """Return a file's words.
-
-        Args:
-            file: the file.
-            print_: of its content.
-            calls: to call the service by.
-            again: whether the same content failed in an earlier run.
-
-        Raises:
-            ServeAppError: the service can't do it.
-            FileFailed: its job ended without a result, or its name can't be told.
-            OSError: the file can't be read.
-            Stalled: the service refuses everything.
-            Stopped: the run ends.
-        """
-        ...
-
-
+@dataclass(frozen=True, slots=True)
 class UploadRoute:
-    """Uploads each file to `POST /transcribe`.
+    """Uploads each file to `POST /transcribe`. Called by several threads.
 
-    Args:
+    Attributes:
         client: of the service.
+        calls: call the service.
         language: `auto`, or a two-letter code.
         backend: name of a speech backend; None: the first healthy one.
         timeout_s: limit of one file's answer, a backend's start included.
-        diarize: also tell who said what.
+        diarize: whether to tell speakers apart.
     """
 
-    def __init__(
-        self, client: Client, *, language: str, backend: str | None, timeout_s: float, diarize: bool = False
-    ) -> None:
-        self._client = client
-        self._language = language
-        self._backend = backend
-        self._timeout_s = timeout_s
-        self._diarize = diarize
+    client: Client
+    calls: RetryingCalls
+    language: str
+    backend: str | None
+    timeout_s: float
+    diarize: bool = False
 
-    def hear(self, file: MediaFile, print_: Fingerprint, calls: PatientCalls, *, again: bool) -> Heard:
-        """Upload the file; see `Route`."""
-        return Heard.from_answer(calls.call(lambda: self._upload(file)), diarize=self._diarize)
+    def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
+        """Upload a file; errors as `Client.transcribe`, and CancelledError."""
+        answer = self.calls.call(lambda: self._upload(folder / name))
+        return Transcript.from_answer(answer, diarize=self.diarize)
 
-    def _upload(self, file: MediaFile) -> dict[str, Any]:
-        # as in a job, whose emotions nobody would see either
-        options: dict[str, Any] = {"diarize": True, "emotion_detection": False} if self._diarize else {}
+    def _upload(self, path: Path) -> dict[str, Any]:
+        # a job computes no emotions either: the results have no field for them
+        options: dict[str, Any] = {"diarize": True, "emotion_detection": False} if self.diarize else {}
         try:
-            return self._client.transcribe(
-                file.path, language=self._language, backend=self._backend, timeout_s=self._timeout_s, **options
+            return self.client.transcribe(
+                path, language=self.language, backend=self.backend, timeout_s=self.timeout_s, **options
             )
         except Unavailable as error:
             if isinstance(error.__cause__, httpx.ReadTimeout):
-                # the service has it still: the same again would only double its work
-                raise ProcessingError(f"no answer in {self._timeout_s:g} s; --timeout waits longer") from None
+                # the service still works on it: the same upload again would only double its work
+                raise ProcessingError(f"no answer in {self.timeout_s:g} s; a higher --timeout waits longer") from None
             raise
 
 
+@dataclass(frozen=True, slots=True)
 class JobRoute:
-    """Submits each file as a video job, whose id says which file, content and request it is.
+    """Submits each file as a video job, whose id stands for file, content and request. Called by several threads.
 
     A second run, or a second try, thus finds the job of the first.
 
-    Args:
+    Attributes:
         client: of the service.
+        calls: call the service.
         language: of the contract's five.
         base_url: where the service finds the folder's files: http(s)://…, s3://bucket/prefix, or a folder under its
             media root; None: where they lie here.
-        diarize: also tell who said what, which a job finds out anyway.
+        diarize: whether the results show speakers, which a job tells apart in any case.
     """
 
-    def __init__(self, client: Client, *, language: str, base_url: str | None, diarize: bool = False) -> None:
-        self._client = client
-        self._language = language
-        self._base_url = base_url
-        self._diarize = diarize
+    client: Client
+    calls: RetryingCalls
+    language: str
+    base_url: str | None
+    diarize: bool = False
 
-    def hear(self, file: MediaFile, print_: Fingerprint, calls: PatientCalls, *, again: bool) -> Heard:
-        """Submit the file and follow its job; see `Route`."""
-        url = video_url(file, self._base_url)
-        job_id = job_id_of(url, print_, self._language)
+    def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
+        """Submit a file and follow its job; errors as `Client.submit`, and CancelledError.
+
+        Args:
+            folder: of the batch.
+            name: of the file below the folder.
+            fingerprint: of its content.
+            again: whether the same content failed in an earlier run.
+        """
+        try:
+            url = self.video_url(folder, name)
+        except UnicodeEncodeError:
+            return Failure(UNREADABLE, "the file's name is not UTF-8: rename it, or serve it by http and --base-url")
+        job_id = job_id_of(url, fingerprint, self.language)
         if again:
-            self._remove_failed(job_id, calls)
-        calls.call(lambda: self._client.submit(url, job_id=job_id, language=self._language, emotion_detection=False))
+            self._remove_failed(job_id)
+        self.calls.call(lambda: self.client.submit(url, job_id=job_id, language=self.language, emotion_detection=False))
         poll_s = _FIRST_POLL_S
         while True:
-            job = calls.call(lambda: self._client.get(job_id))
+            job = self.calls.call(lambda: self.client.get(job_id))
             if job["status"] == "completed":
-                return Heard.from_answer(job["result"], diarize=self._diarize)
+                return Transcript.from_answer(job["result"], diarize=self.diarize)
             if job["status"] in ("failed", "cancelled"):
                 code = job.get("error_code") or job["status"].upper()
-                raise FileFailed(Failure.told(code, job.get("error_message") or f"the job was {job['status']}"))
-            calls.pause(poll_s)
+                return Failure(code, job.get("error_message") or f"the job was {job['status']}")
+            self.calls.pause(poll_s)
             poll_s = min(poll_s * _POLL_GROWTH, _MAX_POLL_S)
 
-    def _remove_failed(self, job_id: str, calls: PatientCalls) -> None:
+    def video_url(self, folder: Path, name: str) -> str:
+        """Return where the service finds a file; UnicodeEncodeError if JSON can't hold its name."""
+        if self.base_url is not None and self.base_url.startswith(("http://", "https://")):
+            return f"{self.base_url.rstrip('/')}/{quote(os.fsencode(name))}"
+        url = str(folder / name) if self.base_url is None else f"{self.base_url.rstrip('/')}/{name}"
+        url.encode()
+        return url
+
+    def _remove_failed(self, job_id: str) -> None:
         """Make room for a new try; a job that runs, or has completed meanwhile, stays."""
         try:
-            if calls.call(lambda: self._client.get(job_id))["status"] in ("failed", "cancelled"):
-                calls.call(lambda: self._client.delete(job_id))
+            if self.calls.call(lambda: self.client.get(job_id))["status"] in ("failed", "cancelled"):
+                self.calls.call(lambda: self.client.delete(job_id))
         except (JobNotFound, JobConflict):
             return
 
 
-def video_url(file: MediaFile, base_url: str | None) -> str:
-    """Return where the service finds a file.
-
-    Raises:
-        FileFailed: its name can't be told in JSON.
-    """
-    if base_url is not None and base_url.startswith(("http://", "https://")):
-        return f"{base_url.rstrip('/')}/{quote(os.fsencode(file.name))}"
-    place = str(file.path) if base_url is None else f"{base_url.rstrip('/')}/{file.name}"
-    try:
-        place.encode()
-    except UnicodeEncodeError:
-        sentence = "the file's name is not UTF-8: rename it, or serve it by http and --base-url"
-        raise FileFailed(Failure(UNREADABLE, sentence)) from None
-    return place
-
-
-def job_id_of(url: str, print_: Fingerprint, language: str) -> str:
+def job_id_of(url: str, fingerprint: Fingerprint, language: str) -> str:
     """Return the id of a job: the same for the same content under the same request, another for any other."""
-    told = "\0".join((url, print_.sha256, language))
-    return f"batch-{hashlib.sha256(told.encode()).hexdigest()[:_JOB_ID_DIGITS]}"
+    request = "\0".join((url, fingerprint.sha256, language))
+    return f"batch-{hashlib.sha256(request.encode()).hexdigest()[:_JOB_ID_DIGITS]}"

@@ -1,244 +1,279 @@
-"""One run of a batch: what is left to do, workers that do it, and the thread that writes down what became of it."""
+"""`serve-app transcribe`: `transcribe` prepares a batch, `Run` works it off, with a bar and a summary."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
 
-from serve_app.commands.transcribe.journal import Journal
-from serve_app.commands.transcribe.media_files import Fingerprint, MediaFile, compare, shown, take_fingerprint
-from serve_app.commands.transcribe.outcome import UNREADABLE, Failure, Heard, Outcome
-from serve_app.commands.transcribe.patience import PatientCalls, Stalled, Stopped
-from serve_app.commands.transcribe.routes import FileFailed, Route
-from serve_app.errors import InvalidRequest, ModelLoadingError, ServeAppError, Unavailable
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-_TICK_S = 0.25  # how often what is shown is renewed
-_WRITE_EVERY_S = 30.0
-# What is not the file's fault (a backend that is not there, a gateway that wants a password) will befall all of them:
-# if nothing else comes of the first few, there is no use in sending a thousand.
+from serve_app.client import Client
+from serve_app.commands.calls import RetryingCalls, is_refusal
+from serve_app.commands.terminal import files_progress, printable, reason, say
+from serve_app.commands.transcribe.batch import (
+    UNREADABLE,
+    Failure,
+    Fingerprint,
+    Journal,
+    Outcome,
+    Transcript,
+    failures_path,
+    find_media,
+    readable_name,
+    write_results,
+)
+from serve_app.commands.transcribe.command import ANALYSES_AT_ONCE, JOBS_AT_ONCE, UPLOADS_AT_ONCE
+from serve_app.commands.transcribe.routes import JobRoute, UploadRoute
+from serve_app.errors import InvalidRequest, ModelLoadingError, Overloaded, ServeAppError, Unavailable
+
+_INTERRUPTED = 130  # as a shell counts Ctrl-C
+_TICK_S = 0.25
+_LOG_EVERY_S = 30.0  # where there is no terminal for a bar
+_MAX_FAILURES_SHOWN = 20
+# A request that is refused as such (a backend that does not exist, a gateway that wants a password) is refused for
+# every file: if the first few show nothing else, there is no use in sending a thousand.
 _NOT_ABOUT_THE_FILE = frozenset({InvalidRequest.code, ModelLoadingError.code, ServeAppError.code})
 _REFUSALS_THAT_STOP = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A file that is to be done. `again`: the same content failed in an earlier run."""
+def transcribe(arguments: argparse.Namespace) -> int:
+    """Run the batch; return 0 if all files have transcripts, 1 if any failed, 130 if it was interrupted.
 
-    file: MediaFile
-    again: bool = False
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a run has to do.
-
-    Attributes:
-        todo: files to be done, in order.
-        num_done: files whose words are known already.
-        num_failed: files that failed earlier and are not tried again.
+    Raises:
+        ServeAppError: it can't be run like this, or was given up; says what to do.
     """
-
-    todo: list[Task] = field(default_factory=list)
-    num_done: int = 0
-    num_failed: int = 0
-
-
-class Observer(Protocol):
-    """Shows a run to somebody. Called by the run's own thread only."""
-
-    def ended(self, outcome: Outcome) -> None:
-        """Show the end of a file, which is on the disk by now."""
-        ...
-
-    def tick(self, refusals: list[str]) -> None:
-        """Show what the workers that wait were told last; called several times a second."""
-        ...
-
-
-def plan(files: Sequence[MediaFile], journal: Journal, *, skip_failed: bool) -> Plan:
-    """Return what is left to do: what is new, changed, or failed.
-
-    Args:
-        files: of the folder.
-        journal: of the batch; files that were only touched are recorded under their new time.
-        skip_failed: whether a failure stands, as long as the file does not change.
-    """
-    made = Plan()
-    touched = {}
-    for file in files:
-        entry = journal.entry(file.name)
-        now = None if entry is None or entry.fingerprint is None else _compare(file, entry.fingerprint)
-        if entry is not None and now is not None:
-            if now != entry.fingerprint:
-                touched[file.name] = now
-            if entry.heard:
-                made.num_done += 1
-                continue
-            if skip_failed:
-                made.num_failed += 1
-                continue
-            made.todo.append(Task(file, again=True))
-        else:
-            journal.forget(file.name)
-            made.todo.append(Task(file))
-    if touched:
-        journal.record(
-            Outcome(old.name, touched[old.name], old.end) for old in journal.outcomes() if old.name in touched
-        )
-    return made
-
-
-def _compare(file: MediaFile, known: Fingerprint) -> Fingerprint | None:
+    folder, out = arguments.folder.expanduser().resolve(), arguments.out.expanduser().resolve()
+    if not folder.is_dir():
+        raise InvalidRequest(f"{arguments.folder} is not a folder")
+    if not out.parent.is_dir() or out.is_dir():
+        raise InvalidRequest(f"--out {arguments.out}: name a file in a folder that exists")
+    if arguments.jobs and arguments.backend:
+        raise InvalidRequest("--backend: video jobs use the backend that the service is configured for; leave it out")
+    if arguments.base_url and not arguments.jobs:
+        raise InvalidRequest("--base-url is for --jobs: without it, files are uploaded")
     try:
-        return compare(file.path, known)
-    except OSError:
-        return None  # the worker that tries to send it tells why
+        with FileLock(f"{out}.lock", timeout=0), _interrupted_by_sigterm():
+            return _transcribe(arguments, folder, out)
+    except Timeout:
+        raise InvalidRequest(f"another run writes to {out}: wait for it, or name another --out") from None
+    except OSError as error:
+        # a full disk, or missing rights: a sentence, not a stack; the journal holds all that was recorded
+        raise InvalidRequest(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: a container that is stopped leaves complete results."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
+    journal_path = Path(f"{out}.journal")
+    own_files = frozenset({out, journal_path, Path(f"{out}.lock"), failures_path(out)})
+    names = find_media(folder, recursive=arguments.recursive, pattern=arguments.glob, leave_out=own_files)
+    if not names:
+        what = f"that matches {arguments.glob}" if arguments.glob else "with a media suffix"
+        hint = "" if arguments.recursive else "; --recursive searches its folders too"
+        raise InvalidRequest(f"{folder} holds no file {what}{hint}")
+    if arguments.start_over:
+        journal_path.unlink(missing_ok=True)
+    elif out.exists() and not journal_path.exists():
+        raise InvalidRequest(f"{out} exists, and no journal says where it is from: name another --out, or --start-over")
+    batch = {
+        "folder": readable_name(str(folder)),
+        "way": "jobs" if arguments.jobs else "upload",
+        "language": arguments.language,
+        "backend": arguments.backend,
+        "base_url": arguments.base_url,
+        "diarize": "true" if arguments.diarize else None,
+    }
+    calls = RetryingCalls()
+    with Client(arguments.url) as client, Journal(journal_path, batch) as journal:
+        route: UploadRoute | JobRoute
+        if arguments.jobs:
+            route = JobRoute(client, calls, arguments.language, arguments.base_url, arguments.diarize)
+            at_once = JOBS_AT_ONCE
+        else:
+            route = UploadRoute(
+                client, calls, arguments.language, arguments.backend, arguments.timeout, arguments.diarize
+            )
+            at_once = ANALYSES_AT_ONCE if arguments.diarize else UPLOADS_AT_ONCE
+        run = Run(folder, names, route, calls, journal, skip_failed=arguments.skip_failed)
+        try:
+            if run.todo:
+                _require_service(client)
+            run.work(arguments.workers or at_once)
+        except KeyboardInterrupt:
+            jobs_go_on = " The submitted jobs go on." if arguments.jobs else ""
+            say(run.console, f"Stopped.{jobs_go_on} The same command again goes on from here.")
+            return _INTERRUPTED
+        finally:
+            write_results(out, journal.outcomes.values())
+    run.summarise(out)
+    return 1 if run.num_failed_before or run.failures else 0
+
+
+def _require_service(client: Client) -> None:
+    """Fail at once where nothing listens: a wrong --url is likelier than a restart that is worth waiting for."""
+    try:
+        client.health()
+    except Overloaded as error:
+        if isinstance(error, Unavailable) and error.__cause__ is not None:
+            raise
 
 
 class Run:
-    """A run over what a plan left to do. Used once.
+    """One run over the files that the journal does not hold yet: new ones, changed ones, and failed ones.
 
     Args:
-        route: how a file is put into words.
-        journal: where its end is written.
-        calls: how the service is called; its `stop` is set when the run ends, however it ends.
-        observer: who is shown.
-        write_results: called now and then, and at the end.
-        num_workers: files in work at once.
-        clock: monotonic seconds.
+        folder: of the batch.
+        names: of its files.
+        route: transcribes a file.
+        calls: of the route; its `stop` is set when the run ends, however it ends.
+        journal: holds earlier outcomes, and takes the run's.
+        skip_failed: whether a failure stands as long as the file does not change.
     """
 
     def __init__(
         self,
-        route: Route,
+        folder: Path,
+        names: list[str],
+        route: UploadRoute | JobRoute,
+        calls: RetryingCalls,
         journal: Journal,
-        calls: PatientCalls,
-        observer: Observer,
-        write_results: Callable[[], None],
         *,
-        num_workers: int,
-        clock: Callable[[], float] = time.monotonic,
+        skip_failed: bool,
     ) -> None:
-        self._route = route
-        self._journal = journal
-        self._calls = calls
-        self._observer = observer
-        self._write_results = write_results
-        self._num_workers = num_workers
-        self._clock = clock
-        # a worker can't run ahead of what is on the disk by more than one file
-        self._ended: queue.Queue[Outcome | BaseException] = queue.Queue(maxsize=num_workers)
-        self._taking = threading.Lock()
-        self._num_refused = 0
-        self._any_accepted = False
+        self._folder, self._route, self._calls, self._journal = folder, route, calls, journal
+        self.console = Console(stderr=True)
+        self.todo: list[str] = []
+        self.failures: list[tuple[str, Failure]] = []
+        self.num_failed_before = self._num_done_before = self._num_transcribed = 0
+        self._failed_before: set[str] = set()
+        self._audio_s = 0.0
+        self._began_s = time.monotonic()
+        self._ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        self._recording = threading.Lock()
+        for name in names:
+            known = journal.outcomes.get(name)
+            if known is None or known.fingerprint is None or not known.fingerprint.matches(folder / name):
+                journal.outcomes.pop(name, None)  # the results must not show what the file held before
+                self.todo.append(name)
+            elif isinstance(known.end, Transcript):
+                self._num_done_before += 1
+            elif skip_failed:
+                self.num_failed_before += 1
+            else:
+                self._failed_before.add(name)
+                self.todo.append(name)
 
-    def work(self, todo: Sequence[Task], interrupted: threading.Event) -> None:
-        """Do all tasks; one file's failure is not the others'.
-
-        Args:
-            todo: the tasks.
-            interrupted: ends the run once it is set, without waiting for the files in work.
+    def work(self, num_workers: int) -> None:
+        """Transcribe all files; one file's failure is not the others'.
 
         Raises:
-            KeyboardInterrupt: the run was interrupted.
+            KeyboardInterrupt: the run was interrupted; it does not wait for the files in work.
             Unavailable: the service refused everything for too long.
-            InvalidRequest: it refuses what is asked of it, whatever the file.
-            OSError: the journal or the results can't be written.
+            InvalidRequest: the service refuses what is asked of it, whatever the file.
+            OSError: the journal can't be written.
         """
-        tasks = iter(todo)
-        # daemons: an answer may take an hour, and who presses Ctrl-C does not wait for it
-        workers = [
-            threading.Thread(target=self._do_all, args=(tasks,), name=f"batch-{number}", daemon=True)
-            for number in range(min(self._num_workers, len(todo)))
-        ]
-        left = len(todo)
-        written_at_s = self._clock()
+        tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
+        for name in self.todo:
+            tasks.put(name)
+        # daemons, which an executor's threads are not: whoever presses Ctrl-C does not wait an hour for an answer
+        for number in range(min(num_workers, len(self.todo))):
+            threading.Thread(target=self._work_off, args=(tasks,), name=f"batch-{number}", daemon=True).start()
+        logged_at_s = time.monotonic()
+        with files_progress(self.console) as progress:
+            bar = progress.add_task("", total=len(self.todo))
+            try:
+                while (num_ended := self._num_transcribed + len(self.failures)) < len(self.todo):
+                    facts = self._facts()
+                    progress.update(bar, completed=num_ended, description=facts)
+                    if not self.console.is_terminal and time.monotonic() - logged_at_s >= _LOG_EVERY_S:
+                        logged_at_s = time.monotonic()
+                        say(self.console, f"{num_ended}/{len(self.todo)}: {facts}")
+                    with contextlib.suppress(queue.Empty):
+                        self._count(self._ended.get(timeout=_TICK_S))
+            finally:
+                with self._recording:  # no worker records anything from here on
+                    self._calls.stop.set()
+
+    def summarise(self, out: Path) -> None:
+        """Print what was done, and what failed and why."""
+        done_before = f", {self._num_done_before} were done already" if self._num_done_before else ""
+        num_failed = self.num_failed_before + len(self.failures)
+        say(self.console, f"{self._num_transcribed} transcribed{done_before}, {num_failed} failed; {self._speed()}")
+        if self.failures:
+            table = Table("file", "error", "why")
+            for name, failure in sorted(self.failures, key=lambda each: each[0])[:_MAX_FAILURES_SHOWN]:
+                table.add_row(*(Text(printable(text)) for text in (name, failure.code, failure.detail)))
+            self.console.print(table)
+            more = len(self.failures) - _MAX_FAILURES_SHOWN
+            say(self.console, f"{f'… and {more} more; ' if more > 0 else ''}all failures are in {failures_path(out)}")
+        say(self.console, f"Results: {out}")
+
+    def _facts(self) -> str:
+        failed = f"{len(self.failures)} failed, " if self.failures else ""
+        waiting = f"; waiting: {printable(self._calls.refusal)}" if self._calls.refusal else ""
+        return f"{failed}{self._speed()}{waiting}"
+
+    def _speed(self) -> str:
+        took_s = max(time.monotonic() - self._began_s, 1e-3)
+        return f"{self._audio_s:.0f} s of audio, {self._audio_s / took_s:.1f} s a second"
+
+    def _work_off(self, tasks: queue.SimpleQueue[str]) -> None:
         try:
-            for worker in workers:
-                worker.start()
-            while left:
-                left -= self._record(self._collect())
-                if interrupted.is_set():
-                    raise KeyboardInterrupt
-                self._observer.tick(self._calls.refusals)
-                if self._clock() - written_at_s >= _WRITE_EVERY_S:
-                    self._write_results()
-                    written_at_s = self._clock()
-        finally:
-            self._calls.stop.set()
-            self._record(self._arrived(), may_raise=False)
-            self._write_results()
-
-    def _collect(self) -> list[Outcome | BaseException]:
-        """Wait a moment for the end of a file, and return all that have come: they share one write to the disk."""
-        try:
-            first = self._ended.get(timeout=_TICK_S)
-        except queue.Empty:
-            return []
-        return [first, *self._arrived()]
-
-    def _arrived(self) -> list[Outcome | BaseException]:
-        """Return what waits in the queue; no more than it holds, for the workers go on filling it."""
-        arrived = []
-        with contextlib.suppress(queue.Empty):
-            for _ in range(self._num_workers):
-                arrived.append(self._ended.get_nowait())  # noqa: PERF401 - what came before the end is kept
-        return arrived
-
-    def _record(self, arrived: list[Outcome | BaseException], *, may_raise: bool = True) -> int:
-        outcomes = [each for each in arrived if isinstance(each, Outcome)]
-        if outcomes:
-            self._journal.record(outcomes)
-        for outcome in outcomes:
-            self._observer.ended(outcome)
-        if may_raise:
-            for each in arrived:
-                if isinstance(each, Stalled):
-                    raise Unavailable(
-                        f"the service has refused everything for too long ({shown(each.refusal.detail)});"
-                        " run the same command again to go on"
-                    ) from each
-                if isinstance(each, BaseException):
-                    raise each
-            for outcome in outcomes:
-                self._check_refusal(outcome.end)
-        return len(outcomes)
-
-    def _check_refusal(self, end: Heard | Failure) -> None:
-        """Stop a run whose every request is refused as such."""
-        if isinstance(end, Heard) or end.code not in {UNREADABLE, *_NOT_ABOUT_THE_FILE}:
-            self._any_accepted = True
-        elif end.code != UNREADABLE:
-            self._num_refused += 1
-        if self._num_refused >= _REFUSALS_THAT_STOP and not self._any_accepted and isinstance(end, Failure):
-            raise InvalidRequest(f"the service refuses every file: {shown(end.detail)}")
-
-    def _do_all(self, tasks: Iterator[Task]) -> None:
-        try:
-            while not self._calls.stop.is_set():
-                with self._taking:
-                    task = next(tasks, None)
-                if task is None:
-                    return
-                self._ended.put(self._do(task))
-        except Stopped:
-            return
-        except BaseException as error:  # a worker has nobody else to tell: the run ends with it
+            with contextlib.suppress(queue.Empty, CancelledError):
+                while True:
+                    outcome = self._outcome(tasks.get_nowait())
+                    with self._recording:  # here, where no Ctrl-C interrupts it
+                        if self._calls.stop.is_set():
+                            return
+                        self._journal.record(outcome)
+                    self._ended.put(outcome)
+        except BaseException as error:  # a worker has nobody else to report it to: the run ends with it
             self._ended.put(error)
 
-    def _do(self, task: Task) -> Outcome:
-        print_ = None
+    def _outcome(self, name: str) -> Outcome:
+        fingerprint = None
         try:
-            print_ = take_fingerprint(task.file.path)
-            if print_.num_bytes == 0:
-                raise FileFailed(Failure(UNREADABLE, "the file is empty"))
-            return Outcome(task.file.name, print_, self._route.hear(task.file, print_, self._calls, again=task.again))
-        except FileFailed as error:
-            return Outcome(task.file.name, print_, error.failure)
-        except (ServeAppError, OSError) as error:
-            return Outcome(task.file.name, print_, Failure.of(error))
+            fingerprint = Fingerprint.of(self._folder / name)
+            if fingerprint.num_bytes == 0:
+                return Outcome(name, fingerprint, Failure(UNREADABLE, "the file is empty"))
+            end = self._route.transcribe(self._folder, name, fingerprint, again=name in self._failed_before)
+            return Outcome(name, fingerprint, end)
+        except ServeAppError as error:
+            if is_refusal(error):
+                raise Unavailable(
+                    f"the service refused everything for too long ({printable(reason(error))}); run the same command "
+                    "again to go on"
+                ) from error
+            return Outcome(name, fingerprint, Failure(error.code, reason(error)))
+        except OSError as error:
+            return Outcome(name, fingerprint, Failure(UNREADABLE, f"the file can't be read: {reason(error)}"))
+
+    def _count(self, ended: Outcome | BaseException) -> None:
+        if isinstance(ended, BaseException):
+            raise ended
+        if isinstance(ended.end, Transcript):
+            self._num_transcribed += 1
+            self._audio_s += ended.end.duration_s
+            return
+        self.failures.append((ended.name, ended.end))
+        codes = [failure.code for _, failure in self.failures if failure.code != UNREADABLE]
+        if len(codes) >= _REFUSALS_THAT_STOP and not self._num_transcribed and _NOT_ABOUT_THE_FILE.issuperset(codes):
+            raise InvalidRequest(f"the service refuses every file: {printable(ended.end.detail)}")

@@ -33,7 +33,7 @@ from serve_app.models.drums.hits import find_strokes, onset_train, place_hits
 from serve_app.models.drums.loading import checkpoint_path
 from serve_app.models.drums.midi import midi_bytes
 from serve_app.models.drums.text_log import text_log
-from serve_app.results import DrumHit, DrumTranscript
+from serve_app.results import Drum, DrumHit, DrumTranscript
 
 T = TypeVar("T")
 
@@ -179,6 +179,28 @@ def drum_wav_to_midi(
         picture,
         heard.transcript,
     )
+
+
+def render(
+    heard: HeardDrums, filename: str, config: InferenceConfig, loaded: LoadedDrums, *, with_picture: bool
+) -> tuple[bytes, str, bytes | None]:
+    """Return a transcript as a MIDI file, as a text log, and as a PNG where one is wanted.
+
+    Args:
+        heard: the transcript, and the activations that the picture shows.
+        filename: of the recording; the log names it.
+        config: grids and thresholds.
+        loaded: for its thresholds.
+        with_picture: whether to draw.
+    """
+    picture = None
+    if with_picture:
+        from serve_app.models.drums.picture import draw_drums  # matplotlib takes a second to load
+
+        thresholds = {str(drum): config.threshold_of(drum, loaded.thresholds) for drum in Drum}
+        picture = draw_drums(heard.transcript, heard.activations, thresholds)
+    midi = midi_bytes(heard.transcript, quantized=config.quantized_midi)
+    return midi, text_log(heard.transcript, filename, config), picture
 
 
 def _notes(recording: Recording, hits: Sequence[DrumHit], grid: BeatGrid, config: InferenceConfig) -> Iterator[str]:

@@ -1,17 +1,24 @@
-"""`serve-app drums-eval`: over a model whose transcripts are known."""
+"""`serve-app drums-eval` over a model whose transcripts are known."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from serve_app.cli import main
-from serve_app.commands.drums import local
+from serve_app.commands.drums import evaluate
+from serve_app.commands.drums.routes import LocalRoute
 from serve_app.errors import AudioExtractionError
+from serve_app.models.drums import loading
+from serve_app.models.drums.activations import DrumActivations
+from serve_app.models.drums.config import InferenceConfig
+from serve_app.models.drums.transcription import HeardDrums
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
 
 
@@ -23,32 +30,35 @@ def run(*arguments: object) -> int | str | None:
 
 
 class KnownRoute:
-    """Stands for the model: a recording holds the hits that are heard in it, as JSON."""
+    """Stands for the model, whose transcripts the recordings hold as JSON."""
 
-    model_version = "known (12345678)"
+    loaded = SimpleNamespace(model_version="known (12345678)")
+    config = None
 
-    def __init__(self, wishes: Any, **options: Any) -> None:
-        self.wishes, self.options = wishes, options
-        made.append(self)
-
-    def hear(self, path: Path, on_progress: Callable[[float], None]) -> DrumTranscript:
-        on_progress(0.5)
-        content = json.loads(path.read_text())
-        if content is None:
-            raise AudioExtractionError("not media")
-        hits = tuple(DrumHit(time_s, 99.0, Drum(drum), 100, 0.9) for time_s, drum in content)
-        return DrumTranscript(hits, 120.0, (TempoChange(0.0, 120.0),), 10.0, self.model_version)
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        made.append(arguments)
 
 
-made: list[KnownRoute] = []
+def transcribe_drums(path: Path, loaded: Any, config: Any, *, on_progress: Callable[[float], None]) -> HeardDrums:
+    on_progress(0.5)
+    content = json.loads(path.read_text())
+    if content is None:
+        raise AudioExtractionError("not media")
+    hits = tuple(DrumHit(time_s, 99.0, Drum(drum), 100, 0.9) for time_s, drum in content)
+    transcript = DrumTranscript(hits, 120.0, (TempoChange(0.0, 120.0),), 10.0, loaded.model_version)
+    return HeardDrums(transcript, cast("DrumActivations", None))
+
+
+made: list[argparse.Namespace] = []
 
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made.clear()
-    monkeypatch.setattr(local, "LocalRoute", KnownRoute)
     monkeypatch.setenv("SERVE_APP_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(evaluate, "LocalRoute", KnownRoute)
+    monkeypatch.setattr(evaluate, "transcribe_drums", transcribe_drums)
 
 
 @pytest.fixture
@@ -118,12 +128,26 @@ def test_files_that_fail_do_not_stop_the_others(
     assert "Misspelt.txt, line 2" in told
 
 
-def test_options(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_options(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real route, but for its weights."""
+    asked: list[Any] = []
+
+    def load_drums(spec: str, **options: Any) -> Any:
+        asked.append((spec, options["device"], options["cache_dir"]))
+        return KnownRoute.loaded
+
+    monkeypatch.setattr(loading, "load_drums", load_drums)
+    monkeypatch.setattr(evaluate, "LocalRoute", LocalRoute)
+    configs: list[InferenceConfig] = []
+
+    def keep_config(path: Path, loaded: Any, config: InferenceConfig, **options: Any) -> HeardDrums:
+        configs.append(config)
+        return transcribe_drums(path, loaded, config, **options)
+
+    monkeypatch.setattr(evaluate, "transcribe_drums", keep_config)
     assert run(*folders, "--model", "m.pt", "--device", "cpu", "--threshold-snare", 0.3) == 0
-    [route] = made
-    assert route.wishes.thresholds == {"snare": 0.3}
-    assert (route.options["model"], route.options["device"]) == ("m.pt", "cpu")
-    assert route.options["cache_dir"] == tmp_path / "state" / "models"
+    assert asked == [("m.pt", "cpu", tmp_path / "state" / "models")]
+    assert [config.thresholds for config in configs] == [{"kick": None, "snare": 0.3, "hihat": None}] * 2
 
 
 @pytest.mark.parametrize(

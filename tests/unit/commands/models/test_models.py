@@ -19,7 +19,7 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.cli import main
 from serve_app.commands.models import fetch as fetch_command
-from serve_app.commands.models.fetch import DEFAULT_NAMES
+from serve_app.commands.models.command import DEFAULT_NAMES
 from serve_app.models import catalog
 from serve_app.models.catalog import CatalogModel
 from serve_app.models.catalog_fetch import fetch_model
@@ -248,7 +248,7 @@ class TestFetch:
     def test_a_bar_on_a_terminal(self, made: CatalogModel, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         screen = io.StringIO()
         terminal = Console(file=screen, force_terminal=True, width=100)
-        monkeypatch.setattr(fetch_command, "console_of", lambda: terminal)
+        monkeypatch.setattr(fetch_command, "stdout_console", lambda: terminal)
         assert run("fetch", "made") == 0
         assert "made: model.bin" in screen.getvalue()
         assert "7.0/7.0 kB" in screen.getvalue()

@@ -1,4 +1,4 @@
-"""A service that hears what a file says: `POST /transcribe` over real HTTP, without models."""
+"""A service that transcribes a file by its own bytes: `POST /transcribe` over real HTTP, without models."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class StandIn:
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             self.open.wait(60)
-            return self.answer(name, content) or heard(content.decode("utf-8", "replace"), language)
+            return self.answer(name, content) or transcribed(content.decode("utf-8", "replace"), language)
         finally:
             with self._lock:
                 self._at_once -= 1
 
 
-def heard(text: str, language: str = "en") -> Response:
-    told = {"success": True, "text": text, "language": language, "duration": 2.0, "backend": "faster-whisper"}
-    return JSONResponse({**told, "segments": []})
+def transcribed(text: str, language: str = "en") -> Response:
+    answer = {"success": True, "text": text, "language": language, "duration": 2.0, "backend": "faster-whisper"}
+    return JSONResponse({**answer, "segments": []})
 
 
 def refused(status: int, code: str, sentence: str, **headers: str) -> Response:

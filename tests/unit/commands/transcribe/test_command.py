@@ -21,7 +21,10 @@ from filelock import FileLock
 from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.cli import main
-from serve_app.commands.transcribe.results_file import failures_path
+from serve_app.commands import calls
+from serve_app.commands.transcribe import run
+from serve_app.commands.transcribe.batch import failures_path
+from serve_app.commands.transcribe.routes import UploadRoute
 from tests.unit.api.memory_services import MemorySpeech, memory_services
 from tests.unit.client.loopback import serving, until
 from tests.unit.commands.transcribe.stand_in import StandIn, refused
@@ -166,6 +169,33 @@ class TestWhatItWrites:
         assert "\x1b[2J" not in told
         assert "\x1b[31m" not in told
 
+    def test_long_list_of_failures_is_cut_and_names_the_file_with_the_rest(
+        self, batch: Batch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = [f"{number:02}.wav" for number in range(30)]
+        batch.add(*names)
+        batch.service.answer = lambda name, content: refused(422, NO_AUDIO, "[red]no[/red]")
+        assert batch.run("--workers", "8") == 1
+        err = capsys.readouterr().err
+        assert [name for name in names if name in err] == names[:20]
+        assert f"… and 10 more; all failures are in {failures_path(batch.out)}" in err
+        assert "[red]no[/red]" in err
+
+    def test_log_says_now_and_then_how_far_it_is(
+        self, batch: Batch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run, "_LOG_EVERY_S", 0.0)
+        batch.add("a.wav", "b.wav")
+        batch.service.answer = lambda name, content: (
+            refused(429, "OVERLOADED", "queue \x1b[2J[bold]full", retry_after="1")
+            if name == "b.wav" and batch.service.sent[name] == 1
+            else None
+        )
+        assert batch.run("--workers", "1") == 0
+        err = capsys.readouterr().err
+        assert re.search(r"^1/2: 2 s of audio, \d+\.\d s a second; waiting: queue \ufffd\[2J\[bold\]full$", err, re.M)
+        assert "2 transcribed, 0 failed; 4 s of audio" in err
+
     def test_names_of_any_bytes(self, batch: Batch) -> None:
         for raw in (b"caf\xe9.wav", b'q"uote\n.wav'):
             Path(os.fsdecode(os.fsencode(batch.folder) + b"/" + raw)).write_text("x")
@@ -224,9 +254,12 @@ class TestGoingOn:
         assert batch.run() == 1
         assert batch.run("--skip-failed") == 1  # it is not done, after all
         assert batch.service.sent == {"a.wav": 1, "b.wav": 1}
+        (batch.folder / "b.wav").write_text("changed: new work")
+        assert batch.run("--skip-failed") == 1
+        assert batch.service.sent == {"a.wav": 1, "b.wav": 2}
         batch.service.answer = lambda name, content: None
         assert batch.run() == 0
-        assert batch.service.sent == {"a.wav": 1, "b.wav": 2}
+        assert batch.service.sent == {"a.wav": 1, "b.wav": 3}
         assert not failures_path(batch.out).exists()
 
     def test_start_over(self, batch: Batch) -> None:
@@ -264,9 +297,7 @@ class TestGoingOn:
         assert batch.results() == {name: f"this is {name}" for name in names}
         assert {name: batch.service.sent[name] for name in recorded} == dict.fromkeys(recorded, 1)
         assert all(1 <= batch.service.sent[name] <= 2 for name in names)
-        # sent by a worker, handed over by a worker, taken for the next write
-        num_lost = sum(batch.service.sent.values()) - len(names)
-        assert num_lost <= (3 * num_workers + 1 if flowing else num_workers)
+        assert sum(batch.service.sent.values()) - len(names) <= num_workers  # what was in work, and nothing else
 
     @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
     def test_ctrl_c(self, batch: Batch, signal_number: int) -> None:
@@ -312,6 +343,54 @@ class TestRefusals:
         assert "refuses every file: deployed: faster-whisper" in str(told)
         assert sum(batch.service.sent.values()) < 10
         assert batch.results() == {}
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [(503, "MODEL_LOADING_ERROR"), (401, "UNAUTHORIZED"), (422, "INVALID_REQUEST")]
+    )
+    def test_refusals_among_answers_are_those_files_own(self, batch: Batch, status: int, code: str) -> None:
+        batch.add(*(f"{number}.wav" for number in range(9)))
+        batch.service.answer = lambda name, content: refused(status, code, "x") if name != "0.wav" else None
+        assert batch.run("--workers", "1") == 1
+        assert (len(batch.results()), len(batch.failures())) == (1, 8)
+
+    def test_bad_files_first_do_not_look_like_a_bad_request(self, batch: Batch) -> None:
+        batch.add(*(f"{number}.wav" for number in range(9)))
+        batch.service.answer = lambda name, content: (
+            refused(422, NO_AUDIO, "x") if name < "5" else refused(422, "INVALID_REQUEST", "x")
+        )
+        assert batch.run("--workers", "1") == 1
+        assert len(batch.failures()) == 9
+
+    def test_service_that_refuses_everything_ends_the_run(self, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calls, "_MAX_SILENCE_S", 0.2)
+        batch.add(*(f"{number}.wav" for number in range(9)))
+        batch.service.answer = lambda name, content: (
+            refused(503, "PROCESSING_ERROR", "starting", retry_after="0") if name != "0.wav" else None
+        )
+        message = str(batch.run("--workers", "1"))
+        assert "starting" in message
+        assert "same command again" in message
+        assert set(batch.results()) == {"0.wav"}
+        batch.service.answer = lambda name, content: None
+        assert batch.run() == 0
+        assert batch.service.sent["0.wav"] == 1
+
+    def test_file_that_goes_away_meanwhile_fails_alone(self, batch: Batch) -> None:
+        batch.add("a.wav", "b.wav", "c.wav")
+
+        def answer(name: str, content: bytes) -> None:
+            (batch.folder / "b.wav").unlink(missing_ok=True)
+
+        batch.service.answer = answer  # type: ignore[assignment]
+        assert batch.run("--workers", "1") == 1
+        assert set(batch.results()) == {"a.wav", "c.wav"}
+        assert batch.failures() == {"b.wav": "FILE_UNREADABLE"}
+
+    def test_bug_of_ours_ends_the_run(self, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+        batch.add("a.wav", "b.wav")
+        monkeypatch.setattr(UploadRoute, "transcribe", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(batch.arguments())
 
     def test_nobody_listens(self, batch: Batch) -> None:
         batch.add("a.wav")

@@ -14,12 +14,10 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.cli import main
 from serve_app.client import Client
+from serve_app.commands.calls import RetryingCalls
 from serve_app.commands.transcribe import routes
-from serve_app.commands.transcribe.media_files import Fingerprint, MediaFile
-from serve_app.commands.transcribe.outcome import UNREADABLE
-from serve_app.commands.transcribe.patience import PatientCalls
-from serve_app.commands.transcribe.results_file import failures_path
-from serve_app.commands.transcribe.routes import FileFailed, job_id_of, video_url
+from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript, failures_path
+from serve_app.commands.transcribe.routes import JobRoute, job_id_of
 from serve_app.jobs.record import JobStatus
 from serve_app.services import Services
 from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryJobs, memory_services
@@ -215,15 +213,16 @@ def test_full_queue_is_waited_for_as_long_as_it_asks(tmp_path: Path) -> None:
 
     with serving(create_app(services, ApiSettings())) as port, Client(f"http://127.0.0.1:{port}") as client:
         client.submit("another client's", job_id="before")
-        route = routes.JobRoute(client, language="en", base_url=None)
-        heard = route.hear(FILE, PRINT, PatientCalls(wait=wait), again=False)
-    assert heard.text == str(FILE.path)
+        route = JobRoute(client, RetryingCalls(wait=wait), language="en", base_url=None)
+        end = route.transcribe(FOLDER, NAME, PRINT, again=False)
+    assert end == Transcript(PATH, "ko", 120.5)
     assert len(waits) == 2  # for room in the queue, then for the job's end
     assert waits[0] >= 13
-    assert list(jobs.jobs) == ["before", job_id_of(str(FILE.path), PRINT, "en")]
+    assert list(jobs.jobs) == ["before", job_id_of(PATH, PRINT, "en")]
 
 
-FILE = MediaFile(Path("/media/calls/a b#1.wav"), "a b#1.wav")
+FOLDER, NAME = Path("/media/calls"), "a b#1.wav"
+PATH = str(FOLDER / NAME)
 PRINT = Fingerprint(1, 2, "ab" * 32)
 
 
@@ -237,16 +236,20 @@ PRINT = Fingerprint(1, 2, "ab" * 32)
     ],
 )
 def test_where_the_service_finds_a_file(base_url: str | None, url: str) -> None:
-    assert video_url(FILE, base_url) == url
+    with Client() as client:
+        assert JobRoute(client, RetryingCalls(), "en", base_url).video_url(FOLDER, NAME) == url
 
 
-def test_name_that_is_no_utf8_can_be_told_by_http_only() -> None:
-    file = MediaFile(Path("/media/caf\udce9.wav"), "caf\udce9.wav")
-    assert video_url(file, "http://files") == "http://files/caf%E9.wav"
-    for base_url in (None, "s3://bucket"):
-        with pytest.raises(FileFailed, match="rename it") as caught:
-            video_url(file, base_url)
-        assert caught.value.failure.code == UNREADABLE
+def test_name_that_is_no_utf8_can_be_sent_by_http_only() -> None:
+    name = "caf\udce9.wav"
+    with Client() as client:
+        assert JobRoute(client, RetryingCalls(), "en", "http://files").video_url(FOLDER, name) == (
+            "http://files/caf%E9.wav"
+        )
+        for base_url in (None, "s3://bucket"):
+            end = JobRoute(client, RetryingCalls(), "en", base_url).transcribe(FOLDER, name, PRINT, again=False)
+            assert isinstance(end, Failure)
+            assert (end.code, "rename it" in end.detail) == (UNREADABLE, True)
 
 
 def test_job_id_says_which_request_it_is() -> None:
