@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,19 +16,11 @@ CALLBACK_PATH = "/api/upload-video/result"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCallback:
-    """One POST as it came.
-
-    Attributes:
-        path: of the request.
-        headers: lower-case names.
-        body: raw bytes, as a signature covers them.
-        received_at: POSIX seconds.
-    """
+    """One POST as it came: lower-case header names, raw bytes as a signature covers them."""
 
     path: str
     headers: dict[str, str]
     body: bytes
-    received_at: float
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -81,7 +72,7 @@ class CallbackReceiver(_LoopbackServer):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                received = ReceivedCallback(self.path, headers, body, time.time())
+                received = ReceivedCallback(self.path, headers, body)
                 status = receiver._keep(received)
                 if status:
                     self.send_response(status)
@@ -106,22 +97,17 @@ class CallbackReceiver(_LoopbackServer):
 
     def received(self, job_id: str) -> list[ReceivedCallback]:
         """Return what has come for a job so far, in order."""
-        with self._changed:
-            return [received for received in self._received if received.payload.get("job_id") == job_id]
+        return [received for received in list(self._received) if received.payload.get("job_id") == job_id]
 
     def wait_for(
         self, job_id: str, until: Callable[[list[ReceivedCallback]], bool], timeout_s: float
     ) -> list[ReceivedCallback]:
         """Return a job's callbacks as soon as `until` holds for them; TimeoutError."""
-        deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not until(found := [r for r in self._received if r.payload.get("job_id") == job_id]):
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    seen = [(r.payload.get("status"), r.payload.get("progress")) for r in found]
-                    raise TimeoutError(f"job {job_id}: only {seen} came in {timeout_s:.0f} s")
-                self._changed.wait(left_s)
-            return found
+            if not self._changed.wait_for(lambda: until(self.received(job_id)), timeout_s):
+                seen = [(each.payload.get("status"), each.payload.get("progress")) for each in self.received(job_id)]
+                raise TimeoutError(f"job {job_id}: only {seen} came in {timeout_s:.0f} s")
+        return self.received(job_id)
 
     def wait_until_final(self, job_id: str, timeout_s: float) -> list[ReceivedCallback]:
         """Return all callbacks of a job, up to the one that says how it ended; TimeoutError."""

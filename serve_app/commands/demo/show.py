@@ -9,13 +9,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from serve_app.client import Client
@@ -23,6 +22,7 @@ from serve_app.commands.demo.contract import callback_problems
 from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.commands.demo.receiver import CallbackReceiver, FileServer, ReceivedCallback, is_final
 from serve_app.commands.demo.videos import DemoVideo, demo_videos
+from serve_app.commands.terminal import say
 from serve_app.scoring import count_letter_errors, score_result
 
 _READY_TIMEOUT_S = 180.0
@@ -85,19 +85,11 @@ def _one_job(
     accepted = client.submit(
         url, job_id=job_id, fastapi_base_url=receiver.base_url, language=video.language, num_speakers=video.num_speakers
     )
-    console.print(f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}", soft_wrap=True)
+    say(console, f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}")
     try:
-        with _progress(console) as (progress, task):
-            for received in _arriving(receiver, job_id):
-                payload = {name: value for name, value in received.payload.items() if name != "result"}
-                after_s = time.monotonic() - started
-                line = json.dumps({name: payload[name] for name in payload if name != "job_id"}, ensure_ascii=False)
-                progress.console.print(f"{after_s:6.1f} s  callback {escape(line)}", soft_wrap=True, highlight=False)
-                progress.update(
-                    task,
-                    completed=payload.get("progress") or 0,
-                    description=str(payload.get("message") or payload.get("error_message")),
-                )
+        for received in _arriving(receiver, job_id):
+            shown = {name: value for name, value in received.payload.items() if name not in ("result", "job_id")}
+            say(console, f"{time.monotonic() - started:6.1f} s  callback {json.dumps(shown, ensure_ascii=False)}")
     except TimeoutError as error:
         return [str(error)]
     payloads = [received.payload for received in receiver.received(job_id)]
@@ -110,10 +102,16 @@ def _one_job(
         problems.append(f"{video.path.name}: GET /jobs/{job_id} shows another result than the callback")
     _show_result(console, result)
     if video.truth is not None:
-        _show_scores(console, result, video.truth)
+        scores = score_result(result, video.truth)
+        say(
+            console,
+            f"Against the truth ({scores.num_words} words): word error rate {scores.word_error_rate:.1%}, "
+            f"words with the wrong speaker {scores.word_speaker_error_rate:.1%}, "
+            f"median error of word starts {scores.median_word_start_error_s * 1000:.0f} ms",
+        )
     if video.text is not None:
         num_errors, num_letters = count_letter_errors(video.text, result["text"])
-        console.print(f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}\n")
+        say(console, f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}")
     return problems
 
 
@@ -130,39 +128,16 @@ def _arriving(receiver: CallbackReceiver, job_id: str) -> Iterator[ReceivedCallb
             return
 
 
-@contextmanager
-def _progress(console: Console) -> Iterator[tuple[Progress, TaskID]]:
-    """Yield a progress bar where a terminal is there; elsewhere one that draws nothing."""
-    columns = (
-        TextColumn("{task.percentage:3.0f} %"),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress, progress.add_task("", total=100)
-
-
 def _show_result(console: Console, result: dict[str, Any]) -> None:
-    said = Table("from", "to", "speaker", "text", title="Who said what, and when", title_justify="left")
+    table = Table("from", "to", "speaker", "text", title="Who said what, and when", title_justify="left")
     for segment in result["segments"]:
         speaker = segment["speaker"]["speaker_id"]
-        said.add_row(f"{segment['start_time']:.2f}", f"{segment['end_time']:.2f}", speaker, escape(segment["text"]))
-    console.print(said)
+        table.add_row(f"{segment['start_time']:.2f}", f"{segment['end_time']:.2f}", speaker, escape(segment["text"]))
+    console.print(table)
     metadata = result["metadata"]
     seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in metadata["stage_seconds"].items())
     console.print(
         f"{result['duration']:.1f} s of audio in {metadata['processing_time']:.1f} s; seconds by stage: {seconds}"
     )
     console.print(f"Transcribed by {metadata['model_version']}; language {result['language']}")
-    for note in metadata["notes"]:
-        console.print(f"Note: {escape(note)}")
-
-
-def _show_scores(console: Console, result: dict[str, Any], truth: dict[str, Any]) -> None:
-    scores = score_result(result, truth)
-    console.print(
-        f"Against the truth ({scores.num_words} words): word error rate {scores.word_error_rate:.1%}, "
-        f"words with the wrong speaker {scores.word_speaker_error_rate:.1%}, "
-        f"median error of word starts {scores.median_word_start_error_s * 1000:.0f} ms\n"
-    )
+    say(console, *(f"Note: {note}" for note in metadata["notes"]))

@@ -16,25 +16,13 @@ from serve_app.commands.calls import RetryingCalls
 from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript
 from serve_app.errors import JobConflict, JobNotFound, ProcessingError, Unavailable
 
-# A job is looked at often while it may be short, then rarely: 32 jobs then cost 6 small requests a second.
-_FIRST_POLL_S = 0.5
-_POLL_GROWTH = 1.5
-_MAX_POLL_S = 5.0
+_POLL_S = 2.0  # 32 jobs cost 16 small requests a second
 _JOB_ID_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRoute:
-    """Uploads each file to `POST /transcribe`. Called by several threads.
-
-    Attributes:
-        client: of the service.
-        calls: call the service.
-        language: `auto`, or a two-letter code.
-        backend: name of a speech backend; None: the first healthy one.
-        timeout_s: limit of one file's answer, a backend's start included.
-        diarize: whether to tell speakers apart.
-    """
+    """Uploads each file to `POST /transcribe`, with the command's options. Called by several threads."""
 
     client: Client
     calls: RetryingCalls
@@ -66,15 +54,8 @@ class UploadRoute:
 class JobRoute:
     """Submits each file as a video job, whose id stands for file, content and request. Called by several threads.
 
-    A second run, or a second try, thus finds the job of the first.
-
-    Attributes:
-        client: of the service.
-        calls: call the service.
-        language: of the contract's five.
-        base_url: where the service finds the folder's files: http(s)://…, s3://bucket/prefix, or a folder under its
-            media root; None: where they lie here.
-        diarize: whether the results show speakers, which a job tells apart in any case.
+    A second run, or a second try, thus finds the job of the first. A job tells speakers apart in any case; `diarize`
+    shows them in the results.
     """
 
     client: Client
@@ -84,13 +65,9 @@ class JobRoute:
     diarize: bool = False
 
     def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
-        """Submit a file and follow its job; errors as `Client.submit`, and CancelledError.
+        """Submit a file and wait for its job; errors as `Client.submit`, and CancelledError.
 
-        Args:
-            folder: of the batch.
-            name: of the file below the folder.
-            fingerprint: of its content.
-            again: whether the same content failed in an earlier run.
+        `again` says that the same content failed in an earlier run, so that a job of it may have to make room.
         """
         try:
             url = self.video_url(folder, name)
@@ -100,16 +77,11 @@ class JobRoute:
         if again:
             self._remove_failed(job_id)
         self.calls.call(lambda: self.client.submit(url, job_id=job_id, language=self.language, emotion_detection=False))
-        poll_s = _FIRST_POLL_S
-        while True:
-            job = self.calls.call(lambda: self.client.get(job_id))
-            if job["status"] == "completed":
-                return Transcript.from_answer(job["result"], diarize=self.diarize)
-            if job["status"] in ("failed", "cancelled"):
-                code = job.get("error_code") or job["status"].upper()
-                return Failure(code, job.get("error_message") or f"the job was {job['status']}")
-            self.calls.pause(poll_s)
-            poll_s = min(poll_s * _POLL_GROWTH, _MAX_POLL_S)
+        job = self.calls.call(lambda: self.client.wait(job_id, poll_s=_POLL_S))
+        if job["status"] == "completed":
+            return Transcript.from_answer(job["result"], diarize=self.diarize)
+        code = job.get("error_code") or job["status"].upper()
+        return Failure(code, job.get("error_message") or f"the job was {job['status']}")
 
     def video_url(self, folder: Path, name: str) -> str:
         """Return where the service finds a file; UnicodeEncodeError if JSON can't hold its name."""
@@ -120,7 +92,7 @@ class JobRoute:
         return url
 
     def _remove_failed(self, job_id: str) -> None:
-        """Make room for a new try; a job that runs, or has completed meanwhile, stays."""
+        """Delete a job that failed; one that runs, or has completed meanwhile, stays."""
         try:
             if self.calls.call(lambda: self.client.get(job_id))["status"] in ("failed", "cancelled"):
                 self.calls.call(lambda: self.client.delete(job_id))

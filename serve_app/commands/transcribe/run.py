@@ -8,14 +8,11 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from serve_app.client import Client
 from serve_app.commands.calls import RetryingCalls, is_refusal
@@ -61,24 +58,15 @@ def transcribe(arguments: argparse.Namespace) -> int:
         raise InvalidRequest("--backend: video jobs use the backend that the service is configured for; leave it out")
     if arguments.base_url and not arguments.jobs:
         raise InvalidRequest("--base-url is for --jobs: without it, files are uploaded")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a container that stops leaves results
     try:
-        with FileLock(f"{out}.lock", timeout=0), _interrupted_by_sigterm():
+        with FileLock(f"{out}.lock", timeout=0):
             return _transcribe(arguments, folder, out)
     except Timeout:
         raise InvalidRequest(f"another run writes to {out}: wait for it, or name another --out") from None
     except OSError as error:
         # a full disk, or missing rights: a sentence, not a stack; the journal holds all that was recorded
         raise InvalidRequest(f"{error.filename or out}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: a container that is stopped leaves complete results."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
@@ -161,7 +149,7 @@ class Run:
         self._folder, self._route, self._calls, self._journal = folder, route, calls, journal
         self.console = Console(stderr=True)
         self.todo: list[str] = []
-        self.failures: list[tuple[str, Failure]] = []
+        self.failures: list[Failure] = []
         self.num_failed_before = self._num_done_before = self._num_transcribed = 0
         self._failed_before: set[str] = set()
         self._audio_s = 0.0
@@ -213,17 +201,12 @@ class Run:
                     self._calls.stop.set()
 
     def summarise(self, out: Path) -> None:
-        """Print what was done, and what failed and why."""
+        """Print what was done, and where the results are."""
         done_before = f", {self._num_done_before} were done already" if self._num_done_before else ""
         num_failed = self.num_failed_before + len(self.failures)
         say(self.console, f"{self._num_transcribed} transcribed{done_before}, {num_failed} failed; {self._speed()}")
         if self.failures:
-            table = Table("file", "error", "why")
-            for name, failure in sorted(self.failures, key=lambda each: each[0])[:_MAX_FAILURES_SHOWN]:
-                table.add_row(*(Text(printable(text)) for text in (name, failure.code, failure.detail)))
-            self.console.print(table)
-            more = len(self.failures) - _MAX_FAILURES_SHOWN
-            say(self.console, f"{f'… and {more} more; ' if more > 0 else ''}all failures are in {failures_path(out)}")
+            say(self.console, f"All failures are in {failures_path(out)}; the same command tries them again")
         say(self.console, f"Results: {out}")
 
     def _facts(self) -> str:
@@ -273,7 +256,9 @@ class Run:
             self._num_transcribed += 1
             self._audio_s += ended.end.duration_s
             return
-        self.failures.append((ended.name, ended.end))
-        codes = [failure.code for _, failure in self.failures if failure.code != UNREADABLE]
+        self.failures.append(ended.end)
+        if len(self.failures) <= _MAX_FAILURES_SHOWN:
+            say(self.console, f"{ended.name}: {ended.end.detail} ({ended.end.code})", style="red")
+        codes = [failure.code for failure in self.failures if failure.code != UNREADABLE]
         if len(codes) >= _REFUSALS_THAT_STOP and not self._num_transcribed and _NOT_ABOUT_THE_FILE.issuperset(codes):
             raise InvalidRequest(f"the service refuses every file: {printable(ended.end.detail)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,8 +95,7 @@ class Batch:
 
 @pytest.fixture
 def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
-    monkeypatch.setattr(routes, "_FIRST_POLL_S", 0.01)
-    monkeypatch.setattr(routes, "_MAX_POLL_S", 0.05)
+    monkeypatch.setattr(routes, "_POLL_S", 0.02)
     services = memory_services(max_queued=1000)
     with serving(create_app(services, ApiSettings())) as port:
         batch = Batch(tmp_path, services, f"http://127.0.0.1:{port}")
@@ -202,21 +201,24 @@ def test_full_queue_is_waited_for_as_long_as_it_asks(tmp_path: Path) -> None:
     jobs = services.jobs
     assert isinstance(jobs, MemoryJobs)
     waits: list[float] = []
+    with (
+        serving(create_app(services, ApiSettings())) as port,
+        Client(f"http://127.0.0.1:{port}") as client,
+        ExitStack() as stack,
+    ):
 
-    def wait(seconds: float) -> bool:
-        """Let a waiting client's time pass: the oldest job is done meanwhile."""
-        waits.append(seconds)
-        job_id = next(job.job_id for job in jobs.jobs.values() if not job.status.is_final)
-        jobs.run_start(job_id)
-        jobs.run_complete(job_id, {**RESULT, "text": jobs.jobs[job_id].request.video_url})
-        return False
+        def wait(seconds: float) -> bool:
+            """Let the time of a client that waits pass: the other client's job is done meanwhile."""
+            waits.append(seconds)
+            stack.enter_context(Runner(jobs).running())
+            until(lambda: jobs.jobs["before"].status.is_final, "the other client's job")
+            return False
 
-    with serving(create_app(services, ApiSettings())) as port, Client(f"http://127.0.0.1:{port}") as client:
         client.submit("another client's", job_id="before")
         route = JobRoute(client, RetryingCalls(wait=wait), language="en", base_url=None)
         end = route.transcribe(FOLDER, NAME, PRINT, again=False)
-    assert end == Transcript(PATH, "ko", 120.5)
-    assert len(waits) == 2  # for room in the queue, then for the job's end
+    assert end == Transcript(f"this is {NAME}", "ko", 120.5)
+    assert len(waits) == 1
     assert waits[0] >= 13
     assert list(jobs.jobs) == ["before", job_id_of(PATH, PRINT, "en")]
 
