@@ -1,5 +1,5 @@
-"""Command line: start the graph, show it, talk to it. All but `run`, `check`, `demo`, `drums`,
-`drums-eval`, `models fetch` and `models check` speaks HTTP."""
+"""`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`,
+`models fetch` and `models check` work without a running service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # a name, so that a command imports only what it needs itself
         sys.exit(pkgutil.resolve_name(arguments.command)(arguments))
     except SettingsError as error:
-        sys.exit(f"serve-app: the environment holds what is not allowed:\n{error}")
+        sys.exit(f"serve-app: a setting in the environment is not allowed:\n{error}")
     except ServeAppError as error:
         sys.exit(f"serve-app: {error.detail or error.code}")
     except KeyboardInterrupt:
@@ -83,14 +83,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     for warning in Settings.from_environment().warnings():
         sys.stderr.write(f"serve-app: {warning}\n")
-    launch(
-        arguments.config,
-        port=arguments.port,
-        ray_dir=arguments.ray_dir,
-        dashboard=arguments.dashboard,
-        num_cpus=arguments.num_cpus,
-        num_gpus=arguments.num_gpus,
-    )
+    options = ("port", "ray_dir", "dashboard", "num_cpus", "num_gpus")
+    launch(arguments.config, **{name: getattr(arguments, name) for name in options})
     return 0
 
 
@@ -100,7 +94,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     for config in arguments.configs:
         check_config(load_config(config))
-        _say(f"{config}: good")
+        _print(f"{config}: good")
     return 0
 
 
@@ -139,9 +133,9 @@ def _job(arguments: argparse.Namespace) -> int:
 
 
 def _print_json(value: object) -> None:
-    _say(json.dumps(value, ensure_ascii=False, indent=2))
+    _print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

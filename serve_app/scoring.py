@@ -37,13 +37,13 @@ class Scores:
 
     Attributes:
         num_words: in the truth.
-        num_substitutions: words heard as others.
-        num_deletions: words not heard.
-        num_insertions: words heard that nobody said.
+        num_substitutions: words recognized as others.
+        num_deletions: words not recognized.
+        num_insertions: recognized words that nobody spoke.
         word_error_rate: the three together over `num_words`; may exceed 1. NaN without words in the truth.
-        word_speaker_error_rate: share of the heard words (right or substituted) that have another speaker than in the
-            truth, speakers being paired one to one as favourably as possible. NaN where nothing was heard.
-        median_word_start_error_s: median distance of the starts of words heard rightly. NaN where there are none.
+        word_speaker_error_rate: share of the recognized words (right or substituted) that have another speaker than in
+            the truth, speakers being paired one to one as favourably as possible. NaN where nothing was recognized.
+        median_word_start_error_s: median distance of the starts of words recognized rightly. NaN where there are none.
         p90_word_start_error_s: nine out of ten are nearer than this.
     """
 
@@ -65,9 +65,9 @@ def score_result(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Scores:
         truth: with `words`: word, start, speaker.
     """
     spoken = timed_words((word["word"], word["start"], word["speaker"]) for word in truth["words"])
-    heard = timed_words((word["word"], word["start_time"], word["speaker_id"]) for word in result["word_segments"])
-    pairs = align(spoken, heard)
-    both = [(spoken[i], heard[j]) for i, j in pairs if i is not None and j is not None]
+    recognized = timed_words((word["word"], word["start_time"], word["speaker_id"]) for word in result["word_segments"])
+    pairs = align(spoken, recognized)
+    both = [(spoken[i], recognized[j]) for i, j in pairs if i is not None and j is not None]
     right = [(a, b) for a, b in both if a.word == b.word]
     num_deletions = sum(j is None for _, j in pairs)
     num_insertions = sum(i is None for i, _ in pairs)
@@ -85,20 +85,22 @@ def score_result(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Scores:
     )
 
 
-def count_word_errors(spoken: str, heard: str) -> tuple[int, int]:
+def count_word_errors(spoken: str, recognized: str) -> tuple[int, int]:
     """Return the number of word errors between two texts, and of words in the first."""
-    reference, hypothesis = (timed_words((word, 0.0, None) for word in _SPACES.split(text)) for text in (spoken, heard))
+    reference, hypothesis = (
+        timed_words((word, 0.0, None) for word in _SPACES.split(text)) for text in (spoken, recognized)
+    )
     pairs = align(reference, hypothesis)
     num_right = sum(i is not None and j is not None and reference[i].word == hypothesis[j].word for i, j in pairs)
     return len(pairs) - num_right, len(reference)
 
 
-def count_letter_errors(spoken: str, heard: str) -> tuple[int, int]:
+def count_letter_errors(spoken: str, recognized: str) -> tuple[int, int]:
     """Return the number of letter errors between two texts, and of letters in the first.
 
     Spaces and punctuation are left out: for languages in which nobody agrees on where words end.
     """
-    return count_word_errors(*(" ".join(_SPACES.sub("", text)) for text in (spoken, heard)))
+    return count_word_errors(*(" ".join(_SPACES.sub("", text)) for text in (spoken, recognized)))
 
 
 def timed_words(words: Iterable[tuple[str, float, str | None]]) -> list[TimedWord]:
@@ -107,13 +109,13 @@ def timed_words(words: Iterable[tuple[str, float, str | None]]) -> list[TimedWor
     return [TimedWord(word, start, speaker) for word, start, speaker in plain if word]
 
 
-def align(spoken: Sequence[TimedWord], heard: Sequence[TimedWord]) -> list[tuple[int | None, int | None]]:
+def align(spoken: Sequence[TimedWord], recognized: Sequence[TimedWord]) -> list[tuple[int | None, int | None]]:
     """Return pairs of indices into both, in order; None stands for a word with no partner."""
-    words = np.array([word.word for word in heard], dtype=object)
-    starts = np.array([word.start_s for word in heard])
-    columns = np.arange(len(heard) + 1, dtype=np.float64)
-    costs = np.empty((len(spoken) + 1, len(heard) + 1))
-    pairing = np.empty((len(spoken), len(heard)))
+    words = np.array([word.word for word in recognized], dtype=object)
+    starts = np.array([word.start_s for word in recognized])
+    columns = np.arange(len(recognized) + 1, dtype=np.float64)
+    costs = np.empty((len(spoken) + 1, len(recognized) + 1))
+    pairing = np.empty((len(spoken), len(recognized)))
     costs[0] = columns
     for row, word in enumerate(spoken):
         distance_s = np.minimum(np.abs(starts - word.start_s), _FURTHEST_S)
@@ -122,7 +124,7 @@ def align(spoken: Sequence[TimedWord], heard: Sequence[TimedWord]) -> list[tuple
         best[1:] = np.minimum(best[1:], costs[row, :-1] + pairing[row])
         costs[row + 1] = np.minimum.accumulate(best - columns) + columns  # insertions, all at once
     pairs: list[tuple[int | None, int | None]] = []
-    row, column = len(spoken), len(heard)
+    row, column = len(spoken), len(recognized)
     while row or column:
         cost = costs[row, column]
         if row and column and abs(costs[row - 1, column - 1] + pairing[row - 1, column - 1] - cost) < _ROUNDING:
@@ -140,8 +142,8 @@ def align(spoken: Sequence[TimedWord], heard: Sequence[TimedWord]) -> list[tuple
 def _speaker_errors(pairs: Sequence[tuple[TimedWord, TimedWord]]) -> int:
     """Return how many pairs differ in speaker once the speakers are paired one to one as well as they can be."""
     spoken = {name: row for row, name in enumerate(dict.fromkeys(word.speaker for word, _ in pairs))}
-    heard = {name: column for column, name in enumerate(dict.fromkeys(word.speaker for _, word in pairs))}
-    together = np.zeros((len(spoken), len(heard)), dtype=np.int64)
-    for said, got in pairs:
-        together[spoken[said.speaker], heard[got.speaker]] += got.speaker is not None
+    recognized = {name: column for column, name in enumerate(dict.fromkeys(word.speaker for _, word in pairs))}
+    together = np.zeros((len(spoken), len(recognized)), dtype=np.int64)
+    for word, found in pairs:
+        together[spoken[word.speaker], recognized[found.speaker]] += found.speaker is not None
     return len(pairs) - int(together[linear_sum_assignment(together, maximize=True)].sum())

@@ -1,4 +1,4 @@
-"""Events of a job, parsed from a stream of server-sent events."""
+"""`ClientEvent`: an event of a job; and the parser of the stream of server-sent events that it comes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ClientEvent:
     Attributes:
         seq: its number within the job; pass it as `after_seq` to go on after it.
         name: `progress`, `completed`, `failed` or `cancelled`.
-        payload: what the job's callback is told.
+        payload: the same as in the job's callback.
     """
 
     seq: int

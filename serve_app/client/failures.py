@@ -1,4 +1,4 @@
-"""Failed answers, as the errors that they tell of."""
+"""`error_from_response`: the error that a failed answer stands for."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _BODY_TOO_LARGE = "REQUEST_TOO_LARGE"  # new routes' code of it
 
 
 def error_from_response(answer: httpx.Response) -> ServeAppError:
-    """Return the error that an answer tells of: the class by code and HTTP status, the text as detail."""
+    """Return an answer's error: its class by code and HTTP status, its text as detail."""
     try:
         body = answer.json()
     except ValueError:
         body = {}
     body = body if isinstance(body, dict) else {}
-    told = body.get("error")
-    if isinstance(told, dict):
-        code, detail = told.get("code"), str(told.get("message"))
+    failure = body.get("error")
+    if isinstance(failure, dict):
+        code, detail = failure.get("code"), str(failure.get("message"))
     else:
         # POST /transcribe: `error` is a sentence, and a wrong request shows in FastAPI's `detail`
         code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
-        detail = str(told or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
+        detail = str(failure or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
     kind = _kind_of(code, answer.status_code)
     if issubclass(kind, Overloaded):
         retry_after = answer.headers.get("retry-after", "")
@@ -33,18 +33,19 @@ def error_from_response(answer: httpx.Response) -> ServeAppError:
 
 
 def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
-    kinds = list(_tree(ServeAppError))
-    exact = [kind for kind in kinds if kind.code == code and kind.http_status == status]
-    if exact:
-        return exact[0]
+    by_code, exact = {}, {}
+    for kind in _tree(ServeAppError):  # the first one wins: the most general
+        by_code.setdefault(kind.code, kind)
+        exact.setdefault((kind.code, kind.http_status), kind)
+    if (code, status) in exact:
+        return exact[code, status]
     if status in (Overloaded.http_status, Unavailable.http_status):
         return Overloaded if status == Overloaded.http_status else Unavailable
     if status == MediaTooLarge.http_status and code in (ProcessingError.code, _BODY_TOO_LARGE):
         return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
-    known = next((kind for kind in kinds if kind.code == code), None)
     # 502: what a gateway answers while the process behind it is gone; it passes, as 503 does. A 504 would come again:
     # the work takes longer than the gateway waits
-    return known or (Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
+    return by_code.get(code, Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
 
 
 def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:

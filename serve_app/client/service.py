@@ -1,4 +1,4 @@
-"""The client: one method for each route."""
+"""`Client`: one method for each route."""
 
 from __future__ import annotations
 
@@ -187,9 +187,7 @@ class Client:
         """Analyse one file and wait for the result; `audio_path` wins over `video_url` wins over `video_path`.
 
         Args:
-            audio_path: the file to analyse.
-            video_url: the file to analyse.
-            video_path: the file to analyse.
+            audio_path, video_url, video_path: the file, by the contract's three names.
             timeout_s: limit; None waits as long as it takes.
             **options: the contract's other fields (`language`, `enable_gpu`, `num_speakers`, …).
 
@@ -249,13 +247,11 @@ class Client:
         """Upload a recording of drums and return its hits, tempo and MIDI file (base64); the file is streamed.
 
         Args:
-            file: a path, or a file open in binary mode, which is read from its start if it can be rewound.
+            file, filename, timeout_s: as for `transcribe`.
             bpm: the tempo; None: detected.
             grid: by drum (`kick`, `snare`, `hihat`): into how many parts a whole note is divided, e.g. 16.
             thresholds: by drum: the least activation that is a hit, between 0 and 1.
             plot: also return a picture of activations and hits (PNG, base64).
-            filename: shown in the answer; default: the file's own.
-            timeout_s: limit of the wait for the answer; None waits as long as it takes.
 
         Raises:
             InvalidRequest: a value is not allowed; names the field.
@@ -274,8 +270,7 @@ class Client:
         Args:
             file: a path, or a file open in binary mode.
             image_url: where the service finds the picture.
-            timeout_s: limit of the wait for the answer; None waits as long as it takes: a first request may have to
-                wait for a replica's start.
+            timeout_s: as for `transcribe`.
 
         Raises:
             InvalidRequest: neither a file nor an address, or both.
@@ -294,14 +289,7 @@ class Client:
     ) -> dict[str, Any]:
         """Return whether the container in a picture holds a drink; either a file or an address.
 
-        Args:
-            file: as for `classify_reusable`.
-            image_url: as for `classify_reusable`.
-            confidence_threshold: how sure a drink must be for `is_valid`, 0 to 1.
-            timeout_s: as for `classify_reusable`.
-
-        Raises:
-            As `classify_reusable`.
+        Arguments and errors as `classify_reusable`; `confidence_threshold` is how sure a drink must be for `is_valid`.
         """
         path = f"/verify-beverage?confidence_threshold={confidence_threshold}"
         return self._classify(path, file, image_url, timeout_s)

@@ -1,4 +1,4 @@
-"""Strict check of a Serve config file: Serve itself silently accepts misspelt keys."""
+"""`check_config`: a strict check of a Serve config file; Serve itself silently accepts misspelt keys."""
 
 from __future__ import annotations
 

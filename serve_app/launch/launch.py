@@ -1,4 +1,4 @@
-"""Start Ray and the graph on this machine from a config file: what `make run` does.
+"""`launch`: starts Ray and the graph on this machine from a config file, as `make run` does.
 
 `serve run CONFIG` alone works too. This adds what no config file can say, because Ray reads it from the environment
 before anything of ours runs: Serve's fast path (HAProxy), niceness, folders and ports of its own so that two clusters
@@ -35,11 +35,6 @@ _REPLICA_PORTS = 64
 _ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
 _MAX_RAY_DIR_CHARS = 44  # Ray adds 62 for its longest socket, and a socket's path may have 107
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
-
-
-def default_ray_dir(port: int) -> Path:
-    """Return the folder of the cluster behind an HTTP port: short, as Ray's socket paths may have 107 bytes."""
-    return Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
 
 
 def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
@@ -117,7 +112,7 @@ def launch(
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
     if not are_free(port, 1):
         raise InvalidRequest(f"port {port} is in use on this machine: take another one (make run PORT=…, or --port …)")
-    ray_dir = ray_dir or default_ray_dir(port)
+    ray_dir = ray_dir or Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
     if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
         raise InvalidRequest(
             f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} or less"
@@ -161,11 +156,11 @@ def launch(
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     url = f"http://{'127.0.0.1' if host in _ANY_HOST else host}:{port}"
-    threading.Thread(target=_tell_when_ready, args=(url,), daemon=True).start()
+    threading.Thread(target=_print_when_ready, args=(url,), daemon=True).start()
     serve_cli.main(["run", str(written)], standalone_mode=False)
 
 
-def _tell_when_ready(url: str) -> None:
+def _print_when_ready(url: str) -> None:
     """Print one line once every deployment is up."""
     started = time.monotonic()
     while True:

@@ -1,4 +1,4 @@
-"""Free TCP ports. Imports nothing heavy."""
+"""Free TCP ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole graph as a child process, on free ports and in folders of its own."""
+"""`LocalGraph`: the whole graph as a child process, on free ports and in folders of its own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LocalGraph:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the processes; `wait_until_ready` tells when they serve."""
+        """Start the processes; `wait_until_ready` waits until they serve."""
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "serve_app", "run", str(self._config)]
         command += ["--port", str(self.port), "--ray-dir", str(self.ray_dir), *self._options]
@@ -71,7 +71,7 @@ class LocalGraph:
     def wait_until_ready(self, timeout_s: float) -> float:
         """Return after how many seconds `/health/ready` answered 200; RuntimeError with the log's end otherwise."""
         started = time.monotonic()
-        said = "nothing answered yet"
+        last_answer = "nothing answered yet"
         while time.monotonic() - started < timeout_s:
             if self._process is None or self._process.poll() is not None:
                 raise RuntimeError(f"the graph stopped while starting:\n{self.log_tail()}")
@@ -79,11 +79,11 @@ class LocalGraph:
                 answer = httpx.get(f"{self.base_url}/health/ready", timeout=5.0, trust_env=False)
                 if answer.status_code == 200:
                     return time.monotonic() - started
-                said = answer.text
+                last_answer = answer.text
             except httpx.HTTPError as error:
-                said = repr(error)
+                last_answer = repr(error)
             time.sleep(0.25)
-        raise RuntimeError(f"the graph was not ready within {timeout_s:.0f} s ({said}):\n{self.log_tail()}")
+        raise RuntimeError(f"the graph was not ready within {timeout_s:.0f} s ({last_answer}):\n{self.log_tail()}")
 
     def stop(self) -> None:
         """Stop the graph, gently at first; nothing that it started is left."""

@@ -34,7 +34,7 @@ def show(arguments: argparse.Namespace) -> int:
     config, keep = arguments.config, arguments.keep
     console = Console()
     if not config.exists():
-        console.print(f"[red]{escape(str(config))} is not there[/]: run this in the project's folder, or say --config")
+        console.print(f"[red]{escape(str(config))} is not there[/]: run this in the project's folder, or use --config")
         return 2
     with ExitStack() as stack:
         folder = keep or Path(

@@ -20,7 +20,7 @@ class DemoVideo:
         path: where it lies.
         title: what it is.
         language: to ask for.
-        num_speakers: told to the service; None: it must find out.
+        num_speakers: to ask for; None: the service must find out.
         truth: words, times and speakers; None where they are not known that exactly.
         text: what is said, where that is all that is known.
     """

@@ -65,7 +65,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> int:
             say(console, f"{len(paths)} {what}, left out: {names}")
     if left_out:
         labels = ", ".join(f"{label} ({count})" for label, count in left_out.most_common())
-        say(console, f"Labels that are none of our drums, left out: {labels}")
+        say(console, f"Left out, as these labels name no kick, snare or hi-hat: {labels}")
     if scores:
         Console().print(_table(evaluation, f"{version}, {len(scores)} files"))
     if json_path:

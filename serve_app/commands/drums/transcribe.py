@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.console import Console
 from serve_app.client import Client
 from serve_app.commands.drums.routes import LocalRoute, OnProgress, ServerRoute
 from serve_app.commands.terminal import files_progress, reason, say
+from serve_app.commands.whole_file import replace_file
 from serve_app.errors import InvalidRequest, ServeAppError
 
 
@@ -42,10 +41,10 @@ def transcribe(arguments: argparse.Namespace) -> int:
 
         def transcribe_one(path: Path, on_progress: OnProgress) -> None:
             drums = route.transcribe(path, on_progress)
-            _replace(out / f"{path.stem}.txt", drums.log.encode("utf-8", "replace"))
+            replace_file(out / f"{path.stem}.txt", drums.log.encode("utf-8", "replace"))
             if drums.picture is not None:
-                _replace(out / f"{path.stem}.png", drums.picture)
-            _replace(out / f"{path.stem}.mid", drums.midi)
+                replace_file(out / f"{path.stem}.png", drums.picture)
+            replace_file(out / f"{path.stem}.mid", drums.midi)
             say(console, f"{path}: {drums.summary}")
 
         failures = for_each(files, transcribe_one, console)
@@ -79,16 +78,3 @@ def _check_names(files: Sequence[Path]) -> None:
                 f"{other} and {path} would both be written to {path.stem}.mid: rename one, or give them in two runs "
                 "with different --out"
             )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file; an interrupted run leaves whole ones only."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".drums-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

@@ -39,7 +39,7 @@ def show(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
         return 0
     if deployed is None:
-        say(stdout_console(), f"No service tells what it serves ({silence}).")
+        say(stdout_console(), f"No service reports what it serves ({silence}).")
     else:
         _print_deployed(deployed)
     _print_catalog(here, cache_dir)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from serve_app.commands.whole_file import replace_file
 from serve_app.errors import InvalidRequest, ServeAppError
 
 UNREADABLE = "FILE_UNREADABLE"  # the one code that no service answers
@@ -235,14 +236,15 @@ def write_results(out: Path, outcomes: Iterable[Outcome]) -> None:
     where speakers were asked for, sorted by file. Failures are in `<out>.failures`, which exists only if there are any.
     """
     by_name = sorted(outcomes, key=lambda outcome: outcome.name)
-    _replace(out, (_result(each.name, each.end) for each in by_name if isinstance(each.end, Transcript)))
+    results = [_result(each.name, each.end) for each in by_name if isinstance(each.end, Transcript)]
+    replace_file(out, _json(results))
     failures = [
         {"file": readable_name(each.name), "error_code": each.end.code, "error": each.end.detail}
         for each in by_name
         if isinstance(each.end, Failure)
     ]
     if failures:
-        _replace(failures_path(out), failures)
+        replace_file(failures_path(out), _json(failures))
     else:
         failures_path(out).unlink(missing_ok=True)
 
@@ -263,11 +265,6 @@ def _result(name: str, end: Transcript) -> dict[str, Any]:
     }
 
 
-def _replace(path: Path, entries: Iterable[dict[str, Any]]) -> None:
-    part = path.with_name(f".{path.name}.part")  # one writer: the run holds the batch's lock
-    with open(part, "w", encoding="utf-8", errors="replace") as file:
-        json.dump(list(entries), file, ensure_ascii=False, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+def _json(entries: list[dict[str, Any]]) -> bytes:
+    # "replace": JSON can hold half a surrogate pair, which no UTF-8 file can
+    return (json.dumps(entries, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")

@@ -9,7 +9,6 @@ from typing import Any
 UPLOADS_AT_ONCE = 4
 ANALYSES_AT_ONCE = 2  # what one ingress takes by default (args.ingress.max_direct_analyses)
 JOBS_AT_ONCE = 32
-_MAX_AT_ONCE = 64
 
 _DESCRIPTION = """Transcribe every recording of a folder.
 
@@ -42,7 +41,8 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--glob", metavar="PATTERN", help="e.g. '*.wav'; default: all common media suffixes")
     parser.add_argument(
         "--workers",
-        type=_num_workers,
+        type=int,
+        choices=range(1, 65),
         metavar="N",
         help=f"files in work at once (default: {UPLOADS_AT_ONCE}; with --diarize {ANALYSES_AT_ONCE}; with --jobs"
         f" {JOBS_AT_ONCE})",
@@ -60,13 +60,6 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         " root); default: where it is here",
     )
     parser.set_defaults(command="serve_app.commands.transcribe.run:transcribe")
-
-
-def _num_workers(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= _MAX_AT_ONCE:
-        raise argparse.ArgumentTypeError(f"write a number from 1 to {_MAX_AT_ONCE}")
-    return number
 
 
 def _seconds(text: str) -> float:

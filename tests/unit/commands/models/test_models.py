@@ -134,7 +134,7 @@ class TestList:
     def test_nobody_listens(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("list", "--url", "http://127.0.0.1:1") == 0
         out = capsys.readouterr().out
-        assert out.startswith("No service tells what it serves (http://127.0.0.1:1 can't be reached")
+        assert out.startswith("No service reports what it serves (http://127.0.0.1:1 can't be reached")
         assert catalog_rows(out)[0][:3] == ["whisper-base", "whisper", "not fetched"]
         assert run("list", "--url", "http://127.0.0.1:1", "--json") == 0
         answer = json.loads(capsys.readouterr().out)
