@@ -33,19 +33,18 @@ def error_from_response(answer: httpx.Response) -> ServeAppError:
 
 
 def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
-    by_code, exact = {}, {}
-    for kind in _tree(ServeAppError):  # the first one wins: the most general
-        by_code.setdefault(kind.code, kind)
-        exact.setdefault((kind.code, kind.http_status), kind)
-    if (code, status) in exact:
-        return exact[code, status]
+    kinds = list(_tree(ServeAppError))
+    exact = [kind for kind in kinds if kind.code == code and kind.http_status == status]
+    if exact:
+        return exact[0]
     if status in (Overloaded.http_status, Unavailable.http_status):
         return Overloaded if status == Overloaded.http_status else Unavailable
     if status == MediaTooLarge.http_status and code in (ProcessingError.code, _BODY_TOO_LARGE):
         return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
+    known = next((kind for kind in kinds if kind.code == code), None)
     # 502: what a gateway answers while the process behind it is gone; it passes, as 503 does. A 504 would come again:
     # the work takes longer than the gateway waits
-    return by_code.get(code, Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
+    return known or (Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
 
 
 def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
