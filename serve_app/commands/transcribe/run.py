@@ -102,7 +102,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
                 client, calls, arguments.language, arguments.backend, arguments.timeout, arguments.diarize
             )
             at_once = ANALYSES_AT_ONCE if arguments.diarize else UPLOADS_AT_ONCE
-        run = Run(folder, names, route, calls, journal, skip_failed=arguments.skip_failed)
+        run = Run(folder, names, route, journal, skip_failed=arguments.skip_failed)
         try:
             if run.todo:
                 _require_service(client)
@@ -112,7 +112,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
             say(run.console, f"Stopped.{jobs_go_on} The same command again goes on from here.")
             return _INTERRUPTED
         finally:
-            write_results(out, journal.outcomes.values())
+            write_results(out, list(journal.outcomes.values()))
     run.summarise(out)
     return 1 if run.num_failed_before or run.failures else 0
 
@@ -132,23 +132,15 @@ class Run:
     Args:
         folder: of the batch.
         names: of its files.
-        route: transcribes a file.
-        calls: of the route; its `stop` is set when the run ends, however it ends.
+        route: transcribes a file; its `calls` stop when the run ends, however it ends.
         journal: holds earlier outcomes, and takes the run's.
         skip_failed: whether a failure stands as long as the file does not change.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        names: list[str],
-        route: UploadRoute | JobRoute,
-        calls: RetryingCalls,
-        journal: Journal,
-        *,
-        skip_failed: bool,
+        self, folder: Path, names: list[str], route: UploadRoute | JobRoute, journal: Journal, *, skip_failed: bool
     ) -> None:
-        self._folder, self._route, self._calls, self._journal = folder, route, calls, journal
+        self._folder, self._route, self._calls, self._journal = folder, route, route.calls, journal
         self.console = Console(stderr=True)
         self.todo: list[str] = []
         self.failures: list[Failure] = []
@@ -261,6 +253,8 @@ class Run:
         self.failures.append(ended.end)
         if len(self.failures) <= _MAX_FAILURES_SHOWN:
             say(self.console, f"{ended.name}: {ended.end.detail} ({ended.end.code})", style="red")
+        if self._num_transcribed:
+            return
         codes = [failure.code for failure in self.failures if failure.code != UNREADABLE]
-        if len(codes) >= _REFUSALS_THAT_STOP and not self._num_transcribed and _NOT_ABOUT_THE_FILE.issuperset(codes):
+        if len(codes) >= _REFUSALS_THAT_STOP and _NOT_ABOUT_THE_FILE.issuperset(codes):
             raise InvalidRequest(f"the service refuses every file: {printable(ended.end.detail)}")
