@@ -119,14 +119,8 @@ def _job(arguments: argparse.Namespace) -> int:
     from serve_app.client import Client
 
     with Client(arguments.url) as client:
-        actions = {
-            "show": client.get,
-            "cancel": client.cancel,
-            "delete": client.delete,
-            "deliveries": client.deliveries,
-            "replay": client.replay,
-        }
-        answer = actions[arguments.action](arguments.job_id)
+        method = "get" if arguments.action == "show" else arguments.action
+        answer = getattr(client, method)(arguments.job_id)
     if answer is not None:
         _print_json(answer)
     return 0

@@ -1,0 +1,88 @@
+"""`serve-app`: commands that have no folder of their own, over the HTTP layer with services in memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve_app.api.app import create_app
+from serve_app.api.http.options import ApiSettings
+from serve_app.cli import _parser, main
+from serve_app.services import Services
+from tests.unit.api.memory_services import MemoryJobs, memory_services
+from tests.unit.client.loopback import serving
+
+PROJECT = Path(__file__).parents[2]
+
+
+def run(*arguments: object) -> int | str | None:
+    """Run a command here and return what it exits with."""
+    with pytest.raises(SystemExit) as caught:
+        main([*map(str, arguments)])
+    return caught.value.code
+
+
+@pytest.fixture
+def services() -> Services:
+    return memory_services()
+
+
+@pytest.fixture
+def url(services: Services) -> Iterator[str]:
+    with serving(create_app(services, ApiSettings())) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub_parser in action.choices.values():
+                yield from parsers(sub_parser)
+
+
+def test_every_command_names_a_function() -> None:
+    names = [name for each in parsers(_parser()) if (name := each.get_default("command"))]
+    assert len(names) == 12
+    assert all(callable(pkgutil.resolve_name(name)) for name in names)
+
+
+def test_job_is_submitted_shown_cancelled_and_deleted(
+    services: Services, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--job-id", "a", "--language", "ko", "--num-speakers", 2, "--no-wait", "--url", url)
+    assert run("submit", "https://example.org/v.mp4", *options) == 0
+    assert json.loads(capsys.readouterr().out)["job_id"] == "a"
+    assert isinstance(services.jobs, MemoryJobs)
+    request = services.jobs.jobs["a"].request
+    assert (request.video_url, request.language, request.num_speakers) == ("https://example.org/v.mp4", "ko", 2)
+    statuses = []
+    for action in ("show", "cancel", "show"):
+        assert run("job", action, "a", "--url", url) == 0
+        statuses.append(json.loads(capsys.readouterr().out)["status"])
+    assert statuses == ["processing", "cancelled", "cancelled"]
+    assert run("job", "deliveries", "a", "--url", url) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list)
+    assert run("job", "delete", "a", "--url", url) == 0
+    assert capsys.readouterr().out == ""
+    assert "serve-app: " in str(run("job", "show", "a", "--url", url))
+
+
+def test_configs_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = PROJECT / "configs" / "local.yaml", tmp_path / "bad.yaml"
+    bad.write_text("aplications: []\n")
+    assert run("check", good) == 0
+    assert capsys.readouterr().out == f"{good}: good\n"
+    assert "did you mean 'applications'?" in str(run("check", bad))
+
+
+def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVE_APP_MAX_UPLOAD_BYTES", "many")
+    code = str(run("run", PROJECT / "configs" / "local.yaml"))
+    assert "a setting in the environment is not allowed" in code
+    assert "SERVE_APP_MAX_UPLOAD_BYTES" in code
