@@ -13,6 +13,7 @@ from pyannote.audio import Pipeline
 from pyannote.core import Annotation
 
 from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, ProcessingError
+from serve_app.models.devices import torch_device
 from serve_app.models.diarization.local_pipeline import LocalPipeline
 from serve_app.models.diarization.networks import Networks, embedded_networks
 from serve_app.results import Diarization, SpeakerTurn
@@ -56,7 +57,7 @@ class SpeakerDiarizer:
 
         Args:
             networks: see `networks.load_networks`; None: those that come with the project.
-            device: torch device, such as "cpu" or "cuda".
+            device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
             model_id: id of a pipeline on the hub, or its folder; then `networks` are not used.
             hf_token: token for the hub.
@@ -75,7 +76,7 @@ class SpeakerDiarizer:
             self._pipeline = _load_from_hub(model_id, hf_token)
             self.model_version = f"pyannote-audio-{version} ({model_id})"
         try:
-            self._pipeline.to(torch.device(device))
+            self._pipeline.to(torch_device(device))
         except (RuntimeError, AssertionError) as error:
             raise ModelLoadingError(f"Diarization can't run on device {device!r}: {error}") from error
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from serve_app.errors import ModelLoadingError
+from serve_app.models.devices import torch_device
 from serve_app.models.drums.checkpoint import LoadedDrums, load_checkpoint
 from serve_app.models.weights import fetch_weights
 
@@ -22,15 +21,13 @@ def load_drums(
     Args:
         spec: see `checkpoint_path`.
         cache_dir: see `checkpoint_path`.
-        device: "auto" (a GPU where torch finds one), "cpu", "cuda" or a torch device string.
+        device: as in `models.devices`.
         hf_token: opens gated models on the hub.
 
     Raises:
         ModelLoadingError: it can't be had, is no checkpoint of ours, or the device is not there.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_checkpoint(checkpoint_path(spec, cache_dir=cache_dir, hf_token=hf_token), device)
+    return load_checkpoint(checkpoint_path(spec, cache_dir=cache_dir, hf_token=hf_token), torch_device(device))
 
 
 def checkpoint_path(spec: str = EMBEDDED, *, cache_dir: Path | None = None, hf_token: str | None = None) -> Path:

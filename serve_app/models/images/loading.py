@@ -16,6 +16,7 @@ import numpy as np
 
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
+from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.images.architectures import Activation, Architecture
 from serve_app.models.images.conversion import converted_folder
@@ -39,7 +40,7 @@ class ClassifierOptions:
 
     Attributes:
         cache_dir: where what is fetched and converted is kept.
-        device: "cpu", "cuda" or a torch device string.
+        device: as in `models.devices`.
         engine: None: the fastest that computes right.
         precision: None: the fastest that computes right.
         num_threads: of the engine; threads × replicas must not exceed the cores.
@@ -97,6 +98,8 @@ def load_classifier(
     Raises:
         ModelLoadingError: it can't be had, does not fit, or no engine computes right with it.
     """
+    if options.device == AUTO:
+        options = replace(options, device=str(torch_device(AUTO)))
     pointer = options.cache_dir / "images" / f"last-{task.name}-{hashlib.sha256(spec.encode()).hexdigest()[:16]}.json"
     notes: list[str] = []
     try:

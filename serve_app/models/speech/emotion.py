@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
+from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
-from serve_app.models.speech.pretrained import device_of, load_whole
+from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import LabelScores, SpeechRegion
 
@@ -49,7 +50,7 @@ class SpeechEmotionRecognizer:
 
         Args:
             model_id: Hugging Face id, or a local folder.
-            device: "auto" (a GPU where this process sees one) or a torch device.
+            device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
             cache_dir: where what was fetched is kept.
             hf_token: opens gated models.
@@ -60,7 +61,7 @@ class SpeechEmotionRecognizer:
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        self._device = device_of(device)
+        self._device = torch_device(device)
         folder = fetch_weights(model_id, cache_dir, hf_token)
         network = load_whole(AutoModelForAudioClassification, folder, "The emotion model")
         try:

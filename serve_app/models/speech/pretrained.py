@@ -13,24 +13,6 @@ from serve_app.errors import ModelLoadingError
 _NOT_NEEDED = ("masked_spec_embed",)
 
 
-def device_of(name: str) -> torch.device:
-    """Return the torch device of an operator's choice; "auto" is a GPU where this process sees one.
-
-    Raises:
-        ModelLoadingError: there is no such device.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        device = torch.device(chosen)
-    except RuntimeError as error:
-        raise ModelLoadingError(f"{name!r} is no device; use auto, cpu, cuda, cuda:N or mps") from error
-    if (device.type == "cuda" and not torch.cuda.is_available()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise ModelLoadingError(f"This process sees no {device.type} device: use cpu, or give its deployment a GPU")
-    return device
-
-
 def load_whole(model_class: Any, folder: Path, what: str) -> Any:
     """Return the folder's model in float32 and evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
 

@@ -21,11 +21,11 @@ from whisperx.alignment import LANGUAGES_WITHOUT_SPACES
 
 from serve_app.analysis.attribution import fit_words
 from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.models.devices import torch_device
 from serve_app.models.speech.alignment.alphabet import Alphabet
 from serve_app.models.speech.alignment.ctc import symbol_frames
 from serve_app.models.speech.alignment.model import SAMPLE_RATE_HZ, AlignModel, load_align_model
 from serve_app.models.speech.pieces import with_margins
-from serve_app.models.speech.pretrained import device_of
 from serve_app.models.speech.whisper.backend import MAX_PIECE_S
 from serve_app.results import Segment, SpeechRegion, Timing, Transcript, Word
 
@@ -54,7 +54,7 @@ class ForcedAligner:
 
         Args:
             models: align model of each language, by two-letter code; see `align_model.load_align_model`.
-            device: "auto" (a GPU where this process sees one) or a torch device.
+            device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
             cache_dir: where what was fetched is kept.
             hf_token: opens gated models.
@@ -65,7 +65,7 @@ class ForcedAligner:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self._specs = dict(models)
-        self._device = device_of(device)
+        self._device = torch_device(device)
         self._cache_dir = cache_dir
         self._hf_token = hf_token
         self._models: dict[str, AlignModel] = {}

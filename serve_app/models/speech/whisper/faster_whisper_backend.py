@@ -14,6 +14,7 @@ from ctranslate2 import DataType, Device, StorageView
 from numpy.typing import NDArray
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.devices import ctranslate2_device
 from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
@@ -51,7 +52,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
         *,
         rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
     ) -> None:
-        device, index = _device(options.device)
+        device, index = ctranslate2_device(options.device)
         compute_type = options.chosen_compute_type or ("float16" if device == "cuda" else "float32")
         usable = ctranslate2.get_supported_compute_types(device, index)
         if compute_type not in usable:
@@ -171,15 +172,3 @@ def _token_times(result: ctranslate2.models.WhisperAlignmentResult) -> TokenTime
     path = np.asarray(result.alignments)  # (steps, 2): token, frame
     begins = np.concatenate(([True], np.diff(path[:, 0]) > 0))
     return TokenTimes((path[begins, 1] * TIME_PRECISION_S).tolist(), result.text_token_probs)
-
-
-def _device(name: str) -> tuple[str, int]:
-    """Return CTranslate2's device and index."""
-    if name == "auto":
-        return ("cuda" if ctranslate2.get_cuda_device_count() else "cpu"), 0
-    kind, _, index = name.partition(":")
-    if kind == "mps":
-        raise ModelLoadingError("CTranslate2 has no mps device; use the backend transformers or openai-whisper there")
-    if kind == "cuda" and not ctranslate2.get_cuda_device_count():
-        raise ModelLoadingError(f"The device is {name}, but CTranslate2 finds no GPU here; set it to auto or cpu")
-    return kind, int(index or 0)

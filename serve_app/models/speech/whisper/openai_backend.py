@@ -15,6 +15,7 @@ from torch import Tensor
 from whisper.decoding import DecodingOptions, DecodingResult, DecodingTask
 from whisper.model import LayerNorm, Whisper
 
+from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
@@ -29,7 +30,7 @@ from serve_app.models.speech.whisper.cross_attention import (
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
-from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_device, torch_dtype
+from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_dtype
 
 # The package's decoder returns the logits of every token and id: 0.2 MB a token.
 _MAX_LOGIT_ROWS = 600
@@ -59,7 +60,7 @@ class OpenAIWhisperBackend(BatchedWhisper[Tensor]):
         *,
         rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
     ) -> None:
-        self._device = torch_device(options)
+        self._device = torch_device(options.device)
         self._dtype = torch_dtype(options, self._device)
         torch.set_num_threads(options.num_threads)
         with loading_errors(f"loading {checkpoint.name} from {converted} with openai-whisper"):

@@ -14,7 +14,7 @@ class WhisperOptions:
 
     Attributes:
         cache_dir: `<state dir>/models`: downloaded, completed and converted checkpoints.
-        device: "auto" (a GPU where the process sees one), "cpu", "cuda", "cuda:N", "mps".
+        device: as in `models.devices`: "auto", "cpu", "cuda", "cuda:N", "mps".
         compute_type: number format, by CTranslate2's names; None, "default" and "auto" leave it to the backend.
         num_threads: CPU threads of one call.
         beam_size: hypotheses kept while decoding; 1: greedy; None: what suits the backend, 2 for faster-whisper (fewer

@@ -1,4 +1,4 @@
-"""Where the torch backends run, and in which number format."""
+"""Number format, memory and seed of the torch backends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,6 @@ from serve_app.models.speech.whisper.decoding_rules import SEED
 from serve_app.models.speech.whisper.options import WhisperOptions
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def torch_device(options: WhisperOptions) -> torch.device:
-    """Return the device; "auto" is a GPU where the process sees one, else the CPU.
-
-    Raises:
-        ModelLoadingError: the device is not there.
-    """
-    if options.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(options.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelLoadingError(
-            f"The device is {options.device}, but torch finds {torch.cuda.device_count()} GPUs here; "
-            "set it to auto or cpu"
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelLoadingError("The device is mps, but torch finds no Apple GPU here; set it to auto or cpu")
-    return device
 
 
 def torch_dtype(options: WhisperOptions, device: torch.device) -> torch.dtype:

@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
@@ -37,7 +38,7 @@ from serve_app.models.speech.whisper.cross_attention import (
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
-from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_device, torch_dtype
+from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         *,
         rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
     ) -> None:
-        self._device = torch_device(options)
+        self._device = torch_device(options.device)
         self._dtype = torch_dtype(options, self._device)
         torch.set_num_threads(options.num_threads)
         with loading_errors(f"loading {checkpoint.name} from {checkpoint.folder} with transformers"):

@@ -239,5 +239,5 @@ def test_a_device_that_is_not_there_is_refused(folder):
     with pytest.raises(ModelLoadingError, match="no device"):
         SpeechEmotionRecognizer(str(folder), device="abacus", cache_dir=folder.parent)
     if not torch.cuda.is_available():
-        with pytest.raises(ModelLoadingError, match="sees no cuda device"):
+        with pytest.raises(ModelLoadingError, match="torch finds 0 GPUs here"):
             SpeechEmotionRecognizer(str(folder), device="cuda", cache_dir=folder.parent)

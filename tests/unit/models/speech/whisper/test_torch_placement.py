@@ -1,4 +1,4 @@
-"""Devices and number formats of the torch backends, on machines with and without a GPU."""
+"""Number formats of the torch backends, on machines with and without a GPU."""
 
 from __future__ import annotations
 
@@ -9,29 +9,11 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.whisper.options import WhisperOptions
-from serve_app.models.speech.whisper.torch_placement import dtype_name, torch_device, torch_dtype
+from serve_app.models.speech.whisper.torch_placement import dtype_name, torch_dtype
 
 
 def options(**chosen: str) -> WhisperOptions:
     return WhisperOptions(cache_dir=Path("unused"), **chosen)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("num_gpus", [0, 2])
-def test_auto_is_a_gpu_where_there_is_one(num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
-    assert torch_device(options()).type == ("cuda" if num_gpus else "cpu")
-    assert torch_device(options(device="cpu")).type == "cpu"
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert torch_device(options(device="cuda:0")) == torch.device("cuda:0")
-    with pytest.raises(ModelLoadingError, match="torch finds 1 GPUs here"):
-        torch_device(options(device="cuda:1"))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ModelLoadingError, match="no Apple GPU"):
-        torch_device(options(device="mps"))
 
 
 @pytest.mark.parametrize("left_open", [{}, {"compute_type": "auto"}, {"compute_type": "default"}])
