@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import threading
 import time
 from collections import deque
@@ -17,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from serve_app.deployments.replica.batching import Batcher
-from serve_app.deployments.replica.facts import replica_facts
-from serve_app.deployments.replica.load_failure import LoadFailure
-from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
-from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError, StorageError
+from serve_app.errors import GpuMemoryError, ProcessingError, StorageError
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from serve_app.models.drums.audio_file import Recording
     from serve_app.models.drums.checkpoint import LoadedDrums
     from serve_app.models.drums.config import InferenceConfig
-
-logger = logging.getLogger("ray.serve")
 
 # Of one recording, cut and not yet heard: the network never waits for it, and a long one does not fill the queue.
 _PIECES_AHEAD = 2
@@ -73,7 +68,7 @@ class DrumTranscriber:
     of samples (one of more than four minutes is read twice instead), 4 MB of pieces, and 9 MB an hour of activations.
     Cold start: 8 s on 2 cores (docs/performance.md).
 
-    What happens where the model can't be loaded: `load_failure`.
+    What happens where the model can't be loaded: `replica.loaded_model`.
 
     Args:
         model: spec of the weights; see `models.weights`.
@@ -85,44 +80,34 @@ class DrumTranscriber:
 
         from serve_app.models.drums.loading import load_drums
 
-        join_serve_log()
-        self._failure = LoadFailure()
         self._options = options
         self._spec = model
-        self._loaded: LoadedDrums | None = None
         torch.set_num_threads(options.num_threads)
-        try:
-            self._loaded = load_drums(
-                model, cache_dir=options.cache_dir, device=options.device, hf_token=options.hf_token
-            )
-        except ModelLoadingError as error:
-            self._failure.error = error
-            logger.error("DrumTranscriber can't load its model: %s", error.detail)
-        else:
-            logger.info("DrumTranscriber serves %s after %.1f s", self._loaded.model_version, self._failure.uptime_s)
-        self._loaded_at = time.time()
+        self._model: LoadedModel[LoadedDrums] = LoadedModel(
+            "DrumTranscriber",
+            lambda: load_drums(model, cache_dir=options.cache_dir, device=options.device, hf_token=options.hf_token),
+            lambda loaded: loaded.model_version,
+        )
         self._readers = WorkerThreads(options.num_readers, "drum-reader")
         self._network = WorkerThreads(1, "drum-network")
-        self._pieces = Batcher(self._heard, max_items=options.batch_size, wait_s=options.batch_wait_s)
+        self._pieces: Batcher[Any, PieceOutput] = Batcher(
+            self._answers,
+            max_items=options.batch_size,
+            wait_s=options.batch_wait_s,
+            isolate=(ProcessingError, GpuMemoryError),
+        )
 
     def check_health(self) -> None:
-        """Raise once the failure to load the model has been told for a while."""
-        self._failure.check_health()
+        """Raise where the model could not be loaded, after a while."""
+        self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        return replica_facts(
-            spec=self._spec,
-            model_version=self._loaded.model_version if self._loaded else None,
-            engine="pytorch",
-            device=self._options.device,
-            loaded_at=self._loaded_at,
-            failure=self._failure.error.detail if self._failure.error else None,
-        )
+        return self._model.describe(spec=self._spec, engine="pytorch", device=self._options.device)
 
     async def model_version(self) -> str:
         """Return the name of the weights; ModelLoadingError where there are none."""
-        return self._ready().model_version
+        return self._model.get().model_version
 
     async def transcribe(
         self, source: str | bytes, options: DrumOptions = _DEFAULTS, filename: str = "drums"
@@ -144,7 +129,7 @@ class DrumTranscriber:
         """
         from serve_app.models.drums.config import checked_bpm
 
-        loaded = self._ready()
+        loaded = self._model.get()
         config, bpm = _config(options), checked_bpm(options.bpm)
         started = time.monotonic()
         media = source if isinstance(source, str) else io.BytesIO(source)
@@ -169,7 +154,7 @@ class DrumTranscriber:
         return await self._readers.run(finish)
 
     async def _activations(self, recording: Recording, loaded: LoadedDrums) -> DrumActivations:
-        """Cut a recording, have its pieces heard, and join what the network said of them."""
+        """Cut a recording, run the network over its pieces, and join its answers."""
         from serve_app.models.drums.activations import Stitcher
         from serve_app.models.drums.transcription import recording_pieces
 
@@ -192,14 +177,8 @@ class DrumTranscriber:
             await asyncio.shield(asyncio.to_thread(pieces.close))
         return await self._readers.run(lambda should_stop: stitcher.finish(recording.num_frames))
 
-    async def _heard(self, pieces: list[Any]) -> list[PieceOutput | Exception]:
-        try:
-            return list(await self._network.run(lambda should_stop: self._run(pieces)))
-        except (ProcessingError, GpuMemoryError) as error:
-            if len(pieces) == 1:
-                return [error]
-        # all at once were too many, or one is at fault: the others must not suffer from it
-        return [answer for piece in pieces for answer in await self._heard([piece])]
+    async def _answers(self, pieces: list[Any]) -> list[PieceOutput]:
+        return await self._network.run(lambda should_stop: self._run(pieces))
 
     def _run(self, pieces: list[Any]) -> list[PieceOutput]:
         """Run the network over the bands of some pieces."""
@@ -211,12 +190,7 @@ class DrumTranscriber:
         is_half = self._options.half and self._options.device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
         with gpu_errors(f"hearing {len(pieces)} pieces of drums"), precision:
-            return run_network(self._ready().network, pieces)
-
-    def _ready(self) -> LoadedDrums:
-        if self._loaded is None:
-            raise self._failure.raised()
-        return self._loaded
+            return run_network(self._model.get().network, pieces)
 
 
 class _Pieces:

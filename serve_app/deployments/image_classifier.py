@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,11 +12,9 @@ from ray import serve
 from ray.util import metrics
 
 from serve_app.deployments.replica.batching import Batcher
-from serve_app.deployments.replica.facts import replica_id
-from serve_app.deployments.replica.load_failure import LoadFailure
-from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
+from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification, ReplicaModel
@@ -77,7 +72,7 @@ class ClassifierReplica:
     call. Weights are replaced while it serves (`reload`, or another `user_config`): the new ones are loaded, checked
     and warmed beside the old, which answer until then, and go on if the new ones can't be used.
 
-    What happens where no weights can be loaded at first: `load_failure`.
+    What happens where no weights can be loaded at first: `replica.loaded_model`.
 
     Args:
         model: spec of the weights; see `models.weights`.
@@ -88,20 +83,15 @@ class ClassifierReplica:
     task: ImageTask
 
     def __init__(self, model: str, options: ClassifierOptions, handling: ImageHandling) -> None:
-        join_serve_log()
         self._spec = self._given_spec = model
         self._options = options
         self._handling = handling
-        self._loaded: LoadedClassifier | None = None
         self._refused: str | None = None
         self._misconfigured: str | None = None
-        self._failure = LoadFailure()
         self._reloading = asyncio.Lock()
-        try:
-            self._loaded = self._load(keep_last=True)
-        except ModelError as error:  # also a network that fails while it is warmed
-            self._failure.error = ModelLoadingError(error.detail)
-            logger.error("%s can't load its weights: %s", self._name, error.detail)
+        self._model: LoadedModel[LoadedClassifier] = LoadedModel(
+            self._name, lambda: self._load(keep_last=True), lambda loaded: loaded.facts.model_version
+        )
         self._answered = metrics.Counter(
             "serve_app_images", "Pictures answered, by class or error code", tag_keys=("task", "outcome")
         )
@@ -111,17 +101,20 @@ class ClassifierReplica:
         self._decoders = WorkerThreads(handling.num_decoders, f"{self.task.name}-decoder")
         self._network = WorkerThreads(1, f"{self.task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
-            self._classified, max_items=handling.batch_size, wait_s=handling.batch_wait_s
+            self._classified,
+            max_items=handling.batch_size,
+            wait_s=handling.batch_wait_s,
+            isolate=(ProcessingError, GpuMemoryError),
         )
 
     @property
     def is_empty(self) -> bool:
         """Whether no weights are loaded."""
-        return self._loaded is None
+        return self._model.or_none is None
 
     def check_health(self) -> None:
-        """Raise once the failure to load any weights has been told for a while."""
-        self._failure.check_health()
+        """Raise where no weights could be loaded, after a while."""
+        self._model.check_health()
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
         """Take weights from `user_config`: `model` is a spec, a changed `revision` reads an unchanged one again.
@@ -155,7 +148,7 @@ class ClassifierReplica:
 
         handling = self._handling
         try:
-            self._ready()
+            self._model.get()
             pixels = await self._decoders.run(
                 lambda should_stop: read_image(image, fit=handling.fit, max_pixels=handling.max_pixels)
             )
@@ -181,43 +174,31 @@ class ClassifierReplica:
         """Read the weights anew, if their file is another one than that which serves; return what serves then."""
         async with self._reloading:
             try:
-                loaded = await asyncio.to_thread(self._load_if_changed)
+                await asyncio.to_thread(self._load_if_changed)
             except Exception as error:  # whatever it is, the weights that serve go on
-                told = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
-                self._refused = told
-                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, told)
+                self._refused = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
+                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, self._refused)
             else:
                 self._refused = None
-                self._loaded = loaded
-                self._failure.error = None
         return await self.describe()
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        loaded = self._loaded
-        return ReplicaModel(
-            replica=replica_id(),
-            node=socket.gethostname(),
-            pid=os.getpid(),
+        loaded = self._model.or_none
+        return self._model.describe(
             spec=self._spec,
-            model_version=loaded.facts.model_version if loaded else None,
+            engine=f"{loaded.engine.name} {loaded.engine.precision}" if loaded else "",
+            device=self._options.device,
+            notes=(*loaded.facts.findings, *loaded.notes) if loaded else (),
+            failure=self._misconfigured or self._refused,
             sha256=loaded.facts.sha256 if loaded else None,
             architecture=loaded.facts.architecture if loaded else None,
-            engine=f"{loaded.engine.name} {loaded.engine.precision}" if loaded else None,
-            device=self._options.device,
-            warm=loaded is not None,
-            loaded_at=loaded.loaded_at if loaded else None,
             max_difference=loaded.difference if loaded else None,
-            notes=(*loaded.facts.findings, *loaded.notes) if loaded else (),
-            failure=self._misconfigured
-            or self._refused
-            or (self._failure.error.detail if self._failure.error else None),
         )
 
     def _load(self, *, keep_last: bool) -> LoadedClassifier:
         from serve_app.models.images.loading import load_classifier
 
-        started = time.monotonic()
         loaded = load_classifier(
             self._spec,
             self.task,
@@ -227,49 +208,29 @@ class ClassifierReplica:
         )
         for note in loaded.notes:
             logger.warning("%s: %s", self._name, note)
-        logger.info(
-            "%s serves %s with %s in %s after %.1f s",
-            self._name,
-            loaded.facts.model_version,
-            loaded.engine.name,
-            loaded.engine.precision,
-            time.monotonic() - started,
-        )
+        logger.info("%s: %s, %s", loaded.facts.model_version, loaded.engine.name, loaded.engine.precision)
         return loaded
 
-    def _load_if_changed(self) -> LoadedClassifier:
+    def _load_if_changed(self) -> None:
         from serve_app.models.images.loading import identity
 
-        loaded = self._loaded
-        if loaded is not None and (loaded.facts.file_name, loaded.facts.sha256) == identity(
-            self._spec, self.task, self._options
-        ):
-            return loaded
-        return self._load(keep_last=False)
+        loaded = self._model.or_none
+        found = identity(self._spec, self.task, self._options) if loaded else None
+        if loaded is None or (loaded.facts.file_name, loaded.facts.sha256) != found:
+            self._model.exchange(self._load(keep_last=False))
 
-    async def _classified(self, pixels: list[np.ndarray]) -> list[ImageClassification | Exception]:
-        try:
-            return list(await self._network.run(lambda should_stop: self._run(pixels)))
-        except (ProcessingError, GpuMemoryError) as error:
-            if len(pixels) == 1:
-                return [error]
-        # all at once were too many, or one is at fault: the others must not suffer from it
-        return [answer for each in pixels for answer in await self._classified([each])]
+    async def _classified(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
+        return await self._network.run(lambda should_stop: self._run(pixels))
 
     def _run(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
         import numpy as np
 
         self._batch_sizes.observe(len(pixels), {"task": self.task.name})
-        loaded = self._ready()  # once: the answers bear the version that gave them, also while weights are replaced
+        loaded = self._model.get()  # once: the answers bear the version that gave them, also while weights are replaced
         return [
             _answer(row, loaded)
             for row in loaded.engine.probabilities(np.stack(pixels))  # (batch, classes)
         ]
-
-    def _ready(self) -> LoadedClassifier:
-        if self._loaded is None:
-            raise self._failure.raised()
-        return self._loaded
 
     @property
     def _name(self) -> str:

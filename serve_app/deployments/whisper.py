@@ -9,7 +9,6 @@ Memory and cold start: see docs/models/whisper.md for what was measured of each.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,9 @@ from ray import serve
 
 from serve_app.deployments.protocols import RecognizerInfo
 from serve_app.deployments.replica.batching import Batcher
-from serve_app.deployments.replica.facts import replica_facts
-from serve_app.deployments.replica.load_failure import LoadFailure
-from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
+from serve_app.errors import GpuMemoryError, ProcessingError
 from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
@@ -52,7 +49,7 @@ class Batching:
 class WhisperReplica:
     """What the backends' deployments have in common.
 
-    What happens where no model can be loaded: `load_failure`.
+    What happens where no model can be loaded: `replica.loaded_model`.
 
     Args:
         models: specs of checkpoints (see `models.weights`), the first that loads is served.
@@ -65,43 +62,34 @@ class WhisperReplica:
     def __init__(self, models: Sequence[str], options: WhisperOptions, batching: Batching) -> None:
         from serve_app.models.speech.whisper.loading import load_whisper
 
-        join_serve_log()
-        self._failure = LoadFailure()
-        self._threads = WorkerThreads(1, self.backend_name)
         self._models, self._device = models, options.device
-        self._loaded: LoadedWhisper | None = None
-        try:
-            self._loaded = load_whisper(self.backend_name, models, options)
-        except ModelLoadingError as error:
-            self._failure.error = error
-            logger.error("%s can't load any of its models: %s", self.backend_name, error.detail)
-        else:
-            for note in self._loaded.notes:
-                logger.warning("%s", note)
-            logger.info(
-                "%s serves %s after %.1f s",
-                self.backend_name,
-                self._loaded.backend.model_version,
-                self._failure.uptime_s,
-            )
-        self._loaded_at = time.time()
-        self._pieces = Batcher(self._transcribed, max_items=batching.max_pieces, wait_s=batching.wait_s)
+        self._model: LoadedModel[LoadedWhisper] = LoadedModel(
+            self.backend_name,
+            lambda: load_whisper(self.backend_name, models, options),
+            lambda loaded: loaded.backend.model_version,
+        )
+        for note in loaded.notes if (loaded := self._model.or_none) else ():
+            logger.warning("%s", note)
+        self._threads = WorkerThreads(1, self.backend_name)
+        self._pieces = Batcher(
+            self._transcribed,
+            max_items=batching.max_pieces,
+            wait_s=batching.wait_s,
+            isolate=(ProcessingError, GpuMemoryError),
+        )
 
     def check_health(self) -> None:
-        """Raise once the failure to load a model has been told for a while."""
-        self._failure.check_health()
+        """Raise where no model could be loaded, after a while."""
+        self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        loaded = self._loaded
-        return replica_facts(
+        loaded = self._model.or_none
+        return self._model.describe(
             spec=loaded.spec if loaded else self._models[0],
-            model_version=loaded.backend.model_version if loaded else None,
             engine=str(self.backend_name),
             device=self._device,
-            loaded_at=self._loaded_at,
             notes=loaded.notes if loaded else (),
-            failure=self._failure.error.detail if self._failure.error else None,
         )
 
     async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
@@ -112,21 +100,21 @@ class WhisperReplica:
             LanguageUnsupported: it does not transcribe the language.
             ModelLoadingError: nothing is loaded.
         """
-        loaded = self._ready()
+        loaded = self._model.get()
         loaded.backend.check_task(task)
         loaded.backend.check_language(language)
         is_stand_in = loaded.spec == WHISPER_MICRO
         return RecognizerInfo(
             loaded.backend.model_version,
             (*loaded.notes, _OF_WHISPER_MICRO) if is_stand_in else loaded.notes,
-            self._failure.uptime_s,
+            self._model.uptime_s,
             loaded.backend.can_detect_languages,
             is_stand_in,
         )
 
     async def detect_languages(self, audio: Any, pieces: Sequence[SpeechRegion]) -> list[dict[str, float]]:
         """Return the probability of each language for each piece of a file; errors as `transcribe`."""
-        backend = self._ready().backend
+        backend = self._model.get().backend
         shown = [SpeechPiece(_samples(audio, piece), piece.start_s) for piece in pieces]
         return await self._threads.run(lambda should_stop: backend.detect_languages(shown, should_stop=should_stop))
 
@@ -158,7 +146,7 @@ class WhisperReplica:
             GpuMemoryError: out of GPU memory, with this piece alone too.
             ProcessingError: the model failed.
         """
-        backend = self._ready().backend
+        backend = self._model.get().backend
         backend.check_task(task)
         backend.check_language(language)
         return await self._pieces.submit(
@@ -173,23 +161,9 @@ class WhisperReplica:
             )
         )
 
-    async def _transcribed(self, pieces: list[SpeechPiece]) -> list[Transcript | Exception]:
-        try:
-            return await self._heard(pieces)
-        except (ProcessingError, GpuMemoryError) as error:
-            if len(pieces) == 1:
-                return [error]
-        # one piece is at fault, or all at once were too many: the others must not suffer from it
-        return [answer for piece in pieces for answer in await self._transcribed([piece])]
-
-    async def _heard(self, pieces: list[SpeechPiece]) -> list[Transcript | Exception]:
-        backend = self._ready().backend
+    async def _transcribed(self, pieces: list[SpeechPiece]) -> list[Transcript]:
+        backend = self._model.get().backend
         return list(await self._threads.run(lambda should_stop: backend.transcribe(pieces, should_stop=should_stop)))
-
-    def _ready(self) -> LoadedWhisper:
-        if self._loaded is None:
-            raise self._failure.raised()
-        return self._loaded
 
 
 def _samples(audio: Any, piece: SpeechRegion) -> Any:

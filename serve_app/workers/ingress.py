@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.deployments.image_classifier import ClassifierArguments, make_classifier
-from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.process import join_serve_log
 from serve_app.flows.drums import DrumFlow
 from serve_app.flows.handles import Placed
 from serve_app.flows.health import GraphHealth

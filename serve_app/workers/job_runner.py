@@ -18,7 +18,7 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
-from serve_app.deployments.replica.logs import join_serve_log
+from serve_app.deployments.replica.process import join_serve_log
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.media_source import MediaSource

@@ -25,6 +25,8 @@ class Batcher(Generic[Item, Answer]):
     Args:
         work: answers a batch; one answer for each item, in order. An answer that is an exception is raised to the
             caller of its item alone; an exception that `work` raises is raised to all.
+        isolate: what `work` raises where one item is at fault, or all at once were too many: the items then go into
+            calls of their own, so that the others don't suffer.
         max_items: in one call.
         wait_s: for more items when the model is free and there are fewer; 0 takes what is there.
         max_calls: under way at once.
@@ -38,6 +40,7 @@ class Batcher(Generic[Item, Answer]):
         *,
         max_items: int,
         wait_s: float,
+        isolate: tuple[type[Exception], ...] = (),
         max_calls: int = 1,
         weight: Callable[[Item], float] = lambda item: 0.0,
         max_weight: float = math.inf,
@@ -47,6 +50,7 @@ class Batcher(Generic[Item, Answer]):
         self._work = work
         self._max_items = max_items
         self._wait_s = wait_s
+        self._isolate = isolate
         self._max_calls = max_calls
         self._weight = weight
         self._max_weight = max_weight
@@ -104,6 +108,11 @@ class Batcher(Generic[Item, Answer]):
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(batch)} items were answered by {len(answers)} answers")
         except Exception as error:
+            if len(batch) > 1 and isinstance(error, self._isolate):
+                for each in batch:
+                    if not each[1].done():  # else its caller has gone
+                        await self._answer([each])
+                return
             answers = [error] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():

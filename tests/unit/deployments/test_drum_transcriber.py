@@ -261,7 +261,7 @@ class TestFailure:
             with pytest.raises(ModelLoadingError, match="checkpoint"):
                 asyncio.run(call)
         deployment.check_health()
-        monkeypatch.setattr(deployment._failure, "_started_at", deployment._failure._started_at - 31)
+        monkeypatch.setattr(deployment._model, "_started_at", deployment._model._started_at - 31)
         with pytest.raises(RuntimeError, match="checkpoint"):
             deployment.check_health()
 
@@ -269,7 +269,7 @@ class TestFailure:
 def test_a_healthy_replica_names_its_weights(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     deployment = make()
     assert asyncio.run(deployment.model_version()).startswith("untrained (")
-    monkeypatch.setattr(deployment._failure, "_started_at", deployment._failure._started_at - 1000)
+    monkeypatch.setattr(deployment._model, "_started_at", deployment._model._started_at - 1000)
     deployment.check_health()
 
 

@@ -141,13 +141,13 @@ class SpyEngine:
     """Runs a replica's real engine; remembers its batches, fails where a test says so, and can be held."""
 
     def __init__(self, replica: Any, fails: Callable[[np.ndarray], Exception | None] = lambda images: None) -> None:
-        loaded = replica._loaded
+        loaded = replica._model.or_none
         self.batches: list[int] = []
         self.go, self.entered = threading.Event(), threading.Event()
         self.go.set()
         self._engine, self._fails = loaded.engine, fails
         self.name, self.precision, self.device = self._engine.name, self._engine.precision, self._engine.device
-        replica._loaded = replace(loaded, engine=self)
+        replica._model.exchange(replace(loaded, engine=self))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.batches.append(len(images))
@@ -400,12 +400,12 @@ class TestReload:
         self, make: Callable[..., Any], file: Path, monkeypatch: pytest.MonkeyPatch, touched: bool
     ) -> None:
         replica = make()
-        loaded, before = replica._loaded, asyncio.run(replica.describe())
+        loaded, before = replica._model.or_none, asyncio.run(replica.describe())
         monkeypatch.setattr(loading, "load_classifier", None)  # it would fail
         if touched:
             put(file, file)
         assert asyncio.run(replica.reload()) == before
-        assert replica._loaded is loaded
+        assert replica._model.or_none is loaded
 
     def test_a_broken_file_keeps_the_old_until_a_good_one_comes(
         self, make: Callable[..., Any], file: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
@@ -417,7 +417,7 @@ class TestReload:
         assert "'reusable.pth' can't serve as container classifier: it is no file of weights" in (refused.failure or "")
         assert replace(refused, failure=None) == before
         assert asyncio.run(replica.classify(picture(0))).model_version == before.model_version
-        monkeypatch.setattr(replica._failure, "_started_at", replica._failure._started_at - 1000)
+        monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 1000)
         replica.check_health()  # it serves
 
         put(weights.new, file)
@@ -587,7 +587,7 @@ class TestNoWeights:
             described.notes,
         )
         replica.check_health()
-        monkeypatch.setattr(replica._failure, "_started_at", replica._failure._started_at - 31)
+        monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 31)
         with pytest.raises(RuntimeError, match="There is no file"):
             replica.check_health()
         asyncio.run(replica.reconfigure({"revision": 1}))  # still none

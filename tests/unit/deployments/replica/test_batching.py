@@ -163,3 +163,61 @@ def test_an_item_that_comes_as_the_last_call_ends_is_answered() -> None:
         assert await asyncio.wait_for(twice(), 5) == [2, 4]
 
     asyncio.run(run())
+
+
+class Fragile:
+    """Doubles numbers, alone or together; a batch with 13 in it fails as a whole."""
+
+    def __init__(self, error: Exception) -> None:
+        self.batches: list[list[int]] = []
+        self._error = error
+
+    async def double(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        if 13 in items:
+            raise self._error
+        return [item * 2 for item in items]
+
+
+def test_one_bad_item_of_a_batch_fails_alone() -> None:
+    async def run() -> None:
+        model = Fragile(ProcessingError("odd"))
+        batcher = Batcher(model.double, max_items=3, wait_s=30, isolate=(ProcessingError,))
+        answers = await asyncio.gather(*map(batcher.submit, (1, 13, 3)), return_exceptions=True)
+        assert [answers[0], str(answers[1]), answers[2]] == [2, "odd", 6]
+        assert model.batches == [[1, 13, 3], [1], [13], [3]]
+
+    asyncio.run(run())
+
+
+def test_a_failure_of_another_kind_is_everybodys() -> None:
+    async def run() -> None:
+        model = Fragile(RuntimeError("broken"))
+        batcher = Batcher(model.double, max_items=2, wait_s=30, isolate=(ProcessingError,))
+        answers = await asyncio.gather(*map(batcher.submit, (1, 13)), return_exceptions=True)
+        assert list(map(str, answers)) == ["broken", "broken"]
+        assert model.batches == [[1, 13]]
+
+    asyncio.run(run())
+
+
+def test_an_item_whose_caller_has_gone_is_not_tried_alone() -> None:
+    async def run() -> None:
+        model = Fragile(ProcessingError("odd"))
+        answering = asyncio.Event()
+
+        async def double(items: list[int]) -> list[int]:
+            if len(items) > 1:
+                answering.set()
+                await asyncio.sleep(0.01)
+            return await model.double(items)
+
+        batcher = Batcher(double, max_items=3, wait_s=30, isolate=(ProcessingError,))
+        calls = [asyncio.create_task(batcher.submit(item)) for item in (1, 13, 3)]
+        await answering.wait()
+        calls[2].cancel()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers[0] == 2
+        assert model.batches == [[1, 13, 3], [1], [13]]
+
+    asyncio.run(run())

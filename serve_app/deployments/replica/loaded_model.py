@@ -1,0 +1,127 @@
+"""The model of a replica, or the reason why there is none.
+
+A constructor that fails is repeated by Serve in silence, and callers only see that nothing is up. So a model that can't
+be loaded does not fail it: every call is answered with the reason, and after `GRACE_S` the health check fails, so that
+Serve shows the deployment as unhealthy and starts another replica, which tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from serve_app.deployments.replica.process import join_serve_log, replica_id
+from serve_app.errors import ModelError, ModelLoadingError
+from serve_app.services import ReplicaModel
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+GRACE_S = 30.0
+
+
+class LoadedModel(Generic[T]):
+    """What a replica serves. It is loaded in the constructor, which blocks, and may be exchanged later.
+
+    Args:
+        name: of the deployment, for the log.
+        load: returns the model.
+        version: returns the model's version.
+
+    Attributes:
+        failure: why no model could be loaded; None as soon as there is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], T],
+        version: Callable[[T], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        join_serve_log()
+        self._clock, self._started_at = clock, clock()
+        self._version = version
+        self._model: T | None = None
+        self._loaded_at: float | None = None
+        self.failure: str | None = None
+        try:
+            self.exchange(load())
+        except ModelError as error:  # one that fails while it is warmed, or finds no memory, too
+            self.failure = error.detail
+            logger.error("%s can't load its model: %s", name, error.detail)
+        else:
+            logger.info("%s serves %s after %.1f s", name, version(self.get()), self.uptime_s)
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the replica's constructor began."""
+        return self._clock() - self._started_at
+
+    @property
+    def or_none(self) -> T | None:
+        """The model; None where there is none."""
+        return self._model
+
+    def get(self) -> T:
+        """Return the model; ModelLoadingError with the reason where there is none."""
+        if self._model is None:
+            raise ModelLoadingError(self.failure or "no model is loaded")
+        return self._model
+
+    def exchange(self, model: T) -> None:
+        """Serve another model from now on; calls under way end on the one that they began with."""
+        self._model, self._loaded_at, self.failure = model, time.time(), None
+
+    def check_health(self) -> None:
+        """Raise once the failure to load a model has been reported to callers for `GRACE_S`."""
+        if self.failure is not None and self.uptime_s > GRACE_S:
+            raise RuntimeError(self.failure)
+
+    def describe(
+        self,
+        *,
+        spec: str,
+        engine: str,
+        device: str,
+        notes: tuple[str, ...] = (),
+        failure: str | None = None,
+        sha256: str | None = None,
+        architecture: str | None = None,
+        max_difference: float | None = None,
+    ) -> ReplicaModel:
+        """Return what this replica serves.
+
+        Args:
+            spec: what names its weights in the configuration.
+            engine: library that runs it.
+            device: that it computes on.
+            notes: about the model.
+            failure: why it serves another model than the configuration names now, where it does.
+            sha256: of the file of weights.
+            architecture: of the network.
+            max_difference: from the reference's answers.
+        """
+        model = self._model
+        return ReplicaModel(
+            replica=replica_id(),
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            spec=spec,
+            model_version=None if model is None else self._version(model),
+            sha256=sha256,
+            architecture=architecture,
+            engine=None if model is None else engine,
+            device=device,
+            warm=model is not None,
+            loaded_at=self._loaded_at,
+            max_difference=max_difference,
+            notes=notes,
+            failure=failure or self.failure,
+        )

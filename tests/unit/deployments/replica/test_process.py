@@ -1,0 +1,60 @@
+"""What a replica takes from Ray: the meaning of `auto`, and where it logs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from serve_app.deployments.replica.process import join_serve_log, replica_device, replica_id
+
+
+def give(monkeypatch: pytest.MonkeyPatch, ids: dict[str, list[str]]) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_accelerator_ids=lambda: ids))
+
+
+@pytest.mark.parametrize(
+    ("ids", "device"), [({"GPU": ["0"]}, "cuda"), ({"GPU": []}, "cpu"), ({}, "cpu"), ({"TPU": ["0"]}, "cpu")]
+)
+def test_auto_is_the_gpu_that_ray_gave(monkeypatch: pytest.MonkeyPatch, ids: dict[str, list[str]], device: str) -> None:
+    give(monkeypatch, ids)
+    assert replica_device("auto") == device
+
+
+def test_a_named_device_is_kept_whatever_ray_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, {"GPU": ["0"]})
+    assert [replica_device(name) for name in ("cpu", "cuda:1", "mps")] == ["cpu", "cuda:1", "mps"]
+
+
+def test_outside_of_ray_auto_is_the_cpu() -> None:
+    assert replica_device("auto") == "cpu"
+    assert replica_id() == ""
+
+
+@pytest.fixture
+def _loggers() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("serve_app", "serve_app.access", "ray.serve")]
+    kept = [(each.handlers, each.propagate, each.level) for each in loggers]
+    yield
+    for each, (handlers, propagate, level) in zip(loggers, kept, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+@pytest.mark.usefixtures("_loggers")
+@pytest.mark.parametrize("has_file", [True, False])
+def test_our_log_goes_where_serves_goes_and_access_lines_to_files_alone(has_file: bool, tmp_path: Any) -> None:
+    terminal = logging.StreamHandler()
+    files = [logging.FileHandler(tmp_path / "replica.log")] if has_file else []
+    logging.getLogger("ray.serve").handlers = [terminal, *files]
+    join_serve_log()
+    ours, access = logging.getLogger("serve_app"), logging.getLogger("serve_app.access")
+    assert (ours.handlers, ours.propagate, ours.level) == ([terminal, *files], False, logging.INFO)
+    assert (access.handlers, access.propagate) == (files, not has_file)
+    for file in files:
+        file.close()
