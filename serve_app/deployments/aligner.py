@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, Transcript
@@ -49,29 +50,38 @@ class Aligner:
     def __init__(self, models: Mapping[str, str], options: AlignerOptions) -> None:
         from serve_app.models.speech.alignment.aligner import ForcedAligner
 
-        self._aligner = ForcedAligner(
-            models,
-            device=options.device,
-            num_threads=options.num_threads,
-            cache_dir=options.cache_dir,
-            hf_token=options.hf_token,
+        self._model = LoadedModel(
+            "Aligner",
+            lambda: ForcedAligner(
+                models,
+                device=options.device,
+                num_threads=options.num_threads,
+                cache_dir=options.cache_dir,
+                hf_token=options.hf_token,
+            ),
+            lambda aligner: ", ".join(aligner.languages),
         )
         self._threads = WorkerThreads(1, "aligner")
 
+    def check_health(self) -> None:
+        """Raise where the device is not there, after a while."""
+        self._model.check_health()
+
     async def languages(self) -> list[str]:
         """Return the codes of the languages that have a model."""
-        return list(self._aligner.languages)
+        return list(self._model.get().languages)
 
     async def align(self, audio: Any, piece_transcript: Transcript, piece: SpeechRegion) -> Transcript:
         """Return the transcript of one piece of `media.decode.DecodedAudio` with its words timed anew.
 
         Raises:
-            ModelLoadingError: the language's model can't be had.
+            ModelLoadingError: the language's model can't be had, or the device is not there.
             GpuMemoryError: the device has no memory left.
             ProcessingError: the model failed.
         """
+        aligner = self._model.get()
         return await self._threads.run(
-            lambda should_stop: self._aligner.align(
+            lambda should_stop: aligner.align(
                 audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
                 piece_transcript,
                 piece.start_s,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 
-from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
 from serve_app.results import Diarization
 from serve_app.services import ReplicaModel
@@ -51,36 +50,37 @@ class Diarizer:
         from serve_app.models.diarization.networks import load_networks
         from serve_app.models.diarization.pipeline import SpeakerDiarizer
 
-        networks = None
-        if source.model_id is None:
-            networks = load_networks(
-                source.segmentation,
-                source.embeddings,
-                cache_dir=source.cache_dir,
+        def load() -> SpeakerDiarizer:
+            networks = None
+            if source.model_id is None:
+                networks = load_networks(
+                    source.segmentation,
+                    source.embeddings,
+                    cache_dir=source.cache_dir,
+                    hf_token=source.hf_token,
+                    mirror=source.mirror,
+                )
+            return SpeakerDiarizer(
+                networks=networks,
+                device=device,
+                num_threads=num_threads,
+                model_id=source.model_id,
                 hf_token=source.hf_token,
-                mirror=source.mirror,
             )
-        self._diarizer = SpeakerDiarizer(
-            networks=networks,
-            device=device,
-            num_threads=num_threads,
-            model_id=source.model_id,
-            hf_token=source.hf_token,
-        )
+
+        self._model = LoadedModel("Diarizer", load, lambda diarizer: diarizer.model_version)
         self._spec = source.model_id or " + ".join((source.segmentation, *source.embeddings))
-        self._device, self._loaded_at = device, time.time()
+        self._device = device
         # pyannote's pipeline keeps state between its steps: one file at a time
         self._threads = WorkerThreads(1, "diarizer")
 
+    def check_health(self) -> None:
+        """Raise where the models could not be loaded, after a while."""
+        self._model.check_health()
+
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        return replica_facts(
-            spec=self._spec,
-            model_version=self._diarizer.model_version,
-            engine="pyannote.audio",
-            device=self._device,
-            loaded_at=self._loaded_at,
-        )
+        return self._model.describe(spec=self._spec, engine="pyannote.audio", device=self._device)
 
     async def diarize(
         self,
@@ -89,14 +89,15 @@ class Diarizer:
         min_speakers: int | None = None,
         max_speakers: int | None = None,
     ) -> Diarization:
-        """Return the turns in `media.decode.DecodedAudio`."""
+        """Return the turns in `media.decode.DecodedAudio`; ModelLoadingError where the models can't be loaded."""
+        diarizer = self._model.get()
 
         def work(should_stop: ShouldStop) -> Diarization:
             def on_progress(step: str, fraction: float) -> None:
                 if should_stop():
                     raise asyncio.CancelledError
 
-            return self._diarizer.diarize(
+            return diarizer.diarize(
                 audio.samples,
                 num_speakers=num_speakers,
                 min_speakers=min_speakers,

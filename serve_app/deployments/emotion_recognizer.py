@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import serve
 
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.results import Emotions, SpeechRegion
 
@@ -35,19 +36,29 @@ class EmotionRecognizer:
     ) -> None:
         from serve_app.models.speech.emotion import SpeechEmotionRecognizer
 
-        self._recognizer = SpeechEmotionRecognizer(
-            model_id, device=device, num_threads=num_threads, cache_dir=cache_dir, hf_token=hf_token
+        self._model = LoadedModel(
+            "EmotionRecognizer",
+            lambda: SpeechEmotionRecognizer(
+                model_id, device=device, num_threads=num_threads, cache_dir=cache_dir, hf_token=hf_token
+            ),
+            lambda recognizer: recognizer.model_version,
         )
         self._threads = WorkerThreads(1, "emotion")
+
+    def check_health(self) -> None:
+        """Raise where the model could not be loaded, after a while."""
+        self._model.check_health()
 
     async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> Emotions:
         """Return one answer for each region of `media.decode.DecodedAudio`; None for one that is too short to tell.
 
         Raises:
+            ModelLoadingError: the model can't be had.
             GpuMemoryError: the device has no memory left, for one region alone too.
             ProcessingError: the model failed.
         """
+        recognizer = self._model.get()
         scores = await self._threads.run(
-            lambda should_stop: self._recognizer.recognize(audio.samples, regions, should_stop=should_stop)
+            lambda should_stop: recognizer.recognize(audio.samples, regions, should_stop=should_stop)
         )
-        return Emotions(tuple(scores), self._recognizer.model_version)
+        return Emotions(tuple(scores), recognizer.model_version)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
 
 from serve_app.deployments.protocols import RecognizerInfo
-from serve_app.deployments.replica.facts import replica_facts
+from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
@@ -26,30 +25,27 @@ class SpeechRecognizer:
     def __init__(self) -> None:
         from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
 
-        self._started_at = time.monotonic()
-        self._recognizer = PocketsphinxRecognizer()
-        self._loaded_at = time.time()
+        self._model = LoadedModel("SpeechRecognizer", PocketsphinxRecognizer, lambda model: model.model_version)
         self._threads = WorkerThreads(1, "recognizer")
+
+    def check_health(self) -> None:
+        """Raise where the model could not be loaded, after a while."""
+        self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        return replica_facts(
-            spec="embedded:pocketsphinx-en-us",
-            model_version=self._recognizer.model_version,
-            engine="pocketsphinx",
-            device="cpu",
-            loaded_at=self._loaded_at,
-        )
+        return self._model.describe(spec="embedded:pocketsphinx-en-us", engine="pocketsphinx", device="cpu")
 
     async def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
-        self._recognizer.check_language(language)
+        self._model.get().check_language(language)
 
     async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
         """Return what is loaded; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
-        self._recognizer.check_task(task)
-        self._recognizer.check_language(language)
-        return RecognizerInfo(self._recognizer.model_version, (), time.monotonic() - self._started_at)
+        recognizer = self._model.get()
+        recognizer.check_task(task)
+        recognizer.check_language(language)
+        return RecognizerInfo(recognizer.model_version, (), self._model.uptime_s)
 
     async def transcribe(
         self,
@@ -65,9 +61,10 @@ class SpeechRecognizer:
 
         Its language model is fixed: the prompt, the speech that was detected and the likely language change nothing.
         """
-        self._recognizer.check_task(task)
+        recognizer = self._model.get()
+        recognizer.check_task(task)
         return await self._threads.run(
-            lambda should_stop: self._recognizer.transcribe(
+            lambda should_stop: recognizer.transcribe(
                 audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
                 offset_s=piece.start_s,
                 language=language,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from serve_app.deployments.protocols import ClassifiesImages
 from serve_app.deployments.replica.batching import Batcher
+from serve_app.deployments.replica.loaded_model import GRACE_S
 from serve_app.errors import ServeAppError
 from serve_app.flows.handles import IMAGE_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
 from serve_app.flows.media_source import MediaSource
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _BYTES_IN_CALL = 2 * 1024**2
 # Of one request at once: enough to fill a batch of the network, few enough to leave memory to others.
 _IMAGES_AT_ONCE = 8
-# Serve replaces a replica whose model could not be loaded after half a minute; here the next request tries again.
-_TRY_AGAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class LocalClassifier:
 
     async def _ready(self) -> ClassifierReplica:
         seen = self._replica
-        if seen is not None and (not seen.is_empty or time.monotonic() - self._made_at < _TRY_AGAIN_S):
+        if seen is not None and (not seen.is_empty or time.monotonic() - self._made_at < GRACE_S):
             return seen
         async with self._making:
             replica = self._replica

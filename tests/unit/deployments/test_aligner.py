@@ -44,7 +44,7 @@ def deployment(monkeypatch, tmp_path):
 
 
 def test_options_reach_the_model_and_the_token_is_not_shown(deployment, tmp_path):
-    model = deployment._aligner
+    model = deployment._model.get()
     assert model.specs == {"en": "a", "ko": "b"}
     assert model.options == {"device": "cpu", "num_threads": 3, "cache_dir": tmp_path, "hf_token": "secret"}
     assert "secret" not in repr(AlignerOptions("cpu", 3, tmp_path, "secret"))
@@ -55,14 +55,14 @@ def test_options_reach_the_model_and_the_token_is_not_shown(deployment, tmp_path
 def test_a_piece_is_handed_on_without_copying(deployment):
     found = asyncio.run(deployment.align(AUDIO, TRANSCRIPT, SpeechRegion(1.5, 4.0)))
     assert found is TRANSCRIPT
-    [(samples, transcript, offset_s)] = deployment._aligner.calls
+    [(samples, transcript, offset_s)] = deployment._model.get().calls
     assert (samples[0], len(samples)) == (24_000, 40_000)
     assert np.shares_memory(samples, AUDIO.samples)
     assert (transcript, offset_s) == (TRANSCRIPT, 1.5)
 
 
 def test_a_cancelled_call_stops_its_work(deployment):
-    model = deployment._aligner
+    model = deployment._model.get()
     model.waits_for_stop = True
 
     async def cancel() -> None:

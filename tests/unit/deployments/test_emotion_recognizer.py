@@ -40,7 +40,7 @@ def deployment(monkeypatch, tmp_path):
 
 
 def test_options_reach_the_model(deployment, tmp_path):
-    model = deployment._recognizer
+    model = deployment._model.get()
     assert model.model_id == "org/moods"
     assert model.options == {"device": "cpu", "num_threads": 3, "cache_dir": tmp_path, "hf_token": "secret"}
     assert EmotionRecognizer.name == "EmotionRecognizer"
@@ -48,6 +48,6 @@ def test_options_reach_the_model(deployment, tmp_path):
 
 def test_the_whole_file_is_handed_on_without_copying(deployment):
     assert asyncio.run(deployment.recognize(AUDIO, REGIONS)) == Emotions(tuple(ANSWERS), "transformers:moods:float32")
-    [(samples, regions)] = deployment._recognizer.calls
+    [(samples, regions)] = deployment._model.get().calls
     assert samples is AUDIO.samples
     assert regions is REGIONS

@@ -466,7 +466,7 @@ def test_one_without_weights_is_made_again_after_a_while(monkeypatch: pytest.Mon
             with pytest.raises(ModelLoadingError, match="no file"):
                 await classifier.classify(b"cup")
         assert len(threads) == 1
-        monkeypatch.setattr(module, "_TRY_AGAIN_S", 0.0)
+        monkeypatch.setattr(module, "GRACE_S", 0.0)
         return await classifier.classify(b"cup")  # type: ignore[return-value]
 
     assert asyncio.run(run()) == "saw cup"
