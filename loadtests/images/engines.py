@@ -29,7 +29,8 @@ from loadtests.images.photographs import write_photographs
 from serve_app.errors import ModelLoadingError
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.engines import Engine, EngineName, Precision
-from serve_app.models.images.loading import ClassifierOptions, load_classifier
+from serve_app.models.images.loading import load_classifier
+from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
 

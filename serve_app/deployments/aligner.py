@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.media.decode import SAMPLE_RATE_HZ
+from serve_app.models.options import ModelEnvironment
+from serve_app.models.speech.options import AlignerOptions
 from serve_app.results import SpeechRegion, Transcript
-
-
-@dataclass(frozen=True, slots=True)
-class AlignerOptions:
-    """Where and how align models run.
-
-    Attributes:
-        device: "auto" (a GPU where the replica sees one), "cpu", "cuda" or a torch device string.
-        num_threads: of torch; threads × replicas must not exceed the cores.
-        cache_dir: where models that were fetched are kept.
-        hf_token: opens gated models.
-    """
-
-    device: str
-    num_threads: int
-    cache_dir: Path
-    hf_token: str | None = field(default=None, repr=False)
 
 
 @serve.deployment(name="Aligner")
@@ -43,21 +26,21 @@ class Aligner:
     (0.4 GB for this shape). Not measured on a GPU.
 
     Args:
-        models: align model of each language, by two-letter code; see `models.speech.aligner`.
-        options: where they run.
+        options: the models, and where they run.
+        environment: of the operator.
     """
 
-    def __init__(self, models: Mapping[str, str], options: AlignerOptions) -> None:
+    def __init__(self, options: AlignerOptions, environment: ModelEnvironment) -> None:
         from serve_app.models.speech.alignment.aligner import ForcedAligner
 
         self._model = LoadedModel(
             "Aligner",
             lambda: ForcedAligner(
-                models,
-                device=options.device,
+                options.models,
+                device=replica_device(options.device),
                 num_threads=options.num_threads,
-                cache_dir=options.cache_dir,
-                hf_token=options.hf_token,
+                cache_dir=environment.models_dir,
+                hf_token=environment.hf_token,
             ),
             lambda aligner: ", ".join(aligner.languages),
         )

@@ -9,6 +9,7 @@ from ray import serve
 
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import StorageError
+from serve_app.models.speech.options import AnalyzerOptions
 from serve_app.results import SpeechActivity
 
 
@@ -17,11 +18,11 @@ class AudioAnalyzer:
     """Turns a stored file into the one copy of its audio that every stage reads, and measures it.
 
     Args:
+        options: calls that run at once.
         max_duration_s: longer files are refused.
-        num_threads: calls that run at once.
     """
 
-    def __init__(self, max_duration_s: float, num_threads: int = 2) -> None:
+    def __init__(self, options: AnalyzerOptions, max_duration_s: float) -> None:
         from serve_app.media import acoustics, decode
         from serve_app.models.speech import voice_activity
 
@@ -29,7 +30,7 @@ class AudioAnalyzer:
         self._decode = decode
         self._voice_activity = voice_activity
         self._max_duration_s = max_duration_s
-        self._threads = WorkerThreads(num_threads, "audio-analyzer")
+        self._threads = WorkerThreads(options.num_threads, "audio-analyzer")
 
     async def decode(self, source: str | bytes) -> Any:
         """Return `media.decode.DecodedAudio` of an artefact or of a file's bytes; call it by reference: it is large."""

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
+from serve_app.models.options import ModelEnvironment
+from serve_app.models.speech.options import DiarizerOptions
 from serve_app.results import Diarization
 from serve_app.services import ReplicaModel
-
-
-@dataclass(frozen=True, slots=True)
-class DiarizerSource:
-    """Where the models come from.
-
-    Attributes:
-        segmentation: see `serve_app.models.diarization.networks.load_networks`.
-        embeddings: the same.
-        cache_dir: where what is fetched is kept.
-        model_id: Hugging Face id of a pyannote pipeline, in place of the two.
-        hf_token: needed where something is gated.
-        mirror: URL or folder of a mirror of the catalog.
-    """
-
-    segmentation: str
-    embeddings: tuple[str, ...]
-    cache_dir: Path
-    model_id: str | None = None
-    hf_token: str | None = None
-    mirror: str | None = None
 
 
 @serve.deployment(name="Diarizer")
@@ -41,36 +21,36 @@ class Diarizer:
     """Finds speakers' turns in decoded audio, one file at a time.
 
     Args:
-        device: "cpu", "cuda" or a torch device string.
-        num_threads: of torch; threads × replicas must not exceed the cores.
-        source: which networks, or which pipeline.
+        options: which networks, or which pipeline, and where they run.
+        environment: of the operator.
     """
 
-    def __init__(self, device: str, num_threads: int, source: DiarizerSource) -> None:
+    def __init__(self, options: DiarizerOptions, environment: ModelEnvironment) -> None:
         from serve_app.models.diarization.networks import load_networks
         from serve_app.models.diarization.pipeline import SpeakerDiarizer
 
+        self._device = replica_device(options.device)
+        self._spec = options.model_id or " + ".join((options.segmentation, *options.embeddings))
+
         def load() -> SpeakerDiarizer:
             networks = None
-            if source.model_id is None:
+            if options.model_id is None:
                 networks = load_networks(
-                    source.segmentation,
-                    source.embeddings,
-                    cache_dir=source.cache_dir,
-                    hf_token=source.hf_token,
-                    mirror=source.mirror,
+                    options.segmentation,
+                    options.embeddings,
+                    cache_dir=environment.models_dir,
+                    hf_token=environment.hf_token,
+                    mirror=environment.mirror,
                 )
             return SpeakerDiarizer(
                 networks=networks,
-                device=device,
-                num_threads=num_threads,
-                model_id=source.model_id,
-                hf_token=source.hf_token,
+                device=self._device,
+                num_threads=options.num_threads,
+                model_id=options.model_id,
+                hf_token=environment.hf_token,
             )
 
         self._model = LoadedModel("Diarizer", load, lambda diarizer: diarizer.model_version)
-        self._spec = source.model_id or " + ".join((source.segmentation, *source.embeddings))
-        self._device = device
         # pyannote's pipeline keeps state between its steps: one file at a time
         self._threads = WorkerThreads(1, "diarizer")
 

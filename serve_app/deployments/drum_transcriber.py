@@ -9,16 +9,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
 from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError, StorageError
+from serve_app.models.drums.options import DrumModelOptions
+from serve_app.models.options import ModelEnvironment
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
 
@@ -31,31 +32,6 @@ if TYPE_CHECKING:
 # Of one recording, cut and not yet heard: the network never waits for it, and a long one does not fill the queue.
 _PIECES_AHEAD = 2
 _DEFAULTS = DrumOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class DrumModelOptions:
-    """How a replica runs the network.
-
-    Attributes:
-        cache_dir: where weights that were fetched are kept.
-        device: "cpu", "cuda" or a torch device string.
-        num_threads: of torch; threads × replicas must not exceed the cores.
-        num_readers: recordings that are decoded and measured side by side; others wait for their turn.
-        batch_size: pieces of half a minute in one call of the network, of several requests.
-        batch_wait_s: for more of them, once there is one.
-        half: compute in float16 where the device is a GPU.
-        hf_token: opens gated models.
-    """
-
-    cache_dir: Path
-    device: str = "cpu"
-    num_threads: int = 1
-    num_readers: int = 4
-    batch_size: int = 4
-    batch_wait_s: float = 0.0
-    half: bool = False
-    hf_token: str | None = field(default=None, repr=False)
 
 
 @serve.deployment(name="DrumTranscriber", max_ongoing_requests=16)
@@ -71,21 +47,26 @@ class DrumTranscriber:
     What happens where the model can't be loaded: `replica.loaded_model`.
 
     Args:
-        model: spec of the weights; see `models.weights`.
-        options: device, threads, batches.
+        options: the weights, device, threads, batches.
+        environment: of the operator.
     """
 
-    def __init__(self, model: str, options: DrumModelOptions) -> None:
+    def __init__(self, options: DrumModelOptions, environment: ModelEnvironment) -> None:
         import torch
 
         from serve_app.models.drums.loading import load_drums
 
         self._options = options
-        self._spec = model
+        self._device = replica_device(options.device)
         torch.set_num_threads(options.num_threads)
         self._model: LoadedModel[LoadedDrums] = LoadedModel(
             "DrumTranscriber",
-            lambda: load_drums(model, cache_dir=options.cache_dir, device=options.device, hf_token=options.hf_token),
+            lambda: load_drums(
+                options.model,
+                cache_dir=environment.models_dir,
+                device=self._device,
+                hf_token=environment.hf_token,
+            ),
             lambda loaded: loaded.model_version,
         )
         self._readers = WorkerThreads(options.num_readers, "drum-reader")
@@ -103,7 +84,7 @@ class DrumTranscriber:
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        return self._model.describe(spec=self._spec, engine="pytorch", device=self._options.device)
+        return self._model.describe(spec=self._options.model, engine="pytorch", device=self._device)
 
     async def model_version(self) -> str:
         """Return the name of the weights; ModelLoadingError where there are none."""
@@ -187,7 +168,7 @@ class DrumTranscriber:
         from serve_app.models.drums.activations import run_network
         from serve_app.models.gpu_memory import gpu_errors
 
-        is_half = self._options.half and self._options.device.startswith("cuda")
+        is_half = self._options.half and self._device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
         with gpu_errors(f"hearing {len(pieces)} pieces of drums"), precision:
             return run_network(self._model.get().network, pieces)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
+from serve_app.models.options import ModelEnvironment
+from serve_app.models.speech.options import EmotionOptions
 from serve_app.results import Emotions, SpeechRegion
 
 
@@ -24,22 +26,21 @@ class EmotionRecognizer:
     batches of a network with a mask, and a GPU.
 
     Args:
-        model_id: Hugging Face id or local folder of an audio-classification model.
-        device: "auto" (a GPU where the replica sees one), "cpu", "cuda" or a torch device string.
-        num_threads: of torch; threads × replicas must not exceed the cores.
-        cache_dir: where a model that was fetched is kept.
-        hf_token: opens a gated model.
+        options: the model (`model_id` must be given), and where it runs.
+        environment: of the operator.
     """
 
-    def __init__(
-        self, model_id: str, device: str, num_threads: int, cache_dir: Path, hf_token: str | None = None
-    ) -> None:
+    def __init__(self, options: EmotionOptions, environment: ModelEnvironment) -> None:
         from serve_app.models.speech.emotion import SpeechEmotionRecognizer
 
         self._model = LoadedModel(
             "EmotionRecognizer",
             lambda: SpeechEmotionRecognizer(
-                model_id, device=device, num_threads=num_threads, cache_dir=cache_dir, hf_token=hf_token
+                options.model_id or "",
+                device=replica_device(options.device),
+                num_threads=options.num_threads,
+                cache_dir=environment.models_dir,
+                hf_token=environment.hf_token,
             ),
             lambda recognizer: recognizer.model_version,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -13,56 +13,24 @@ from ray.util import metrics
 
 from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
+from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
+from serve_app.models.options import ModelEnvironment
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification, ReplicaModel
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from serve_app.models.images.loading import ClassifierOptions, LoadedClassifier
-    from serve_app.models.images.preprocessing import Fit
+    from serve_app.models.images.loading import LoadedClassifier
 
 logger = logging.getLogger("ray.serve")
 
 _BATCHES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128]
 _USER_CONFIG_KEYS = {"model", "revision"}
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierArguments:
-    """What a classifier's constructor takes, for the ingress to make one of its own.
-
-    Attributes:
-        model: spec of the weights.
-        options: engine, device, threads.
-        handling: of images.
-    """
-
-    model: str
-    options: ClassifierOptions
-    handling: ImageHandling
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHandling:
-    """How a replica takes images in.
-
-    Attributes:
-        fit: how a picture becomes square.
-        max_pixels: of a picture; more are refused.
-        num_decoders: pictures decoded side by side; others wait for their turn.
-        batch_size: images in one call of the network, of several requests.
-        batch_wait_s: how long a free network waits for more images, once there is one.
-    """
-
-    fit: Fit
-    max_pixels: int
-    num_decoders: int = 2
-    batch_size: int = 8
-    batch_wait_s: float = 0.0
 
 
 class ClassifierReplica:
@@ -75,17 +43,21 @@ class ClassifierReplica:
     What happens where no weights can be loaded at first: `replica.loaded_model`.
 
     Args:
-        model: spec of the weights; see `models.weights`.
-        options: engine, device, threads.
-        handling: of images.
+        options: the weights, engine, device, threads, batches.
+        environment: of the operator.
+        max_pixels: of a picture; more are refused.
     """
 
     task: ImageTask
 
-    def __init__(self, model: str, options: ClassifierOptions, handling: ImageHandling) -> None:
-        self._spec = self._given_spec = model
-        self._options = options
-        self._handling = handling
+    def __init__(self, options: ClassifierArgs, environment: ModelEnvironment, max_pixels: int) -> None:
+        self._spec = self._given_spec = options.model or self.task.embedded
+        self._options = ClassifierOptions(
+            **asdict(options) | {"device": replica_device(options.device)},
+            cache_dir=environment.models_dir,
+            hf_token=environment.hf_token,
+        )
+        self._max_pixels = max_pixels
         self._refused: str | None = None
         self._misconfigured: str | None = None
         self._reloading = asyncio.Lock()
@@ -98,12 +70,12 @@ class ClassifierReplica:
         self._batch_sizes = metrics.Histogram(
             "serve_app_image_batch", "Pictures in one call of the network", boundaries=_BATCHES, tag_keys=("task",)
         )
-        self._decoders = WorkerThreads(handling.num_decoders, f"{self.task.name}-decoder")
+        self._decoders = WorkerThreads(options.num_decoders, f"{self.task.name}-decoder")
         self._network = WorkerThreads(1, f"{self.task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
             self._classified,
-            max_items=handling.batch_size,
-            wait_s=handling.batch_wait_s,
+            max_items=options.batch_size,
+            wait_s=options.batch_wait_s,
             isolate=(ProcessingError, GpuMemoryError),
         )
 
@@ -146,11 +118,10 @@ class ClassifierReplica:
         """
         from serve_app.models.images.preprocessing import read_image
 
-        handling = self._handling
         try:
             self._model.get()
             pixels = await self._decoders.run(
-                lambda should_stop: read_image(image, fit=handling.fit, max_pixels=handling.max_pixels)
+                lambda should_stop: read_image(image, fit=self._options.fit, max_pixels=self._max_pixels)
             )
             found = await self._pixels.submit(pixels)
         except ServeAppError as error:
@@ -203,7 +174,7 @@ class ClassifierReplica:
             self._spec,
             self.task,
             self._options,
-            batch_sizes=warmed_sizes(self._handling.batch_size),
+            batch_sizes=warmed_sizes(self._options.batch_size),
             keep_last=keep_last,
         )
         for note in loaded.notes:
@@ -248,16 +219,6 @@ def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:
     return ImageClassification(LabelScores(classes[int(row.argmax())], scores), loaded.facts.model_version)
 
 
-def make_classifier(task: ImageTask, arguments: ClassifierArguments) -> ClassifierReplica:
-    """Return a classifier without Serve around it; blocks while its weights are loaded."""
-
-    class Classifier(ClassifierReplica):
-        pass
-
-    Classifier.task = task
-    return Classifier(arguments.model, arguments.options, arguments.handling)
-
-
 @serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)
 class ContainerClassifier(ClassifierReplica):
     """Tells reusable containers from disposable ones. Memory, speed and cold start: docs/models/images.md."""
@@ -270,3 +231,6 @@ class BeverageDetector(ClassifierReplica):
     """Tells whether a container holds a drink. Memory, speed and cold start: docs/models/images.md."""
 
     task = BEVERAGE
+
+
+CLASSIFIERS: dict[str, Any] = {CONTAINER.name: ContainerClassifier, BEVERAGE.name: BeverageDetector}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -18,32 +17,21 @@ from ray import serve
 from serve_app.deployments.protocols import RecognizerInfo
 from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
+from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError
+from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.options import WhisperArgs
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.models.speech.whisper.loading import LoadedWhisper
-    from serve_app.models.speech.whisper.options import WhisperOptions
 
 logger = logging.getLogger("ray.serve")
 
 _OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
-
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """How a replica gathers pieces.
-
-    Attributes:
-        max_pieces: in one call of the model.
-        wait_s: for more of them, once there is one.
-    """
-
-    max_pieces: int = 8
-    wait_s: float = 0.01
 
 
 class WhisperReplica:
@@ -52,20 +40,20 @@ class WhisperReplica:
     What happens where no model can be loaded: `replica.loaded_model`.
 
     Args:
-        models: specs of checkpoints (see `models.weights`), the first that loads is served.
-        options: device, number format, threads.
-        batching: of pieces.
+        options: of all Whisper backends; the replica takes what is its own backend's.
+        environment: of the operator.
     """
 
     backend_name: BackendName
 
-    def __init__(self, models: Sequence[str], options: WhisperOptions, batching: Batching) -> None:
+    def __init__(self, options: WhisperArgs, environment: ModelEnvironment) -> None:
         from serve_app.models.speech.whisper.loading import load_whisper
 
-        self._models, self._device = models, options.device
+        self._models, self._device = options.models, replica_device(options.device)
+        to_load = options.to_load(self.backend_name, self._device, environment)
         self._model: LoadedModel[LoadedWhisper] = LoadedModel(
             self.backend_name,
-            lambda: load_whisper(self.backend_name, models, options),
+            lambda: load_whisper(self.backend_name, options.models, to_load),
             lambda loaded: loaded.backend.model_version,
         )
         for note in loaded.notes if (loaded := self._model.or_none) else ():
@@ -73,8 +61,8 @@ class WhisperReplica:
         self._threads = WorkerThreads(1, self.backend_name)
         self._pieces = Batcher(
             self._transcribed,
-            max_items=batching.max_pieces,
-            wait_s=batching.wait_s,
+            max_items=to_load.batch_size,
+            wait_s=to_load.batch_wait_s,
             isolate=(ProcessingError, GpuMemoryError),
         )
 

@@ -57,7 +57,10 @@ def check_config(config: Any) -> None:
             try:
                 GraphArgs.model_validate(application.get("args") or {})
             except ValidationError as error:
-                problems += [f"{name}, args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+                for found in error.errors():
+                    is_unknown = found["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+                    where = ".".join(map(str, found["loc"]))
+                    problems.append(f"{name}, args.{where}: {'unknown key' if is_unknown else found['msg']}")
     if problems:
         raise InvalidRequest("the config file is wrong: " + "; ".join(problems))
     try:

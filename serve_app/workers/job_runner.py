@@ -11,8 +11,6 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
@@ -20,10 +18,11 @@ from ray.util import metrics
 
 from serve_app.deployments.replica.process import join_serve_log
 from serve_app.errors import LeaseLost, ServeAppError
+from serve_app.flows.deployments import Deployments
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps
-from serve_app.flows.video import VideoModels, VideoPipeline
+from serve_app.flows.video import VideoPipeline
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import JobRequest
@@ -33,6 +32,7 @@ from serve_app.media.artifacts import job_key
 from serve_app.messages import error_code, error_message
 from serve_app.services import AnalysisRequest
 from serve_app.settings import Settings
+from serve_app.workers.options import RunnerOptions
 
 logger = logging.getLogger("ray.serve")
 
@@ -41,23 +41,6 @@ _PATIENCE_S = 600.0
 _RENEW_AT_MOST_EVERY_S = 2.0
 _MAINTENANCE_EVERY_S = 600.0
 _COURIER_GRACE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerOptions:
-    """How one JobRunner replica works.
-
-    Attributes:
-        jobs_per_replica: jobs that it works on at once.
-        lease_s: how long a dead runner's jobs wait for another.
-        poll_interval_s: how often an idle runner looks for a job.
-        max_attempts: failed tries after which a job has failed.
-    """
-
-    jobs_per_replica: int = 1
-    lease_s: float = 15.0
-    poll_interval_s: float = 0.5
-    max_attempts: int = 3
 
 
 class _Ending(enum.Enum):
@@ -77,16 +60,14 @@ class JobRunner:
     Args:
         settings: of the whole graph.
         options: how one replica works.
-        models: the deployments of the video DAG.
-        deployments: names of the model deployments, whose state decides which speech backend is used.
+        deployments: of the graph.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: the loops start in the replica's own event loop
         self,
         settings: Settings,
         options: RunnerOptions,
-        models: VideoModels,
-        deployments: Sequence[str],
+        deployments: Deployments,
     ) -> None:
         join_serve_log()
         self._settings = settings
@@ -100,8 +81,8 @@ class JobRunner:
         )
         await asyncio.to_thread(self._store.create_schema)
         self._media = MediaSource(settings)
-        health = GraphHealth(serve.get_replica_context().app_name, deployments)
-        self._pipeline = VideoPipeline(models, self._media, _PATIENCE_S, health.deployments)
+        health = GraphHealth(serve.get_replica_context().app_name, deployments.names())
+        self._pipeline = VideoPipeline(deployments.video, self._media, _PATIENCE_S, health.deployments)
         self._client = self._media.callback_client()
         self._courier = Courier(
             self._store, self._client, secrets=" ".join(settings.webhook_secret_values()), owner=self._owner

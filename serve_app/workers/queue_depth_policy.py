@@ -12,7 +12,10 @@ import math
 import time
 from typing import Any
 
-from ray.serve.config import AutoscalingContext
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+from sqlalchemy.engine import make_url
+
+from serve_app.workers.options import RunnerOptions
 
 logger = logging.getLogger("ray.serve")
 
@@ -68,3 +71,20 @@ class QueueDepthPolicy:
             self._store = store
         depth = self._store.queue_depth()
         return depth.queued + depth.running
+
+
+def by_queue_depth(options: RunnerOptions, database_url: str) -> AutoscalingConfig:
+    """Return how the runners scale."""
+    # Serve shows a policy's arguments in its status: a URL with a password is read from the environment there
+    shown = None if make_url(database_url).password else database_url
+    return AutoscalingConfig(
+        min_replicas=options.min_replicas,
+        max_replicas=options.max_replicas,
+        initial_replicas=max(options.min_replicas, 1),
+        upscale_delay_s=options.upscale_delay_s,
+        downscale_delay_s=options.downscale_delay_s,
+        policy=AutoscalingPolicy(
+            policy_function=QueueDepthPolicy,
+            policy_kwargs={"database_url": shown, "jobs_per_replica": options.jobs_per_replica},
+        ),
+    )

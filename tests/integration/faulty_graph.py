@@ -6,7 +6,6 @@ becomes of its error is the product's own code.
 
 # no `from __future__ import annotations` here: Serve looks at the annotation of `args` itself to build GraphArgs
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,11 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app import graph
-from serve_app.deployments.whisper import Batching, WhisperReplica
+from serve_app.deployments.whisper import WhisperReplica
 from serve_app.graph_args import GraphArgs
+from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.whisper.backend import BackendName
-from serve_app.models.speech.whisper.options import WhisperOptions
+from serve_app.models.speech.whisper.options import WhisperArgs
 
 
 class FullGpu:
@@ -39,10 +39,10 @@ class WhisperOnFullGpu(WhisperReplica):
 
     backend_name = BackendName.FASTER_WHISPER
 
-    def __init__(self, models: Sequence[str], options: WhisperOptions, batching: Batching) -> None:
-        super().__init__(models, replace(options, device="cpu"), batching)
+    def __init__(self, options: WhisperArgs, environment: ModelEnvironment) -> None:
+        super().__init__(replace(options, device="cpu"), environment)
         if options.device != "cpu":
-            backend: Any = self._ready().backend
+            backend: Any = self._model.get().backend
             backend._model = FullGpu(backend._model)
 
 
@@ -51,8 +51,9 @@ class WhisperWithoutModel(WhisperReplica):
 
     backend_name = BackendName.TRANSFORMERS
 
-    def __init__(self, models: Sequence[str], options: WhisperOptions, batching: Batching) -> None:
-        super().__init__(["/nowhere/whisper-large", "/nowhere/whisper-small"], options, batching)
+    def __init__(self, options: WhisperArgs, environment: ModelEnvironment) -> None:
+        nowhere = ("/nowhere/whisper-large", "/nowhere/whisper-small")
+        super().__init__(replace(options, models=nowhere), environment)
 
 
 def build(args: GraphArgs) -> Application:

@@ -58,7 +58,7 @@ OWN = {
         "flows",
         "deployments",
     },
-    "graph_args": {"models"},
+    "graph_args": {"models", "workers"},
     "graph": {"", "errors", "messages", "models", "deployments", "flows", "workers", "settings", "jobs", "graph_args"},
     "launch": {"", "errors", "graph", "graph_args", "settings"},
     "client": {"", "errors"},

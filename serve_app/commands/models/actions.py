@@ -57,7 +57,8 @@ def reload(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Load weights as a replica would, and print what would serve them; ModelLoadingError if they can't serve."""
     from serve_app.models.images.architectures import Activation
-    from serve_app.models.images.loading import ClassifierOptions, load_classifier
+    from serve_app.models.images.loading import load_classifier
+    from serve_app.models.images.options import ClassifierOptions
     from serve_app.models.images.tasks import TASKS
 
     settings = Settings.from_environment()

@@ -18,12 +18,12 @@ def replica_id() -> str:
         return ""
 
 
-def replica_device(name: str) -> str:
+def replica_device(name: str | None) -> str:
     """Return where this replica computes: `auto` is a GPU where Ray gave it one (`num_gpus`), else the CPU.
 
     What torch sees does not tell: Ray hides no GPU from a replica that was given none.
     """
-    if name != AUTO:
+    if name not in (None, AUTO):
         return name
     is_given = ray.is_initialized() and bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
     return "cuda" if is_given else "cpu"

@@ -7,9 +7,9 @@ from pathlib import Path
 from serve_app.errors import ModelLoadingError
 from serve_app.models.devices import torch_device
 from serve_app.models.drums.checkpoint import LoadedDrums, load_checkpoint
+from serve_app.models.drums.options import EMBEDDED
 from serve_app.models.weights import fetch_weights
 
-EMBEDDED = "embedded:drum-net"
 _FILE = "best_model.pt"
 
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.images.architectures import Activation, Architecture
+from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.conversion import converted_folder
 from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe
 from serve_app.models.images.engines import Engine, EngineName, Precision, has_bfloat16, open_engine
+from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.quantization import MAX_DIFFERENCE
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.weights import fetch_weights
@@ -32,34 +33,6 @@ _log = logging.getLogger(__name__)
 # own on more images; here they must only do as well on this machine.
 _BOUNDS = {Precision.FP32: 1e-4, Precision.INT8: MAX_DIFFERENCE}
 _ENDINGS = (".pth", ".pt", ".safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierOptions:
-    """How a classifier runs.
-
-    Attributes:
-        cache_dir: where what is fetched and converted is kept.
-        device: as in `models.devices`.
-        engine: None: the fastest that computes right.
-        precision: None: the fastest that computes right.
-        num_threads: of the engine; threads × replicas must not exceed the cores.
-        max_difference: in bfloat16 and float16, by how much a probability may differ from PyTorch's in float32 on the
-            probe; in float32 the bound is 1e-4, in 8 bits that of their own check.
-        activation: between the head's layers; None: what goes with the head's shape.
-        calibration: folder of images for 8 bits; empty: none.
-        hf_token: opens gated models.
-    """
-
-    cache_dir: Path
-    device: str = "cpu"
-    engine: EngineName | None = None
-    precision: Precision | None = None
-    num_threads: int = 1
-    max_difference: float = 0.02
-    activation: Activation | None = None
-    calibration: str = ""
-    hf_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,12 @@ import threading
 import numpy as np
 import pytest
 
-from serve_app.deployments.aligner import Aligner, AlignerOptions
+from serve_app.deployments.aligner import Aligner
+from serve_app.errors import ModelLoadingError
 from serve_app.media.decode import DecodedAudio
+from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.alignment import aligner as models
+from serve_app.models.speech.options import AlignerOptions
 from serve_app.results import Segment, SpeechRegion, Transcript
 
 AUDIO = DecodedAudio(np.arange(10 * 16_000, dtype=np.float32), 10.0)
@@ -40,14 +43,17 @@ class RecordingAligner:
 @pytest.fixture
 def deployment(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "ForcedAligner", RecordingAligner)
-    return Aligner.func_or_class({"en": "a", "ko": "b"}, AlignerOptions("cpu", 3, tmp_path, "secret"))
+    return Aligner.func_or_class(
+        AlignerOptions(models={"en": "a", "ko": "b"}, device="cpu", num_threads=3),
+        ModelEnvironment(models_dir=tmp_path, hf_token="secret"),
+    )
 
 
 def test_options_reach_the_model_and_the_token_is_not_shown(deployment, tmp_path):
     model = deployment._model.get()
     assert model.specs == {"en": "a", "ko": "b"}
     assert model.options == {"device": "cpu", "num_threads": 3, "cache_dir": tmp_path, "hf_token": "secret"}
-    assert "secret" not in repr(AlignerOptions("cpu", 3, tmp_path, "secret"))
+    assert "secret" not in repr(ModelEnvironment(models_dir=tmp_path, hf_token="secret", mirror="s3://secret"))
     assert asyncio.run(deployment.languages()) == ["en", "ko"]
     assert Aligner.name == "Aligner"
 
@@ -74,3 +80,18 @@ def test_a_cancelled_call_stops_its_work(deployment):
         assert await asyncio.to_thread(model.stopped.wait, 10)
 
     asyncio.run(cancel())
+
+
+def test_a_device_that_is_not_there_is_every_calls_answer_and_then_serves(monkeypatch, tmp_path):
+    def fail(specs, **options):
+        raise ModelLoadingError("no such device")
+
+    monkeypatch.setattr(models, "ForcedAligner", fail)
+    replica = Aligner.func_or_class(AlignerOptions(models={"en": "a"}), ModelEnvironment(models_dir=tmp_path))
+    for call in (replica.align(AUDIO, TRANSCRIPT, SpeechRegion(0.0, 1.0)), replica.languages()):
+        with pytest.raises(ModelLoadingError, match="no such device"):
+            asyncio.run(call)
+    replica.check_health()
+    monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 31)
+    with pytest.raises(RuntimeError, match="no such device"):
+        replica.check_health()

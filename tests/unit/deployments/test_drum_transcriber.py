@@ -6,7 +6,6 @@ import asyncio
 import io
 import wave
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 from serve_app.deployments import drum_transcriber as module
-from serve_app.deployments.drum_transcriber import DrumModelOptions, DrumTranscriber
+from serve_app.deployments.drum_transcriber import DrumTranscriber
 from serve_app.errors import (
     AudioExtractionError,
     GpuMemoryError,
@@ -29,7 +28,9 @@ from serve_app.models.drums import activations
 from serve_app.models.drums.checkpoint import load_checkpoint, save_checkpoint
 from serve_app.models.drums.config import InferenceConfig
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
+from serve_app.models.drums.options import DrumModelOptions
 from serve_app.models.drums.transcription import transcribe_drums
+from serve_app.models.options import ModelEnvironment
 from serve_app.results import Drum, DrumTranscript
 from serve_app.services import DrumOptions, DrumTranscription
 
@@ -61,8 +62,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> DrumModelOptions:
-    return DrumModelOptions(tmp_path)
+def environment(tmp_path: Path) -> ModelEnvironment:
+    return ModelEnvironment(models_dir=tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +74,9 @@ def _threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def make(weights: Path, options: DrumModelOptions) -> Callable[..., Any]:
+def make(weights: Path, environment: ModelEnvironment) -> Callable[..., Any]:
     def make(**changed: Any) -> Any:
-        return DrumTranscriber.func_or_class(str(weights), replace(options, **changed))
+        return DrumTranscriber.func_or_class(DrumModelOptions(model=str(weights), **changed), environment)
 
     return make
 
@@ -253,10 +254,10 @@ class TestFailure:
             asyncio.run(make().transcribe(source, given))
 
     def test_of_loading_is_told_to_every_call_and_then_to_serve(
-        self, options: DrumModelOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, environment: ModelEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "best_model.pt").write_bytes(b"not a checkpoint")
-        deployment = DrumTranscriber.func_or_class(str(tmp_path), options)
+        deployment = DrumTranscriber.func_or_class(DrumModelOptions(model=str(tmp_path)), environment)
         for call in (deployment.transcribe(recording(1)), deployment.model_version()):
             with pytest.raises(ModelLoadingError, match="checkpoint"):
                 asyncio.run(call)
@@ -299,7 +300,9 @@ def test_a_replica_describes_what_it_serves(make: Callable[..., Any], weights: P
     assert told.model_version.startswith("untrained (")
 
 
-def test_a_replica_without_a_model_says_why(options: DrumModelOptions, tmp_path: Path) -> None:
-    told = asyncio.run(DrumTranscriber.func_or_class(str(tmp_path / "gone.pt"), options).describe())
+def test_a_replica_without_a_model_says_why(environment: ModelEnvironment, tmp_path: Path) -> None:
+    told = asyncio.run(
+        DrumTranscriber.func_or_class(DrumModelOptions(model=str(tmp_path / "gone.pt")), environment).describe()
+    )
     assert (told.model_version, told.warm) == (None, False)
     assert "gone.pt" in told.failure

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
-from serve_app.errors import ProcessingError
+from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.media.decode import DecodedAudio
+from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech import emotion as models
+from serve_app.models.speech.options import EmotionOptions
 from serve_app.results import Emotions, LabelScores, SpeechRegion
 
 AUDIO = DecodedAudio(np.zeros(16_000, dtype=np.float32), 1.0)
@@ -36,7 +38,10 @@ class RecordingRecognizer:
 @pytest.fixture
 def deployment(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "SpeechEmotionRecognizer", RecordingRecognizer)
-    return EmotionRecognizer.func_or_class("org/moods", "cpu", 3, tmp_path, "secret")
+    return EmotionRecognizer.func_or_class(
+        EmotionOptions(model_id="org/moods", device="cpu", num_threads=3),
+        ModelEnvironment(models_dir=tmp_path, hf_token="secret"),
+    )
 
 
 def test_options_reach_the_model(deployment, tmp_path):
@@ -51,3 +56,21 @@ def test_the_whole_file_is_handed_on_without_copying(deployment):
     [(samples, regions)] = deployment._model.get().calls
     assert samples is AUDIO.samples
     assert regions is REGIONS
+
+
+@pytest.mark.parametrize("error", [ModelLoadingError("no file"), GpuMemoryError("no room")])
+def test_every_call_is_answered_with_the_reason_and_then_serve_learns_it(monkeypatch, tmp_path, error):
+    def fail(model_id, **options):
+        raise error
+
+    monkeypatch.setattr(models, "SpeechEmotionRecognizer", fail)
+    replica = EmotionRecognizer.func_or_class(
+        EmotionOptions(model_id="org/moods"), ModelEnvironment(models_dir=tmp_path)
+    )
+    for call in (replica.recognize(AUDIO, REGIONS), replica.model_version()):
+        with pytest.raises(ModelLoadingError, match=error.detail):
+            asyncio.run(call)
+    replica.check_health()
+    monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 31)
+    with pytest.raises(RuntimeError, match=error.detail):
+        replica.check_health()

@@ -23,7 +23,6 @@ from PIL import Image
 from serve_app.deployments.image_classifier import (
     BeverageDetector,
     ContainerClassifier,
-    ImageHandling,
     warmed_sizes,
 )
 from serve_app.errors import (
@@ -37,14 +36,16 @@ from serve_app.errors import (
 from serve_app.models.images import conversion, loading
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.conversion import Conversion
-from serve_app.models.images.loading import ClassifierOptions, load_classifier
+from serve_app.models.images.loading import load_classifier
 from serve_app.models.images.networks import build_network
 from serve_app.models.images.normalized import PixelNetwork
+from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.preprocessing import Fit, read_image
 from serve_app.models.images.tasks import CONTAINER
+from serve_app.models.options import ModelEnvironment
 from serve_app.services import ImageClassification, ReplicaModel
 
-HANDLING = ImageHandling(Fit.CROP, max_pixels=1_000_000, batch_size=4)
+MAX_PIXELS = 1_000_000
 DEADLINE_S = 20.0
 
 
@@ -123,9 +124,9 @@ def put(source: Path | bytes, target: Path) -> None:
 
 @pytest.fixture
 def make(file: Path, weights: Weights) -> Callable[..., Any]:
-    def make(spec: str | Path | None = None, **handling: Any) -> Any:
-        options = ClassifierOptions(weights.cache)
-        return ContainerClassifier.func_or_class(str(spec or file), options, replace(HANDLING, **handling))
+    def make(spec: str | Path | None = None, **options: Any) -> Any:
+        given = ClassifierArgs(**{"model": str(spec or file), "batch_size": 4, **options})
+        return ContainerClassifier.func_or_class(given, ModelEnvironment(models_dir=weights.cache), MAX_PIXELS)
 
     return make
 
@@ -630,7 +631,9 @@ class TestNoWeights:
             asyncio.run(replica.classify(picture(0)))
 
     def test_weights_of_another_task(self, file: Path, weights: Weights) -> None:
-        replica = BeverageDetector.func_or_class(str(file), options(weights), HANDLING)
+        replica = BeverageDetector.func_or_class(
+            ClassifierArgs(model=str(file)), ModelEnvironment(models_dir=weights.cache), MAX_PIXELS
+        )
         with pytest.raises(
             ModelLoadingError, match=r"beverage classifier: .*3 classes \(empty, with_beverage, unclear"
         ):

@@ -66,10 +66,10 @@ def test_what_comes_with_the_project_needs_nothing_else():
 
 
 def test_catalog_names_are_the_defaults():
-    from serve_app.graph_args import DiarizerArgs
+    from serve_app.models.speech.options import DiarizerOptions
 
-    assert DiarizerArgs().segmentation == networks.SEGMENTATION == "pyannote-segmentation-3.0"
-    assert tuple(DiarizerArgs().embeddings) == networks.EMBEDDINGS
+    assert DiarizerOptions().segmentation == networks.SEGMENTATION == "pyannote-segmentation-3.0"
+    assert DiarizerOptions().embeddings == networks.EMBEDDINGS
 
 
 @pytest.mark.parametrize("as_folder", [True, False])

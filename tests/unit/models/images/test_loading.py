@@ -21,13 +21,13 @@ from serve_app.models.images.conversion import Conversion
 from serve_app.models.images.converted import read_probe
 from serve_app.models.images.engines import EngineName, OnnxRuntimeEngine, OpenVinoEngine, Precision, TorchEngine
 from serve_app.models.images.loading import (
-    ClassifierOptions,
     LoadedClassifier,
     candidates,
     identity,
     load_classifier,
     weights_path,
 )
+from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from tests.unit.models.images.conftest import Finished, with_other_head
@@ -392,7 +392,8 @@ def test_engines_are_tried_fastest_first_and_pytorch_last(
 _SERVING = """
 import sys
 from pathlib import Path
-from serve_app.models.images.loading import ClassifierOptions, load_classifier
+from serve_app.models.images.loading import load_classifier
+from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.tasks import BEVERAGE
 

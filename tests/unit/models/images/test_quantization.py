@@ -16,7 +16,8 @@ from serve_app.models.images import conversion, quantization
 from serve_app.models.images.conversion import convert
 from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, read_probe
 from serve_app.models.images.engines import EngineName, Precision
-from serve_app.models.images.loading import ClassifierOptions, LoadedClassifier, load_classifier
+from serve_app.models.images.loading import LoadedClassifier, load_classifier
+from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
 from serve_app.models.images.probe import probe_images
 from serve_app.models.images.quantization import calibrated

@@ -1,0 +1,40 @@
+"""Options of models: what the sections of a config file's `args:` share, and what the operator's environment adds.
+
+Each section is a dataclass beside the code that uses it; `graph_args.GraphArgs` nests them. pydantic reads them there:
+it refuses unknown keys and checks the bounds. Code that makes one itself is trusted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, MinLen
+
+Count = Annotated[int, Ge(1)]
+WaitSeconds = Annotated[float, Ge(0)]
+PositiveSeconds = Annotated[float, Gt(0)]
+Name = Annotated[str, MinLen(1)]
+
+
+class Options:
+    """A section of `args:`."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEnvironment:
+    """What the operator's environment gives to every model.
+
+    Attributes:
+        models_dir: where models that were fetched and converted are kept.
+        hf_token: opens gated models on the Hugging Face hub.
+        mirror: URL or folder of a mirror of the catalog.
+    """
+
+    models_dir: Path
+    hf_token: str | None = field(default=None, repr=False)
+    mirror: str | None = field(default=None, repr=False)

@@ -1,0 +1,92 @@
+"""Options of the audio analyzer, the choice of a backend, diarization, alignment and emotion: sections of `args:`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import MaxLen, MinLen
+
+from serve_app.models.options import Count, Name, Options
+from serve_app.models.speech.whisper.backend import BackendName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzerOptions(Options):
+    """Decoding, voice activity, acoustics.
+
+    Attributes:
+        num_threads: calls that one replica runs at once.
+    """
+
+    num_threads: Count = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendChoice(Options):
+    """Which speech backend is used.
+
+    Attributes:
+        video_order: backends of video jobs: the first that is healthy and transcribes the job's language. Uploads to
+            `/transcribe` that name none follow the contract's order.
+    """
+
+    video_order: Annotated[tuple[BackendName, ...], MinLen(1)] = tuple(BackendName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiarizerOptions(Options):
+    """Diarization.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: a GPU where the deployment was given one (`num_gpus`), else
+            the CPU. None: what `DEVICE` says.
+        num_threads: of torch in one replica; threads × replicas must not exceed the cores.
+        segmentation: the network that finds local speakers: a name of the model catalog, a path, or
+            `embedded:whisperx-segmentation`, which also serves where the named one can't be had.
+        embeddings: one or two networks that tell voices apart, of `campplus-zh-en` (or a path) and
+            `embedded:speaker-embedding`; of two, the similarities are added. One that can't be had is left out.
+        model_id: Hugging Face id of a pyannote pipeline, in place of the two.
+        cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
+            for files that run out of GPU memory.
+    """
+
+    device: str | None = None
+    num_threads: Count = 1
+    segmentation: Name = "pyannote-segmentation-3.0"
+    embeddings: Annotated[tuple[str, ...], MinLen(1), MaxLen(2)] = ("campplus-zh-en",)
+    model_id: str | None = None
+    cpu_fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignerOptions(Options):
+    """Forced alignment of words.
+
+    Attributes:
+        models: language → Hugging Face id or folder of a CTC model; not deployed without any.
+        device: as the diarizer's.
+        num_threads: of torch in one replica.
+    """
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    num_threads: Count = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmotionOptions(Options):
+    """Emotion recognition.
+
+    Attributes:
+        model_id: Hugging Face id or folder of an audio-classification model; not deployed without one.
+        device: as the diarizer's.
+        num_threads: of torch in one replica.
+        cpu_fallback: as the diarizer's (`EmotionRecognizerCPU`).
+    """
+
+    model_id: str | None = None
+    device: str | None = None
+    num_threads: Count = 1
+    cpu_fallback: bool = False
