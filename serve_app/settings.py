@@ -135,7 +135,8 @@ class Settings(BaseModel):
         backend_url: callback base of a job that names none.
         hf_token: opens gated models on the Hugging Face hub.
         model_mirror: URL or folder from which models of the catalog may be fetched too.
-        device: where models run; `auto`: a GPU where there is one.
+        device: where models run unless their `args` say so; `auto`: a GPU where the deployment was given one (in Python
+            and on the command line: where there is one), else the CPU.
         stt_device: where Whisper runs; None: on `device`.
         stt_compute_type: Whisper's number format; None: the backend's choice.
         max_download_bytes: limit of a fetched file.

@@ -15,8 +15,8 @@ class RunnerOptions(Options):
     """The job queue's consumers; they scale between the two numbers of replicas on the depth of the job table.
 
     Attributes:
-        min_replicas: at least.
-        max_replicas: at most.
+        min_replicas: the smallest number of replicas.
+        max_replicas: the largest number of replicas.
         upscale_delay_s: how long the queue must be deep before a replica is added.
         downscale_delay_s: how long it must be short before one is taken away.
         jobs_per_replica: jobs that one replica works on at once.

@@ -25,8 +25,10 @@ def replica_device(name: str | None) -> str:
     """
     if name not in (None, AUTO):
         return name
-    is_given = ray.is_initialized() and bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
-    return "cuda" if is_given else "cpu"
+    if not (ray.is_initialized() and ray.get_runtime_context().get_accelerator_ids().get("GPU")):
+        return "cpu"
+    logging.getLogger("ray.serve").info("device auto: the GPU that Ray gave this replica")
+    return "cuda"
 
 
 def join_serve_log() -> None:

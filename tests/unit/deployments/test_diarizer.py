@@ -111,9 +111,8 @@ def test_every_call_is_answered_with_the_reason_and_then_serve_learns_it(
     def fail(*specs: Any, **options: Any) -> None:
         raise ModelLoadingError(f"no {missing}")
 
-    monkeypatch.setattr(
-        *((networks, "load_networks") if missing == "networks" else (pipeline, "SpeakerDiarizer")), fail
-    )
+    module, name = (networks, "load_networks") if missing == "networks" else (pipeline, "SpeakerDiarizer")
+    monkeypatch.setattr(module, name, fail)
     replica = make()
     for _ in range(2):
         with pytest.raises(ModelLoadingError, match=f"no {missing}"):

@@ -1,0 +1,163 @@
+"""What the ingress binds together when its replica starts: services over handles, limits, classifiers of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serve_app.deployments.image_classifier import ContainerClassifier
+from serve_app.errors import JobNotFound
+from serve_app.flows.deployments import Deployments
+from serve_app.flows.images import ImageLimits
+from serve_app.flows.speech_to_text import PlacedDeployment, SpeechModels
+from serve_app.flows.video import VideoModels
+from serve_app.models.images.options import ClassifierArgs
+from serve_app.models.options import ModelEnvironment
+from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.settings import Settings
+from serve_app.workers import ingress as module
+from serve_app.workers.ingress import Ingress
+from serve_app.workers.options import IngressOptions
+
+
+class Handle:
+    """Stands for a deployment's handle."""
+
+    def options(self, **changes: Any) -> Handle:
+        return self
+
+
+def placed(*names: str) -> list[PlacedDeployment]:
+    return [PlacedDeployment(name, Handle(), on_gpu=False) for name in names]  # type: ignore[arg-type]
+
+
+DEPLOYMENTS = Deployments(
+    video=VideoModels(
+        Handle(),  # type: ignore[arg-type]
+        SpeechModels({BackendName.POCKETSPHINX: placed("SpeechRecognizer")}, {BackendName.POCKETSPHINX: "embedded:x"}),
+        (BackendName.POCKETSPHINX,),
+        placed("Diarizer"),
+    ),
+    drums=placed("DrumTranscriber"),
+    classifiers={"container": placed("ContainerClassifier", "ContainerClassifierCPU")},
+)
+
+
+class Classifier:
+    """Stands for the classifier that the ingress makes for itself."""
+
+    is_empty = False
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+
+    async def describe(self) -> dict[str, Any]:
+        return self.given
+
+    async def reload(self) -> str:
+        return "reloaded"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"SERVE_APP_STATE_DIR": str(tmp_path), "SERVE_APP_MAX_IMAGE_PIXELS": "99"})
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> Any:
+    monkeypatch.setattr(module.serve, "get_replica_context", lambda: SimpleNamespace(app_name="serve_app"))
+    monkeypatch.setattr(module, "CLASSIFIERS", {"container": SimpleNamespace(func_or_class=Classifier)})
+    tmp_path.mkdir(exist_ok=True)
+
+    def make(**changed: Any) -> Any:
+        given = {
+            "settings": settings,
+            "options": IngressOptions(),
+            "environment": ModelEnvironment(models_dir=tmp_path / "models"),
+            "deployments": DEPLOYMENTS,
+            "local_classifiers": {},
+            "job_runner": Handle(),
+            **changed,
+        }
+        replica_class = Ingress.func_or_class.__mro__[1]  # without Serve's wrapper, which needs a replica
+        return replica_class(**given)
+
+    return make
+
+
+def test_health_covers_all_deployments(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: list[str] = []
+
+    class Health:
+        def __init__(self, app_name: str, names: Any) -> None:
+            assert app_name == "serve_app"
+            expected.extend(names)
+
+        deployments = None
+
+    monkeypatch.setattr(module, "GraphHealth", Health)
+    make()
+    assert expected == [
+        "AudioAnalyzer",
+        "SpeechRecognizer",
+        "Diarizer",
+        "DrumTranscriber",
+        "ContainerClassifier",
+        "ContainerClassifierCPU",
+        "JobRunner",
+        "Ingress",
+    ]
+
+
+def test_a_classifier_of_its_own_runs_on_the_cpu_whatever_the_deployments_device_is(make: Any, tmp_path: Path) -> None:
+    options = ClassifierArgs(device="cuda", model="x.pth", in_ingress=True)
+    replica = make(local_classifiers={"container": options})
+    assert asyncio.run(replica.describe_model("container")) == {
+        "options": ClassifierArgs(device="cpu", model="x.pth", in_ingress=True),
+        "environment": ModelEnvironment(models_dir=tmp_path / "models"),
+        "max_pixels": 99,
+    }
+    assert asyncio.run(replica.reload_model("container")) == "reloaded"
+
+
+def test_each_limit_arrives_at_the_work_that_it_bounds(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, list[Any]] = {}
+
+    def recorder(name: str) -> Any:
+        def record(*args: Any, **kwargs: Any) -> None:
+            given[name] = [*args, *kwargs.values()]
+
+        return record
+
+    for name in ("DirectAnalysis", "DirectTranscription", "DirectDrums", "DirectImages"):
+        monkeypatch.setattr(module, name, recorder(name))
+    options = IngressOptions(
+        max_direct_analyses=101,
+        max_direct_transcriptions=102,
+        max_direct_pieces=103,
+        max_direct_drums=104,
+        max_direct_images=105,
+        max_image_calls=106,
+    )
+    make(options=options)
+    assert 101 in given["DirectAnalysis"]
+    assert {102, 103} <= {each for each in given["DirectTranscription"] if isinstance(each, int)}
+    assert 104 in given["DirectDrums"]
+    assert ImageLimits(max_requests=105, max_calls=106) in given["DirectImages"]
+
+
+def test_the_app_serves_the_routes_and_the_jobs_of_the_store(make: Any) -> None:
+    replica = make()
+    app = replica.__serve_build_asgi_app__()
+    paths = app.openapi()["paths"]
+    assert {"/transcribe", "/transcribe-drums", "/classify-reusable", "/jobs", "/health/ready"} <= {*paths}
+    with pytest.raises(JobNotFound):
+        asyncio.run(replica._services.jobs.get("absent"))
+
+
+def test_what_the_ingress_makes_is_what_serve_deploys() -> None:
+    assert module.CLASSIFIERS["container"] is ContainerClassifier
