@@ -72,7 +72,7 @@ class DrumTranscriber:
         self._readers = WorkerThreads(options.num_readers, "drum-reader")
         self._network = WorkerThreads(1, "drum-network")
         self._pieces: Batcher[Any, PieceOutput] = Batcher(
-            self._answers,
+            lambda pieces: self._network.run(lambda should_stop: self._run(pieces)),
             max_items=options.batch_size,
             wait_s=options.batch_wait_s,
             isolate=(ProcessingError, GpuMemoryError),
@@ -157,9 +157,6 @@ class DrumTranscriber:
             await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(pieces.close))
         return await self._readers.run(lambda should_stop: stitcher.finish(recording.num_frames))
-
-    async def _answers(self, pieces: list[Any]) -> list[PieceOutput]:
-        return await self._network.run(lambda should_stop: self._run(pieces))
 
     def _run(self, pieces: list[Any]) -> list[PieceOutput]:
         """Run the network over the bands of some pieces."""

@@ -62,7 +62,7 @@ class ClassifierReplica:
         self._misconfigured: str | None = None
         self._reloading = asyncio.Lock()
         self._model: LoadedModel[LoadedClassifier] = LoadedModel(
-            self._name, lambda: self._load(keep_last=True), lambda loaded: loaded.facts.model_version
+            type(self).__name__, lambda: self._load(keep_last=True), lambda loaded: loaded.facts.model_version
         )
         self._answered = metrics.Counter(
             "serve_app_images", "Pictures answered, by class or error code", tag_keys=("task", "outcome")
@@ -73,7 +73,7 @@ class ClassifierReplica:
         self._decoders = WorkerThreads(options.num_decoders, f"{self.task.name}-decoder")
         self._network = WorkerThreads(1, f"{self.task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
-            self._classified,
+            lambda pixels: self._network.run(lambda should_stop: self._run(pixels)),
             max_items=options.batch_size,
             wait_s=options.batch_wait_s,
             isolate=(ProcessingError, GpuMemoryError),
@@ -97,7 +97,7 @@ class ClassifierReplica:
             return
         if unknown := sorted(map(str, set(user_config) - _USER_CONFIG_KEYS)):
             self._misconfigured = f"user_config has unknown keys: {', '.join(unknown)}"
-            logger.error("%s: %s", self._name, self._misconfigured)
+            logger.error("%s: %s", self._model.name, self._misconfigured)
             return
         self._misconfigured = None
         self._spec = str(user_config.get("model") or self._given_spec)
@@ -148,7 +148,9 @@ class ClassifierReplica:
                 await asyncio.to_thread(self._load_if_changed)
             except Exception as error:  # whatever it is, the weights that serve go on
                 self._refused = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
-                logger.error("%s keeps its weights, as the new ones can't be loaded: %s", self._name, self._refused)
+                logger.error(
+                    "%s keeps its weights, as the new ones can't be loaded: %s", self._model.name, self._refused
+                )
             else:
                 self._refused = None
         return await self.describe()
@@ -178,7 +180,7 @@ class ClassifierReplica:
             keep_last=keep_last,
         )
         for note in loaded.notes:
-            logger.warning("%s: %s", self._name, note)
+            logger.warning("%s: %s", loaded.facts.model_version, note)
         logger.info("%s: %s, %s", loaded.facts.model_version, loaded.engine.name, loaded.engine.precision)
         return loaded
 
@@ -190,22 +192,12 @@ class ClassifierReplica:
         if loaded is None or (loaded.facts.file_name, loaded.facts.sha256) != found:
             self._model.exchange(self._load(keep_last=False))
 
-    async def _classified(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
-        return await self._network.run(lambda should_stop: self._run(pixels))
-
     def _run(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
         import numpy as np
 
         self._batch_sizes.observe(len(pixels), {"task": self.task.name})
         loaded = self._model.get()  # once: the answers bear the version that gave them, also while weights are replaced
-        return [
-            _answer(row, loaded)
-            for row in loaded.engine.probabilities(np.stack(pixels))  # (batch, classes)
-        ]
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
+        return [_answer(row, loaded) for row in loaded.engine.probabilities(np.stack(pixels))]
 
 
 def warmed_sizes(batch_size: int) -> list[int]:

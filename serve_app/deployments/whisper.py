@@ -52,7 +52,7 @@ class WhisperReplica:
         self._models, self._device = options.models, replica_device(options.device)
         to_load = options.to_load(self.backend_name, self._device, environment)
         self._model: LoadedModel[LoadedWhisper] = LoadedModel(
-            self.backend_name,
+            type(self).__name__,
             lambda: load_whisper(self.backend_name, options.models, to_load),
             lambda loaded: loaded.backend.model_version,
         )

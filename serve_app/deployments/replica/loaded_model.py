@@ -34,6 +34,7 @@ class LoadedModel(Generic[T]):
         version: returns the model's version.
 
     Attributes:
+        name: see above.
         failure: why no model could be loaded; None as soon as there is one.
     """
 
@@ -46,6 +47,7 @@ class LoadedModel(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         join_serve_log()
+        self.name = name
         self._clock, self._started_at = clock, clock()
         self._version = version
         self._model: T | None = None
