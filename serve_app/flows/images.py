@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from serve_app.deployments.protocols import ClassifiesImages
@@ -27,21 +26,6 @@ if TYPE_CHECKING:
 _BYTES_IN_CALL = 2 * 1024**2
 # Of one request at once: enough to fill a batch of the network, few enough to leave memory to others.
 _IMAGES_AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """Bounds of one ingress replica.
-
-    Attributes:
-        max_requests: the most requests in work at a time; more are answered 503.
-        max_calls: the most calls of one deployment at a time; pictures that arrive meanwhile share the next call.
-        max_images_in_call: the most pictures in one call.
-    """
-
-    max_requests: int = 128
-    max_calls: int = 4
-    max_images_in_call: int = 8
 
 
 class LocalClassifier:
@@ -91,7 +75,9 @@ class ImageFlow:
         local: by task, classifiers of this process, which are called instead.
         media: fetches addresses.
         patience_s: how long to wait for a full queue or a lost replica.
-        limits: of work at once.
+        max_at_once: requests in one ingress replica; more are answered 503.
+        max_calls: the most calls of one deployment at a time; pictures that arrive meanwhile share the next call.
+        max_images_in_call: the most pictures in one call.
     """
 
     def __init__(
@@ -99,18 +85,18 @@ class ImageFlow:
         classifiers: Mapping[str, Sequence[Placed[ClassifiesImages]]],
         media: MediaSource,
         patience_s: float,
-        limits: ImageLimits,
+        *,
+        max_at_once: int,
+        max_calls: int,
+        max_images_in_call: int = 8,
         local: Mapping[str, LocalClassifier] | None = None,
     ) -> None:
         self._local = local or {}
         self._media = media
         self._call = Calls(patience_s)
-        self._seats = Seats(
-            limits.max_requests, "all image requests that may be in work at once are", IMAGE_RETRY_AFTER_S
-        )
-        self._batchers = {
-            task: [self._batcher(each, limits) for each in placed] for task, placed in classifiers.items()
-        }
+        self._max_calls, self._max_images_in_call = max_calls, max_images_in_call
+        self._seats = Seats(max_at_once, "all image requests that may be in work at once are", IMAGE_RETRY_AFTER_S)
+        self._batchers = {task: [self._batcher(each) for each in placed] for task, placed in classifiers.items()}
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
         """Return an answer for each picture, in order; what one of them failed with stands in its place."""
@@ -124,7 +110,7 @@ class ImageFlow:
             return await self._local[task].classify(data)
         return await with_fallback(self._batchers[task], lambda batcher: batcher.submit(data), "classification")
 
-    def _batcher(self, placed: Placed[ClassifiesImages], limits: ImageLimits) -> Batcher[bytes, ImageClassification]:
+    def _batcher(self, placed: Placed[ClassifiesImages]) -> Batcher[bytes, ImageClassification]:
         direct = placed.without_object_store()
 
         async def call(images: list[bytes]) -> Sequence[ImageClassification | ServeAppError]:
@@ -133,9 +119,9 @@ class ImageFlow:
 
         return Batcher(
             call,
-            max_items=limits.max_images_in_call,
+            max_items=self._max_images_in_call,
             wait_s=0.0,
-            max_calls=limits.max_calls,
+            max_calls=self._max_calls,
             weight=len,
             max_weight=_BYTES_IN_CALL,
         )

@@ -16,7 +16,7 @@ from serve_app.deployments.replica.process import join_serve_log
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.drums import DrumFlow
 from serve_app.flows.health import GraphHealth
-from serve_app.flows.images import ImageFlow, ImageLimits, LocalClassifier
+from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech import SpeechFlow
@@ -77,7 +77,7 @@ class Ingress:
         self._api_settings = settings.api
         self._services = Services(
             jobs=StoredJobs(settings, store, media),
-            analysis=AnalysisFlow(pipeline, media, options.max_direct_analyses),
+            analysis=AnalysisFlow(pipeline, media, max_at_once=options.max_direct_analyses),
             speech=SpeechFlow(
                 deployments.video,
                 media,
@@ -86,13 +86,14 @@ class Ingress:
                 max_at_once=options.max_direct_transcriptions,
                 max_pieces=options.max_direct_pieces,
             ),
-            drums=DrumFlow(deployments.drums, media, _PATIENCE_S, options.max_direct_drums),
+            drums=DrumFlow(deployments.drums, media, _PATIENCE_S, max_at_once=options.max_direct_drums),
             images=ImageFlow(
                 deployments.classifiers,
                 media,
                 _PATIENCE_S,
-                ImageLimits(max_requests=options.max_direct_images, max_calls=options.max_image_calls),
-                self._local,
+                max_at_once=options.max_direct_images,
+                max_calls=options.max_image_calls,
+                local=self._local,
             ),
             models=DeployedModels(
                 app_name, deployments.classifiers, tuple(self._local), fixed=deployments.loaded_once()

@@ -67,9 +67,9 @@ def test_every_call_is_answered_with_the_reason_and_then_serve_learns_it(monkeyp
     replica = EmotionRecognizer.func_or_class(
         EmotionOptions(model_id="org/moods"), ModelEnvironment(models_dir=tmp_path)
     )
-    for call in (replica.recognize(AUDIO, REGIONS), replica.model_version()):
+    for _ in range(2):
         with pytest.raises(ModelLoadingError, match=error.detail):
-            asyncio.run(call)
+            asyncio.run(replica.recognize(AUDIO, REGIONS))
     replica.check_health()
     monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 31)
     with pytest.raises(RuntimeError, match=error.detail):

@@ -22,7 +22,7 @@ from serve_app.errors import (
     Unavailable,
 )
 from serve_app.flows import images as module
-from serve_app.flows.images import ImageFlow, ImageLimits, LocalClassifier
+from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification
 from tests.unit.flows.fakes import placed
@@ -93,7 +93,8 @@ class Media:
 
 def make(*classifiers: Classifier, media: Media | None = None, patience_s: float = 0.0, **limits: int) -> ImageFlow:
     deployed = [placed(f"D{n}", each, on_gpu=n == 0) for n, each in enumerate(classifiers)]
-    return ImageFlow({"container": deployed}, media or Media(), patience_s, ImageLimits(**limits))  # type: ignore[arg-type]
+    limits = {"max_at_once": 128, "max_calls": 4} | limits
+    return ImageFlow({"container": deployed}, media or Media(), patience_s, **limits)  # type: ignore[arg-type]
 
 
 def files(*contents: bytes) -> list[BinaryIO | str]:
@@ -176,7 +177,7 @@ class TestSharing:
         async def scenario() -> None:
             container, beverage = Classifier(), Classifier()
             deployed = {"container": [placed("C", container)], "beverage": [placed("B", beverage)]}
-            service = ImageFlow(deployed, Media(), 0.0, ImageLimits(max_calls=1))  # type: ignore[arg-type]
+            service = ImageFlow(deployed, Media(), 0.0, max_at_once=128, max_calls=1)  # type: ignore[arg-type]
             await asyncio.gather(
                 *(service.classify(task, files(task.encode())) for task in ("container", "beverage", "container"))
             )
@@ -281,7 +282,7 @@ class TestFailure:
         async def scenario() -> None:
             classifier = Classifier()
             classifier.go.clear()
-            service = make(classifier, max_requests=2)
+            service = make(classifier, max_at_once=2)
             calls = [
                 asyncio.create_task(service.classify("container", files(*given))) for given in ([b"a"], [b"b"] * 2)
             ]
@@ -332,7 +333,7 @@ class TestLeavingCaller:
         async def scenario() -> None:
             classifier = Classifier()
             classifier.go.clear()
-            service = make(classifier, max_requests=1, max_calls=1, max_images_in_call=1)
+            service = make(classifier, max_at_once=1, max_calls=1, max_images_in_call=1)
             call = asyncio.create_task(service.classify("container", files(*[b"a"] * count)))
             await until(lambda: classifier.calls)
             call.cancel()
@@ -391,7 +392,7 @@ def test_a_classifier_of_this_process_answers_instead_of_the_deployment() -> Non
     async def scenario() -> None:
         there = Classifier()
         deployed = {name: [placed(name, there)] for name in ("container", "beverage")}
-        service = ImageFlow(deployed, Media(), 0.0, ImageLimits(), {"container": Local()})  # type: ignore[arg-type,dict-item]
+        service = ImageFlow(deployed, Media(), 0.0, max_at_once=128, max_calls=4, local={"container": Local()})  # type: ignore[arg-type,dict-item]
         assert await service.classify("container", files(b"cup")) == [seen(b"here")]
         assert [type(answer) for answer in await service.classify("container", files(b"cup", b"broken"))] == [
             ImageClassification,

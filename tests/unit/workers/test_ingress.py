@@ -12,8 +12,8 @@ import pytest
 from serve_app.deployments.image_classifier import ContainerClassifier
 from serve_app.errors import JobNotFound
 from serve_app.flows.deployments import Deployments
-from serve_app.flows.images import ImageLimits
-from serve_app.flows.speech_to_text import PlacedDeployment, SpeechModels
+from serve_app.flows.handles import Placed
+from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.models.images.options import ClassifierArgs
 from serve_app.models.options import ModelEnvironment
@@ -31,13 +31,13 @@ class Handle:
         return self
 
 
-def placed(*names: str) -> list[PlacedDeployment]:
-    return [PlacedDeployment(name, Handle(), on_gpu=False) for name in names]  # type: ignore[arg-type]
+def placed(*names: str) -> list[Placed[Any]]:
+    return [Placed(name, Handle()) for name in names]  # type: ignore[arg-type]
 
 
 DEPLOYMENTS = Deployments(
     video=VideoModels(
-        Handle(),  # type: ignore[arg-type]
+        placed("AudioAnalyzer")[0],
         SpeechModels({BackendName.POCKETSPHINX: placed("SpeechRecognizer")}, {BackendName.POCKETSPHINX: "embedded:x"}),
         (BackendName.POCKETSPHINX,),
         placed("Diarizer"),
@@ -125,15 +125,15 @@ def test_a_classifier_of_its_own_runs_on_the_cpu_whatever_the_deployments_device
 
 
 def test_each_limit_arrives_at_the_work_that_it_bounds(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, list[Any]] = {}
+    given: dict[str, dict[str, Any]] = {}
 
     def recorder(name: str) -> Any:
         def record(*args: Any, **kwargs: Any) -> None:
-            given[name] = [*args, *kwargs.values()]
+            given[name] = kwargs
 
         return record
 
-    for name in ("DirectAnalysis", "DirectTranscription", "DirectDrums", "DirectImages"):
+    for name in ("AnalysisFlow", "SpeechFlow", "DrumFlow", "ImageFlow"):
         monkeypatch.setattr(module, name, recorder(name))
     options = IngressOptions(
         max_direct_analyses=101,
@@ -144,10 +144,10 @@ def test_each_limit_arrives_at_the_work_that_it_bounds(make: Any, monkeypatch: p
         max_image_calls=106,
     )
     make(options=options)
-    assert 101 in given["DirectAnalysis"]
-    assert {102, 103} <= {each for each in given["DirectTranscription"] if isinstance(each, int)}
-    assert 104 in given["DirectDrums"]
-    assert ImageLimits(max_requests=105, max_calls=106) in given["DirectImages"]
+    assert given["AnalysisFlow"] == {"max_at_once": 101}
+    assert given["SpeechFlow"] == {"max_at_once": 102, "max_pieces": 103}
+    assert given["DrumFlow"] == {"max_at_once": 104}
+    assert given["ImageFlow"] == {"max_at_once": 105, "max_calls": 106, "local": {}}
 
 
 def test_the_app_serves_the_routes_and_the_jobs_of_the_store(make: Any) -> None:
