@@ -18,7 +18,7 @@ from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.diarizer import Diarizer
 from serve_app.deployments.drum_transcriber import DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
-from serve_app.deployments.image_classifier import CLASSIFIERS
+from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import FasterWhisper, OpenAIWhisper, TransformersWhisper
 from serve_app.flows.deployments import Deployments
@@ -27,6 +27,7 @@ from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.graph_args import GraphArgs
 from serve_app.models.devices import AUTO
+from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.whisper.backend import BackendName, known_languages
 from serve_app.settings import Settings
@@ -48,11 +49,14 @@ def build(args: GraphArgs) -> Application:
         options = replace(options, device=options.device or settings.device)
         return _placed(deployment, options, cpu_fallback=options.cpu_fallback, environment=environment, **more)
 
-    classifiers = {
-        name: options
-        for name, options in (("container", args.images.container), ("beverage", args.images.beverage))
+    classifiers = [
+        (deployment, task, options)
+        for deployment, task, options in (
+            (ContainerClassifier, CONTAINER, args.images.container),
+            (BeverageDetector, BEVERAGE, args.images.beverage),
+        )
         if options.enabled
-    }
+    ]
     deployments = Deployments(
         video=VideoModels(
             analyzer=Placed(
@@ -66,8 +70,8 @@ def build(args: GraphArgs) -> Application:
         ),
         drums=placed(DrumTranscriber, args.drums),
         classifiers={
-            name: placed(CLASSIFIERS[name], options, max_pixels=settings.max_image_pixels)
-            for name, options in classifiers.items()
+            task.name: placed(deployment, options, task=task, max_pixels=settings.max_image_pixels)
+            for deployment, task, options in classifiers
         },
     )
     scaling = by_queue_depth(args.job_runner, settings.database_url.get_secret_value())
@@ -76,7 +80,7 @@ def build(args: GraphArgs) -> Application:
         options=args.ingress,
         environment=environment,
         deployments=deployments,
-        local_classifiers={name: options for name, options in classifiers.items() if options.in_ingress},
+        local_classifiers={task.name: options for _, task, options in classifiers if options.in_ingress},
         job_runner=JobRunner.options(autoscaling_config=scaling).bind(
             settings=settings, options=args.job_runner, deployments=deployments
         ),

@@ -17,7 +17,7 @@ from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
-from serve_app.models.images.tasks import BEVERAGE, CONTAINER, ImageTask
+from serve_app.models.images.tasks import ImageTask
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification, ReplicaModel
@@ -34,7 +34,7 @@ _USER_CONFIG_KEYS = {"model", "revision"}
 
 
 class ClassifierReplica:
-    """What the classifiers' deployments have in common.
+    """An image classifier. Memory, speed and cold start: docs/models/images.md.
 
     Files are decoded and resized in threads, then batched: what waits when the network is free goes into its next
     call. Weights are replaced while it serves (`reload`, or another `user_config`): the new ones are loaded, checked
@@ -43,15 +43,17 @@ class ClassifierReplica:
     What happens where no weights can be loaded at first: `replica.loaded_model`.
 
     Args:
+        task: what it tells apart.
         options: the weights, engine, device, threads, batches.
         environment: of the operator.
         max_pixels: of a picture; more are refused.
     """
 
-    task: ImageTask
-
-    def __init__(self, options: ClassifierArgs, environment: ModelEnvironment, max_pixels: int) -> None:
-        self._spec = self._given_spec = options.model or self.task.embedded
+    def __init__(
+        self, task: ImageTask, options: ClassifierArgs, environment: ModelEnvironment, max_pixels: int
+    ) -> None:
+        self._task = task
+        self._spec = self._given_spec = options.model or task.embedded
         self._options = ClassifierOptions(
             **asdict(options) | {"device": replica_device(options.device)},
             cache_dir=environment.models_dir,
@@ -62,7 +64,7 @@ class ClassifierReplica:
         self._misconfigured: str | None = None
         self._reloading = asyncio.Lock()
         self._model: LoadedModel[LoadedClassifier] = LoadedModel(
-            type(self).__name__, lambda: self._load(keep_last=True), lambda loaded: loaded.facts.model_version
+            f"{task.name} classifier", lambda: self._load(keep_last=True), lambda loaded: loaded.facts.model_version
         )
         self._answered = metrics.Counter(
             "serve_app_images", "Pictures answered, by class or error code", tag_keys=("task", "outcome")
@@ -70,8 +72,8 @@ class ClassifierReplica:
         self._batch_sizes = metrics.Histogram(
             "serve_app_image_batch", "Pictures in one call of the network", boundaries=_BATCHES, tag_keys=("task",)
         )
-        self._decoders = WorkerThreads(options.num_decoders, f"{self.task.name}-decoder")
-        self._network = WorkerThreads(1, f"{self.task.name}-network")
+        self._decoders = WorkerThreads(options.num_decoders, f"{self._task.name}-decoder")
+        self._network = WorkerThreads(1, f"{self._task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
             lambda pixels: self._network.run(lambda should_stop: self._run(pixels)),
             max_items=options.batch_size,
@@ -125,9 +127,9 @@ class ClassifierReplica:
             )
             found = await self._pixels.submit(pixels)
         except ServeAppError as error:
-            self._answered.inc(1, {"task": self.task.name, "outcome": error.code})
+            self._answered.inc(1, {"task": self._task.name, "outcome": error.code})
             raise
-        self._answered.inc(1, {"task": self.task.name, "outcome": found.scores.label})
+        self._answered.inc(1, {"task": self._task.name, "outcome": found.scores.label})
         return found
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
@@ -174,7 +176,7 @@ class ClassifierReplica:
 
         loaded = load_classifier(
             self._spec,
-            self.task,
+            self._task,
             self._options,
             batch_sizes=warmed_sizes(self._options.batch_size),
             keep_last=keep_last,
@@ -188,14 +190,14 @@ class ClassifierReplica:
         from serve_app.models.images.loading import identity
 
         loaded = self._model.or_none
-        found = identity(self._spec, self.task, self._options) if loaded else None
+        found = identity(self._spec, self._task, self._options) if loaded else None
         if loaded is None or (loaded.facts.file_name, loaded.facts.sha256) != found:
             self._model.exchange(self._load(keep_last=False))
 
     def _run(self, pixels: list[np.ndarray]) -> list[ImageClassification]:
         import numpy as np
 
-        self._batch_sizes.observe(len(pixels), {"task": self.task.name})
+        self._batch_sizes.observe(len(pixels), {"task": self._task.name})
         loaded = self._model.get()  # once: the answers bear the version that gave them, also while weights are replaced
         return [_answer(row, loaded) for row in loaded.engine.probabilities(np.stack(pixels))]
 
@@ -211,18 +213,7 @@ def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:
     return ImageClassification(LabelScores(classes[int(row.argmax())], scores), loaded.facts.model_version)
 
 
-@serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)
-class ContainerClassifier(ClassifierReplica):
-    """Tells reusable containers from disposable ones. Memory, speed and cold start: docs/models/images.md."""
-
-    task = CONTAINER
-
-
-@serve.deployment(name="BeverageDetector", max_ongoing_requests=16)
-class BeverageDetector(ClassifierReplica):
-    """Tells whether a container holds a drink. Memory, speed and cold start: docs/models/images.md."""
-
-    task = BEVERAGE
-
-
-CLASSIFIERS: dict[str, Any] = {CONTAINER.name: ContainerClassifier, BEVERAGE.name: BeverageDetector}
+# Tells reusable containers from disposable ones.
+ContainerClassifier = serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)(ClassifierReplica)
+# Tells whether a container holds a drink.
+BeverageDetector = serve.deployment(name="BeverageDetector", max_ongoing_requests=16)(ClassifierReplica)

@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
-from serve_app.deployments.image_classifier import CLASSIFIERS
+from serve_app.deployments.image_classifier import ClassifierReplica
 from serve_app.deployments.replica.process import join_serve_log
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.drums import DrumFlow
@@ -24,6 +24,7 @@ from serve_app.flows.video import AnalysisFlow, VideoPipeline
 from serve_app.flows.weights import DeployedModels
 from serve_app.jobs.store import JobStore
 from serve_app.models.images.options import ClassifierArgs
+from serve_app.models.images.tasks import TASKS
 from serve_app.models.options import ModelEnvironment
 from serve_app.services import ReplicaModel, Services
 from serve_app.settings import Settings
@@ -66,7 +67,8 @@ class Ingress:
         self._local = {
             name: LocalClassifier(
                 partial(
-                    CLASSIFIERS[name].func_or_class,
+                    ClassifierReplica,
+                    task=TASKS[name],
                     options=replace(classifier, device="cpu"),
                     environment=environment,
                     max_pixels=settings.max_image_pixels,

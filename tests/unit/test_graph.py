@@ -16,6 +16,7 @@ from serve_app.flows.deployments import Deployments
 from serve_app.graph import build
 from serve_app.graph_args import GraphArgs
 from serve_app.models.images.engines import EngineName, Precision
+from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.settings import Settings
@@ -164,6 +165,8 @@ def test_a_classifiers_options_arrive_at_it_alone() -> None:
     assert {name: getattr(beverage, name) for name in given} == given
     assert (beverage.engine, beverage.precision) == (EngineName.OPENVINO, Precision.BF16)
     assert (container.model, container.batch_size) == (None, 8)
+    assert graph.given("BeverageDetector")["task"] is BEVERAGE
+    assert graph.given("ContainerClassifier")["task"] is CONTAINER
     assert graph.deployments.classifiers["beverage"][0].name == BeverageDetector.name
     assert graph.deployments.classifiers["container"][0].name == ContainerClassifier.name
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from serve_app.deployments.image_classifier import (
     BeverageDetector,
+    ClassifierReplica,
     ContainerClassifier,
     warmed_sizes,
 )
@@ -41,7 +42,7 @@ from serve_app.models.images.networks import build_network
 from serve_app.models.images.normalized import PixelNetwork
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.preprocessing import Fit, read_image
-from serve_app.models.images.tasks import CONTAINER
+from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
 from serve_app.services import ImageClassification, ReplicaModel
 
@@ -126,7 +127,7 @@ def put(source: Path | bytes, target: Path) -> None:
 def make(file: Path, weights: Weights) -> Callable[..., Any]:
     def make(spec: str | Path | None = None, **options: Any) -> Any:
         given = ClassifierArgs(**{"model": str(spec or file), "batch_size": 4, **options})
-        return ContainerClassifier.func_or_class(given, ModelEnvironment(models_dir=weights.cache), MAX_PIXELS)
+        return ClassifierReplica(CONTAINER, given, ModelEnvironment(models_dir=weights.cache), MAX_PIXELS)
 
     return make
 
@@ -631,8 +632,8 @@ class TestNoWeights:
             asyncio.run(replica.classify(picture(0)))
 
     def test_weights_of_another_task(self, file: Path, weights: Weights) -> None:
-        replica = BeverageDetector.func_or_class(
-            ClassifierArgs(model=str(file)), ModelEnvironment(models_dir=weights.cache), MAX_PIXELS
+        replica = ClassifierReplica(
+            BEVERAGE, ClassifierArgs(model=str(file)), ModelEnvironment(models_dir=weights.cache), MAX_PIXELS
         )
         with pytest.raises(
             ModelLoadingError, match=r"beverage classifier: .*3 classes \(empty, with_beverage, unclear"
@@ -669,12 +670,8 @@ def test_a_replica_describes_what_it_serves(make: Callable[..., Any], file: Path
     assert 0 <= found.max_difference < 1e-4
 
 
-def test_names_and_tasks() -> None:
-    for deployment, name, task in (
-        (ContainerClassifier, "ContainerClassifier", "container"),
-        (BeverageDetector, "BeverageDetector", "beverage"),
-    ):
-        assert (deployment.name, deployment.func_or_class.task.name) == (name, task)
+def test_names() -> None:
+    assert (ContainerClassifier.name, BeverageDetector.name) == ("ContainerClassifier", "BeverageDetector")
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from serve_app.deployments.image_classifier import ContainerClassifier
 from serve_app.errors import JobNotFound
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.handles import Placed
 from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.models.images.options import ClassifierArgs
+from serve_app.models.images.tasks import CONTAINER
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.settings import Settings
@@ -70,7 +70,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> Any:
     monkeypatch.setattr(module.serve, "get_replica_context", lambda: SimpleNamespace(app_name="serve_app"))
-    monkeypatch.setattr(module, "CLASSIFIERS", {"container": SimpleNamespace(func_or_class=Classifier)})
+    monkeypatch.setattr(module, "ClassifierReplica", Classifier)
     tmp_path.mkdir(exist_ok=True)
 
     def make(**changed: Any) -> Any:
@@ -117,6 +117,7 @@ def test_a_classifier_of_its_own_runs_on_the_cpu_whatever_the_deployments_device
     options = ClassifierArgs(device="cuda", model="x.pth", in_ingress=True)
     replica = make(local_classifiers={"container": options})
     assert asyncio.run(replica.describe_model("container")) == {
+        "task": CONTAINER,
         "options": ClassifierArgs(device="cpu", model="x.pth", in_ingress=True),
         "environment": ModelEnvironment(models_dir=tmp_path / "models"),
         "max_pixels": 99,
@@ -157,7 +158,3 @@ def test_the_app_serves_the_routes_and_the_jobs_of_the_store(make: Any) -> None:
     assert {"/transcribe", "/transcribe-drums", "/classify-reusable", "/jobs", "/health/ready"} <= {*paths}
     with pytest.raises(JobNotFound):
         asyncio.run(replica._services.jobs.get("absent"))
-
-
-def test_what_the_ingress_makes_is_what_serve_deploys() -> None:
-    assert module.CLASSIFIERS["container"] is ContainerClassifier
