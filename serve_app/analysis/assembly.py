@@ -1,7 +1,7 @@
-"""The contract's result object: what all stages found, put together as JSON.
+"""`assemble`: puts what all stages found together as an `AnalysisResult`.
 
-Everything in it is plain and finite: times are rounded to milliseconds (which keeps their order), levels and
-frequencies to two decimals, and what is unknown is None.
+Every number in it is finite: times are rounded to milliseconds (which keeps their order), levels and frequencies to two
+decimals, and what is unknown is None.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from serve_app.analysis.attribution import SpokenSegment
-from serve_app.results import (
-    AcousticFeatures,
-    Diarization,
-    LabelScores,
-    Segment,
-    SpeakerTurn,
-    Transcript,
-    Word,
+from serve_app.analysis.result import (
+    AnalysisResult,
+    ResultEmotion,
+    ResultSegment,
+    ResultSpeakerTotals,
+    ResultWord,
+    ResultWordSegment,
 )
+from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
 
 AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known of a run beside what its models said.
+    """What is known of a run beside its models' answers.
 
     Attributes:
         duration_s: of the decoded audio.
@@ -53,8 +54,8 @@ def assemble(
     facts: RunFacts,
     emotions: Sequence[LabelScores | None] = (),
     emotion_model_version: str | None = None,
-) -> dict[str, Any]:
-    """Return the result object of CONTRACT.md, section 1.
+) -> AnalysisResult:
+    """Return the result of an analysis.
 
     Words without any speaker (diarization found nobody, or did not run) are one speaker's, with a note. Speakers are
     numbered in the order in which they first appear in the segments; those who take turns but are never understood
@@ -66,9 +67,9 @@ def assemble(
         transcript: for its language, model and notes.
         diarization: for its turns and notes.
         facts: everything else.
-        emotions: one for each of `spoken`, None where it could not be told; none at all where nobody tried, and no
-            segment then has the key `emotion`.
-        emotion_model_version: which model told them.
+        emotions: one for each of `spoken`, None where it could not be recognised; empty where none was asked for, and
+            no segment then has the key `emotion`.
+        emotion_model_version: the model that recognised them.
 
     Raises:
         ValueError: if features and words, or emotions and segments, differ in number.
@@ -78,9 +79,9 @@ def assemble(
     names = _numbered((part.spoken.speaker_id for part in parts), diarization.turns)
     if None in names:
         notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
-    segments: list[dict[str, Any]] = []
-    word_segments: list[dict[str, Any]] = []
-    speakers: dict[str, dict[str, Any]] = {}
+    segments: list[ResultSegment] = []
+    word_segments: list[ResultWordSegment] = []
+    speakers: dict[str, ResultSpeakerTotals] = {}
     for part in parts:
         segment, speaker_id = part.spoken.segment, names[part.spoken.speaker_id]
         segments.append(
@@ -90,13 +91,20 @@ def assemble(
                 "text": segment.text.strip(),
                 "speaker": {"speaker_id": speaker_id},
                 "words": [_word(word, sound) for word, sound in zip(segment.words, part.features, strict=True)],
-                **({"emotion": _emotion(part.emotion)} if emotions else {}),
             }
         )
+        if emotions:
+            segments[-1]["emotion"] = _emotion(part.emotion)
         word_segments += [_word_segment(word, speaker_id) for word in segment.words]
         totals = speakers.setdefault(speaker_id, {"total_duration": 0.0, "segment_count": 0})
         totals["total_duration"] = _ms(totals["total_duration"] + segment.end_s - segment.start_s)
         totals["segment_count"] += 1
+    emotion_model: _EmotionModel = {}
+    if emotion_model_version is not None:
+        emotion_model["emotion_model_version"] = emotion_model_version
+    unwritten: _SpeechWithoutWords = {}
+    if transcript.speech_without_words_s is not None:
+        unwritten["speech_seconds_without_words"] = _ms(transcript.speech_without_words_s)
     return {
         "segments": segments,
         "word_segments": word_segments,
@@ -115,27 +123,31 @@ def assemble(
         "metadata": {
             "model_version": transcript.model_version,
             "diarization_model_version": diarization.model_version,
-            **({"emotion_model_version": emotion_model_version} if emotion_model_version is not None else {}),
+            **emotion_model,
             "processing_time": _ms(facts.processing_time_s),
             "unique_speakers": len(speakers),
             "total_segments": len(segments),
             "language_requested": facts.language_requested,
             "language_detected": transcript.language,
             "processing_mode": "auto-detect" if facts.language_requested == AUTO else "targeted",
-            **(
-                {"speech_seconds_without_words": _ms(transcript.speech_without_words_s)}
-                if transcript.speech_without_words_s is not None
-                else {}
-            ),
+            **unwritten,
             "stage_seconds": {stage: _ms(seconds) for stage, seconds in facts.stage_seconds.items()},
             "notes": list(dict.fromkeys(notes)),
         },
     }
 
 
+class _EmotionModel(TypedDict, total=False):
+    emotion_model_version: str
+
+
+class _SpeechWithoutWords(TypedDict, total=False):
+    speech_seconds_without_words: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What was said without a break, with what is known of it."""
+    """A segment with its words' features and its emotion."""
 
     spoken: SpokenSegment
     features: Sequence[AcousticFeatures]
@@ -156,10 +168,10 @@ def _parts(
         raise ValueError(f"{len(spoken)} segments need as many emotions, got {len(emotions)}")
     parts, first = [], 0
     for part, emotion in zip(spoken, emotions or [None] * len(spoken), strict=True):
-        heard = features[first : first + len(part.segment.words)]
+        own = features[first : first + len(part.segment.words)]
         first += len(part.segment.words)
         if part.segment.text.strip():
-            parts.append(_Part(SpokenSegment(_until(part.segment, duration_s), part.speaker_id), heard, emotion))
+            parts.append(_Part(SpokenSegment(_until(part.segment, duration_s), part.speaker_id), own, emotion))
     return sorted(parts, key=lambda part: part.spoken.segment.start_s)
 
 
@@ -180,7 +192,7 @@ def _numbered(appearing: Iterable[str | None], turns: Iterable[SpeakerTurn]) -> 
     return {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys((*appearing, *silent)))}
 
 
-def _word(word: Word, sound: AcousticFeatures) -> dict[str, Any]:
+def _word(word: Word, sound: AcousticFeatures) -> ResultWord:
     return {
         "word": word.word,
         "start": _ms(word.start_s),
@@ -195,13 +207,13 @@ def _word(word: Word, sound: AcousticFeatures) -> dict[str, Any]:
     }
 
 
-def _emotion(found: LabelScores | None) -> dict[str, Any] | None:
+def _emotion(found: LabelScores | None) -> ResultEmotion | None:
     if found is None:
         return None
     return {"label": found.label, "scores": {label: _rounded(score, 3) for label, score in found.scores.items()}}
 
 
-def _word_segment(word: Word, speaker_id: str) -> dict[str, Any]:
+def _word_segment(word: Word, speaker_id: str) -> ResultWordSegment:
     return {
         "word": word.word,
         "start_time": _ms(word.start_s),

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from serve_app.analysis.assembly import RunFacts, assemble
 from serve_app.analysis.attribution import SpokenSegment
+from serve_app.analysis.result import AnalysisResult
 from serve_app.results import (
     AcousticFeatures,
     Diarization,
@@ -100,3 +102,10 @@ def built(case: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("name", _CASES)
 def test_a_results_json_has_not_changed_by_a_byte(name: str) -> None:
     assert text_of(built(_CASES[name])) == (GOLDEN / f"{name}.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", _CASES)
+def test_a_result_is_what_its_type_says(name: str) -> None:
+    checked = TypeAdapter(AnalysisResult).validate_python(json.loads(text_of(built(_CASES[name]))), strict=True)
+    # pydantic leaves out what the type does not declare, and puts the declared keys in the type's order
+    assert text_of(checked) == (GOLDEN / f"{name}.json").read_text("utf-8")
