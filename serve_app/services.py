@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
 
@@ -100,8 +101,8 @@ class JobService(Protocol):
 class AnalysisService(Protocol):
     """Synchronous video analysis."""
 
-    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
-        """Return the contract's result object (section 1); MediaError, ModelError, Overloaded."""
+    async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
+        """Return the result of the analysis; MediaError, ModelError, Overloaded."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`AnalysisResult`: the contract's result object (CONTRACT.md, section 1), as callbacks, answers and the job store hold it.
+"""`AnalysisResult`: the result object of the contract (section 1), as callbacks, answers and the job store have it.
 
 The types describe JSON and are JSON: a result is stored and sent as it is, without a conversion, and so is one that
 another version stored. Keys that are `NotRequired` came after the first contract, or are absent where nothing was
@@ -7,10 +7,12 @@ measured.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, with_config
 from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 from typing_extensions import TypedDict  # pydantic cannot read the standard library's before Python 3.12
 
 from serve_app.results import Timing
@@ -123,7 +125,7 @@ class ResultMetadata(TypedDict):
     ]
 
 
-_EXAMPLE: JsonDict = {
+RESULT_EXAMPLE: JsonDict = {
     "segments": [
         {
             "start_time": 1.5,
@@ -159,7 +161,7 @@ _EXAMPLE: JsonDict = {
 }
 
 
-@with_config(ConfigDict(json_schema_extra={"examples": [_EXAMPLE]}))
+@with_config(ConfigDict(json_schema_extra={"examples": [RESULT_EXAMPLE]}))
 class AnalysisResult(TypedDict):
     """What was said in a file, by whom, when and how. Later versions may add fields, at any depth."""
 
@@ -171,3 +173,20 @@ class AnalysisResult(TypedDict):
     duration: Annotated[float, Field(description="seconds")]
     speaker_turns: NotRequired[Annotated[list[ResultTurn], Field(description="the diarization itself")]]
     metadata: ResultMetadata
+
+
+class Unchecked:
+    """Annotation of a field: documents its type in OpenAPI, and passes its value on as it is.
+
+    A result is checked by nobody on its way out: one that another version stored must not lose a key or gain one.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Return a schema that takes anything, and has the type's own schema for documentation."""
+        return core_schema.json_or_python_schema(
+            handler(source), core_schema.any_schema(), serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the type's JSON schema."""
+        return handler(schema["json_schema"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from serve_app.analysis.assembly import RunFacts, assemble
 from serve_app.analysis.attribution import attribute
+from serve_app.analysis.result import AnalysisResult
 from serve_app.deployments.protocols import AnalyzesAudio, Diarizes, RecognizesEmotion
 from serve_app.errors import ModelError, ProcessingError, ServeAppError
 from serve_app.flows.handles import ANALYSIS_RETRY_AFTER_S, Calls, Health, Placed, Seats, with_fallback
@@ -86,8 +87,8 @@ class VideoPipeline:
         self._speech = SpeechToText(models.speech, self._call, health)
         self._health = health
 
-    async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> dict[str, Any]:
-        """Return the contract's result object.
+    async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> AnalysisResult:
+        """Return the result of the analysis.
 
         Args:
             request: what to analyze, and how.
@@ -133,7 +134,7 @@ class VideoPipeline:
         await steps.announce(Stage.MERGING)
         merging = time.monotonic()
 
-        def merge() -> dict[str, Any]:
+        def merge() -> AnalysisResult:
             words = [word for part in spoken for word in part.segment.words]
             features = features_of(frames, [word.start_s for word in words], [word.end_s for word in words])
             now = time.monotonic()
@@ -270,8 +271,8 @@ class AnalysisFlow:
             max_at_once, "all synchronous analyses are busy; submit a job instead", ANALYSIS_RETRY_AFTER_S
         )
 
-    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
-        """Return the contract's result object."""
+    async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
+        """Return the result of the analysis."""
         async with self._seats, self._media.folder() as folder:
             return await self._pipeline.analyze(request, folder, PlainSteps())
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import JobConflict, JobNotFound, ProcessingError
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
@@ -124,7 +125,7 @@ class Lifecycle:
             held = self._hold(connection, claim, now)
             self._announce(connection, claim, held.progress, stages, now)
 
-    def complete(self, claim: Claim, result: dict[str, Any]) -> Job:
+    def complete(self, claim: Claim, result: AnalysisResult) -> Job:
         """End a job with its result. A cancellation that came too late is passed over.
 
         Raises:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from serve_app.analysis.result import AnalysisResult
+
 
 class JobStatus(StrEnum):
     """State of a job. The contract shows QUEUED as `processing`."""
@@ -65,7 +67,7 @@ class Job:
     error_code: str | None = None
     error_message: str | None = None
     cancel_requested: bool = False
-    result: dict[str, Any] | None = None
+    result: AnalysisResult | None = None
 
     @property
     def job_id(self) -> str:

@@ -6,10 +6,10 @@ WebVTT: https://www.w3.org/TR/webvtt1/. SubRip has no standard; written as ffmpe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.results import Segment
 from serve_app.subtitles.cues import Cue, cut_into_cues
 from serve_app.subtitles.passages import Passage, TimedWord, columns, joined, tokens_of
@@ -40,8 +40,8 @@ _MEDIA_TYPES = {
 }
 
 
-def transcript_file(result: Mapping[str, Any], form: TranscriptForm) -> str:
-    """Return a job's result (section 1 of the contract) as a file's text."""
+def transcript_file(result: AnalysisResult, form: TranscriptForm) -> str:
+    """Return the text of a result's transcript file."""
     if form is TranscriptForm.JSON:
         return _json(result)
     passages = passages_of_result(result)
@@ -49,7 +49,7 @@ def transcript_file(result: Mapping[str, Any], form: TranscriptForm) -> str:
 
 
 def passages_of_segments(segments: Sequence[Segment]) -> list[Passage]:
-    """Return a recogniser's segments, of whose speakers nothing is known."""
+    """Return a recogniser's segments as passages of nobody in particular."""
     return [
         Passage(
             segment.text,
@@ -61,8 +61,8 @@ def passages_of_segments(segments: Sequence[Segment]) -> list[Passage]:
     ]
 
 
-def passages_of_result(result: Mapping[str, Any]) -> list[Passage]:
-    """Return the segments of a job's result."""
+def passages_of_result(result: AnalysisResult) -> list[Passage]:
+    """Return the segments of a result as passages."""
     return [
         Passage(
             segment["text"],
@@ -110,11 +110,14 @@ def txt(passages: Sequence[Passage]) -> str:
     return "\n".join(_wrapped((_label(speaker) if named else "") + " ".join(texts)) for speaker, _, texts in paragraphs)
 
 
-def _json(result: Mapping[str, Any]) -> str:
-    """Return what was said without what was measured beside it, under the names of a job's result."""
+def _json(result: AnalysisResult) -> str:
+    """Return the result's text and segments, without how the words sound."""
     segments = [
         {
-            **{name: segment[name] for name in ("start_time", "end_time", "text", "speaker")},
+            "start_time": segment["start_time"],
+            "end_time": segment["end_time"],
+            "text": segment["text"],
+            "speaker": segment["speaker"],
             "words": [
                 {name: value for name, value in word.items() if name != "acoustic_features"}
                 for word in segment["words"]
@@ -122,7 +125,12 @@ def _json(result: Mapping[str, Any]) -> str:
         }
         for segment in result["segments"]
     ]
-    content = {name: result[name] for name in ("text", "language", "duration")} | {"segments": segments}
+    content = {
+        "text": result["text"],
+        "language": result["language"],
+        "duration": result["duration"],
+        "segments": segments,
+    }
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 

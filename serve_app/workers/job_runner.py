@@ -17,6 +17,7 @@ from ray import serve
 from ray.util import metrics
 
 from serve_app.deployments.replica.process import join_serve_log
+from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.health import GraphHealth
@@ -189,7 +190,7 @@ class JobRunner:
             lease.cancel()
             self._courier.wake()
 
-    async def _settle(self, claim: Claim, work: asyncio.Task[dict[str, Any]]) -> None:
+    async def _settle(self, claim: Claim, work: asyncio.Task[AnalysisResult]) -> None:
         """Store how the work ended."""
         job_id = claim.job.job_id
         error = work.exception()
@@ -214,7 +215,7 @@ class JobRunner:
             self._jobs_ended.inc(tags={"status": status})
             await self._discard(job_id)
 
-    async def _analyze(self, claim: Claim) -> dict[str, Any]:
+    async def _analyze(self, claim: Claim) -> AnalysisResult:
         done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
         done_seconds = await asyncio.to_thread(self._store.step_seconds, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.analysis.result import RESULT_EXAMPLE, AnalysisResult, Unchecked
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobPage, JobStatus
 from serve_app.messages import Locale, accepted_message
 from serve_app.services import SubmittedJob
@@ -18,42 +19,6 @@ from serve_app.services import SubmittedJob
 UNKNOWN_ESTIMATE_S = 300  # the contract's answer until speeds have been measured
 
 ShownStatus = Literal["processing", "completed", "failed", "cancelled"]
-
-_RESULT_EXAMPLE: dict[str, Any] = {
-    "segments": [
-        {
-            "start_time": 1.5,
-            "end_time": 3.2,
-            "text": "안녕하세요",
-            "speaker": {"speaker_id": "SPEAKER_00"},
-            "words": [
-                {
-                    "word": "안녕하세요",
-                    "start": 1.5,
-                    "end": 1.8,
-                    "acoustic_features": {"volume_db": -20.0, "pitch_hz": 150.0, "spectral_centroid": 1500.0},
-                }
-            ],
-        }
-    ],
-    "word_segments": [
-        {"word": "안녕하세요", "start_time": 1.5, "end_time": 1.8, "speaker_id": "SPEAKER_00", "confidence": 0.95}
-    ],
-    "speakers": {"SPEAKER_00": {"total_duration": 45.2, "segment_count": 12}},
-    "text": "…",
-    "language": "ko",
-    "duration": 120.5,
-    "metadata": {
-        "model_version": "whisperx-base",
-        "processing_time": 45.2,
-        "unique_speakers": 2,
-        "total_segments": 35,
-        "language_requested": "ko",
-        "language_detected": "ko",
-        "processing_mode": "targeted",
-    },
-}
-
 
 class SubmittedView(BaseModel):
     """Answer to a submitted job."""
@@ -78,9 +43,7 @@ class JobView(BaseModel):
     queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
     error_code: str | None = Field(default=None, description="of a failed job: from the contract's table")
     error_message: str | None = None
-    result: dict[str, Any] | None = Field(
-        default=None, description="of a completed job", json_schema_extra={"examples": [_RESULT_EXAMPLE]}
-    )
+    result: Annotated[AnalysisResult, Unchecked()] | None = Field(default=None, description="of a completed job")
 
 
 class JobPageView(BaseModel):
@@ -131,7 +94,7 @@ class CallbackPayload(BaseModel):
                     "status": "completed",
                     "progress": 100,
                     "message": "분석 완료",
-                    "result": _RESULT_EXAMPLE,
+                    "result": RESULT_EXAMPLE,
                 },
                 {
                     "job_id": "…",
@@ -147,7 +110,7 @@ class CallbackPayload(BaseModel):
     status: ShownStatus
     progress: int | None = None
     message: str | None = None
-    result: dict[str, Any] | None = None
+    result: Annotated[AnalysisResult, Unchecked()] | None = None
     error_message: str | None = None
     error_code: str | None = None
 
