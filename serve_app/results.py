@@ -170,6 +170,10 @@ class SpeechActivity:
     notes: tuple[str, ...] = ()
 
 
+MIN_BPM, MAX_BPM = 20.0, 400.0  # of a tempo that a caller names
+MAX_GRID_DIVISION = 192  # parts of a whole note, which has 1920 MIDI ticks
+
+
 class Drum(StrEnum):
     """A drum that is transcribed, by its name in requests and answers."""
 

@@ -7,11 +7,11 @@ Every method may raise any error of `serve_app.errors`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import BinaryIO, Protocol
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
+from serve_app.jobs.record import AnalysisOptions, Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
 
 
@@ -28,31 +28,20 @@ class SubmittedJob:
     estimated_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class AnalysisRequest:
+@dataclass(frozen=True)
+class AnalysisRequest(AnalysisOptions):
     """One synchronous analysis: the same work as a video job, answered at once.
 
     Attributes:
         source: address to fetch the file from; or an uploaded file, seekable, at the start, open until the call
             returns.
-        language: "auto" or a two-letter code.
-        enable_gpu: whether GPU replicas may be used.
-        emotion_detection: recognise emotion where a model for it is configured.
-        max_workers: pieces of the file at once.
-        num_speakers, min_speakers, max_speakers: how many people speak; None: not known.
         backend: name of a speech backend; None: the first that is configured for video jobs, healthy and fit.
         prompt: text that the recording continues, or whose spelling it shares; None: none.
         align: whether words' times are wanted as exactly as can be had.
     """
 
     source: BinaryIO | str
-    language: str = "auto"
-    enable_gpu: bool = True
-    emotion_detection: bool = True
-    max_workers: int = 4
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
+    _: KW_ONLY
     backend: str | None = None
     prompt: str | None = None
     align: bool = True

@@ -9,18 +9,19 @@ from starlette.middleware.cors import CORSMiddleware
 from serve_app import __version__
 from serve_app.api import health, weights
 from serve_app.api.drums import routes as drums
-from serve_app.api.http.documentation import DOCS_PATH, REDOC_PATH, add_documentation
 from serve_app.api.http.failures import handle_unrouted
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import RequestContextMiddleware
 from serve_app.api.images import routes as images
-from serve_app.api.speech import openai_models, openai_routes
+from serve_app.api.speech import openai_routes
 from serve_app.api.speech import routes as speech
 from serve_app.api.video import routes as video
 from serve_app.services import Services
 
+DOCS_PATH, REDOC_PATH = "/docs", "/redoc"
+
 _DESCRIPTION = """\
-Video jobs, speech, images, drums and music behind one address.
+Video jobs, speech, images and drums behind one address.
 
 **Failures.** New routes answer `{"error": {"code", "message", "request_id"}}`. The routes of the systems replaced add
 FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`; routes under `/v1` answer
@@ -58,8 +59,9 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         redirect_slashes=False,
         # clients of the systems replaced may leave Content-Type out; no cookie grants anything here, so that is no risk
         strict_content_type=False,
-        docs_url=None,
-        redoc_url=None,
+        docs_url=DOCS_PATH,
+        redoc_url=REDOC_PATH,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.state.services = services
     app.state.settings = settings
@@ -68,7 +70,6 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         video.router,
         speech.router,
         openai_routes.router,
-        openai_models.router,
         drums.router,
         images.router,
         weights.router,
@@ -77,7 +78,6 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     ):
         app.include_router(router)
     app.add_exception_handler(HTTPException, handle_unrouted)
-    add_documentation(app)
     app.add_middleware(
         RequestContextMiddleware,
         page_paths=frozenset({DOCS_PATH, REDOC_PATH}),

@@ -1,4 +1,4 @@
-"""Is the service there, alive, and ready?"""
+"""Routes of the service's health: is it there, alive, and ready?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
-from serve_app.api.video.answers import timestamp
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.errors import Unavailable
 
 UP = "HEALTHY"
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/health", route_class=ApiRoute, tags=["health"])
 
 
 class HealthView(BaseModel):
-    """That this process answers."""
+    """Sign of life of this process."""
 
     status: str = Field(examples=["healthy"])
     timestamp: str = Field(examples=["2024-01-15T10:30:00Z"])
@@ -39,7 +39,7 @@ class ReadinessView(BaseModel):
 
 @contract_router.get("/health", summary="Health")
 async def health() -> HealthView:
-    """Answer as long as this process does; `/health/ready` tells of the models."""
+    """Answer as long as this process does; `/health/ready` reports the models' state."""
     return HealthView(status="healthy", timestamp=timestamp(time.time()))
 
 

@@ -1,4 +1,4 @@
-"""What is loaded where: `GET /models`, and new weights without downtime: `POST /models/{name}/reload`."""
+"""Routes of the models' weights: what is loaded where, and new weights without downtime."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.exceptions import HTTPException
 
-from serve_app.api.http.dependencies import InjectedServices
+from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ErrorBody, error_responses
-from serve_app.api.video.answers import timestamp
-from serve_app.services import DeployedModel, ReplicaModel
+from serve_app.api.http.options import InjectedServices
+from serve_app.services import DeployedModel
 
 
-class ReplicaModelView(BaseModel):
+def _shown_time(posix_s: float | None) -> str | None:
+    return None if posix_s is None else timestamp(posix_s)
+
+
+class ReplicaModelView(BaseModel, from_attributes=True):
     """What one replica serves."""
 
     replica: str
@@ -28,19 +32,19 @@ class ReplicaModelView(BaseModel):
     engine: str | None = Field(description="library and number format")
     device: str
     warm: bool = Field(description="whether it has run the network already")
-    loaded_at: str | None
+    loaded_at: Annotated[str | None, BeforeValidator(_shown_time)]
     max_difference: float | None = Field(description="from PyTorch's probabilities in float32, on the probe")
     notes: list[str]
     failure: str | None = Field(description="why it does not serve what the configuration names now; null: it does")
 
 
-class DeployedModelView(BaseModel):
+class DeployedModelView(BaseModel, from_attributes=True):
     """A model of the graph."""
 
     name: str = Field(description="of `POST /models/{name}/reload`, where it reloads")
     deployment: str
-    state: str = Field(description="HEALTHY is the good one")
-    replicas: list[ReplicaModelView] = Field(description="those that run; none: scaled to zero, or not up")
+    state: str = Field(description="`HEALTHY` where it takes requests")
+    replicas: list[ReplicaModelView] = Field(description="those that run; empty: scaled to zero, or not up")
     reloads: bool = Field(description="whether its weights can be replaced while it serves")
 
 
@@ -51,18 +55,18 @@ class DeployedModelsView(BaseModel):
 
 
 class ReloadView(DeployedModelsView):
-    """What serves after the weights were read anew."""
+    """What serves after a reload."""
 
     reloaded: bool = Field(
-        description="every replica serves what the configuration names now; false: see each `failure`, the weights "
-        "that served before still do"
+        description="every replica serves what the configuration names now; false: see each `failure`; the old weights "
+        "still serve"
     )
 
 
 router = APIRouter(route_class=ApiRoute, tags=["models"])
 
 
-@router.get("/models", summary="Tell what is loaded where", responses=error_responses(503))
+@router.get("/models", summary="What is loaded where", responses=error_responses(503))
 async def list_models(services: InjectedServices) -> DeployedModelsView:
     """Return the models of the graph, and what each of their replicas serves. None is started for it."""
     return DeployedModelsView(models=_views(await services.models.models()))
@@ -70,7 +74,7 @@ async def list_models(services: InjectedServices) -> DeployedModelsView:
 
 @router.post(
     "/models/{name}/reload",
-    summary="Have every replica read its weights anew",
+    summary="Reload a model's weights in every replica",
     responses=error_responses(503) | {404: {"model": ErrorBody, "description": "No model has this name"}},
 )
 async def reload_model(
@@ -90,32 +94,4 @@ async def reload_model(
 
 
 def _views(models: Sequence[DeployedModel]) -> list[DeployedModelView]:
-    return [
-        DeployedModelView(
-            name=model.name,
-            deployment=model.deployment,
-            state=model.state,
-            replicas=[_replica(replica) for replica in model.replicas],
-            reloads=model.reloads,
-        )
-        for model in models
-    ]
-
-
-def _replica(replica: ReplicaModel) -> ReplicaModelView:
-    return ReplicaModelView(
-        replica=replica.replica,
-        node=replica.node,
-        pid=replica.pid,
-        spec=replica.spec,
-        model_version=replica.model_version,
-        sha256=replica.sha256,
-        architecture=replica.architecture,
-        engine=replica.engine,
-        device=replica.device,
-        warm=replica.warm,
-        loaded_at=None if replica.loaded_at is None else timestamp(replica.loaded_at),
-        max_difference=replica.max_difference,
-        notes=list(replica.notes),
-        failure=replica.failure,
-    )
+    return [DeployedModelView.model_validate(model) for model in models]

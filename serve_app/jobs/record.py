@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from serve_app.analysis.result import AnalysisResult
 
@@ -36,20 +38,37 @@ LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class JobRequest:
+NumSpeakers = Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions:
+    """What a caller may choose about the analysis of a file.
+
+    Declared here alone: jobs, synchronous analyses and the requests of both routes inherit it. pydantic checks the
+    bounds and documents the fields where they come in (`api.video.requests.AnalysisFields`).
+    """
+
+    enable_gpu: Annotated[bool, Field(description="false: this job must not use GPU replicas")] = True
+    emotion_detection: Annotated[bool, Field(description="recognise emotion where a model for it is configured")] = True
+    language: Annotated[str, Field(description="language spoken; `auto` detects it")] = "auto"
+    max_workers: Annotated[int, Field(ge=1, le=64, description="the most pieces of this file processed at once")] = 4
+    min_speakers: Annotated[NumSpeakers | None, Field(description="at least this many people speak")] = None
+    max_speakers: Annotated[NumSpeakers | None, Field(description="at most this many people speak")] = None
+    num_speakers: Annotated[NumSpeakers | None, Field(description="exactly this many people speak")] = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as another kind of request takes them."""
+        return {option.name: getattr(self, option.name) for option in fields(AnalysisOptions)}
+
+
+@dataclass(frozen=True)
+class JobRequest(AnalysisOptions):
     """What a client asked for, validated. Two requests are the same if they are equal."""
 
     job_id: str
     video_url: str
     callback_base: str | None = None
-    enable_gpu: bool = True
-    emotion_detection: bool = True
-    language: str = "auto"
-    max_workers: int = 4
-    num_speakers: int | None = None
-    min_speakers: int | None = None
-    max_speakers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from serve_app.flows.steps import DurableSteps
 from serve_app.flows.video import VideoPipeline
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import JobRequest
 from serve_app.jobs.retry import job_retry_after_s
 from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import job_key
@@ -219,7 +218,8 @@ class JobRunner:
         done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
         done_seconds = await asyncio.to_thread(self._store.step_seconds, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)
-        request = analysis_request(claim.job.request)
+        job = claim.job.request
+        request = AnalysisRequest(job.video_url, **job.options())
         return await self._pipeline.analyze(request, job_key(claim.job.job_id), steps)
 
     def _observe(self, step: str, seconds: float) -> None:
@@ -266,20 +266,6 @@ class JobRunner:
                     await asyncio.to_thread(self._media.sweep, self._settings.retention_s)
             except Exception:
                 logger.exception("maintenance failed; trying again")
-
-
-def analysis_request(request: JobRequest) -> AnalysisRequest:
-    """Return what the pipeline needs of a job's request."""
-    return AnalysisRequest(
-        source=request.video_url,
-        language=request.language,
-        enable_gpu=request.enable_gpu,
-        emotion_detection=request.emotion_detection,
-        max_workers=request.max_workers,
-        num_speakers=request.num_speakers,
-        min_speakers=request.min_speakers,
-        max_speakers=request.max_speakers,
-    )
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Transcribed drums as they go over the wire: JSON, or the MIDI file itself."""
+"""Answers about drums: JSON, or the MIDI file itself."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class DrumBatchView(BaseModel):
     results: list[DrumView | DrumFailureView]
 
 
-def view_drums(heard: DrumTranscription, filename: str) -> DrumView:
+def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
     """Describe a transcription; a long one takes a while."""
-    transcript = heard.transcript
+    transcript = transcription.transcript
     return DrumView(
         filename=filename,
         bpm=round(transcript.bpm, 3),
@@ -81,11 +81,11 @@ def view_drums(heard: DrumTranscription, filename: str) -> DrumView:
         tempo_map=[
             TempoChangeView(time=_tenth_ms(change.start_s), bpm=round(change.bpm, 3)) for change in transcript.tempo_map
         ],
-        midi=base64.b64encode(heard.midi).decode(),
-        log=heard.text_log,
-        picture=None if heard.picture is None else base64.b64encode(heard.picture).decode(),
+        midi=base64.b64encode(transcription.midi).decode(),
+        log=transcription.text_log,
+        picture=None if transcription.picture is None else base64.b64encode(transcription.picture).decode(),
         model_version=transcript.model_version,
-        processing_time=_ms(heard.took_s),
+        processing_time=_ms(transcription.took_s),
         notes=list(transcript.notes),
     )
 

@@ -1,10 +1,10 @@
-"""Drums, answered at once: `POST /transcribe-drums`, recordings in, General MIDI out."""
+"""Route of drum transcription: recordings in, General MIDI out, answered at once."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
@@ -20,26 +20,22 @@ from serve_app.api.drums.answers import (
     midi_disposition,
     view_drums,
 )
-from serve_app.api.drums.forms import DrumForm, drum_form_content
-from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.api.drums.requests import DrumForm, drum_form_content, preferred
+from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
-from serve_app.api.http.failures import ApiRoute, ErrorBody, describe, error_body, error_responses, log_failure
-from serve_app.api.http.negotiation import preferred
-from serve_app.api.http.options import ApiSettings
-from serve_app.api.http.uploads import UploadedFile, is_multipart, open_uploads
-from serve_app.api.video.requests import checked
-from serve_app.messages import Locale
-from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
+from serve_app.api.http.failures import ApiRoute, ErrorBody, describe, error_responses, failed_item
+from serve_app.api.http.options import InjectedServices, InjectedSettings
+from serve_app.api.http.requests import checked, is_multipart
+from serve_app.api.http.uploads import UploadedFile, open_uploads
+from serve_app.services import DrumRecording, DrumTranscription
 
 MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
 
 
 class DrumRoute(ApiRoute):
-    """Allows a form as much as recordings need."""
+    """A route that takes recordings."""
 
-    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
-        """Return how long a request's body may be."""
-        return settings.max_upload_bytes if is_multipart(request) else settings.max_body_bytes
+    takes_uploads = True
 
 
 router = APIRouter(route_class=DrumRoute, tags=["drums"])
@@ -47,7 +43,7 @@ router = APIRouter(route_class=DrumRoute, tags=["drums"])
 
 @router.post(
     "/transcribe-drums",
-    summary="Write drums down as General MIDI",
+    summary="Transcribe drums to General MIDI",
     response_model=DrumView | DrumBatchView,
     response_description="`DrumView` of one recording, `DrumBatchView` of several; MIDI where `Accept` asks for it",
     responses={
@@ -68,11 +64,9 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
         raise HTTPException(415, "Send multipart/form-data with one file or several")
     async with open_uploads(request, max_files=MAX_FILES) as form:
         options = checked(DrumForm, form.fields).options()
-        wanted = preferred(request, (JSON, *MIDI_TYPES)) or JSON
+        wanted = preferred(request, (JSON, *MIDI_TYPES))
         if wanted != JSON:
-            options = DrumOptions(
-                options.bpm, options.grid_division, options.thresholds
-            )  # a picture has no place there
+            options = replace(options, with_picture=False)  # a MIDI file has no place for it
             if len(form.files) > 1:
                 raise HTTPException(
                     406, "Several files are answered as JSON only: accept application/json, or send one"
@@ -87,40 +81,33 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
                 return _midi(answer, form.files[0].filename, wanted)
             view = await asyncio.to_thread(_one, answer, form.files[0].filename)
         else:
-            told = [
-                _told(answer, request, settings.locale) if isinstance(answer, Exception) else answer
-                for answer in answers
+            items = [
+                failed_item(sent.filename, describe(answer, settings.locale), request, answer)
+                if isinstance(answer, Exception)
+                else answer
+                for answer, sent in zip(answers, form.files, strict=True)
             ]
-            view = await asyncio.to_thread(_several, told, form.files)
+            view = await asyncio.to_thread(_several, items, form.files)
         # not by FastAPI, which would check and write half a million hits on the loop
         return Response(view, media_type=JSON, headers={"Vary": "Accept"})
 
 
-def _midi(heard: DrumTranscription, filename: str, media_type: str) -> Response:
+def _midi(transcription: DrumTranscription, filename: str, media_type: str) -> Response:
     headers = {
         "Content-Disposition": midi_disposition(filename),
-        "X-Model-Version": quote(heard.transcript.model_version, safe=" /:;,+=@()"),
+        **version_headers(transcription.transcript.model_version),
         "Vary": "Accept",
     }
-    return Response(heard.midi, media_type=media_type, headers=headers)
+    return Response(transcription.midi, media_type=media_type, headers=headers)
 
 
-def _one(heard: DrumTranscription, filename: str) -> str:
-    return view_drums(heard, filename).model_dump_json()
+def _one(transcription: DrumTranscription, filename: str) -> str:
+    return view_drums(transcription, filename).model_dump_json()
 
 
 def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...]) -> str:
     results = [
-        DrumFailureView(filename=sent.filename, **answer)
-        if isinstance(answer, dict)
-        else view_drums(answer, sent.filename)
+        DrumFailureView.model_validate(answer) if isinstance(answer, dict) else view_drums(answer, sent.filename)
         for answer, sent in zip(answers, files, strict=True)
     ]
     return DrumBatchView(results=results).model_dump_json()
-
-
-def _told(error: Exception, request: Request, locale: Locale) -> dict[str, Any]:
-    """Return the body that tells one recording's failure among several."""
-    failure = describe(error, locale)
-    log_failure(failure, request, error)
-    return error_body(failure, request)

@@ -1,4 +1,4 @@
-"""How a failure is told: one description of it, and a body for each kind of route.
+"""`Failure`: one description of what went wrong, and a body for each kind of route.
 
     new routes           {"error": {"code", "message", "request_id"}}
     the contract's own   the same, and `detail` as FastAPI writes it, which today's clients read
@@ -26,9 +26,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from serve_app import messages
-from serve_app.api.http.body_limit import limited
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import request_id_of
+from serve_app.api.http.requests import is_multipart, limited
 from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError
 from serve_app.messages import Locale
 
@@ -74,7 +74,7 @@ class ContractErrorBody(ErrorBody):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure, ready to be told.
+    """A failure, ready to be sent.
 
     Attributes:
         status: HTTP status.
@@ -94,7 +94,7 @@ class Failure:
 
 
 def describe(error: Exception, locale: Locale) -> Failure:
-    """Describe any exception; what is not ours says nothing of its text."""
+    """Describe any exception; the text of one that is not ours stays in the log."""
     fields: list[dict[str, Any]] | None = None
     headers: dict[str, str] = {}
     if isinstance(error, ServeAppError):
@@ -138,6 +138,12 @@ def error_body(failure: Failure, request: Request) -> dict[str, Any]:
     return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
 
 
+def failed_item(filename: str, failure: Failure, request: Request, error: Exception) -> dict[str, Any]:
+    """Log the failure of one of several files, and return its item of the answer."""
+    log_failure(failure, request, error)
+    return {"filename": filename, **error_body(failure, request)}
+
+
 class OpenAIErrorDetail(BaseModel):
     """What went wrong, as OpenAI's clients read it."""
 
@@ -154,7 +160,7 @@ class OpenAIErrorBody(BaseModel):
 
 
 def openai_status(failure: Failure) -> int:
-    """Return the status by which OpenAI tells a failure: what is wrong with a request is a 400 there."""
+    """Return a failure's status on OpenAI's routes: a malformed request is a 400 there."""
     return 400 if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else failure.status
 
 
@@ -178,9 +184,11 @@ def openai_error_body(failure: Failure, code: str | None = None, param: str | No
 class ApiRoute(APIRoute):
     """A new route: bounds its body and answers its own failures."""
 
+    takes_uploads = False
+
     def max_bytes(self, request: Request, settings: ApiSettings) -> int:
-        """Return how long a request's body may be."""
-        return settings.max_body_bytes
+        """Return how long a request's body may be: a form with a recording may be longer than JSON."""
+        return settings.max_upload_bytes if self.takes_uploads and is_multipart(request) else settings.max_body_bytes
 
     def describe(self, error: Exception, locale: Locale) -> Failure:
         """Describe a failure."""
@@ -191,11 +199,11 @@ class ApiRoute(APIRoute):
         return failure.status
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return the body that tells a failure."""
+        """Return the body of a failure's answer."""
         return error_body(failure, request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler, so that each route tells failures in its own form."""
+        """Wrap FastAPI's handler, so that each route answers failures in its own form."""
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:

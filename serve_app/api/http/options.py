@@ -1,10 +1,14 @@
-"""What an operator can choose about the HTTP layer."""
+"""`ApiSettings`: what an operator can choose about the HTTP layer; and how routes get it, with the services."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from serve_app.messages import Locale
+from serve_app.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,18 @@ class ApiSettings:
     retry_ms: int = 3000
     readiness_timeout_s: float = 5.0
     proxy_echoes_request_id: bool = False
+
+
+# async though they wait for nothing: FastAPI calls plain functions in threads, at a tenth of a small request's cost
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def _settings(request: Request) -> ApiSettings:
+    settings: ApiSettings = request.app.state.settings
+    return settings
+
+
+InjectedServices = Annotated[Services, Depends(_services)]
+InjectedSettings = Annotated[ApiSettings, Depends(_settings)]

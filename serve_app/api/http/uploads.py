@@ -1,4 +1,4 @@
-"""Uploaded files: multipart/form-data, streamed to a temporary file, with fields that are checked one by one."""
+"""Forms with files: multipart/form-data, streamed to temporary files, with fields that are checked one by one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import unicodedata
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import anyio
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
+
+from serve_app.api.http.requests import WireRequest
 
 FILE_FIELD = "file"
 _MAX_FIELDS = 32
@@ -28,7 +31,7 @@ _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u20
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A recording and what was said of it.
+    """A form with one file.
 
     Attributes:
         file: its bytes, at the start; closed by whoever read the form.
@@ -41,19 +44,9 @@ class Upload:
     fields: Mapping[str, str | list[str]]
 
 
-def is_multipart(request: Request) -> bool:
-    """Tell whether a request says that it is a form with a file."""
-    return media_type(request) == "multipart/form-data"
-
-
-def media_type(request: Request) -> str:
-    """Return the media type of a request's body, without its parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """One recording of a form.
+    """One file of a form.
 
     Attributes:
         file: its bytes, at the start; closed by whoever read the form.
@@ -66,7 +59,7 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Recordings and what was said of them all.
+    """A form with files.
 
     Attributes:
         files: at least one, in the order in which they were sent.
@@ -77,11 +70,31 @@ class Uploads:
     fields: Mapping[str, str | list[str]]
 
 
+class UploadForm(WireRequest, frozen=True):
+    """Fields beside the files of a form; an empty field counts as not given."""
+
+    @classmethod
+    def _sentence(cls, kind: str, sentence: str) -> Any:
+        if kind == "extra_forbidden":
+            names = (str(field.alias or name) for name, field in cls.model_fields.items())
+            return f"Unknown field. Allowed: {', '.join((FILE_FIELD, *names))}"
+        return super()._sentence(kind, sentence)
+
+
+def form_content(form: type[BaseModel]) -> dict[str, Any]:
+    """Return OpenAPI's description of a form with one recording."""
+    schema = form.model_json_schema(by_alias=True)
+    recording = {"type": "string", "format": "binary", "description": "audio or video in any common container"}
+    schema["properties"] = {FILE_FIELD: recording, **schema["properties"]}
+    schema["required"] = [FILE_FIELD, *schema.get("required", [])]
+    return {"multipart/form-data": {"schema": schema}}
+
+
 @asynccontextmanager
 async def open_upload(
     request: Request, *, repeatable: Collection[str] = (), refused: Mapping[str, str] | None = None
 ) -> AsyncIterator[Upload]:
-    """Do what `open_uploads` does, for a form with one recording."""
+    """Do what `open_uploads` does, for a form with one file."""
     async with open_uploads(request, max_files=1, repeatable=repeatable, refused=refused) as form:
         [sent] = form.files
         yield Upload(sent.file, sent.filename, form.fields)
@@ -135,16 +148,17 @@ async def open_uploads(
     try:
         if parser.refused_name is not None:
             raise _refused((parser.refused_name,), "field_unsupported", parser.refused[parser.refused_name])
-        yield Uploads(_recordings(form), _fields(form, repeatable))
+        yield Uploads(_files(form), _fields(form, repeatable))
     finally:
         with anyio.CancelScope(shield=True):  # also where the server cancels the route
             await form.close()
 
 
 class _Parser(MultiPartParser):
-    """Also tells whether the form was whole, as Starlette's drops an unfinished part without a word; bounds files.
+    """Starlette's parser with bounds of files.
 
-    Of a field in `refused` nothing is kept but the first one's name.
+    It also knows whether the form was whole: Starlette's drops an unfinished part. Of a field in `refused` it keeps
+    nothing but the first one's name.
     """
 
     ended = False
@@ -189,14 +203,14 @@ def url_display_name(url: str) -> str:
     return display_name(unquote(path))
 
 
-def _recordings(form: FormData) -> tuple[UploadedFile, ...]:
+def _files(form: FormData) -> tuple[UploadedFile, ...]:
     files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
     for name, _ in files:
         if name != FILE_FIELD:
             raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")
     if not files:
-        said = "was sent as text: send it as a part with a filename" if FILE_FIELD in form else "is missing"
-        raise _refused((FILE_FIELD,), "missing", f"The file {said}")
+        problem = "was sent as text: send it as a part with a filename" if FILE_FIELD in form else "is missing"
+        raise _refused((FILE_FIELD,), "missing", f"The file {problem}")
     if len(files) == 1 and not files[0][1].size:
         raise _refused((FILE_FIELD,), "file_empty", "The file is empty")
     return tuple(UploadedFile(upload.file, display_name(upload.filename or "")) for _, upload in files)

@@ -1,4 +1,4 @@
-"""Classified pictures as they go over the wire: the contract's fields, sentences included."""
+"""Answers of the image classifiers: the contract's fields, sentences included."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def view_container(found: ImageClassification) -> ContainerView:
 def view_beverage(found: ImageClassification, confidence_threshold: float) -> BeverageView:
     """Describe what was found in a container; a drink of less confidence than the threshold is no valid use."""
     label, scores = found.scores.label, found.scores.scores
-    confidence = _rounded(scores[label])  # as it is told: 0.7 of a network in 32 bits is a little less
+    confidence = _rounded(scores[label])  # as it is sent: 0.7 of a network in 32 bits is a little less
     has_beverage = label == "with_beverage"
     is_valid = has_beverage and confidence >= confidence_threshold
     if is_valid:

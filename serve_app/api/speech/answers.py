@@ -1,11 +1,14 @@
-"""A transcription of an upload, as `POST /transcribe` answers it."""
+"""Answers of `POST /transcribe`: a transcription of an upload, or an analysis of a file."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from serve_app.analysis.result import AnalysisResult, ResultSegment, ResultSpeakerTotals, ResultTurn, Unchecked
+from serve_app.api.http.answers import timestamp
 from serve_app.results import Segment, Transcript
 from serve_app.services import Transcription
 
@@ -17,7 +20,7 @@ class WordView(BaseModel):
     start: float
     end: float
     confidence: float | None = Field(description="0 to 1; null where unknown")
-    timing: str = Field(description="`aligned`: heard there; `interpolated`: between words that were")
+    timing: str = Field(description="`aligned`: found in the audio; `interpolated`: between words that were")
 
 
 class SegmentView(BaseModel):
@@ -27,7 +30,7 @@ class SegmentView(BaseModel):
     start: float = Field(description="seconds from the start of the file")
     end: float
     text: str
-    avg_logprob: float | None = Field(description="null from recognisers that are no Whisper")
+    avg_logprob: float | None = Field(description="null from other recognisers than Whisper")
     no_speech_prob: float | None
     words: list[WordView]
 
@@ -36,14 +39,14 @@ class UploadView(BaseModel):
     """Answer of `POST /transcribe` to an upload, also for a failure."""
 
     text: str
-    language: str | None = Field(description="two-letter code of what was heard")
+    language: str | None = Field(description="two-letter code of what is spoken")
     duration: float = Field(description="seconds")
-    backend: str | None = Field(description="that heard it")
+    backend: str | None = Field(description="the backend that transcribed it")
     segments: list[SegmentView]
     success: bool
     filename: str | None = None
     language_requested: str | None = None
-    model_version: str | None = Field(default=None, description="the model that really spoke, after any fall-back")
+    model_version: str | None = Field(default=None, description="the model that transcribed, after any fall-back")
     processing_time: float = Field(default=0.0, description="seconds")
     stage_seconds: dict[str, float] = Field(
         default_factory=dict, description="`backend_start`: a replica had to be started first"
@@ -53,27 +56,66 @@ class UploadView(BaseModel):
     error_code: str | None = None
 
 
+class TranscribeView(BaseModel):
+    """Answer of `POST /transcribe` to a JSON object or a form with `diarize=true`, also for a failure."""
+
+    success: bool
+    segments: Annotated[list[ResultSegment], Unchecked()] = []
+    speakers: Annotated[dict[str, ResultSpeakerTotals], Unchecked()] = {}
+    metadata: dict[str, Any] = Field(default={}, description="as in a job's result, with the file's name and duration")
+    processing_time: float = Field(default=0.0, description="seconds")
+    error: str | None = None
+    error_code: str | None = None
+    speaker_turns: Annotated[list[ResultTurn], Unchecked()] = Field(
+        default=[], description="who spoke when, overlaps included"
+    )
+
+
 def full_text(transcript: Transcript) -> str:
     """Return all that was said on one line, as a job's `text`."""
     return " ".join(text for segment in transcript.segments if (text := segment.text.strip()))
 
 
-def view_upload(heard: Transcription, *, filename: str, language_requested: str, took_s: float) -> UploadView:
+def view_upload(transcription: Transcription, *, filename: str, language_requested: str, took_s: float) -> UploadView:
     """Describe a transcription."""
-    transcript = heard.transcript
+    transcript = transcription.transcript
     return UploadView(
         text=full_text(transcript),
         language=transcript.language,
-        duration=_ms(heard.duration_s),
-        backend=heard.backend,
+        duration=_ms(transcription.duration_s),
+        backend=transcription.backend,
         segments=[_segment(number, segment) for number, segment in enumerate(transcript.segments)],
         success=True,
         filename=filename,
         language_requested=language_requested,
         model_version=transcript.model_version,
         processing_time=_ms(took_s),
-        stage_seconds={stage: _ms(seconds) for stage, seconds in heard.stage_seconds.items()},
+        stage_seconds={stage: _ms(seconds) for stage, seconds in transcription.stage_seconds.items()},
         notes=list(transcript.notes),
+    )
+
+
+def view_analysis(result: AnalysisResult, filename: str) -> TranscribeView:
+    """Describe an analysis."""
+    facts: dict[str, Any] = {**result["metadata"]}
+    metadata = {
+        "filename": filename,
+        "duration": result["duration"],
+        "total_segments": facts["total_segments"],
+        "unique_speakers": facts["unique_speakers"],
+        "processing_time": facts["processing_time"],
+        "language_requested": facts["language_requested"],
+        "language_detected": facts["language_detected"],
+        "processing_mode": facts["processing_mode"],
+        "processed_at": timestamp(time.time()),
+    }
+    return TranscribeView(
+        success=True,
+        segments=result["segments"],
+        speakers=result["speakers"],
+        metadata=metadata | {name: value for name, value in facts.items() if name not in metadata},
+        processing_time=facts["processing_time"],
+        speaker_turns=result.get("speaker_turns", []),
     )
 
 

@@ -1,6 +1,6 @@
 """The languages that a Whisper may be asked for, by code and by the name that OpenAI's answers give them.
 
-The API can't import a model library, and which of these a deployed backend really hears is that backend's to say.
+The API can't import a model library, and only a deployed backend knows which of these it transcribes.
 """
 
 from __future__ import annotations

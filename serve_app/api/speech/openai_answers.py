@@ -5,31 +5,32 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.api.speech.answers import full_text
 from serve_app.api.speech.languages import language_name
-from serve_app.api.speech.openai_forms import TRANSCRIPTION_ALIASES
+from serve_app.api.speech.openai_requests import TRANSCRIPTION_ALIASES
 from serve_app.results import Segment, SpeechTask
 from serve_app.services import SpeechBackend, Transcription
 
 
 class ModelView(BaseModel):
-    """Something to name as `model`."""
+    """A name that a request can give as `model`."""
 
     id: str
     object: Literal["model"] = "model"
     created: int = Field(description="seconds since the epoch: when the service was started")
     owned_by: str = "serve_app"
     healthy: bool = Field(description="takes requests now")
-    model: str | None = Field(description="what it was told to load; null for the default order")
+    model: str | None = Field(description="the model that it loads first; null for the default order")
 
 
 class ModelListView(BaseModel):
-    """Everything to name as `model`."""
+    """Every name that a request can give as `model`."""
 
     object: Literal["list"] = "list"
     data: list[ModelView]
@@ -49,23 +50,25 @@ def view_models(backends: list[SpeechBackend]) -> list[ModelView]:
     return [*aliases, *models]
 
 
-def brief_json(heard: Transcription) -> str:
+def brief_json(transcription: Transcription) -> str:
     """Return response format `json`."""
-    return _json({"text": full_text(heard.transcript), "usage": _usage(heard.duration_s)})
+    return _json({"text": full_text(transcription.transcript), "usage": _usage(transcription.duration_s)})
 
 
-def verbose_json(heard: Transcription, granularities: frozenset[str], task: SpeechTask = SpeechTask.TRANSCRIBE) -> str:
+def verbose_json(
+    transcription: Transcription, granularities: frozenset[str], task: SpeechTask = SpeechTask.TRANSCRIBE
+) -> str:
     """Return response format `verbose_json`, with the lists that were asked for.
 
-    Beside OpenAI's fields it has `language_code` (of what was spoken, also where `language` is that of a translation),
+    Beside OpenAI's fields it has `language_code` (of what is spoken, also where `language` is that of a translation),
     `backend`, `model_version`, `stage_seconds` and `notes`. `tokens` and `seek` mean nothing where recordings are cut
     at silences: they are empty and 0.
     """
-    transcript = heard.transcript
+    transcript = transcription.transcript
     content: dict[str, Any] = {
         "task": task,
         "language": language_name("en" if task is SpeechTask.TRANSLATE else transcript.language),
-        "duration": round(heard.duration_s, 3),
+        "duration": round(transcription.duration_s, 3),
         "text": full_text(transcript),
     }
     if "word" in granularities:
@@ -77,24 +80,24 @@ def verbose_json(heard: Transcription, granularities: frozenset[str], task: Spee
     if "segment" in granularities or not granularities:
         content["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
     content |= {
-        "usage": _usage(heard.duration_s),
+        "usage": _usage(transcription.duration_s),
         "language_code": transcript.language,
-        "backend": heard.backend,
+        "backend": transcription.backend,
         "model_version": transcript.model_version,
-        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in heard.stage_seconds.items()},
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in transcription.stage_seconds.items()},
         "notes": list(transcript.notes),
     }
     return _json(content)
 
 
-def diarized_json(result: Mapping[str, Any]) -> str:
+def diarized_json(result: AnalysisResult) -> str:
     """Return response format `diarized_json` of a result object (CONTRACT.md, section 1).
 
     Beside OpenAI's fields it has `language_code`, `model_version`, `diarization_model_version`, `stage_seconds` and
     `notes`.
     """
-    facts = result["metadata"]
-    told = ("model_version", "diarization_model_version", "stage_seconds", "notes")
+    facts: dict[str, Any] = {**result["metadata"]}
+    shown = ("model_version", "diarization_model_version", "stage_seconds", "notes")
     return _json(
         {
             "task": SpeechTask.TRANSCRIBE,
@@ -103,12 +106,12 @@ def diarized_json(result: Mapping[str, Any]) -> str:
             "segments": _diarized_segments(result),
             "usage": _usage(result["duration"]),
             "language_code": result["language"],
-            **{name: facts[name] for name in told if name in facts},
+            **{name: facts[name] for name in shown if name in facts},
         }
     )
 
 
-def diarized_events(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def diarized_events(result: AnalysisResult) -> Iterator[dict[str, Any]]:
     """Yield the events of a result object: each segment's text, then the segment with its speaker; then the end."""
     for number, segment in enumerate(_diarized_segments(result)):
         yield {**_delta(segment["text"], first=not number), "segment_id": segment["id"]}
@@ -122,16 +125,16 @@ def delta_event(segment: Segment, *, first: bool) -> dict[str, Any]:
 
 
 def segment_event(number: int, segment: Segment) -> dict[str, Any]:
-    """Return the event of a segment's times; nobody is told apart here, so its speaker has no name."""
+    """Return the event of a segment's times; speakers are not told apart here, so the speaker has no name."""
     return _segment_event(number, segment.start_s, segment.end_s, "", segment.text)
 
 
-def done_event(heard: Transcription) -> dict[str, Any]:
+def done_event(transcription: Transcription) -> dict[str, Any]:
     """Return the last event."""
-    return _done(full_text(heard.transcript))
+    return _done(full_text(transcription.transcript))
 
 
-def _diarized_segments(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _diarized_segments(result: AnalysisResult) -> list[dict[str, Any]]:
     found = result["segments"]
     speakers = list(dict.fromkeys(segment["speaker"]["speaker_id"] for segment in found))
     labels = {speaker_id: _label(number) for number, speaker_id in enumerate(speakers)}

@@ -1,36 +1,38 @@
-"""Speech as OpenAI's clients ask for it: change their base URL to `…/v1`, and they transcribe and translate here."""
+"""Routes of speech for OpenAI's clients: with `…/v1` as their base URL, they transcribe and translate here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
+from serve_app.analysis.result import AnalysisResult
+from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
-from serve_app.api.http.event_stream import HEARTBEAT, EventStream, encode_block, or_heartbeats
+from serve_app.api.http.event_stream import HEARTBEAT, EventStream, Pump, encode_block, or_heartbeats
 from serve_app.api.http.failures import (
     OPENAI_PREFIX,
+    ApiRoute,
+    Failure,
     OpenAIErrorBody,
     describe,
     error_responses,
     log_failure,
     openai_error_body,
+    openai_status,
 )
-from serve_app.api.http.options import ApiSettings
-from serve_app.api.http.pump import Pump
-from serve_app.api.http.uploads import is_multipart, open_upload
-from serve_app.api.speech import openai_answers
+from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
+from serve_app.api.http.requests import checked, is_multipart
+from serve_app.api.http.uploads import form_content, open_upload
+from serve_app.api.speech import openai_answers as answers
 from serve_app.api.speech.answers import full_text
-from serve_app.api.speech.forms import form_content
-from serve_app.api.speech.openai_forms import (
+from serve_app.api.speech.openai_requests import (
     REFUSED_FIELDS,
     REPEATABLE_FIELDS,
     TRANSCRIPTION_ALIASES,
@@ -38,11 +40,26 @@ from serve_app.api.speech.openai_forms import (
     OpenAITranscriptionForm,
     OpenAITranslationForm,
 )
-from serve_app.api.speech.openai_models import OpenAIRoute, named_backend
-from serve_app.api.video.requests import checked
 from serve_app.results import Segment, SpeechTask
-from serve_app.services import AnalysisRequest, Transcription, TranscriptionRequest
+from serve_app.services import AnalysisRequest, Services, Transcription, TranscriptionRequest
 from serve_app.subtitles.files import TranscriptForm, passages_of_segments, srt, vtt
+
+
+class OpenAIRoute(ApiRoute):
+    """Answers failures in OpenAI's form."""
+
+    takes_uploads = True
+
+    def failure_status(self, failure: Failure) -> int:
+        """Return 400 for what is wrong with a request."""
+        return openai_status(failure)
+
+    def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        """Return OpenAI's error object."""
+        if failure.status == 404:  # nothing else can be missing here
+            return openai_error_body(failure, "model_not_found", "model")
+        return openai_error_body(failure)
+
 
 router = APIRouter(prefix=OPENAI_PREFIX, route_class=OpenAIRoute, tags=["openai"])
 
@@ -60,11 +77,11 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/audio/transcriptions",
-    summary="Put a recording into words, as OpenAI does",
+    summary="Transcribe a recording, as OpenAI does",
     response_class=Response,
     responses={
         200: {
-            "description": "As `response_format` says; events with `stream`. `x-model-version` names who spoke",
+            "description": "As `response_format` says; events with `stream`. `x-model-version` names the model",
             "content": {**_CONTENT, "text/event-stream": {"schema": {"type": "string"}}},
         },
         400: {"model": OpenAIErrorBody, "description": "The request is malformed, or the file has no audio"},
@@ -73,7 +90,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranscriptionForm)}},
 )
 async def create_transcription(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
-    """Put a recording into words.
+    """Transcribe a recording.
 
     `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. A bearer
     token is accepted and not looked at. `temperature` and `chunking_strategy` are checked and change nothing.
@@ -92,10 +109,10 @@ async def create_transcription(request: Request, services: InjectedServices, set
             open_upload(_form(request), repeatable=REPEATABLE_FIELDS, refused=REFUSED_FIELDS)
         )
         form = checked(OpenAITranscriptionForm, upload.fields)
-        backend = await named_backend(services, form.model, TRANSCRIPTION_ALIASES)
+        backend = await _named_backend(services, form.model, TRANSCRIPTION_ALIASES)
         if form.response_format == "diarized_json":
             analysis = AnalysisRequest(
-                upload.file, form.language, emotion_detection=False, backend=backend, prompt=form.prompt
+                upload.file, language=form.language, emotion_detection=False, backend=backend, prompt=form.prompt
             )
             result = await while_connected(request, services.analysis.analyze(analysis))
             return await asyncio.to_thread(_diarized, result, form.stream)
@@ -108,8 +125,8 @@ async def create_transcription(request: Request, services: InjectedServices, set
             align="word" in form.timestamp_granularities,
         )
         if not form.stream:
-            heard = await while_connected(request, services.speech.transcribe(wanted))
-            return await asyncio.to_thread(_answer, heard, form.response_format, form.timestamp_granularities)
+            transcription = await while_connected(request, services.speech.transcribe(wanted))
+            return await asyncio.to_thread(_answer, transcription, form.response_format, form.timestamp_granularities)
         pump = Pump(services.speech.stream(wanted))
         stack.push_async_callback(pump.close)
         # the answer begins with the first words, so that what goes wrong before them still has its status
@@ -121,11 +138,11 @@ async def create_transcription(request: Request, services: InjectedServices, set
 
 @router.post(
     "/audio/translations",
-    summary="Put a recording into English, as OpenAI does",
+    summary="Translate a recording into English, as OpenAI does",
     response_class=Response,
     responses={
         200: {
-            "description": "As `response_format` says. `x-model-version` names who spoke",
+            "description": "As `response_format` says. `x-model-version` names the model",
             "content": _CONTENT,
         },
         400: {
@@ -137,7 +154,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
 )
 async def create_translation(request: Request, services: InjectedServices) -> Response:
-    """Put a recording in any language that the model knows into English words.
+    """Translate a recording in any language that the model knows into English.
 
     `model` is a backend's name, or `whisper-1` for the first healthy one whose model can translate: Whisper's
     multilingual sizes but large-v3-turbo. `language` is that of the recording; OpenAI's own clients can't name it, and
@@ -150,13 +167,13 @@ async def create_translation(request: Request, services: InjectedServices) -> Re
             file=upload.file,
             filename=upload.filename,
             language=form.language,
-            backend=await named_backend(services, form.model, TRANSLATION_ALIASES),
+            backend=await _named_backend(services, form.model, TRANSLATION_ALIASES),
             prompt=form.prompt,
             align=False,
             task=SpeechTask.TRANSLATE,
         )
-        heard = await while_connected(request, services.speech.transcribe(wanted))
-        return await asyncio.to_thread(_answer, heard, form.response_format, (), SpeechTask.TRANSLATE)
+        transcription = await while_connected(request, services.speech.transcribe(wanted))
+        return await asyncio.to_thread(_answer, transcription, form.response_format, (), SpeechTask.TRANSLATE)
 
 
 def _form(request: Request) -> Request:
@@ -167,21 +184,21 @@ def _form(request: Request) -> Request:
 
 
 def _answer(
-    heard: Transcription,
+    transcription: Transcription,
     response_format: str,
     granularities: Sequence[str],
     task: SpeechTask = SpeechTask.TRANSCRIBE,
 ) -> Response:
     """Return the answer in the form that was asked for."""
-    headers = _named(heard.transcript.model_version)
+    headers = version_headers(transcription.transcript.model_version)
     match response_format:
         case "json":
-            return Response(openai_answers.brief_json(heard), media_type="application/json", headers=headers)
+            return Response(answers.brief_json(transcription), media_type="application/json", headers=headers)
         case "verbose_json":
-            content = openai_answers.verbose_json(heard, frozenset(granularities), task)
+            content = answers.verbose_json(transcription, frozenset(granularities), task)
             return Response(content, media_type="application/json", headers=headers)
         case "text":
-            text = full_text(heard.transcript) + "\n"
+            text = full_text(transcription.transcript) + "\n"
             return Response(text, media_type=TranscriptForm.TXT.media_type, headers=headers)
         case "srt":
             subtitles, media_type = srt, TranscriptForm.SRT.media_type
@@ -189,19 +206,17 @@ def _answer(
             subtitles, media_type = vtt, TranscriptForm.VTT.media_type
         case _:
             raise AssertionError(f"no form checks for {response_format}")
-    return Response(subtitles(passages_of_segments(heard.transcript.segments)), media_type=media_type, headers=headers)
+    return Response(
+        subtitles(passages_of_segments(transcription.transcript.segments)), media_type=media_type, headers=headers
+    )
 
 
-def _diarized(result: Mapping[str, Any], stream: bool) -> Response:
-    headers = _named(result["metadata"]["model_version"])
+def _diarized(result: AnalysisResult, stream: bool) -> Response:
+    headers = version_headers(result["metadata"]["model_version"])
     if not stream:
-        return Response(openai_answers.diarized_json(result), media_type="application/json", headers=headers)
-    content = b"".join(_block(event) for event in openai_answers.diarized_events(result))
+        return Response(answers.diarized_json(result), media_type="application/json", headers=headers)
+    content = b"".join(_block(event) for event in answers.diarized_events(result))
     return Response(content, media_type="text/event-stream", headers=headers)
-
-
-def _named(model_version: str) -> dict[str, str]:
-    return {"X-Model-Version": quote(model_version, safe=" /:;,+=@()")}
 
 
 async def _blocks(
@@ -217,14 +232,14 @@ async def _blocks(
             if item is None:
                 yield HEARTBEAT
             elif isinstance(item, Transcription):
-                yield _block(openai_answers.done_event(item))
+                yield _block(answers.done_event(item))
                 return
             else:
                 if item.text.strip():
-                    yield _block(openai_answers.delta_event(item, first=first_text))
+                    yield _block(answers.delta_event(item, first=first_text))
                     first_text = False
                 if with_segments:
-                    yield _block(openai_answers.segment_event(num_segments, item))
+                    yield _block(answers.segment_event(num_segments, item))
                 num_segments += 1
     except Exception as error:
         # the status is out: OpenAI's clients raise at an event whose data is an error
@@ -243,3 +258,43 @@ async def _from(
 
 def _block(event: dict[str, Any]) -> bytes:
     return encode_block(event["type"], event)
+
+
+@router.get(
+    "/models", summary="The models that a request can name", responses=error_responses(503, body=OpenAIErrorBody)
+)
+async def list_models(services: InjectedServices) -> answers.ModelListView:
+    """Return the speech backends, and OpenAI's names, each of which stands for the first healthy one."""
+    return answers.ModelListView(data=await _model_views(services))
+
+
+@router.get(
+    "/models/{model_id}",
+    summary="One model",
+    responses={404: {"model": OpenAIErrorBody, "description": "No such model"}},
+)
+async def get_model(model_id: str, services: InjectedServices) -> answers.ModelView:
+    """Return one of them."""
+    models = await _model_views(services)
+    for model in models:
+        if model.id == model_id:
+            return model
+    raise _not_found([model.id for model in models])
+
+
+async def _named_backend(services: Services, model: str, aliases: Sequence[str]) -> str | None:
+    """Return the backend that a model's name means; None: the first healthy one. HTTPException 404 for any other."""
+    if model in aliases:
+        return None
+    names = [known.name for known in await services.speech.backends()]
+    if model not in names:
+        raise _not_found([*aliases, *names] if names else [])
+    return model
+
+
+async def _model_views(services: Services) -> list[answers.ModelView]:
+    return answers.view_models(list(await services.speech.backends()))
+
+
+def _not_found(known: list[str]) -> HTTPException:
+    return HTTPException(404, f"No such model; there are: {', '.join(known) or 'none'}")

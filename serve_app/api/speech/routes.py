@@ -1,6 +1,6 @@
-"""Speech, answered at once: `POST /transcribe`, which takes two kinds of request on one path.
+"""Route of speech, answered at once: `POST /transcribe`, which takes two kinds of request on one path.
 
-A JSON object names a file and runs a video job's pipeline; a form carries a recording and is put into words, or, with
+A JSON object names a file and runs a video job's pipeline; a form carries a recording, which is transcribed or, with
 `diarize=true`, runs that pipeline too.
 """
 
@@ -8,49 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serve_app.api.http.dependencies import InjectedServices
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, Failure
-from serve_app.api.http.json_body import is_json, read_json
-from serve_app.api.http.options import ApiSettings
-from serve_app.api.http.uploads import is_multipart, open_upload, url_display_name
-from serve_app.api.speech.answers import UploadView, failed_upload, view_upload
-from serve_app.api.speech.forms import TranscribeForm, form_content
-from serve_app.api.video.answers import timestamp
-from serve_app.api.video.requests import TranscribeRequest, checked
+from serve_app.api.http.options import InjectedServices
+from serve_app.api.http.requests import checked, is_json, is_multipart, read_json
+from serve_app.api.http.uploads import form_content, open_upload, url_display_name
+from serve_app.api.speech.answers import TranscribeView, UploadView, failed_upload, view_analysis, view_upload
+from serve_app.api.speech.requests import TranscribeForm, TranscribeRequest
 from serve_app.services import Services
 
 _MEDIA_TYPE_REFUSED = "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
 
 
-class TranscribeView(BaseModel):
-    """Answer of `POST /transcribe` to a JSON object or a form with `diarize=true`, also for a failure."""
-
-    success: bool
-    segments: list[Any] = Field(default=[], description="as in a job's result")
-    speakers: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    processing_time: float = Field(default=0.0, description="seconds")
-    error: str | None = None
-    error_code: str | None = None
-    speaker_turns: list[Any] = Field(default=[], description="as in a job's result: who spoke when, overlaps included")
-
-
 class TranscribeRoute(ApiRoute):
-    """Tells failures as the contract's answers do."""
+    """Answers failures in the form of the contract's answers."""
 
-    def max_bytes(self, request: Request, settings: ApiSettings) -> int:
-        """Allow a form as much as a recording needs."""
-        return settings.max_upload_bytes if is_multipart(request) else settings.max_body_bytes
+    takes_uploads = True
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
         """Return the answer with `success: false`; a malformed request's fields under FastAPI's `detail`."""
@@ -69,7 +50,7 @@ _FAILURE = {"model": UploadView | TranscribeView}
 
 @router.post(
     "/transcribe",
-    summary="Put a recording into words, or analyse a file, and answer with the result",
+    summary="Transcribe a recording, or analyse a file, and answer with the result",
     response_description="`UploadView` to a form, `TranscribeView` to a JSON object or a form with `diarize=true`",
     responses={
         400: {**_FAILURE, "description": "`DOWNLOAD_ERROR`: the file can't be fetched"},
@@ -98,7 +79,7 @@ _FAILURE = {"model": UploadView | TranscribeView}
     },
 )
 async def transcribe(request: Request, services: InjectedServices) -> UploadView | TranscribeView:
-    """Put an uploaded recording into words (form), or run a video job's pipeline on a file (JSON object).
+    """Transcribe an uploaded recording (form), or run a video job's pipeline on a file (JSON object).
 
     Form: `file`, `language`, `backend`; a backend that is not deployed (422) or not healthy (503) is never silently
     another one. With `diarize=true` a form runs that pipeline as well, takes the options of a JSON object, and is
@@ -107,29 +88,31 @@ async def transcribe(request: Request, services: InjectedServices) -> UploadView
     """
     if is_multipart(request):
         return await _transcribe_upload(request, services)
-    started_s = time.perf_counter()
     if not is_json(request):
         raise HTTPException(415, _MEDIA_TYPE_REFUSED)
     body = checked(TranscribeRequest, await read_json(request))
-    result = await while_connected(request, services.analysis.analyze(body.analysis_of(body.source_url)))
-    return _view(result, url_display_name(body.source_url), time.perf_counter() - started_s)
+    result = await while_connected(request, services.analysis.analyze(body.to_analysis_request()))
+    return view_analysis(result, url_display_name(body.source_url))
 
 
 async def _transcribe_upload(request: Request, services: Services) -> UploadView | TranscribeView:
     async with open_upload(request) as upload:
         started_s = time.perf_counter()  # without the time that the client took to send it
-        request.state.diarize = _is_true(upload.fields.get("diarize"))  # how a failure is told, of other fields too
+        # decides the form of a failure's answer, also where another field is wrong
+        request.state.diarize = _is_true(upload.fields.get("diarize"))
         form = checked(TranscribeForm, upload.fields)
         if form.backend is not None:
             await _check_deployed(services, form.backend)
         if form.diarize:
             result = await while_connected(request, services.analysis.analyze(form.to_analysis_request(upload)))
-            return _view(result, upload.filename, time.perf_counter() - started_s)
-        heard = await while_connected(request, services.speech.transcribe(form.to_transcription_request(upload)))
+            return view_analysis(result, upload.filename)
+        transcription = await while_connected(
+            request, services.speech.transcribe(form.to_transcription_request(upload))
+        )
         took_s = time.perf_counter() - started_s
         # two hours of speech take 0.15 s
         return await asyncio.to_thread(
-            view_upload, heard, filename=upload.filename, language_requested=form.language, took_s=took_s
+            view_upload, transcription, filename=upload.filename, language_requested=form.language, took_s=took_s
         )
 
 
@@ -146,30 +129,3 @@ def _is_true(value: str | list[str] | None) -> bool:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:
         return False
-
-
-def _view(result: Mapping[str, Any], filename: str, took_s: float) -> TranscribeView:
-    """Give the contract's answer for a result; times and counts are those that the pipeline measured."""
-    facts = result["metadata"]
-    processing_time = facts.get("processing_time", round(took_s, 2))
-    metadata = {
-        "filename": filename,
-        "duration": result["duration"],
-        "total_segments": facts["total_segments"],
-        "unique_speakers": facts["unique_speakers"],
-        "processing_time": processing_time,
-        "language_requested": facts["language_requested"],
-        "language_detected": facts["language_detected"],
-        "processing_mode": facts["processing_mode"],
-        "processed_at": timestamp(time.time()),
-    }
-    # what a job's metadata tells beyond the contract (model, stage times, notes) belongs here as well
-    metadata |= {name: value for name, value in facts.items() if name not in metadata}
-    return TranscribeView(
-        success=True,
-        segments=result["segments"],
-        speakers=result["speakers"],
-        metadata=metadata,
-        processing_time=processing_time,
-        speaker_turns=result.get("speaker_turns", []),
-    )

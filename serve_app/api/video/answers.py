@@ -1,17 +1,17 @@
-"""Answers as they go over the wire, and how they are made from our values.
+"""Answers about video jobs, and how they are made from our values.
 
-A field that says nothing of a job is absent, not null: `views` set only what they know, and routes leave out the rest.
+A field that does not apply to a job is absent, not null: a view sets only what it knows, and routes leave out the rest.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.analysis.result import RESULT_EXAMPLE, AnalysisResult, Unchecked
+from serve_app.api.http.answers import timestamp
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobPage, JobStatus
 from serve_app.messages import Locale, accepted_message
 from serve_app.services import SubmittedJob
@@ -19,6 +19,7 @@ from serve_app.services import SubmittedJob
 UNKNOWN_ESTIMATE_S = 300  # the contract's answer until speeds have been measured
 
 ShownStatus = Literal["processing", "completed", "failed", "cancelled"]
+
 
 class SubmittedView(BaseModel):
     """Answer to a submitted job."""
@@ -118,11 +119,6 @@ class CallbackPayload(BaseModel):
 def shown_status(status: JobStatus) -> ShownStatus:
     """Return the contract's name of a status: a queued job is `processing` to a client."""
     return "processing" if status is JobStatus.QUEUED else status.value  # type: ignore[return-value]
-
-
-def timestamp(posix_s: float) -> str:
-    """Return ISO 8601 in UTC with whole seconds, e.g. 2024-01-15T10:30:00Z."""
-    return datetime.fromtimestamp(posix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:

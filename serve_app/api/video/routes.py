@@ -1,4 +1,4 @@
-"""Video jobs: submit, follow, stop, remove, and see what their callbacks were told."""
+"""Routes of video jobs: submit, follow, cancel and remove them, and see what their callbacks were sent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 
-from serve_app.api.http.dependencies import InjectedServices, InjectedSettings
 from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
 from serve_app.errors import JobConflict
@@ -116,7 +116,7 @@ async def job_events(
     settings: InjectedSettings,
     last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
 ) -> Response:
-    """Stream what the callback is told: from the beginning, or after `Last-Event-ID`, until the job's end."""
+    """Stream what the callback is sent: from the beginning, or after `Last-Event-ID`, until the job's end."""
     job = await services.jobs.get(job_id)
     events = services.jobs.events(job_id, last_event_id)
     first = None
@@ -147,8 +147,8 @@ async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: In
     """
     job = await services.jobs.get(job_id)
     if job.status is not JobStatus.COMPLETED or job.result is None:
-        told = "has completed" if job.status is JobStatus.COMPLETED else f"is {views.shown_status(job.status)}"
-        raise JobConflict(f"{job_id} {told} and has no transcript; there is one once a job has completed")
+        state = "has completed" if job.status is JobStatus.COMPLETED else f"is {views.shown_status(job.status)}"
+        raise JobConflict(f"{job_id} {state} and has no transcript; there is one once a job has completed")
     # two hours of speech take a second
     content = await asyncio.to_thread(transcript_file, job.result, form)
     # the id is safe in a header: JobId lets nothing else pass
@@ -156,7 +156,7 @@ async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: In
     return Response(content, media_type=form.media_type, headers=headers)
 
 
-@router.get("/{job_id}/deliveries", summary="What the callback was told", responses=error_responses(404, 422))
+@router.get("/{job_id}/deliveries", summary="What the callback was sent", responses=error_responses(404, 422))
 async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.DeliveriesView:
     """Return each event with what became of its delivery."""
     deliveries = await services.jobs.deliveries(job_id)
@@ -166,7 +166,7 @@ async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> vi
 @router.post(
     "/{job_id}/deliveries/replay",
     status_code=202,
-    summary="Tell the callback again",
+    summary="Send the callback again",
     responses=error_responses(404, 409, 422),
 )
 async def replay_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.ReplayView:

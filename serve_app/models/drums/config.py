@@ -16,11 +16,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from serve_app.errors import InvalidRequest
-from serve_app.results import Drum
+from serve_app.results import MAX_BPM, MAX_GRID_DIVISION, MIN_BPM, Drum
 
-# Beyond, a MIDI tick at 480 a quarter note is too coarse: 1920 ticks a whole note.
-MAX_GRID_DIVISION = 192
-MIN_BPM, MAX_BPM = 20.0, 400.0
 _DEFAULT_DIVISION = 16
 
 

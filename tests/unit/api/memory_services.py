@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import (
     CallbackRefused,
     InvalidRequest,
@@ -47,7 +48,7 @@ from serve_app.services import (
 
 CREATED_AT = 1705314600.0  # 2024-01-15T10:30:00Z
 
-RESULT: dict[str, Any] = {
+RESULT: AnalysisResult = {
     "segments": [
         {
             "start_time": 1.5,
@@ -249,7 +250,7 @@ class MemoryJobs:
             self.jobs[job_id] = dataclasses.replace(self.jobs[job_id], progress=int(stage), message=message)
             self._record(job_id, {"status": "processing", "progress": int(stage), "message": message})
 
-    def run_complete(self, job_id: str, result: dict[str, Any]) -> None:
+    def run_complete(self, job_id: str, result: AnalysisResult) -> None:
         """End a job with its result."""
         message = stage_message(Stage.COMPLETED, self._locale)
         with self._lock:
@@ -278,13 +279,13 @@ class MemoryAnalysis:
     def __init__(self) -> None:
         self.asked: list[AnalysisRequest] = []
         self.heard: list[bytes] = []
-        self.result: Mapping[str, Any] = RESULT
+        self.result: AnalysisResult = RESULT
         self.fail_with: Exception | None = None
         self.hangs = False
         self.started = threading.Event()
         self.cancelled = threading.Event()
 
-    async def analyze(self, request: AnalysisRequest) -> Mapping[str, Any]:
+    async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
         self.asked.append(request)
         if not isinstance(request.source, str):
             self.heard.append(await asyncio.to_thread(request.source.read))

@@ -32,3 +32,19 @@ def test_a_request_stored_before_a_field_existed_gets_its_default():
     stored = asdict(request)
     del stored["num_speakers"]
     assert decode_request(json.dumps(stored)) == request
+
+
+def test_options_are_stored_flat_beside_what_only_a_job_has():
+    stored = json.loads(encode_request(JobRequest("id", "https://e.example/v.mp4", language="ko", max_workers=2)))
+    assert stored == {
+        "job_id": "id",
+        "video_url": "https://e.example/v.mp4",
+        "callback_base": None,
+        "enable_gpu": True,
+        "emotion_detection": True,
+        "language": "ko",
+        "max_workers": 2,
+        "num_speakers": None,
+        "min_speakers": None,
+        "max_speakers": None,
+    }

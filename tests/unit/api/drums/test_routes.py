@@ -16,12 +16,10 @@ from fastapi.testclient import TestClient
 
 from serve_app import errors
 from serve_app.api.app import create_app
-from serve_app.api.drums import forms as drum_forms
 from serve_app.api.drums.answers import midi_disposition
 from serve_app.api.drums.routes import MAX_FILES
 from serve_app.api.http.options import ApiSettings
 from serve_app.messages import Locale
-from serve_app.models.drums import config
 from serve_app.results import Drum
 from serve_app.services import DrumOptions, Services
 from tests.unit.api.live import DEADLINE_S, serving, until
@@ -293,11 +291,6 @@ class TestSeveralFiles:
 def test_midi_file_is_named_after_the_upload(upload_name: str, disposition: str) -> None:
     assert midi_disposition(upload_name) == disposition
     disposition.encode("latin-1")  # as a header must be
-
-
-def test_limits_are_the_models() -> None:
-    assert (drum_forms.MIN_BPM, drum_forms.MAX_BPM) == (config.MIN_BPM, config.MAX_BPM)
-    assert drum_forms.MAX_GRID_DIVISION == config.MAX_GRID_DIVISION
 
 
 def test_route_is_documented(client: TestClient) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serve_app.api.http.pump import Pump
+from serve_app.api.http.event_stream import Pump
 
 
 class Source:

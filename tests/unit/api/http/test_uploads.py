@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from serve_app.api.http.body_limit import limited
+from serve_app.api.http.requests import limited
 from serve_app.api.http.uploads import Upload, display_name, open_upload, open_uploads, url_display_name
 
 BOUNDARY = "b0undary"

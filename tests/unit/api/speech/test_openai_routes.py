@@ -566,7 +566,7 @@ class TestDiarized:
         assert analysis.heard == [b"RIFF...."]
         [asked] = analysis.asked
         assert dataclasses.replace(asked, source="") == AnalysisRequest(
-            "", "ko", emotion_detection=False, backend="transformers", prompt="다니엘"
+            "", language="ko", emotion_detection=False, backend="transformers", prompt="다니엘"
         )
         assert asked.source.closed  # type: ignore[union-attr]
         assert speech.asked == []

@@ -1,4 +1,4 @@
-"""The fields of OpenAI's speech routes: what is accepted, and what a client is told otherwise."""
+"""Requests of OpenAI's speech routes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from serve_app.api.speech.forms import MAX_NAME_CHARS, Prompt, SpokenLanguage, UploadForm
+from serve_app.api.http.uploads import UploadForm
 from serve_app.api.speech.languages import AUTO
+from serve_app.api.speech.requests import MAX_NAME_CHARS, Prompt, SpokenLanguage
 
 DEFAULT_MODEL = "whisper-1"
 # What clients ask OpenAI for (openai.types.AudioModel); here each is whichever backend is first.
@@ -38,7 +39,7 @@ Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
 _NOT_USED = "accepted and not used: recordings are always cut at silences"
 
 
-class OpenAIForm(UploadForm):
+class OpenAIForm(UploadForm, frozen=True):
     """What both routes take."""
 
     model: str = Field(
@@ -53,13 +54,13 @@ class OpenAIForm(UploadForm):
     )
 
 
-class OpenAITranslationForm(OpenAIForm):
+class OpenAITranslationForm(OpenAIForm, frozen=True):
     """Form of `POST /v1/audio/translations`."""
 
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
 
 
-class OpenAITranscriptionForm(OpenAIForm):
+class OpenAITranscriptionForm(OpenAIForm, frozen=True):
     """Form of `POST /v1/audio/transcriptions`."""
 
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"] = "json"

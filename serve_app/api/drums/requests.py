@@ -1,20 +1,17 @@
-"""The fields that come with uploaded drums: what is accepted, and what a client is told otherwise."""
+"""Requests of drum transcription."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
+from starlette.requests import Request
 
-from serve_app.api.http.uploads import FILE_FIELD
-from serve_app.api.speech.forms import UploadForm, form_content
-from serve_app.results import Drum
+from serve_app.api.http.uploads import FILE_FIELD, UploadForm, form_content
+from serve_app.results import MAX_BPM, MAX_GRID_DIVISION, MIN_BPM, Drum
 from serve_app.services import DrumOptions
-
-# As models.drums.config has them, which this layer must not import; a test compares them.
-MIN_BPM, MAX_BPM = 20.0, 400.0
-MAX_GRID_DIVISION = 192
-
 
 Grid = Annotated[
     int,
@@ -31,7 +28,7 @@ Threshold = Annotated[
 ]
 
 
-class DrumForm(UploadForm):
+class DrumForm(UploadForm, frozen=True):
     """Form of `POST /transcribe-drums`."""
 
     bpm: float | None = Field(
@@ -67,3 +64,20 @@ def drum_form_content(max_files: int) -> dict[str, Any]:
         "description": "one recording, or several: a part of this name for each",
     }
     return content
+
+
+def preferred(request: Request, offers: Sequence[str]) -> str:
+    """Return the offer that `Accept` weighs most, of several the one that it names most closely; else the first."""
+    weights: dict[str, float] = {}
+    for accepted in ",".join(request.headers.getlist("accept")).lower().split(","):
+        name, _, parameters = accepted.partition(";")
+        weight = re.search(r"\bq\s*=\s*([01](\.\d*)?)", parameters)
+        weights[name.strip()] = float(weight[1]) if weight else 1.0
+
+    def rank(offer: str) -> tuple[float, int]:
+        for closeness, name in ((2, offer), (1, f"{offer.partition('/')[0]}/*"), (0, "*/*")):
+            if name in weights:
+                return weights[name], closeness
+        return 0.0, 0
+
+    return max(offers, key=rank)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from serve_app.api.http.negotiation import preferred
+from serve_app.api.drums.requests import preferred
 
 JSON, MIDI, X_MIDI = OFFERS = ("application/json", "audio/midi", "audio/x-midi")
 
 
-def chosen(*accept: str) -> str | None:
+def chosen(*accept: str) -> str:
     headers = [(b"accept", value.encode()) for value in accept]
     return preferred(Request({"type": "http", "headers": headers}), OFFERS)
 
@@ -36,11 +36,11 @@ def chosen(*accept: str) -> str | None:
         ("audio/midi;q=0, */*", JSON),
         ("audio/midi; Q = 0.1, application/json;q=0.2", JSON),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", JSON),
-        ("text/html", None),
-        ("*/*;q=0", None),
+        ("text/html", JSON),
+        ("*/*;q=0", JSON),
     ],
 )
-def test_header(accept: str, answer: str | None) -> None:
+def test_header(accept: str, answer: str) -> None:
     assert chosen(accept) == answer
 
 
@@ -52,7 +52,7 @@ def test_header_in_several_lines() -> None:
     assert chosen("text/html", "audio/midi") == MIDI
 
 
-@pytest.mark.parametrize("nonsense", ["", ",,", "midi", "/", "audio/", "audio/midi;q=high", "audio/midi;q=2"])
-def test_what_is_no_media_range_says_nothing(nonsense: str) -> None:
+@pytest.mark.parametrize("nonsense", ["", ",,", "midi", "/", "audio/"])
+def test_what_is_no_media_range_means_nothing(nonsense: str) -> None:
     assert chosen(nonsense) == JSON
     assert chosen(f"{nonsense}, audio/x-midi") == X_MIDI

@@ -9,7 +9,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from serve_app.api.http.json_body import is_json, read_json
+from serve_app.api.http.requests import is_json, read_json
 
 
 def request(*chunks: bytes | None, media_type: str | None = "application/json") -> Request:

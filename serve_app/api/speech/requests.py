@@ -1,16 +1,27 @@
-"""The fields that come with an uploaded recording: what is accepted, and what a client is told otherwise."""
+"""Requests of `POST /transcribe`: a form with a recording, or a JSON object that names a file."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from serve_app.api.http.uploads import FILE_FIELD, Upload
+from serve_app.api.http.requests import OptionalMediaUrl
+from serve_app.api.http.uploads import Upload, UploadForm
 from serve_app.api.speech.languages import AUTO, WHISPER_LANGUAGES
-from serve_app.api.video.requests import AnalysisOptions, WireRequest
+from serve_app.api.video.requests import AnalysisFields
+from serve_app.jobs.record import AnalysisOptions
 from serve_app.services import AnalysisRequest, TranscriptionRequest
 
 MAX_NAME_CHARS = 256
@@ -53,18 +64,7 @@ Prompt = Annotated[
 ]
 
 
-class UploadForm(WireRequest):
-    """Fields beside a recording; a field that is empty counts as not given."""
-
-    @classmethod
-    def _sentence(cls, kind: str, sentence: str) -> Any:
-        if kind == "extra_forbidden":
-            names = (str(field.alias or name) for name, field in cls.model_fields.items())
-            return f"Unknown field. Allowed: {', '.join((FILE_FIELD, *names))}"
-        return super()._sentence(kind, sentence)
-
-
-class TranscribeForm(UploadForm, AnalysisOptions):
+class TranscribeForm(UploadForm, AnalysisFields, frozen=True):
     """Form of `POST /transcribe`; all options but `language` are for `diarize=true`."""
 
     language: SpokenLanguage = AUTO  # type: ignore[assignment] # an upload may be in any of Whisper's languages
@@ -78,14 +78,14 @@ class TranscribeForm(UploadForm, AnalysisOptions):
     diarize: bool = Field(
         default=False,
         validate_default=True,
-        description="tell speakers apart and analyse the file in full: the answer is that to a JSON object",
+        description="analyse the file in full, speakers included: the answer is that to a JSON object",
     )
 
     @field_validator("diarize")
     @classmethod
     def _check_diarize(cls, value: bool, info: ValidationInfo) -> bool:
-        options = {name: option for name, option in AnalysisOptions.model_fields.items() if name != "language"}
-        given = [name for name, option in options.items() if info.data.get(name, option.default) != option.default]
+        options = {option.name: option.default for option in fields(AnalysisOptions) if option.name != "language"}
+        given = [name for name, default in options.items() if info.data.get(name, default) != default]
         if given and not value:
             raise PydanticCustomError("diarize_missing", "{names}: only with diarize=true", {"names": ", ".join(given)})
         return value
@@ -96,13 +96,42 @@ class TranscribeForm(UploadForm, AnalysisOptions):
 
     def to_analysis_request(self, upload: Upload) -> AnalysisRequest:
         """Return the request as the analysis service takes it."""
-        return self.analysis_of(upload.file, backend=self.backend, prompt=self.prompt, align=self.align)
+        return AnalysisRequest(
+            upload.file, backend=self.backend, prompt=self.prompt, align=self.align, **self.options()
+        )
 
 
-def form_content(form: type[BaseModel]) -> dict[str, Any]:
-    """Return OpenAPI's description of a form and its recording."""
-    schema = form.model_json_schema(by_alias=True)
-    recording = {"type": "string", "format": "binary", "description": "audio or video in any common container"}
-    schema["properties"] = {FILE_FIELD: recording, **schema["properties"]}
-    schema["required"] = [FILE_FIELD, *schema.get("required", [])]
-    return {"multipart/form-data": {"schema": schema}}
+class TranscribeRequest(AnalysisFields, frozen=True):
+    """JSON body of `POST /transcribe`; `audio_path` wins over `video_url` wins over `video_path`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "video_url": "https://s3.amazonaws.com/bucket/video.mp4",
+                    "enable_gpu": True,
+                    "emotion_detection": True,
+                    "language": "en",
+                }
+            ]
+        }
+    )
+
+    video_path: OptionalMediaUrl = None
+    audio_path: OptionalMediaUrl = None
+    video_url: OptionalMediaUrl = None
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if not self.source_url:
+            raise PydanticCustomError("source_missing", "Give one of audio_path, video_url, video_path")
+        return self
+
+    @property
+    def source_url(self) -> str:
+        """The file to analyse; empty if none was named."""
+        return self.audio_path or self.video_url or self.video_path or ""
+
+    def to_analysis_request(self) -> AnalysisRequest:
+        """Return the request as the analysis service takes it."""
+        return AnalysisRequest(self.source_url, **self.options())
