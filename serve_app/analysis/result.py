@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, with_config
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, with_config
 from pydantic.config import JsonDict
-from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 from typing_extensions import TypedDict  # pydantic cannot read the standard library's before Python 3.12
 
@@ -178,15 +177,11 @@ class AnalysisResult(TypedDict):
 class Unchecked:
     """Annotation of a field: documents its type in OpenAPI, and passes its value on as it is.
 
-    A result is checked by nobody on its way out: one that another version stored must not lose a key or gain one.
+    A result is not validated on its way out: one that another version stored must not lose a key or gain one.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Return a schema that takes anything, and has the type's own schema for documentation."""
+        """Return a schema that takes any Python value; documentation is made of its JSON half."""
         return core_schema.json_or_python_schema(
             handler(source), core_schema.any_schema(), serialization=core_schema.simple_ser_schema("any")
         )
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the type's JSON schema."""
-        return handler(schema["json_schema"])

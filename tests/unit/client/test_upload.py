@@ -41,7 +41,7 @@ class TestDiarize:
         assert answer["metadata"]["filename"] == "talk.wav"
         assert analysis.heard == [b"recording"]
         assert dataclasses.replace(analysis.asked[0], source="") == AnalysisRequest(
-            "", "ko", enable_gpu=False, num_speakers=2, backend="transformers", prompt="다니엘"
+            "", language="ko", enable_gpu=False, num_speakers=2, backend="transformers", prompt="다니엘"
         )
 
     def test_its_options_need_it(self, client: Client, analysis: MemoryAnalysis) -> None:

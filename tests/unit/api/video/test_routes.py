@@ -309,6 +309,14 @@ class TestGet:
         assert "안녕하세요" in answer.text
         assert '"pitch_hz":null' in answer.text  # a null inside the result is a statement, and stays
 
+    def test_a_result_of_another_version_is_sent_as_it_was_stored(self, client: TestClient, jobs: MemoryJobs) -> None:
+        stored = {"of a later version": {"b": None, "a": 1}, "duration": 120, "segments": [{"text": "x"}]}
+        submit(client)
+        jobs.run_complete("job-1", stored)  # type: ignore[arg-type]
+        assert client.get("/jobs/job-1").text.endswith(
+            '"result":{"of a later version":{"b":null,"a":1},"duration":120,"segments":[{"text":"x"}]}}'
+        )
+
     @pytest.mark.parametrize(
         ("error", "code", "message"),
         [

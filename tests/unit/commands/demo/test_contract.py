@@ -4,10 +4,11 @@ import copy
 
 import pytest
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.commands.demo.contract import callback_problems, result_problems
 from serve_app.messages import Locale, Stage, stage_message
 
-RESULT = {
+RESULT: AnalysisResult = {
     "segments": [
         {
             "start_time": 1.5,
