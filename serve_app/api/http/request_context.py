@@ -31,7 +31,7 @@ _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
     """Return the id of the request that a scope belongs to."""
-    return scope.get(_SCOPE_KEY, "")
+    return str(scope.get(_SCOPE_KEY, ""))
 
 
 class RequestContextMiddleware:
