@@ -1,4 +1,4 @@
-"""The seam between HTTP and Ray: what the API layer calls, as Protocols.
+"""`Services`: the seam between HTTP and Ray, what the API layer calls, as Protocols.
 
 The ingress implements them over the job store and deployment handles; tests of the API implement them in memory.
 Every method may raise any error of `serve_app.errors`.
@@ -37,7 +37,7 @@ class AnalysisRequest(AnalysisOptions):
             returns.
         backend: name of a speech backend; None: the first that is configured for video jobs, healthy and fit.
         prompt: text that the recording continues, or whose spelling it shares; None: none.
-        align: whether words' times are wanted as exactly as can be had.
+        align: whether words get the best times there are.
     """
 
     source: BinaryIO | str
@@ -97,7 +97,7 @@ class AnalysisService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRequest:
-    """An uploaded recording that is to be put into words, nothing else.
+    """An uploaded recording to transcribe or translate.
 
     Attributes:
         file: its bytes, seekable, at the start; open until the call returns.
@@ -105,8 +105,8 @@ class TranscriptionRequest:
         language: "auto" or a two-letter code.
         backend: name of a speech backend; None: the first healthy one in the contract's order.
         prompt: text that the recording continues, or whose spelling it shares; None: none.
-        align: whether words' times are wanted as exactly as can be had (forced alignment, where it is deployed).
-        task: whether the words are wanted, or their translation into English.
+        align: whether words get the best times there are (forced alignment, where it is deployed).
+        task: transcribe, or translate into English.
     """
 
     file: BinaryIO
@@ -123,9 +123,9 @@ class Transcription:
     """A recording's words.
 
     Attributes:
-        transcript: of the whole recording, stitched; its notes tell what was degraded.
+        transcript: of the whole recording, stitched; its notes say what was degraded.
         duration_s: of the decoded audio.
-        backend: name of the backend that heard it.
+        backend: name of the backend that transcribed it.
         stage_seconds: how long each stage took; `backend_start` where a replica had to be started for this request.
     """
 
@@ -141,7 +141,7 @@ class SpeechBackend:
 
     Attributes:
         name: as the contract's `backend` names it.
-        model: what it was told to load (Hugging Face id, path, `embedded:…`), the first choice.
+        model: the model that it loads first (Hugging Face id, path, `embedded:…`).
         healthy: whether it takes requests now; one that is scaled to zero does.
         created_at: seconds since the epoch when the graph was started.
     """
@@ -160,9 +160,10 @@ class SpeechService(Protocol):
 
         Raises:
             InvalidRequest: no such backend.
-            Unavailable: it is not healthy, or too much is in work.
+            Unavailable: it is not healthy, or too many requests are under way.
             TaskUnsupported: it can't translate, or none can.
-            MediaError, ModelError: it can't be done.
+            MediaError: the recording is unusable.
+            ModelError: the model failed.
         """
         ...
 
@@ -190,7 +191,7 @@ class DrumRecording:
 
 @dataclass(frozen=True, slots=True)
 class DrumOptions:
-    """What a caller wants of drum transcripts; what is left out is the model's default.
+    """What a caller wants of drum transcripts; the model has defaults for what is left out.
 
     Attributes:
         bpm: the tempo, where the caller knows it; None: detected.
@@ -230,10 +231,10 @@ class DrumService(Protocol):
     async def transcribe(
         self, recordings: Sequence[DrumRecording], options: DrumOptions
     ) -> Sequence[DrumTranscription | Exception]:
-        """Return an answer for each recording, in order; what one of them failed with stands in its place.
+        """Return an answer for each recording, in order: its transcription, or the error that it failed with.
 
         Raises:
-            Unavailable: too much is in work already; nothing was begun.
+            Unavailable: too many requests are under way; nothing was begun.
         """
         ...
 
@@ -255,14 +256,14 @@ class ImageService(Protocol):
     """Classification of pictures."""
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
-        """Return an answer for each picture, in order; what one of them failed with stands in its place.
+        """Return an answer for each picture, in order: its classification, or the error that it failed with.
 
         Args:
             task: what is asked: "container" or "beverage".
             images: files, seekable, at the start, open until the call returns; or addresses to fetch them from.
 
         Raises:
-            Unavailable: too much is in work already; nothing was begun.
+            Unavailable: too many requests are under way; nothing was begun.
         """
         ...
 
@@ -276,7 +277,7 @@ class ReplicaModel:
         node: name of the machine that it runs on.
         pid: of its process.
         spec: what names its weights in the configuration.
-        model_version: of the weights; None where none are loaded. So are the next ones.
+        model_version: of the weights; None where none are loaded, like the next three.
         sha256: of the weights' file.
         architecture: of the network.
         engine: library and number format.
@@ -285,7 +286,7 @@ class ReplicaModel:
         loaded_at: when it began to serve these weights, in seconds since the epoch.
         max_difference: the largest from PyTorch's probabilities in float32, on the probe before it served.
         notes: how the weights were understood; what was passed over.
-        failure: why it serves no weights, or not those that the configuration names now; None: all is well.
+        failure: why it does not serve the weights that the configuration names now; None: it does.
     """
 
     replica: str
@@ -311,7 +312,7 @@ class DeployedModel:
     Attributes:
         name: short name, of commands.
         deployment: name of its deployment.
-        state: of the deployment; "HEALTHY" is the good one.
+        state: of the deployment; "HEALTHY" takes requests.
         replicas: those that run; none: scaled to zero, or not up.
         reloads: whether its weights can be replaced while it serves.
     """
@@ -335,7 +336,7 @@ class ModelService(Protocol):
         ...
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
-        """Have every replica of one of `names()` read its weights anew, and return what serves then.
+        """Reload the weights of one of `names()` in every replica, and return what serves then.
 
         Raises:
             Unavailable: not every replica answered in time.
@@ -347,7 +348,7 @@ class HealthService(Protocol):
     """State of the graph."""
 
     async def deployments(self) -> Mapping[str, str]:
-        """Return every enabled deployment's state by name; "HEALTHY" is the good one."""
+        """Return every enabled deployment's state by name; "HEALTHY" takes requests."""
         ...
 
 

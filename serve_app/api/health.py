@@ -61,7 +61,9 @@ async def ready(request: Request, services: InjectedServices, settings: Injected
         async with asyncio.timeout(settings.readiness_timeout_s):
             deployments = dict(await services.health.deployments())
     except TimeoutError as error:
-        raise Unavailable("The graph did not describe itself in time", _READY_RETRY_AFTER_S) from error
+        raise Unavailable(
+            "The state of the deployments is not known: Serve did not answer in time", _READY_RETRY_AFTER_S
+        ) from error
     down = {name: state for name, state in deployments.items() if state != UP}
     content = {
         "status": "ready" if deployments and not down else "not_ready",

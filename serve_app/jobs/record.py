@@ -111,7 +111,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job and that its callback hears of.
+    """Something that happened to a job and is sent to its callback.
 
     Attributes:
         seq: 1, 2, 3, … within the job.

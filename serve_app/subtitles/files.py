@@ -28,7 +28,7 @@ class TranscriptForm(StrEnum):
 
     @property
     def media_type(self) -> str:
-        """What `Content-Type` says of it."""
+        """Its `Content-Type`."""
         return _MEDIA_TYPES[self]
 
 

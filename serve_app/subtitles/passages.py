@@ -29,7 +29,7 @@ class Passage:
     Attributes:
         text: as it is to be read.
         words: its words with times, in order; may be empty.
-        speaker: who says it; None where nobody was told apart.
+        speaker: who says it; None where speakers are unknown.
     """
 
     text: str
@@ -63,7 +63,7 @@ def joined(tokens: Sequence[Token]) -> str:
 def tokens_of(passage: Passage, most_columns: int) -> list[Token]:
     """Return a passage's words as they stand in its text, none wider than a line.
 
-    Where the text is not one of these words, the words count: they are what was heard at their times. A passage without
+    Where the text is not one of these words, the words count: they were recognised at their times. A passage without
     words has its time shared out among its text.
     """
     words = [replace(word, text=" ".join(word.text.split())) for word in passage.words]
@@ -130,7 +130,7 @@ def _narrowed(token: Token, most_columns: int) -> list[Token]:
 
 
 def _shared_out(start_ms: int, end_ms: int, parts: Sequence[str]) -> list[Token]:
-    """Return parts of something said, each with a share of its time that fits its width."""
+    """Return the parts of a passage, each with a share of its time that fits its width."""
     took_ms = max(0, end_ms - start_ms)
     whole = max(1, sum(columns(part) for part in parts))
     passed = 0

@@ -37,7 +37,7 @@ class DrumView(BaseModel):
     """A recording's drums."""
 
     filename: str
-    bpm: float = Field(description="quarter notes a minute: detected, or what the form said")
+    bpm: float = Field(description="quarter notes a minute: detected, or as the form has it")
     duration: float = Field(description="seconds")
     hits: list[DrumHitView] = Field(description="in order of time")
     tempo_map: list[TempoChangeView] = Field(description="one entry where the tempo is steady")

@@ -69,7 +69,7 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
             options = replace(options, with_picture=False)  # a MIDI file has no place for it
             if len(form.files) > 1:
                 raise HTTPException(
-                    406, "Several files are answered as JSON only: accept application/json, or send one"
+                    406, "Several files can only be answered as JSON: accept application/json, or send one file"
                 )
         recordings = [DrumRecording(sent.file, sent.filename) for sent in form.files]
         answers = await while_connected(request, services.drums.transcribe(recordings, options))

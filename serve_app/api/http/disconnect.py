@@ -1,4 +1,4 @@
-"""Work that ends with its client: a server tells a route that the client has left, but does not stop it."""
+"""`while_connected`: work that ends when its client leaves; a server reports that, but does not stop the route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T
     """Return what work returns; once the client has left, cancel it and wait for its end.
 
     Args:
-        request: its body must have been read: what comes after that can only be the client's leaving.
+        request: its body must have been read: the next message can then only be the client's leaving.
         work: not started yet.
 
     Raises:

@@ -128,7 +128,7 @@ def _clean(location: tuple[Any, ...]) -> list[Any]:
 
 
 def log_failure(failure: Failure, request: Request, error: Exception) -> None:
-    """Log a failure that is not the client's, with where it comes from."""
+    """Log a failure that is not the client's, with its traceback."""
     if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
 
@@ -244,12 +244,12 @@ def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[i
     meanings = {
         400: "`DOWNLOAD_ERROR`: the address can't be fetched",
         404: "No job has this id",
-        406: "The answer can't be of the kind that `Accept` asks for",
+        406: "`Accept` asks for a kind of answer that this request can't have",
         409: "The id is taken by another request, or the job's state forbids the action",
         413: "The body, or the file, is too large",
         415: "The body is of a type that this route does not take",
         422: "The request is malformed; each wrong field is named",
         429: "A queue is full; try again after `Retry-After` seconds",
-        503: "Not up yet, or saturated; try again after `Retry-After` seconds",
+        503: "Not up yet, or too busy; try again after `Retry-After` seconds",
     }
     return {status: {"model": body, "description": meanings[status]} for status in statuses}

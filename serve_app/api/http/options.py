@@ -24,7 +24,7 @@ class ApiSettings:
         max_image_bytes: limit of one picture in a form.
         heartbeat_s: longest silence on an event stream, below the idle limit of common proxies (60 s).
         retry_ms: how soon an event stream's client should reconnect.
-        readiness_timeout_s: how long a readiness probe waits for the graph to describe itself.
+        readiness_timeout_s: how long a readiness probe waits for the deployments' states.
         proxy_echoes_request_id: the server in front adds `x-request-id` to every answer, as Ray Serve does.
     """
 

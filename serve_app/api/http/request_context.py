@@ -1,4 +1,4 @@
-"""Around every request: its id, one line in the access log, security headers, and an answer if all else fails."""
+"""`RequestContextMiddleware`: a request's id, its line in the access log, security headers, and the last answer."""
 
 from __future__ import annotations
 

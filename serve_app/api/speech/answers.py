@@ -72,7 +72,7 @@ class TranscribeView(BaseModel):
 
 
 def full_text(transcript: Transcript) -> str:
-    """Return all that was said on one line, as a job's `text`."""
+    """Return the whole text on one line, as a job's `text`."""
     return " ".join(text for segment in transcript.segments if (text := segment.text.strip()))
 
 

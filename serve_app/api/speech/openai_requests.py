@@ -24,15 +24,15 @@ TRANSCRIPTION_ALIASES = (
 TRANSLATION_ALIASES = (DEFAULT_MODEL,)
 
 REPEATABLE_FIELDS = frozenset({"timestamp_granularities[]", "timestamp_granularities"})
-_UNKNOWN_SPEAKERS = "Voices are not compared with known ones: diarized_json calls the speakers A, B, …; leave it out"
+_UNKNOWN_SPEAKERS = "Known voices are not supported: diarized_json names the speakers A, B, …. Leave this field out"
 _REFUSED = {
-    "include": "Tokens' log probabilities are not told; verbose_json tells each segment's. Leave it out",
-    "keywords": "Not supported: write such words into prompt",
+    "include": "Log probabilities of tokens are not supported: verbose_json has each segment's. Leave this field out",
+    "keywords": "Keywords are not supported: write them into prompt",
     "known_speaker_names": _UNKNOWN_SPEAKERS,
     "known_speaker_references": _UNKNOWN_SPEAKERS,
-    "languages": "Not supported: name one language as language, or none and it is detected",
+    "languages": "Several languages are not supported: name one in language, or leave it out to have it detected",
 }
-# a client that reads what such a field asks for would fail later, or believe what is not so
+# refused, not ignored: a client that expects what it asked for would fail later, or be misled
 REFUSED_FIELDS = {name + suffix: why for name, why in _REFUSED.items() for suffix in ("", "[]")}
 
 Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
@@ -93,7 +93,9 @@ class OpenAITranscriptionForm(OpenAIForm, frozen=True):
     @classmethod
     def _check_chunking(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("chunking_type", "") is None:
-            raise PydanticCustomError("chunking_type_missing", "Send chunking_strategy[type]=server_vad with it")
+            raise PydanticCustomError(
+                "chunking_type_missing", "Send chunking_strategy[type]=server_vad with this field"
+            )
         return value
 
     @field_validator("stream")
@@ -112,5 +114,5 @@ class OpenAITranscriptionForm(OpenAIForm, frozen=True):
             if "word" in value:
                 raise PydanticCustomError("granularity_unsupported", "Words can't be streamed; segments can")
         elif value and info.data.get("response_format") not in ("verbose_json", None):
-            raise PydanticCustomError("granularity_unsupported", "This needs response_format verbose_json")
+            raise PydanticCustomError("granularity_unsupported", "Timestamps need response_format verbose_json")
         return value

@@ -36,7 +36,8 @@ def _check_callback_base(text: str) -> str:
         raise PydanticCustomError("callback_base_malformed", "Use an http:// or https:// URL with a host")
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise PydanticCustomError(
-            "callback_base_malformed", "Leave out user names, passwords, query and fragment: a path is appended"
+            "callback_base_malformed",
+            "Leave out user names, passwords, query and fragment: a path is appended",
         )
     return text.rstrip("/")
 

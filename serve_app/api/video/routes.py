@@ -32,7 +32,7 @@ callback_router = APIRouter()
     responses={200: {"description": "Any 2xx: received. Anything else is tried again"}},
 )
 def job_callback(body: views.CallbackPayload) -> None:
-    """Document the callback: signed after Standard Webhooks where a secret is set; never called here."""
+    """Document the callback, which is signed after Standard Webhooks where a secret is set; never called here."""
 
 
 @contract_router.post(
@@ -140,10 +140,10 @@ async def job_events(
     },
 )
 async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: InjectedServices) -> Response:
-    """Return what was said: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
+    """Return the transcript: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
 
     Speakers are named: in WebVTT as voices, in SubRip and text before what they say where there is more than one.
-    409 until the job has completed, and where it ended otherwise.
+    409 until the job has completed, and if it ended otherwise.
     """
     job = await services.jobs.get(job_id)
     if job.status is not JobStatus.COMPLETED or job.result is None:

@@ -61,4 +61,6 @@ def test_not_ready_if_the_graph_does_not_answer(client_with: Callable[..., TestC
     health.hangs = True
     answer = client_with(readiness_timeout_s=0.01).get("/health/ready")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert answer.json()["error"]["message"] == "The graph did not describe itself in time"
+    assert (
+        answer.json()["error"]["message"] == "The state of the deployments is not known: Serve did not answer in time"
+    )

@@ -278,9 +278,9 @@ class TestErrors:
             ({"chunking_strategy": {"threshold": 0.5}}, "chunking_strategy[threshold]", "[type]=server_vad"),
             ({"chunking_strategy": {"type": "server_vad", "pitch": 1}}, "chunking_strategy[pitch]", "Unknown field"),
             ({"stream": True, "timestamp_granularities": ["word"]}, "timestamp_granularities[]", "segments can"),
-            ({"include": ["logprobs"]}, "include[]", "verbose_json tells each segment's"),
+            ({"include": ["logprobs"]}, "include[]", "verbose_json has each segment's"),
             ({"keywords": ["Boston"]}, "keywords[]", "into prompt"),
-            ({"languages": ["ko", "en"]}, "languages[]", "name one language"),
+            ({"languages": ["ko", "en"]}, "languages[]", "name one in language"),
             ({"known_speaker_names": ["Ann", "Bob"]}, "known_speaker_names[]", "A, B"),
             # a recording of ten seconds is longer than other fields may be
             (
