@@ -30,21 +30,6 @@ _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u20
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A form with one file.
-
-    Attributes:
-        file: its bytes, at the start; closed by whoever read the form.
-        filename: fit to be shown.
-        fields: the other fields, as sent; those in `repeatable` as lists.
-    """
-
-    file: BinaryIO
-    filename: str
-    fields: Mapping[str, str | list[str]]
-
-
-@dataclass(frozen=True, slots=True)
 class UploadedFile:
     """One file of a form.
 
@@ -55,6 +40,13 @@ class UploadedFile:
 
     file: BinaryIO
     filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload(UploadedFile):
+    """A form with one file, and its other fields as `Uploads` has them."""
+
+    fields: Mapping[str, str | list[str]]
 
 
 @dataclass(frozen=True, slots=True)
