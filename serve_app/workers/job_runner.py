@@ -16,8 +16,8 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
-from serve_app.deployments.replica.process import join_serve_log
 from serve_app.analysis.result import AnalysisResult
+from serve_app.deployments.replica.process import join_serve_log
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.health import GraphHealth
