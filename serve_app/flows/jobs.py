@@ -32,7 +32,7 @@ class StoredJobs:
         """Store a job after its callback base was checked."""
         if request.callback_base is not None:
             await self._media.check_callback_base(request.callback_base)
-        job, _ = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
+        job = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
         estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 

@@ -259,7 +259,7 @@ class Lifecycle:
             )
             .returning(*JOB_COLUMNS)
         ).one()
-        return Claim(to_job(taken), taken.fence, owner, taken.crashes)
+        return Claim(to_job(taken), taken.fence, owner)
 
     def _message_at(self, progress: int) -> str:
         return stage_message(Stage(progress), self._locale) if progress else accepted_message(self._locale)

@@ -79,16 +79,13 @@ class JobStore(Lifecycle, Outbox):
         """Close the connections; the store can still be used, and opens new ones."""
         self._db.close()
 
-    def submit(self, request: JobRequest, *, max_queued: int | None) -> tuple[Job, bool]:
+    def submit(self, request: JobRequest, *, max_queued: int | None) -> Job:
         """Store a job, or find the one that this request made before.
 
         Args:
             request: the job.
             max_queued: how many may wait; None: any number. Submissions at the same instant may overshoot it by their
                 number on Postgres.
-
-        Returns:
-            The job, and whether it is new.
 
         Raises:
             JobConflict: if another request has this id.
@@ -97,7 +94,7 @@ class JobStore(Lifecycle, Outbox):
         with self._db.write() as (connection, now):
             existing = _existing(connection, request)
             if existing is not None:
-                return existing, False
+                return existing
             if max_queued is not None:
                 self._require_room(connection, max_queued, now)
             row = connection.execute(
@@ -119,11 +116,11 @@ class JobStore(Lifecycle, Outbox):
                 .returning(*JOB_COLUMNS)
             ).first()
             if row is not None:
-                return to_job(row), True
+                return to_job(row)
             existing = _existing(connection, request)  # another submission of the same id was first
             if existing is None:
                 raise JobConflict(f"job {request.job_id} was deleted while it was submitted: submit it again")
-            return existing, False
+            return existing
 
     def get(self, job_id: str) -> Job:
         """Return a job, with its result if it has one. JobNotFound."""
@@ -177,7 +174,7 @@ class JobStore(Lifecycle, Outbox):
             if mean_s is None:
                 return None
             if row.status == JobStatus.PROCESSING:
-                return max(0.0, mean_s - (self._db.now(connection) - row.started_at))
+                return max(0.0, mean_s - (self._db.now(connection) - float(row.started_at)))
             num_places = max(1, _depth(connection).running)
             return mean_s * (1 + _num_ahead(connection, row) // num_places)
 

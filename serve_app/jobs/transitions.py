@@ -21,13 +21,11 @@ class Claim:
         job: as it was when claimed.
         fence: higher than that of every claim before; the store refuses writes under an older one.
         owner: who claimed it.
-        takeovers: how many runners in a row were lost on it since its last finished step.
     """
 
     job: Job
     fence: int
     owner: str
-    takeovers: int
 
 
 def held_by(claim: Claim) -> ColumnElement[bool]:

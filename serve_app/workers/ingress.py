@@ -55,7 +55,7 @@ class Ingress:
         environment: ModelEnvironment,
         deployments: Deployments,
         local_classifiers: Mapping[str, ClassifierArgs],
-        job_runner: DeploymentHandle,
+        job_runner: DeploymentHandle[Any],
     ) -> None:
         join_serve_log()
         store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)

@@ -10,12 +10,15 @@ import asyncio
 import logging
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from sqlalchemy.engine import make_url
 
 from serve_app.workers.options import RunnerOptions
+
+if TYPE_CHECKING:
+    from serve_app.jobs.store import JobStore
 
 logger = logging.getLogger("ray.serve")
 
@@ -34,7 +37,7 @@ class QueueDepthPolicy:
         self._database_url = database_url
         self._jobs_per_replica = jobs_per_replica
         self._poll_interval_s = poll_interval_s
-        self._store: Any = None
+        self._store: JobStore | None = None
         self._reading: asyncio.Task[None] | None = None
         self._read_at = -math.inf
         self._num_jobs: int | None = None

@@ -26,7 +26,6 @@ def test_a_claim_starts_a_job(store, make_request, clock):
     clock.advance(7.0)
     claim = store.claim("runner")
     assert claim.owner == "runner"
-    assert claim.takeovers == 0
     assert claim.job == store.get("job-1")
     assert claim.job.status == JobStatus.PROCESSING
     assert claim.job.started_at == clock.now_s
@@ -156,7 +155,6 @@ def test_releasing_costs_nothing(store, claim, make_request):
     assert (job.status, job.attempts, job.progress) == (JobStatus.QUEUED, 0, 10)
     again = store.claim("another runner")
     assert again.job.job_id == "job-1"  # it keeps its place
-    assert again.takeovers == 0
     assert again.job.message == "비디오 다운로드 완료"
 
 

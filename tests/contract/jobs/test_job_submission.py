@@ -21,8 +21,7 @@ def finish(store, clock, *, seconds):
 
 def test_a_submitted_job_is_found_as_it_was_sent(store, make_request, clock):
     request = make_request(language="ko", num_speakers=2, enable_gpu=False)
-    job, is_new = store.submit(request, max_queued=None)
-    assert is_new
+    job = store.submit(request, max_queued=None)
     assert store.get("job-1") == job
     assert job.request == request
     assert (job.status, job.progress, job.attempts, job.created_at) == (JobStatus.QUEUED, 0, 0, clock.now_s)
@@ -31,14 +30,14 @@ def test_a_submitted_job_is_found_as_it_was_sent(store, make_request, clock):
 
 def test_messages_speak_the_stores_language(open_store, make_request):
     store = open_store(locale=Locale.EN)
-    assert store.submit(make_request(), max_queued=None)[0].message == "Queued"
+    assert store.submit(make_request(), max_queued=None).message == "Queued"
     assert store.claim("runner").job.message == "Video processing has started"
 
 
 def test_the_same_request_again_finds_the_same_job_even_when_the_queue_is_full(store, make_request):
-    first, _ = store.submit(make_request(), max_queued=1)
-    again, is_new = store.submit(make_request(), max_queued=1)
-    assert (again, is_new) == (first, False)
+    first = store.submit(make_request(), max_queued=1)
+    assert store.submit(make_request(), max_queued=1) == first
+    assert store.queue_depth() == QueueDepth(queued=1, running=0)
 
 
 def test_the_same_id_for_another_request_is_a_conflict(store, make_request):
@@ -52,8 +51,7 @@ def test_twenty_at_once_make_one_job(open_store, make_request):
     stores = [open_store(), open_store()]
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda n: stores[n % 2].submit(make_request(), max_queued=5), range(20)))
-    assert sum(is_new for _, is_new in answers) == 1
-    assert len({job for job, _ in answers}) == 1
+    assert len(set(answers)) == 1
     assert stores[0].queue_depth() == QueueDepth(queued=1, running=0)
 
 
