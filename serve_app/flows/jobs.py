@@ -1,4 +1,4 @@
-"""Video jobs for the HTTP layer: `services.JobService` over the job store, and live events of jobs."""
+"""`StoredJobs`: video jobs for the HTTP layer, and `EventWatcher`: their events, live."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, 
 from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import job_key
 from serve_app.services import SubmittedJob
-from serve_app.settings import Settings
 
 logger = logging.getLogger("ray.serve")
 
-_TICK_S = 0.5
-
 
 class StoredJobs:
-    """`services.JobService` over the job store."""
+    """`services.JobService` over the job store.
 
-    def __init__(self, settings: Settings, store: JobStore, media: MediaSource) -> None:
-        self._settings = settings
+    Args:
+        store: the job table.
+        media: says where callbacks may go, and removes the files of deleted jobs.
+        max_queued: jobs that may wait; more are refused.
+        tick_s: how often the table is asked for events while somebody follows a job.
+    """
+
+    def __init__(self, store: JobStore, media: MediaSource, max_queued: int, *, tick_s: float = 0.5) -> None:
         self._store = store
         self._media = media
-        self._watcher = EventWatcher(store)
+        self._max_queued = max_queued
+        self._watcher = EventWatcher(store, tick_s)
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Store a job after its callback base was checked."""
         if request.callback_base is not None:
             await self._media.check_callback_base(request.callback_base)
-        job = await asyncio.to_thread(self._store.submit, request, max_queued=self._settings.max_queued_jobs)
+        job = await asyncio.to_thread(self._store.submit, request, max_queued=self._max_queued)
         estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 
@@ -58,7 +62,7 @@ class StoredJobs:
         await asyncio.to_thread(self._media.discard, job_key(job_id))
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
-        """Yield a job's events as they come."""
+        """Yield a job's events as they are stored, until its last one."""
         async for event in self._watcher.events(job_id, after_seq):
             yield event
 
@@ -72,15 +76,15 @@ class StoredJobs:
 
 
 class _Watcher:
-    """One client that watches one job."""
+    """One client that follows one job."""
 
     def __init__(self, job_id: str, after_seq: int) -> None:
         self.job_id = job_id
         self.after_seq = after_seq
         self.news: asyncio.Queue[JobNews | None] = asyncio.Queue()
 
-    def tell(self, news: JobNews) -> None:
-        """Pass on what this client has not seen yet."""
+    def report(self, news: JobNews) -> None:
+        """Pass on the events that this client has not seen yet."""
         unseen = tuple(event for event in news.events if event.seq > self.after_seq)
         if unseen or news.ended:
             self.after_seq = unseen[-1].seq if unseen else self.after_seq
@@ -88,10 +92,16 @@ class _Watcher:
 
 
 class EventWatcher:
-    """Follows the jobs that somebody watches, all with one query a tick; rests while nobody does."""
+    """Asks the job table for the events of all followed jobs, with one query a tick; none while nobody follows one.
 
-    def __init__(self, store: JobStore) -> None:
+    Args:
+        store: the job table.
+        tick_s: seconds between two queries.
+    """
+
+    def __init__(self, store: JobStore, tick_s: float = 0.5) -> None:
         self._store = store
+        self._tick_s = tick_s
         self._watchers: set[_Watcher] = set()
         self._following: asyncio.Task[None] | None = None
 
@@ -124,7 +134,7 @@ class EventWatcher:
             else:
                 for watcher in watchers:
                     if watcher.job_id in news:
-                        watcher.tell(news[watcher.job_id])
+                        watcher.report(news[watcher.job_id])
                     else:  # deleted meanwhile
                         watcher.news.put_nowait(None)
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._tick_s)

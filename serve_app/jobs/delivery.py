@@ -181,7 +181,7 @@ class Courier:
         if status_code is not None and retry.is_taken(status_code):
             await self._ask_store("note a delivery", lambda: self._store.record_delivered(due, status_code=status_code))
             return
-        _logger.info("event %s of job %s was not taken by %s: %s", due.seq, due.job_id, due.host, error)
+        _logger.info("job %s: event %d was not delivered to %s: %s", due.job_id, due.seq, due.host, error)
         await self._ask_store(
             "note a failed delivery",
             lambda: self._store.record_failure(due, error=error, status_code=status_code, retry_after_s=retry_after_s),

@@ -183,12 +183,12 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == job_id).with_for_update()).first()
             if row is None:
-                raise JobNotFound(f"no job {job_id}")
+                raise JobNotFound(f"No job has the id {job_id}")
             job = to_job(row)
             if job.status == JobStatus.CANCELLED:
                 return job
             if job.status.is_final:
-                raise JobConflict(f"job {job_id} is {job.status} already and can't be cancelled")
+                raise JobConflict(f"Job {job_id} is already {job.status} and can't be cancelled")
             if job.status == JobStatus.QUEUED or row.lease_until <= now:
                 return self._cancel(connection, jobs.c.job_id == job_id, now)
             return to_job(
@@ -239,7 +239,7 @@ class Lifecycle:
             return True
         if row.crashes >= self._max_crashes:
             error = ProcessingError(
-                f"{row.crashes + 1} runners in a row were lost while they worked on this job; it won't be tried again"
+                f"{row.crashes + 1} runners in a row were lost while they worked on this job; it is not tried again"
             )
             message = error_message(error, self._locale)
             self._fail(connection, this, error_code(error), message, now, attempts=row.attempts)

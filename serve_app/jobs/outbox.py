@@ -204,7 +204,7 @@ class Outbox:
         """Queue all of a job's deliveries again, in order, with the same webhook ids; return how many. JobNotFound."""
         with self._db.write() as (connection, now):
             if not _lock_job(connection, job_id):
-                raise JobNotFound(f"no job {job_id}")
+                raise JobNotFound(f"No job has the id {job_id}")
             num_queued = connection.execute(
                 update(job_events)
                 .where(job_events.c.job_id == job_id, job_events.c.target.is_not(None))
@@ -280,7 +280,7 @@ def _lock_job(connection: Connection, job_id: str) -> bool:
 
 def _require_job(connection: Connection, job_id: str) -> None:
     if connection.execute(select(jobs.c.number).where(jobs.c.job_id == job_id)).first() is None:
-        raise JobNotFound(f"no job {job_id}")
+        raise JobNotFound(f"No job has the id {job_id}")
 
 
 def _advance(connection: Connection, job_id: str, now: float) -> None:

@@ -119,7 +119,7 @@ class JobStore(Lifecycle, Outbox):
                 return to_job(row)
             existing = _existing(connection, request)  # another submission of the same id was first
             if existing is None:
-                raise JobConflict(f"job {request.job_id} was deleted while it was submitted: submit it again")
+                raise JobConflict(f"Job {request.job_id} was deleted while it was submitted; submit it again")
             return existing
 
     def get(self, job_id: str) -> Job:
@@ -127,7 +127,7 @@ class JobStore(Lifecycle, Outbox):
         with self._db.read() as connection:
             row = connection.execute(select(*JOB_COLUMNS, jobs.c.result).where(jobs.c.job_id == job_id)).first()
         if row is None:
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"No job has the id {job_id}")
         return to_job(row, result=row.result)
 
     def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
@@ -141,7 +141,7 @@ class JobStore(Lifecycle, Outbox):
             query = query.where(jobs.c.status == status)
         if cursor is not None:
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-                raise InvalidRequest("cursor: pass on `next_cursor` of the page before, as it is")
+                raise InvalidRequest("cursor: use the next_cursor of an earlier page, unchanged")
             query = query.where(jobs.c.number < int(cursor))
         with self._db.read() as connection:
             rows = connection.execute(query).all()
@@ -189,7 +189,7 @@ class JobStore(Lifecycle, Outbox):
             gone = connection.execute(delete(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(_ENDED))).rowcount
             if not gone:
                 status = _find(connection, job_id).status
-                raise JobConflict(f"job {job_id} is {status}: cancel it first, or wait for its end")
+                raise JobConflict(f"Job {job_id} is {status}; cancel it first, or wait until it has ended")
 
     def purge(self, older_than_s: float) -> list[str]:
         """Remove jobs that ended longer ago than this and have no delivery pending; return their ids.
@@ -224,7 +224,7 @@ class JobStore(Lifecycle, Outbox):
         """Return a job's events after one, in order. JobNotFound."""
         news = self.events_after({job_id: after_seq}).get(job_id)
         if news is None:
-            raise JobNotFound(f"no job {job_id}")
+            raise JobNotFound(f"No job has the id {job_id}")
         return list(news.events)
 
     def _require_room(self, connection: Connection, max_queued: int, now: float) -> None:
@@ -234,7 +234,7 @@ class JobStore(Lifecycle, Outbox):
         mean_s = _mean_processing_s(connection)
         low_s, high_s = _RETRY_AFTER_BOUNDS_S
         wait_s = _RETRY_AFTER_S if mean_s is None else min(max(mean_s / max(1, depth.running), low_s), high_s)
-        raise Overloaded(f"{depth.queued} jobs wait already, as many as may: try again later", wait_s)
+        raise Overloaded(f"{depth.queued} jobs are waiting already; try again later", wait_s)
 
 
 def _existing(connection: Connection, request: JobRequest) -> Job | None:
@@ -243,7 +243,7 @@ def _existing(connection: Connection, request: JobRequest) -> Job | None:
         return None
     job = to_job(row)
     if job.request != request:
-        raise JobConflict(f"job {request.job_id} was submitted before with another request: choose another id")
+        raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
 
 
@@ -252,7 +252,7 @@ def _find(connection: Connection, job_id: str) -> AnyRow:
         select(jobs.c.number, jobs.c.status, jobs.c.started_at).where(jobs.c.job_id == job_id)
     ).first()
     if row is None:
-        raise JobNotFound(f"no job {job_id}")
+        raise JobNotFound(f"No job has the id {job_id}")
     return row
 
 

@@ -32,9 +32,9 @@ def parse_secrets(text: str | None) -> tuple[bytes, ...]:
                 raise ValueError("it does not start with whsec_")
             key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ValueError(f"webhook secret {place} must be whsec_ and base64: {error}") from None
+            raise ValueError(f"webhook secret {place} must be whsec_ followed by base64: {error}") from None
         if len(key) < _MIN_KEY_BYTES:
-            raise ValueError(f"webhook secret {place} has {len(key)} bytes, at least {_MIN_KEY_BYTES} are needed")
+            raise ValueError(f"webhook secret {place} has {len(key)} bytes; it needs at least {_MIN_KEY_BYTES}")
         keys.append(key)
     return tuple(keys)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -78,7 +79,7 @@ class Ingress:
         }
         self._api_settings = settings.api
         self._services = Services(
-            jobs=StoredJobs(settings, store, media),
+            jobs=StoredJobs(store, media, settings.max_queued_jobs),
             analysis=AnalysisFlow(pipeline, media, max_at_once=options.max_direct_analyses),
             speech=SpeechFlow(
                 deployments.video,

@@ -1,4 +1,4 @@
-"""The services of `serve_app.services` in memory, with the semantics of the real ones."""
+"""The services of `serve_app.services` for tests: jobs over a real job table, the others as a test says."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.errors import (
-    CallbackRefused,
-    InvalidRequest,
-    JobConflict,
-    JobNotFound,
-    Overloaded,
-    TaskUnsupported,
-    Unavailable,
-)
-from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.messages import Locale, Stage, cancelled_message, queued_message, stage_message
+from serve_app.errors import CallbackRefused, InvalidRequest, TaskUnsupported, Unavailable
+from serve_app.flows.jobs import StoredJobs
+from serve_app.jobs.record import Job, JobEvent, JobRequest, JobStatus
+from serve_app.jobs.transitions import Claim
+from serve_app.messages import Stage
 from serve_app.results import (
     Drum,
     DrumHit,
@@ -45,6 +39,7 @@ from serve_app.services import (
     Transcription,
     TranscriptionRequest,
 )
+from tests.job_tables import make_job_table
 
 CREATED_AT = 1705314600.0  # 2024-01-15T10:30:00Z
 
@@ -134,143 +129,90 @@ REPLICA_MODEL = ReplicaModel(
 DRUM_MIDI = b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0"
 
 
-class MemoryJobs:
-    """Jobs in a dict. The `run_*` methods do what a runner would; they may be called from any thread."""
+class _Callbacks:
+    """Refuses callback bases with "private" in them, and knows no files."""
 
-    def __init__(self, max_queued: int = 100, locale: Locale = Locale.KO) -> None:
-        self.jobs: dict[str, Job] = {}
-        self.history: dict[str, list[JobEvent]] = {}
+    async def check_callback_base(self, url: str) -> None:
+        if "private" in url:
+            raise CallbackRefused(f"{url} resolves to a private address")
+
+    def discard(self, folder: str) -> None:
+        pass
+
+
+class MemoryJobs(StoredJobs):
+    """The real job service over a job table of its own.
+
+    The `run_*` methods do what a runner does; they may be called from any thread. Time passes only by them and by
+    submitting: the first job is submitted at CREATED_AT, begins 10 s later and takes 45.2 s.
+    """
+
+    def __init__(self, max_queued: int = 100) -> None:
+        self.now_s = CREATED_AT
         self.estimated_s: float | None = None
         self.fail_with: Exception | None = None
         self.open_streams = 0
-        self._max_queued = max_queued
-        self._locale = locale
-        self._lock = threading.RLock()
-        self._watchers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._claims: dict[str, Claim] = {}
+        self.store, _ = make_job_table(lease_s=1e9, clock=lambda: self.now_s)
+        super().__init__(self.store, _Callbacks(), max_queued, tick_s=0.005)  # type: ignore[arg-type]
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """All jobs, the oldest first, without their results."""
+        return {job.job_id: job for job in reversed(self.store.page(None, 10_000, None).jobs)}
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         if self.fail_with:
             raise self.fail_with
-        if request.callback_base and "private" in request.callback_base:
-            raise CallbackRefused(f"{request.callback_base} resolves to a private address")
-        with self._lock:
-            found = self.jobs.get(request.job_id)
-            if found is not None:
-                if found.request != request:
-                    raise JobConflict(f"{request.job_id} is taken by another request; choose another job_id")
-                return SubmittedJob(found, self.estimated_s)
-            if sum(job.status is JobStatus.QUEUED for job in self.jobs.values()) >= self._max_queued:
-                raise Overloaded(f"{self._max_queued} jobs are waiting already", 12.3)
-            created_at = CREATED_AT + len(self.jobs)
-            job = Job(request, JobStatus.QUEUED, 0, queued_message(self._locale), created_at)
-            self.jobs[request.job_id] = job
-            self.history[request.job_id] = []
-            return SubmittedJob(job, self.estimated_s)
+        submitted = await super().submit(request)
+        self.now_s += 1.0
+        return submitted if self.estimated_s is None else dataclasses.replace(submitted, estimated_s=self.estimated_s)
 
     async def get(self, job_id: str) -> Job:
         if self.fail_with:
             raise self.fail_with
-        try:
-            return self.jobs[job_id]
-        except KeyError:
-            raise JobNotFound(f"No job has the id {job_id}") from None
-
-    async def queue_position(self, job_id: str) -> int | None:
-        waiting = [job.job_id for job in self.jobs.values() if job.status is JobStatus.QUEUED]
-        return waiting.index(job_id) if job_id in waiting else None
-
-    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        jobs = [job for job in reversed(self.jobs.values()) if status is None or job.status is status]
-        if cursor is not None and not cursor.isdecimal():
-            raise InvalidRequest("cursor: use the next_cursor of an earlier page")
-        start = int(cursor or 0)
-        following = str(start + limit) if start + limit < len(jobs) else None
-        page = tuple(dataclasses.replace(job, result=None) for job in jobs[start : start + limit])
-        return JobPage(page, following)
-
-    async def cancel(self, job_id: str) -> Job:
-        job = await self.get(job_id)
-        if job.status is JobStatus.QUEUED:
-            self._end(job, JobStatus.CANCELLED, message=cancelled_message(self._locale))
-        elif job.status is JobStatus.PROCESSING:
-            self.jobs[job_id] = dataclasses.replace(job, cancel_requested=True)
-        elif job.status is not JobStatus.CANCELLED:
-            raise JobConflict(f"{job_id} has ended already ({job.status})")
-        return self.jobs[job_id]
-
-    async def delete(self, job_id: str) -> None:
-        job = await self.get(job_id)
-        if not job.status.is_final:
-            raise JobConflict(f"{job_id} is still active; cancel it first")
-        del self.jobs[job_id], self.history[job_id]
+        return await super().get(job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
-        changed = asyncio.Event()
-        watcher = (asyncio.get_running_loop(), changed)
-        self._watchers.append(watcher)
         self.open_streams += 1
         try:
-            while True:
-                changed.clear()
-                with self._lock:
-                    ended = self.jobs[job_id].status.is_final
-                    fresh = [event for event in self.history[job_id] if event.seq > after_seq]
-                for event in fresh:
-                    after_seq = event.seq
-                    yield event
-                if ended:
-                    return
-                await changed.wait()
+            async for event in super().events(job_id, after_seq):
+                yield event
         finally:
-            self._watchers.remove(watcher)
             self.open_streams -= 1
 
-    async def deliveries(self, job_id: str) -> list[Delivery]:
-        await self.get(job_id)
-        return [
-            Delivery(event, f"msg_{job_id}_{event.seq}", DeliveryStatus.DELIVERED, 1, None, CREATED_AT + 5, None, 200)
-            for event in self.history[job_id]
-        ]
-
-    async def replay(self, job_id: str) -> int:
-        await self.get(job_id)
-        return len(self.history[job_id])
-
-    def run_start(self, job_id: str) -> None:
-        """Take a job."""
-        with self._lock:
-            self.jobs[job_id] = dataclasses.replace(
-                self.jobs[job_id], status=JobStatus.PROCESSING, started_at=CREATED_AT + 10
-            )
+    def run_start(self, job_id: str) -> Claim:
+        """Take a job, whatever its place in the queue."""
+        self.now_s += 9.0
+        passed = []
+        while (claim := self.store.claim("runner")) is not None and claim.job.job_id != job_id:
+            passed.append(claim)
+        for other in passed:
+            self.store.release(other)
+        assert claim is not None, f"job {job_id} does not wait"
+        self._claims[job_id] = claim
+        return claim
 
     def run_stage(self, job_id: str, stage: Stage) -> None:
         """Report a stage."""
-        message = stage_message(stage, self._locale)
-        with self._lock:
-            self.jobs[job_id] = dataclasses.replace(self.jobs[job_id], progress=int(stage), message=message)
-            self._record(job_id, {"status": "processing", "progress": int(stage), "message": message})
+        self.store.announce(self._claim(job_id), stage)
 
     def run_complete(self, job_id: str, result: AnalysisResult) -> None:
         """End a job with its result."""
-        message = stage_message(Stage.COMPLETED, self._locale)
-        with self._lock:
-            self._end(self.jobs[job_id], JobStatus.COMPLETED, progress=100, message=message, result=result)
+        claim = self._claim(job_id)
+        self.now_s += 45.2
+        self.store.complete(claim, result)
 
     def run_fail(self, job_id: str, code: str, message: str) -> None:
         """End a job without one."""
-        with self._lock:
-            self._end(self.jobs[job_id], JobStatus.FAILED, message=message, error_code=code, error_message=message)
+        claim = self._claim(job_id)
+        self.now_s += 45.2
+        self.store.fail(claim, code, message, retry_after_s=None)
 
-    def _end(self, job: Job, status: JobStatus, **fields: Any) -> None:
-        self.jobs[job.job_id] = dataclasses.replace(job, status=status, completed_at=CREATED_AT + 55.2, **fields)
-        shown = ("progress", "message", "result") if status is JobStatus.COMPLETED else ("error_message", "error_code")
-        self._record(job.job_id, {"status": status.value, **{name: fields[name] for name in shown if fields.get(name)}})
-
-    def _record(self, job_id: str, payload: dict[str, Any]) -> None:
-        events = self.history[job_id]
-        events.append(JobEvent(job_id, len(events) + 1, CREATED_AT, {"job_id": job_id, **payload}))
-        for loop, changed in list(self._watchers):
-            loop.call_soon_threadsafe(changed.set)
+    def _claim(self, job_id: str) -> Claim:
+        held = self._claims.get(job_id)
+        is_active = self.store.get(job_id).status is JobStatus.PROCESSING
+        return held if held is not None and is_active else self.run_start(job_id)
 
 
 class MemoryAnalysis:

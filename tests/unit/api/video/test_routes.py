@@ -105,13 +105,13 @@ class TestSubmit:
         answer = submit(client, language="en")
         assert answer.status_code == 409
         assert answer.json()["error"]["code"] == "JOB_CONFLICT"
-        assert answer.json()["detail"] == "job-1 is taken by another request; choose another job_id"
+        assert answer.json()["detail"] == "Job job-1 was submitted before with another request; choose another job_id"
 
     def test_full_queue_tells_when_to_come_back(self, client: TestClient) -> None:
         for number in range(3):
             assert submit(client, f"job-{number}").status_code == 200
         answer = submit(client, "one-too-many")
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "13")
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
         assert answer.json()["error"]["code"] == "OVERLOADED"
 
     def test_refused_callback_base_names_the_field(self, client: TestClient, jobs: MemoryJobs) -> None:
@@ -475,21 +475,23 @@ class TestCancelAndDelete:
 
 class TestDeliveries:
     def test_lists_what_was_sent(self, client: TestClient, jobs: MemoryJobs) -> None:
-        submit(client)
-        jobs.run_start("job-1")
+        submit(client, fastapi_base_url="https://backend.example")
         jobs.run_stage("job-1", Stage.DOWNLOADED)
+        [due] = jobs.store.claim_deliveries("courier", 10)
+        jobs.now_s += 5.0
+        jobs.store.record_delivered(due, status_code=200)
         body = client.get("/jobs/job-1/deliveries").json()
         assert body == {
             "job_id": "job-1",
             "deliveries": [
                 {
                     "seq": 1,
-                    "webhook_id": "msg_job-1_1",
+                    "webhook_id": due.webhook_id,
                     "status": "delivered",
                     "attempts": 1,
-                    "created_at": "2024-01-15T10:30:00Z",
+                    "created_at": "2024-01-15T10:30:10Z",
                     "next_attempt_at": None,
-                    "delivered_at": "2024-01-15T10:30:05Z",
+                    "delivered_at": "2024-01-15T10:30:15Z",
                     "last_error": None,
                     "last_status_code": 200,
                     "payload": {
@@ -503,7 +505,7 @@ class TestDeliveries:
         }
 
     def test_replays(self, client: TestClient, jobs: MemoryJobs) -> None:
-        submit(client)
+        submit(client, fastapi_base_url="https://backend.example")
         jobs.run_start("job-1")
         jobs.run_stage("job-1", Stage.DOWNLOADED)
         jobs.run_stage("job-1", Stage.DIARIZING)
@@ -532,7 +534,7 @@ class TestEvents:
             ["id: 3", "event: completed"],
         ]
         payloads = [json.loads(event.split("\n")[2].removeprefix("data: ")) for event in events]
-        assert payloads == [event.payload for event in jobs.history["job-1"]]
+        assert payloads == [event.payload for event in jobs.store.events("job-1")]
         for payload in payloads:
             views.CallbackPayload.model_validate(payload)
         assert "음성 구간 감지 중..." in answer.text
