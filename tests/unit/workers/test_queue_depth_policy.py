@@ -40,6 +40,31 @@ def test_without_an_answer_the_replicas_stay(tmp_path: Path) -> None:
     assert asyncio.run(settled(policy, target=2)) == 2
 
 
+def test_a_table_that_can_not_be_read_is_logged_once_and_read_again_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "state"
+    folder.write_text("no folder, so no database can be made in it")
+    policy = QueueDepthPolicy(f"sqlite:///{folder}/jobs.sqlite3", 1, poll_interval_s=0.0)
+
+    async def scenario() -> list[float]:
+        wanted = [await settled(policy, target=2) for _ in range(2)]
+        folder.unlink()
+        return [*wanted, await settled(policy, target=2)]
+
+    assert asyncio.run(scenario()) == [2, 2, 0]
+    assert caplog.text.count("the job table can't be read, JobRunner is not scaled: FileExistsError") == 1
+
+
+def test_without_a_url_the_environment_says_which_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
+    monkeypatch.setenv("SERVE_APP_DATABASE_URL", url)
+    store = JobStore(url)
+    store.create_schema()
+    store.submit(JobRequest("a", "https://example.com/a.mp4"), max_queued=None)
+    assert asyncio.run(settled(QueueDepthPolicy(None), target=0)) == 1
+
+
 def test_it_reads_at_most_once_an_interval(tmp_path: Path) -> None:
     async def scenario() -> bool:
         policy = QueueDepthPolicy(f"sqlite:///{tmp_path / 'jobs.sqlite3'}", 1, poll_interval_s=3600.0)
