@@ -77,7 +77,10 @@ class Pipeline:
                 return await self.work(request, steps)
             return RESULT
         finally:
-            self.running -= 1
+            try:
+                await asyncio.sleep(0)  # work that is stopped takes its time to end
+            finally:
+                self.running -= 1
 
     def hang(self) -> None:
         """Work on each job until `finish` is set."""
@@ -162,6 +165,7 @@ class FaultyStore(JobStore):
         self.claiming = threading.Event()
         self.may_claim = threading.Event()
         self.may_claim.set()
+        self.may_release: Callable[[], bool] = lambda: True
 
     def _fault(self, method: str) -> None:
         if self.faults.get(method, 0) > 0:
@@ -181,6 +185,10 @@ class FaultyStore(JobStore):
         self._fault("renew")
         return super().renew(claim)
 
+    def release(self, claim: Claim) -> Job:
+        assert self.may_release(), "the job was handed back while it was worked on"
+        return super().release(claim)
+
     def complete(self, claim: Claim, result: dict[str, Any]) -> Job:
         self._fault("complete")
         return super().complete(claim, result)
@@ -198,6 +206,7 @@ class World:
         self.store, url = make_job_table(FaultyStore, lease_s=LEASE_S, clock=self.time.posix)
         self.other = JobStore(url, lease_s=LEASE_S, clock=self.time.posix)
         self.pipeline = Pipeline()
+        self.store.may_release = lambda: not self.pipeline.running
         self.courier = Courier()
         self.artifacts = Artifacts(self.pipeline)
         self.metrics = Metrics()
@@ -233,7 +242,8 @@ class World:
         try:
             yield
         finally:
-            await self.runner.stop()
+            async with asyncio.timeout(4.0):  # jobs are not kept for as long as the courier may take
+                await self.runner.stop()
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -372,9 +382,12 @@ class TestEnds:
         world.pipeline.fail(*[RuntimeError("secret at /srv")] * 3)
         world.submit("a")
         async with world.running():
-            for attempt in (1, 2, 3):
-                await until(lambda attempt=attempt: world.other.get("a").attempts == attempt)
-                world.time.now_s += 60.0
+            for attempt, delay_s in ((1, 1.5), (2, 3.0)):
+                await until(lambda attempt=attempt: world.courier.num_wakes == attempt)
+                world.time.now_s += delay_s - POLL_S - 0.1
+                await world.time.wake(POLL_S)  # too early
+                await until(lambda: world.time.num_asleep(POLL_S))
+                assert world.other.get("a").attempts == len(world.pipeline.asked) == attempt
                 await world.time.wake(POLL_S)
             await until(lambda: world.metrics.ended)
         job = world.other.get("a")
@@ -517,15 +530,17 @@ class TestLease:
     @in_event_loop
     async def test_renewals_may_fail_for_as_long_as_the_lease(self, world: World) -> None:
         world.pipeline.hang()
-        world.store.faults["renew"] = 3  # 1 s, 2 s, 3 s after the last: the lease is 3 s
         world.submit("a")
         async with world.running():
             await until(lambda: world.pipeline.running)
+            await world.time.wake(RENEW_S)
+            await until(lambda: world.time.num_asleep(RENEW_S))
+            world.store.faults["renew"] = 3  # 1 s, 2 s, 3 s after the last: the lease is 3 s
             for _ in range(4):
                 await world.time.wake(RENEW_S)
             await until(lambda: world.time.num_asleep(RENEW_S))
             assert world.store.num_faults == 3
-            assert world.pipeline.running == 1
+            assert (world.pipeline.running, len(world.pipeline.asked)) == (1, 1)
             world.pipeline.finish.set()
             await until(lambda: world.status() == JobStatus.COMPLETED)
 
