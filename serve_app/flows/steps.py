@@ -1,4 +1,4 @@
-"""How a pipeline's steps are run: plainly, or so that a finished one is never run again."""
+"""`Steps`: run the steps of a pipeline, plainly or so that a finished step is never run again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ T = TypeVar("T")
 
 
 class Steps(Protocol):
-    """Hook that a pipeline hands its steps to."""
+    """Runs the steps of a pipeline.
+
+    Attributes:
+        seconds: how long each step took, by name.
+    """
 
     seconds: dict[str, float]
 
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
     ) -> T:
-        """Return the step's result, from `work()` or from an earlier run; `announce` becomes known with it."""
+        """Return the step's result, from `work()` or from an earlier run; report the stages in `announce` with it."""
         ...
 
     async def announce(self, *stages: Stage) -> None:
@@ -66,10 +70,10 @@ class DurableSteps(Steps):
 
     Args:
         store: where the results are kept.
-        claim: the hold on the job; once it is lost, LeaseLost is raised.
+        claim: the right to the job; LeaseLost is raised once it is lost.
         done: results of the steps that an earlier runner finished, by name (`JobStore.steps`).
         done_seconds: how long those took (`JobStore.step_seconds`).
-        on_step: told each finished step's name and seconds (metrics).
+        on_step: called with the name and the seconds of each step that was run (metrics).
     """
 
     def __init__(
@@ -107,5 +111,5 @@ class DurableSteps(Steps):
         return result
 
     async def announce(self, *stages: Stage) -> None:
-        """Commit progress events; one that was sent before is not sent again."""
+        """Commit progress events; a stage that was reported before is not reported again."""
         await asyncio.to_thread(self._store.announce, self._claim, *stages)

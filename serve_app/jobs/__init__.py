@@ -1,1 +1,1 @@
-"""Durable jobs: record, store, delivery of callbacks. No ray, no torch."""
+"""Durable jobs: their record, the job table, the delivery of callbacks. No Ray, no PyTorch."""

@@ -1,4 +1,4 @@
-"""The database under the job store: SQLite or Postgres, transactions, the clock, the schema."""
+"""`Database`: SQLite or Postgres under the job store, with its transactions, clock and schema."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from serve_app.errors import JobError
 from serve_app.jobs import tables
 
-# How long a SQLite writer waits for the others. Writes take milliseconds; this covers a stalled disk.
+# How long a SQLite writer waits for others. Writes take milliseconds, but a disk may stall.
 _BUSY_TIMEOUT_S = 30.0
-# Any number will do, as long as nothing else in the database locks the same.
+# Any number that nothing else in the database locks.
 _SCHEMA_LOCK = 0x5E12BE0A
 
 
@@ -32,7 +32,7 @@ class Database:
             Postgres and the host's for a SQLite file.
 
     Raises:
-        ValueError: if the URL names another kind of database, or SQLite in memory, which other processes can't see.
+        ValueError: if the URL names another kind of database, or SQLite in memory, which other processes can't open.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
@@ -65,9 +65,9 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[tuple[Connection, float]]:
-        """Open a transaction that writes, and give it the time; it is committed at the end, or rolled back on an error.
+        """Open a transaction that writes; yield its connection and the time. It is rolled back on an error.
 
-        On SQLite it holds the one write lock from the start, so that nothing read in it can be out of date.
+        On SQLite it holds the one write lock from the start, so that nothing it reads can be out of date.
         """
         with self._writer.begin() as connection:
             yield connection, self.now(connection)
@@ -81,7 +81,7 @@ class Database:
         return float(connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def insert(self, table: Table) -> Any:
-        """Return an INSERT of this database's own kind, which has `on_conflict_do_nothing`."""
+        """Return an INSERT of this database's dialect, which has `on_conflict_do_nothing`."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def create_schema(self) -> None:
@@ -124,7 +124,7 @@ class Database:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}")
     cursor.execute("PRAGMA synchronous=FULL")

@@ -1,4 +1,4 @@
-"""Sending events to callbacks: takes what is due from the store, posts it, notes what came of it."""
+"""`Courier`: sends the events that are due to their callbacks and notes the outcome in the store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from serve_app.jobs.outbox import DueDelivery, Outbox
 
 _logger = logging.getLogger(__name__)
 
-_POLL_S = 0.25  # while there is work; each look that finds none doubles it
+_POLL_S = 0.25  # while there is work; doubled each time nothing is due
 _IDLE_POLL_S = 1.0
-_GRACE_S = 2.0  # what deliveries under way get at shutdown
-# Of an answer only the status counts. This much of its body is waited for, so that the connection can be used again.
+_GRACE_S = 2.0  # time for deliveries under way at shutdown
+# Only an answer's status counts. So much of its body is read, in so many seconds, to use the connection again.
 _MAX_ANSWER_BYTES = 4096
 _BODY_S = 1.0
 
-# A host that gives no answer at all is left alone for a while, longer each time: its time-outs would take every slot.
+# A host without any answer gets no delivery for a while, longer each time: its time-outs would take every place.
 _HOST_PAUSE = retry.Backoff(first_s=1.0, cap_s=60.0, jitter=0.0)
 _HOST_FORGOTTEN_S = 600.0
 
@@ -41,10 +41,10 @@ class _HostState:
 
 
 class HostGate:
-    """How many deliveries each host may have under way: fewer, and then none for a while, if it does not answer.
+    """Says how many deliveries each host may have under way: none for a while, then one, if it did not answer.
 
     Args:
-        per_host: for a host that answers.
+        per_host: most deliveries under way to a host that answers.
         clock: monotonic seconds.
     """
 
@@ -56,7 +56,7 @@ class HostGate:
     def occupied(self) -> dict[str, int]:
         """Return how many of its places each host has taken; all of them while it is paused.
 
-        A host that did not answer last has one place, to see whether it does now.
+        After a pause a host has one place, to try whether it answers.
         """
         now = self._clock()
         self._forget(now)
@@ -67,13 +67,13 @@ class HostGate:
         self._hosts.setdefault(host, _HostState()).in_flight += 1
 
     def finish(self, host: str, *, reached: bool | None) -> None:
-        """Note its end, and whether there was an answer of any kind; None: it was not tried to the end."""
+        """Note the end of a delivery, and whether there was any answer; None: the attempt was cut short."""
         state = self._hosts[host]
         state.in_flight -= 1
         if reached:
             state.unreached = 0
             state.paused_until = 0.0
-        elif reached is False and self._clock() >= state.paused_until:  # those that fail together count once
+        elif reached is False and self._clock() >= state.paused_until:  # failures at the same time count once
             state.unreached += 1
             state.paused_until = self._clock() + _HOST_PAUSE.delay_s(state.unreached, 0.0)
 
@@ -95,8 +95,8 @@ class Courier:
     Several may work on one store, in one process or many: the store leases each delivery to one of them.
 
     Args:
-        store: where events wait.
-        client: sends the requests; its transport guards the addresses.
+        store: holds the events.
+        client: sends the requests; its transport refuses addresses that are not allowed.
         secrets: signing secrets (`whsec_…`, space-separated); None or empty: unsigned.
         owner: names this courier in the table.
         max_concurrency: most deliveries under way.
@@ -135,7 +135,7 @@ class Courier:
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop` is set; what is under way then gets two seconds, and is given back."""
+        """Deliver until `stop` is set; deliveries under way then get two seconds, and are given back."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self.wake())
         pause_s = _POLL_S
@@ -188,12 +188,12 @@ class Courier:
         )
 
     async def _post(self, due: DueDelivery) -> tuple[int | None, float | None, str]:
-        """Return the answer's status (None: there was none), what its Retry-After asks for, and what went wrong."""
+        """Return the answer's status (None: no answer), its Retry-After in seconds, and what went wrong."""
         headers = webhook.headers(
             self._keys, webhook_id=due.webhook_id, seq=due.seq, timestamp_s=int(time.time()), body=due.body
         )
         try:
-            # httpx bounds each read; a receiver that drips its answer is bounded here.
+            # httpx limits the time of each read; this limits the whole answer.
             async with asyncio.timeout(self._timeout_s):
                 request = self._client.build_request(
                     "POST", webhook.callback_url(due.target), content=due.body, headers=headers, timeout=self._timeout_s
@@ -203,7 +203,7 @@ class Courier:
             return None, None, f"no answer within {self._timeout_s:g} s"
         except ServeAppError as error:
             return None, None, error.detail
-        except Exception as error:  # whatever a transport raises: a courier that dies delivers nothing to anybody
+        except Exception as error:  # any error of the transport: the courier must go on with the other deliveries
             return None, None, f"{type(error).__name__}: {error}"
         await self._close(response)
         return response.status_code, _retry_after_s(response), f"HTTP {response.status_code}"
@@ -218,12 +218,12 @@ class Courier:
                     if num_bytes > _MAX_ANSWER_BYTES:
                         break
         except (TimeoutError, httpx.HTTPError):
-            pass  # the receiver has spoken: its status stands
+            pass  # the status has arrived, and it alone counts
         finally:
             await response.aclose()
 
     async def _ask_store(self, what: str, call: Callable[[], _T]) -> _T | None:
-        """Run a call of the store in a thread. Its faults pass: what was not noted is sent again after its lease."""
+        """Call the store in a thread; log its errors. A delivery that was not noted is sent again after its lease."""
         try:
             return await asyncio.to_thread(call)
         except Exception:
@@ -243,6 +243,6 @@ class Courier:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Return Retry-After where it is a number of seconds; as a date it is passed over, since clocks differ."""
+    """Return Retry-After if it is a number of seconds; a date is ignored, because clocks differ."""
     value = response.headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() and len(value) <= 6 else None

@@ -1,4 +1,4 @@
-"""A job's events: written with the change that they tell of, read by callbacks and by watchers."""
+"""A job's events: written in the transaction of the change that they report, read by couriers and watchers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.re
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """What a watcher has not seen yet of a job.
+    """The events of a job that a watcher has not seen yet.
 
     Attributes:
         events: in order.
-        ended: whether these are the last.
+        ended: whether no event can follow these.
     """
 
     events: tuple[JobEvent, ...]
@@ -41,9 +41,9 @@ def append(
         connection: a transaction that has just updated the job's row: that lock makes numbers gapless, and keeps a
             delivery from ending unseen between the look at what is pending and the insert.
         job_id: the job.
-        key: what may happen once: the unique index refuses a second one.
+        key: names what may happen only once in a job; the unique index refuses a second event with this key.
         payload: the contract's callback body, without `result`.
-        target: base of the callback; None: the job has none.
+        target: base of the callback; None if the job has no callback.
         now: POSIX seconds.
     """
     pending = job_events.c.delivery == DeliveryStatus.PENDING
@@ -72,7 +72,7 @@ def append(
 
 
 def host_of(target: str) -> str:
-    """Return host and port of a callback base: what fails together. Never raises: a bad base must not fail a job."""
+    """Return host and port of a callback base. Never raises: a bad base must not fail a job."""
     after_scheme = target.partition("://")[2] or target
     return re.split(r"[/?#\\]", after_scheme, maxsplit=1)[0].rpartition("@")[2].lower()
 
@@ -86,10 +86,10 @@ def compose(payload: str, result: str | None) -> dict[str, Any]:
 
 
 def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]:
-    """Return what happened to each job after the event that was seen last; no entry for jobs that don't exist.
+    """Return the events of each job after the last one seen; a job that does not exist has no entry.
 
-    One statement, for any number of jobs: were state and events asked for apart, a job could end in between, and its
-    last event be missed.
+    One statement for any number of jobs. With two, for state and for events, a job could end in between and its last
+    event be missed.
     """
     asked = _as_rows(connection, after)
     unseen = and_(job_events.c.job_id == jobs.c.job_id, job_events.c.seq > cast(asked.c.value, Integer))
@@ -109,7 +109,7 @@ def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]
 
 
 def _as_rows(connection: Connection, after: Mapping[str, int]) -> TableValuedAlias:
-    """Return a mapping as a table with columns `key` and `value`: one parameter, so one statement to compile, ever."""
+    """Return a mapping as a table with columns `key` and `value`: one parameter, so one statement."""
     text = encode(dict(after))
     if connection.dialect.name == "sqlite":
         return func.json_each(text).table_valued("key", "value", name="asked")

@@ -1,4 +1,4 @@
-"""What a runner does with a job: claim it, work under a lease, end it. Every write carries the claim's fence."""
+"""`Lifecycle`: claims of jobs, work under a lease, ends of jobs. Every write carries the claim's fence."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Lifecycle:
 
     Args:
         db: the database.
-        lease_s: how long a job is left to a runner that gives no sign of life. Every write renews it.
+        lease_s: how long a runner keeps a job without a write or a renewal. Every write renews the lease.
         max_attempts: failed attempts after which a job fails for good.
-        max_crashes: takeovers in a row, with no step finished between, after which a job fails for good: it kills its
-            runners.
+        max_crashes: takeovers in a row, without a finished step between them, after which a job fails for good,
+            because it kills its runners.
         locale: language of the messages.
     """
 
@@ -53,7 +53,7 @@ class Lifecycle:
     def claim(self, owner: str) -> Claim | None:
         """Take over the oldest job whose lease ran out, or else take the oldest that is due; None if there is none."""
         if self._db.is_sqlite and not self._any_claimable():
-            return None  # idle runners must not queue for the one write lock
+            return None  # an idle runner must not wait for the one write lock
         while True:
             with self._db.write() as (connection, now):
                 row = self._next_claimable(connection, now)
@@ -64,7 +64,7 @@ class Lifecycle:
                 return self._take(connection, row, owner, now)
 
     def renew(self, claim: Claim) -> bool:
-        """Extend the lease; return whether the job's end was asked for. LeaseLost."""
+        """Extend the lease; return whether a client asked to cancel the job. LeaseLost."""
         with self._db.write() as (connection, now):
             return bool(self._hold(connection, claim, now).cancel_requested)
 
@@ -98,13 +98,13 @@ class Lifecycle:
         Args:
             claim: the right to the job.
             name: of the step, unique in the job.
-            result: anything that JSON has.
+            result: any JSON value.
             seconds: how long the step took.
             announce: stages that start now.
 
         Raises:
             LeaseLost: if the job was taken over or has ended; nothing is stored.
-            ValueError: if the result holds what JSON does not have.
+            ValueError: if the result holds a value that JSON does not have.
         """
         text = encode(result)
         with self._db.write() as (connection, now):
@@ -120,17 +120,17 @@ class Lifecycle:
             self._announce(connection, claim, held.progress, announce, now)
 
     def announce(self, claim: Claim, *stages: Stage) -> None:
-        """Report stages that start now; those not above the progress so far are left out. LeaseLost."""
+        """Report stages that start now; stages at or below the progress so far are left out. LeaseLost."""
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
             self._announce(connection, claim, held.progress, stages, now)
 
     def complete(self, claim: Claim, result: AnalysisResult) -> Job:
-        """End a job with its result. A cancellation that came too late is passed over.
+        """End a job with its result. A cancellation that came too late is ignored.
 
         Raises:
             LeaseLost: if the job was taken over or has ended.
-            ValueError: if the result holds what JSON does not have.
+            ValueError: if the result holds a value that JSON does not have.
         """
         text = encode(result)
         message = stage_message(Stage.COMPLETED, self._locale)
@@ -154,8 +154,8 @@ class Lifecycle:
             claim: the right to the job.
             code: the contract's error code.
             message: the contract's sentence.
-            retry_after_s: when to try again; None: never. Passed over when the attempts are used up or the job's end
-                was asked for.
+            retry_after_s: when to try again; None: never. Ignored when the attempts are used up or a client asked to
+                cancel the job.
 
         Raises:
             LeaseLost: if the job was taken over or has ended.
@@ -168,17 +168,20 @@ class Lifecycle:
             return self._hand_back(connection, claim, held, now, due_at=now + retry_after_s, attempts=attempts)
 
     def release(self, claim: Claim) -> Job:
-        """Hand a job back, unharmed: it is queued again where it stood, or ends if that was asked for. LeaseLost."""
+        """Hand a job back without counting an attempt: it keeps its place and its steps. LeaseLost.
+
+        It ends as cancelled if a client asked for that.
+        """
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
             return self._hand_back(connection, claim, held, now, due_at=now, attempts=held.attempts)
 
     def cancel(self, job_id: str) -> Job:
-        """Ask for a job's end. At once where no runner works on it; else the runner learns of it by `renew`.
+        """Cancel a job: at once if no runner works on it; otherwise `renew` tells its runner.
 
         Raises:
             JobNotFound: if there is no such job.
-            JobConflict: if it has ended otherwise.
+            JobConflict: if it has completed or failed.
         """
         with self._db.write() as (connection, now):
             row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == job_id).with_for_update()).first()
@@ -205,11 +208,11 @@ class Lifecycle:
 
         Raises:
             LeaseLost: if the job was taken over or has ended.
-            JobConflict: if nobody asked for its end: a runner that is shut down must release the job.
+            JobConflict: if no client asked for it: a runner that shuts down must release the job.
         """
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
-                raise JobConflict(f"nobody asked to cancel job {claim.job.job_id}: release it instead")
+                raise JobConflict(f"no client asked to cancel job {claim.job.job_id}: release it instead")
             return self._cancel(connection, held_by(claim), now)
 
     def _any_claimable(self) -> bool:
@@ -217,7 +220,7 @@ class Lifecycle:
             return self._next_claimable(connection, self._db.now(connection)) is not None
 
     def _next_claimable(self, connection: Connection, now: float) -> AnyRow | None:
-        # Two questions and not one with OR: each is answered from the head of an index, however many jobs have ended.
+        # Two queries instead of one with OR: each reads the head of an index, however many jobs have ended.
         expired = (
             select(*JOB_COLUMNS)
             .where(jobs.c.status == JobStatus.PROCESSING, jobs.c.lease_until <= now)

@@ -1,7 +1,7 @@
-"""Deliveries of events to callbacks: which are due, which were made. The table is the queue.
+"""`Outbox`: deliveries of events to callbacks. The table is the queue.
 
-Only the first pending event of a job has a `next_attempt_at`; when it is delivered, or given up, the next one gets its
-own. So the order within a job holds by construction, and a receiver that is down for a day costs a claim nothing.
+Only the first pending event of a job has a `next_attempt_at`. When it is delivered or given up, the next one gets its
+own. This keeps the order within a job, and a claim never reads the events behind a receiver that is down.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from serve_app.jobs.events import RESULT_OF_EVENT, compose
 from serve_app.jobs.record import Delivery, DeliveryStatus, JobEvent
 from serve_app.jobs.tables import job_events, jobs, storable
 
-# Candidates read for each delivery wanted, as some belong to hosts that have no room left.
+# Candidates read for each delivery wanted, because some belong to hosts without a free place.
 _CANDIDATES_PER_CLAIM = 4
 
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """One event that its claimer is to send now.
+    """One event to send now.
 
     Attributes:
         webhook_id: the same at every attempt.
@@ -52,13 +52,13 @@ class Outbox:
 
     Args:
         db: the database.
-        delivery_lease_s: how long a claimed delivery is left to a courier that says nothing; must exceed its time-out.
+        delivery_lease_s: how long a courier keeps a claimed delivery; must exceed its time-out.
     """
 
     def __init__(self, db: Database, *, delivery_lease_s: float) -> None:
         self._db = db
         self._delivery_lease_s = delivery_lease_s
-        self._random = random.Random()  # noqa: S311 - spreads retries, keeps no secret
+        self._random = random.Random()  # noqa: S311 (jitter)
 
     def claim_deliveries(
         self, owner: str, limit: int, *, per_host: int | None = None, in_flight: Mapping[str, int] | None = None
@@ -66,15 +66,15 @@ class Outbox:
         """Lease the deliveries that are due, the longest waiting first; at most one of each job.
 
         Args:
-            owner: who claims; kept for the operator's eyes.
+            owner: who claims; stored for operators only.
             limit: most deliveries to return.
             per_host: most deliveries to have under way to one host; None: any number.
-            in_flight: how many of the caller's are under way by host.
+            in_flight: the caller's deliveries under way, by host.
         """
         busy = dict(in_flight or {})
         full = [] if per_host is None else [host for host, count in busy.items() if count >= per_host]
         if self._db.is_sqlite and not self._any_due(full):
-            return []  # an idle courier must not queue for the one write lock
+            return []  # an idle courier must not wait for the one write lock
         with self._db.write() as (connection, now):
             candidates = connection.execute(
                 select(job_events.c.job_id, job_events.c.seq, job_events.c.host)
@@ -94,7 +94,7 @@ class Outbox:
             return claimed
 
     def record_delivered(self, due: DueDelivery, *, status_code: int) -> bool:
-        """Note that the receiver took an event; the job's next one is due now.
+        """Note that the receiver accepted an event; the job's next one is due now.
 
         Returns:
             False if the claim is out of date (its lease ran out, or the job was replayed or deleted) and nothing
@@ -127,7 +127,7 @@ class Outbox:
         status_code: int | None = None,
         retry_after_s: float | None = None,
     ) -> DeliveryStatus | None:
-        """Note that an event was not taken: it is due again later, or dead once nothing can come of it.
+        """Note that an event was not delivered: it is due again later, or dead.
 
         Args:
             due: the claim.
@@ -211,7 +211,7 @@ class Outbox:
                 .values(
                     delivery=DeliveryStatus.PENDING,
                     attempts=0,
-                    fence=job_events.c.fence + 1,  # what is under way now counts no more, and comes again in its turn
+                    fence=job_events.c.fence + 1,  # a delivery under way now is sent again in its turn
                     next_attempt_at=None,
                     give_up_at=now + retry.DELIVERY_GIVE_UP_S,
                     lease_until=None,

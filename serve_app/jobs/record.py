@@ -1,4 +1,4 @@
-"""The job record and its legal transitions: pure values, no store."""
+"""`Job`, its states and legal transitions, its events and deliveries: values only."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job and is sent to its callback.
+    """Something that happened to a job and is reported to its callback.
 
     Attributes:
         seq: 1, 2, 3, … within the job.

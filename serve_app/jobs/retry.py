@@ -1,4 +1,4 @@
-"""When to try again: decisions as values, made by pure functions. The caller brings the chance and the clock."""
+"""`Backoff`, and the decisions whether and when to try again. Pure functions: callers pass times and random numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from serve_app.errors import DownloadError, Overloaded, ServeAppError
 
-GONE = 410  # the receiver says that it will never want this again
+GONE = 410  # the receiver asks for no more of this job's events
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Backoff:
     Attributes:
         first_s: the first delay.
         cap_s: no delay is longer.
-        factor: what each delay is longer than the one before by.
-        jitter: how much of a delay is left to chance, 0 to 1; spreads the retries of many after one fault.
+        factor: each delay is this many times as long as the one before.
+        jitter: share of a delay that is random, 0 to 1; it spreads the retries of many callers after one fault.
     """
 
     first_s: float
@@ -26,10 +26,10 @@ class Backoff:
     jitter: float = 0.5
 
     def delay_s(self, attempts: int, chance: float) -> float:
-        """Return how long to wait after so many failed attempts.
+        """Return how long to wait after a failed attempt.
 
         Args:
-            attempts: 1 after the first.
+            attempts: failed so far; 1 after the first.
             chance: uniform in [0, 1).
         """
         # The cap is reached long before the exponent overflows a float.
@@ -54,11 +54,11 @@ class Retry:
 class GiveUp:
     """Never try again."""
 
-    whole_job: bool = False  # nor anything else that goes to the same receiver for this job
+    whole_job: bool = False  # the job's other events are given up too
 
 
 def is_taken(status_code: int) -> bool:
-    """Return whether an answer says that the receiver has the event. A redirection does not."""
+    """Return whether a status says that the receiver has accepted the event. A redirection does not."""
     return 200 <= status_code < 300
 
 
@@ -70,14 +70,14 @@ def after_failure(
     past_deadline: bool,
     retry_after_s: float | None = None,
 ) -> Retry | GiveUp:
-    """Decide what becomes of an event that was not taken.
+    """Decide what to do with an event that was not delivered.
 
     Args:
-        status_code: of the answer; None where there was none.
+        status_code: of the answer; None if there was no answer.
         attempts: made so far, this one included.
         chance: uniform in [0, 1).
         past_deadline: whether the event is too old to be worth another attempt.
-        retry_after_s: what the receiver asked for; kept to within the longest delay.
+        retry_after_s: what the receiver asked for; at most the longest delay is granted.
     """
     if status_code == GONE:
         return GiveUp(whole_job=True)
@@ -90,10 +90,10 @@ def after_failure(
 
 
 def job_retry_after_s(error: BaseException, attempts: int, chance: float) -> float | None:
-    """Return how long a job waits before it is tried again; None if the error won't pass.
+    """Return how long a job waits before its next attempt; None if another attempt can't help.
 
-    An error that is none of ours (a database that restarts, a full disk, a bug) may pass: the limit of attempts
-    decides. A download is not tried again: fetching had its own tries, as many as the contract names.
+    An error that serve_app did not raise itself (a database that restarts, a full disk, a bug) may pass, so the limit
+    of attempts decides. A download gets no further attempt: fetching has tried as often as the contract says.
 
     Args:
         error: what ended the attempt.

@@ -1,4 +1,4 @@
-"""The durable job store: submitting, finding and removing jobs, on top of the runner's and the courier's halves."""
+"""`JobStore`: submitting, finding and removing jobs, on top of the runner's and the courier's halves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve_app.messages import Locale, queued_message
 
 # Speeds are those of the last few jobs: enough to even out long and short files, few enough to follow a new machine.
 _MEASURED_JOBS = 20
-# What a refused client is told before any job was measured, and the bounds after: longer, and it would miss its turn.
+# Retry-After of a refused client before any job was measured, and its bounds after: longer would miss free places.
 _RETRY_AFTER_S = 5.0
 _RETRY_AFTER_BOUNDS_S = (1.0, 120.0)
 _ENDED = tuple(status.value for status in JobStatus if status.is_final)
@@ -28,7 +28,7 @@ _PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """How many jobs wait, and how many are worked on."""
+    """How many jobs wait, and how many are being worked on."""
 
     queued: int
     running: int
@@ -41,15 +41,15 @@ class JobStore(Lifecycle, Outbox):
 
     Args:
         url: SQLAlchemy URL, `sqlite:///<file>` (its folder is made) or `postgresql+psycopg://…`.
-        lease_s: how long a job is left to a runner that gives no sign of life; renew at a third of it.
+        lease_s: how long a runner keeps a job without a write or a renewal; renew after a third of it.
         max_attempts: failed attempts after which a job fails for good.
-        max_crashes: runners lost in a row, with no step finished between, after which a job fails for good.
-        delivery_lease_s: how long a delivery is left to a courier that says nothing; must exceed its time-out.
+        max_crashes: runners lost in a row, without a finished step between them, after which a job fails for good.
+        delivery_lease_s: how long a courier keeps a delivery; must exceed its time-out.
         locale: language of the messages.
-        clock: returns POSIX seconds; default: the database's own, so that hosts with other times agree.
+        clock: returns POSIX seconds; default: the database's own, so that hosts whose clocks differ agree.
 
     Raises:
-        ValueError: if the URL names no such database.
+        ValueError: if the URL names another kind of database.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class JobStore(Lifecycle, Outbox):
         self._db.close()
 
     def submit(self, request: JobRequest, *, max_queued: int | None) -> Job:
-        """Store a job, or find the one that this request made before.
+        """Return a new job, or the one that the same request made before.
 
         Args:
             request: the job.
@@ -89,7 +89,7 @@ class JobStore(Lifecycle, Outbox):
 
         Raises:
             JobConflict: if another request has this id.
-            Overloaded: if too many wait; says when a place should be free.
+            Overloaded: if too many jobs wait; `retry_after_s` says when a place should be free.
         """
         with self._db.write() as (connection, now):
             existing = _existing(connection, request)
@@ -134,7 +134,7 @@ class JobStore(Lifecycle, Outbox):
         """Return jobs, newest first, without their results.
 
         Raises:
-            InvalidRequest: if the cursor is not one that a page gave.
+            InvalidRequest: if the cursor is malformed.
         """
         query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
         if status is not None:
@@ -155,16 +155,15 @@ class JobStore(Lifecycle, Outbox):
             return _num_ahead(connection, row) if row.status == JobStatus.QUEUED else None
 
     def queue_depth(self) -> QueueDepth:
-        """Return how many jobs wait and how many are worked on; one look into an index."""
+        """Return how many jobs wait and how many are being worked on, from an index."""
         with self._db.read() as connection:
             return _depth(connection)
 
     def estimate_s(self, job_id: str) -> float | None:
         """Return the seconds until a job should be done, by the speed of the latest ones. JobNotFound.
 
-        A queued job waits for as many rounds as its place in the queue asks for, with as many jobs to a round as are
-        worked on now (while there is a queue, that is every runner's place). 0 for an ended job; None until a job
-        has been completed.
+        A queued job waits for rounds of jobs. A round is as many jobs as are being worked on now: while there is a
+        queue, every runner's places are taken. 0 for an ended job; None until a job has been completed.
         """
         with self._db.read() as connection:
             row = _find(connection, job_id)
@@ -212,10 +211,9 @@ class JobStore(Lifecycle, Outbox):
             return job_ids
 
     def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:
-        """Return what happened to each job since the event seen last (0: from the first), and whether it has ended.
+        """Return each job's events after the last one seen (0: all events), and whether the job has ended.
 
-        One query for any number of jobs: made to be asked once a tick for all that are watched. Jobs that don't exist,
-        or no longer, have no entry.
+        One query for any number of jobs. A job that does not exist has no entry.
         """
         with self._db.read() as connection:
             return events.news(connection, after)

@@ -1,10 +1,10 @@
-"""The job store's tables, and how rows become records.
+"""The job store's tables, and the records made of their rows.
 
-    jobs        one row a job: request, state, lease, and at last the result
+    jobs        one row a job: request, state, lease, and finally the result
     job_steps   one row a finished step: its result until the job ends, its seconds for good
-    job_events  one row an event: what the callback hears, and the state of its delivery
+    job_events  one row an event: the body of its callback, and the state of its delivery
 
-JSON is kept as text: the store never looks inside, and the same bytes come back from every database.
+JSON is kept as text: no query looks inside, and every database returns the same bytes.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ Index(
     postgresql_where=_PENDING,
 )
 
-# What a Job is made of, but for the result: lists and claims leave that in the table.
+# All columns of a Job except the result, which lists and claims do not need.
 JOB_COLUMNS = tuple(column for column in jobs.c if column.name != "result")
 
 
 def encode(value: Any) -> str:
-    """Return compact JSON text that every database takes.
+    """Return compact JSON text that every database accepts.
 
     Raises:
         ValueError: on NaN or infinity, which JSON does not have.
@@ -131,7 +131,7 @@ def encode(value: Any) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text without what Postgres refuses: NUL, and half of a surrogate pair."""
+    """Return a text without the characters that Postgres refuses: NUL, and half of a surrogate pair."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The changes of a job's state, each one UPDATE that can't do what is illegal or what a lost lease forbids."""
+"""`Claim`, and the changes of a job's state: each is one UPDATE that refuses illegal changes and lost leases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Claim:
 
     Attributes:
         job: as it was when claimed.
-        fence: higher than that of every claim before; the store refuses writes under an older one.
+        fence: higher than the fence of every earlier claim; the store refuses writes under an older fence.
         owner: who claimed it.
     """
 
@@ -39,13 +39,13 @@ def held_by(claim: Claim) -> ColumnElement[bool]:
 
 
 def transition(where: ColumnElement[bool], target: JobStatus) -> Any:
-    """Return an UPDATE that can't make an illegal transition, whatever the caller believes the state to be."""
+    """Return an UPDATE that changes nothing where the transition is illegal, whatever state the caller assumes."""
     sources = [source.value for source, targets in LEGAL_TRANSITIONS.items() if target in targets]
     return update(jobs).where(where, jobs.c.status.in_(sources)).values(status=target.value)
 
 
 def payload_of(job_id: str, status: JobStatus, rest: dict[str, Any]) -> dict[str, Any]:
-    """Return a callback body; `rest` holds what is there, as absent fields are left out."""
+    """Return a callback body: `rest` holds the fields that this status has."""
     return {"job_id": job_id, "status": status.value, **rest}
 
 
@@ -71,15 +71,15 @@ def end(
     payload: dict[str, Any],
     **values: Any,
 ) -> Job:
-    """End a job: its state, its last event, and the end of its steps' results, in the caller's transaction.
+    """End a job in the caller's transaction: set its state, add its last event, drop its steps' results.
 
     Args:
         connection: the transaction.
         where: which job, and under whose claim.
         status: how it ends.
         now: POSIX seconds.
-        payload: what the event says besides `job_id` and `status`.
-        values: columns of the job's row to set besides.
+        payload: fields of the event besides `job_id` and `status`.
+        values: further columns of the job's row to set.
 
     Raises:
         LeaseLost: if no active job meets `where`.

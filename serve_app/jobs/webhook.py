@@ -1,4 +1,4 @@
-"""Callback requests as Standard Webhooks (standardwebhooks.com, specification 1.0) has them: headers, signature."""
+"""Headers and signature of a callback, after Standard Webhooks 1.0 (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIN_KEY_BYTES = 16  # 128 bits: below that a key can be guessed
 
 
 def callback_url(base: str) -> str:
-    """Return where a job's events go."""
+    """Return the URL that a job's events are sent to."""
     return base.rstrip("/") + RESULT_PATH
 
 
@@ -23,7 +23,7 @@ def parse_secrets(text: str | None) -> tuple[bytes, ...]:
     """Return the signing keys of a setting: `whsec_<base64>`, several with spaces between while rotating.
 
     Raises:
-        ValueError: if one is malformed or too short. Says which by its place, and never shows it.
+        ValueError: if a secret is malformed or too short. The message gives its position and never its text.
     """
     keys = []
     for place, secret in enumerate((text or "").split(), start=1):
@@ -40,7 +40,7 @@ def parse_secrets(text: str | None) -> tuple[bytes, ...]:
 
 
 def signature(keys: Sequence[bytes], webhook_id: str, timestamp_s: int, body: bytes) -> str:
-    """Return one `v1,<base64 of HMAC-SHA256>` a key, with spaces between; made over `id.timestamp.body`, raw."""
+    """Return `v1,<base64 of HMAC-SHA256 over id.timestamp.body>` for each key, with spaces between."""
     signed = b".".join((webhook_id.encode(), str(timestamp_s).encode(), body))
     digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
@@ -50,11 +50,11 @@ def headers(keys: Sequence[bytes], *, webhook_id: str, seq: int, timestamp_s: in
     """Return an attempt's headers.
 
     Args:
-        keys: signing keys; without one there is no signature.
-        webhook_id: the same at every attempt, so that a receiver can tell a repetition.
+        keys: signing keys; none: no signature.
+        webhook_id: the same at every attempt, so that a receiver can recognise a repetition.
         seq: the event's number within its job.
         timestamp_s: POSIX seconds of this attempt.
-        body: what will be sent.
+        body: the bytes to send.
     """
     values = {
         "content-type": "application/json",

@@ -1,7 +1,7 @@
-"""Autoscaling of JobRunner by the depth of the job table.
+"""`QueueDepthPolicy`: autoscaling of JobRunner by the depth of the job table.
 
-Serve pickles this module by value into its controller, which calls the policy about once a second from its event
-loop: the table is read in a thread, one read at a time, and the call answers from the last one.
+Serve pickles this module by value into its controller, which calls the policy about once a second in its event loop.
+The table is read in a thread, one read at a time; a call returns the number of the last read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ logger = logging.getLogger("ray.serve")
 
 
 class QueueDepthPolicy:
-    """Wants one replica per `jobs_per_replica` jobs that wait or run; Serve clips it to the configured range.
+    """Wants one replica per `jobs_per_replica` jobs that wait or run; Serve limits it to the configured range.
 
     Args:
-        database_url: of the job store; None: as the controller's own environment says (it holds a password then,
-            which Serve would show among the policy's arguments).
+        database_url: of the job store; None: from the controller's own environment. Serve shows the policy's arguments,
+            so a URL with a password must not be one.
         jobs_per_replica: jobs that one replica works on at once.
         poll_interval_s: how often the table is read.
     """
@@ -44,7 +44,7 @@ class QueueDepthPolicy:
         self._is_failing = False
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-        """Return the wanted number of replicas; the present one until the table was read."""
+        """Return the wanted number of replicas; until the first read, the present number."""
         now = time.monotonic()
         if (self._reading is None or self._reading.done()) and now - self._read_at >= self._poll_interval_s:
             self._read_at = now
@@ -59,7 +59,7 @@ class QueueDepthPolicy:
             self._num_jobs = await asyncio.to_thread(self._count)
             self._is_failing = False
         except Exception as error:
-            if not self._is_failing:  # said once, not once a second
+            if not self._is_failing:  # log once, not once a second
                 logger.warning("the job table can't be read, JobRunner is not scaled: %s", type(error).__name__)
             self._is_failing = True
 
