@@ -105,7 +105,8 @@ def test_a_deleted_job_ends_the_stream(store: CountingStore) -> None:
     async def scenario() -> list[int]:
         watcher = EventWatcher(store, TICK_S)
         client = asyncio.create_task(collect(watcher, "a", after_seq=99))
-        await asyncio.sleep(0)
+        while not store.num_queries:  # until it is followed
+            await asyncio.sleep(0.001)
         store.complete(claim, {"text": ""})
         store.delete("a")
         return await client

@@ -96,6 +96,16 @@ class TestPlain:
         assert steps.seconds["fetch"] >= 0
         asyncio.run(steps.announce(Stage.MERGING))
 
+    def test_a_block_is_timed_in_place_of_its_parts(self) -> None:
+        steps = PlainSteps()
+        run(steps, "transcribe_all", int, returns(0))
+        with steps.timed("transcribe"):
+            for number in range(2):
+                run(steps, f"transcribe/{number:05d}", int, returns(number))
+            parts = sum(seconds for name, seconds in steps.seconds.items() if name.startswith("transcribe/"))
+        assert list(steps.seconds) == ["transcribe_all", "transcribe"]
+        assert steps.seconds["transcribe"] >= parts
+
     def test_a_failed_step_has_no_seconds(self) -> None:
         async def fails() -> int:
             raise ProcessingError("no")
