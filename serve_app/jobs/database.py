@@ -99,8 +99,8 @@ class Database:
             found = connection.execute(select(func.max(tables.schema_version.c.version))).scalar()
             if found is not None and found > tables.SCHEMA_VERSION:
                 raise JobError(
-                    f"the job table has schema version {found}, but this program knows only {tables.SCHEMA_VERSION}: "
-                    "upgrade serve_app, or use another database"
+                    f"the job table has schema version {found}, but this program knows versions up to "
+                    f"{tables.SCHEMA_VERSION}: upgrade serve_app, or use another database"
                 )
             if found is None:
                 tables.metadata.create_all(connection)
