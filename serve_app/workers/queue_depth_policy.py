@@ -86,7 +86,7 @@ def by_queue_depth(options: RunnerOptions, database_url: str) -> AutoscalingConf
         initial_replicas=max(options.min_replicas, 1),
         upscale_delay_s=options.upscale_delay_s,
         downscale_delay_s=options.downscale_delay_s,
-        policy=AutoscalingPolicy(
+        policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]  # Ray leaves its constructor untyped
             policy_function=QueueDepthPolicy,
             policy_kwargs={"database_url": shown, "jobs_per_replica": options.jobs_per_replica},
         ),
