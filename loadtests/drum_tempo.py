@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve_app.models.drums.beats import BeatGrid, track_beats
-from serve_app.models.drums.onsets import METRICAL_LABELS, OnsetTrain
+from serve_app.models.drums.tempo import METRICAL_LABELS, OnsetTrain
 from training.drums.arrangement import compose
 from training.drums.articulations import LABEL_OF
 from training.drums.performance import perform

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.pieces import recognizer_pieces
-from serve_app.models.speech.pocketsphinx_recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
+from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
+from serve_app.results import SAMPLE_RATE_HZ
 from serve_app.scoring import count_word_errors
 
 _READ = ("ljspeech", "librispeech")

@@ -177,7 +177,7 @@ class Libraries:
 
             from serve_app.models.speech.whisper.conversion import to_openai
 
-            model = whisper.load_model(str(to_openai(checkpoint, self._models_dir).path), device="cpu")
+            model = whisper.load_model(str(to_openai(checkpoint, self._models_dir)), device="cpu")
 
             def by_openai(samples: Samples, language: str) -> str:
                 return str(model.transcribe(samples, language=language, fp16=False)["text"])
@@ -188,7 +188,7 @@ class Libraries:
 
         from serve_app.models.speech.whisper.conversion import to_hugging_face
 
-        folder = to_hugging_face(checkpoint, self._models_dir).path
+        folder = to_hugging_face(checkpoint, self._models_dir)
         recognizer = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
 
         def by_transformers(samples: Samples, language: str) -> str:

@@ -94,7 +94,7 @@ def hear(backend: BackendName, model: str, options: WhisperOptions, samples: Seq
     process = psutil.Process()
     before_mb, began = process.memory_info().rss / 1e6, time.perf_counter()
     loaded = load_whisper(backend, [model], options)
-    load_s = time.perf_counter() - began - (loaded.conversion.convert_s if loaded.conversion else 0.0)
+    load_s = time.perf_counter() - began
     loaded_mb, began_cpu_s = process.memory_info().rss / 1e6, time.process_time()
     transcripts = loaded.backend.transcribe([SpeechPiece(each) for each in samples])
     return Heard(

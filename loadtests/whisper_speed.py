@@ -196,7 +196,7 @@ def main() -> None:
         clips = write_clips(folder / "clips", arguments.clips, CLIP_S, seed=1)
         long = [write_long(folder / "long.flac", arguments.minutes, seed=2)] if arguments.minutes else []
         cache = folder / "state" / "models"
-        converted = to_ctranslate2(open_checkpoint(model, name=model.name, cache_dir=cache), cache).path
+        converted = to_ctranslate2(open_checkpoint(model, name=model.name, cache_dir=cache), cache)
         config = write_config(folder / "config.yaml", str(model), layout)
         with (
             LocalGraph(config, folder / "g", {"SERVE_APP_STATE_DIR": str(folder / "state")}) as graph,

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+AUTO = "auto"  # a language that is to be detected
+UNDETERMINED = "und"  # ISO 639-2: nobody speaks, or nothing could detect the language
+SAMPLE_RATE_HZ = 16_000  # of all samples of speech, mono
+
 
 class Timing(StrEnum):
     """How a word got its times."""

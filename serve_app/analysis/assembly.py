@@ -21,9 +21,7 @@ from serve_app.analysis.result import (
     ResultWord,
     ResultWordSegment,
 )
-from serve_app.results import AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
-
-AUTO = "auto"
+from serve_app.results import AUTO, AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
 
 
 @dataclass(frozen=True, slots=True)

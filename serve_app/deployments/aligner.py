@@ -9,7 +9,6 @@ from ray import serve
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.options import AlignerOptions
 from serve_app.results import SpeechRegion, Transcript
@@ -65,7 +64,7 @@ class Aligner:
         aligner = self._model.get()
         return await self._threads.run(
             lambda should_stop: aligner.align(
-                audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
+                audio.cut(piece),
                 piece_transcript,
                 piece.start_s,
                 should_stop=should_stop,

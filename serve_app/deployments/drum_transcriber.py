@@ -20,7 +20,6 @@ from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThrea
 from serve_app.errors import GpuMemoryError, ProcessingError, StorageError
 from serve_app.models.drums.options import DrumModelOptions
 from serve_app.models.options import ModelEnvironment
-from serve_app.results import Drum
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
 
 if TYPE_CHECKING:
@@ -121,16 +120,11 @@ class DrumTranscriber:
             raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
 
         def finish(should_stop: ShouldStop) -> DrumTranscription:
-            from serve_app.models.drums.midi import midi_bytes
-            from serve_app.models.drums.picture import draw_drums
-            from serve_app.models.drums.text_log import text_log
-            from serve_app.models.drums.transcription import finish
+            from serve_app.models.drums.transcription import HeardDrums, finish, render
 
-            transcript = finish(recording, activations, config, loaded, bpm)
-            thresholds = {str(drum): config.threshold_of(drum, loaded.thresholds) for drum in Drum}
-            picture = draw_drums(transcript, activations, thresholds) if options.with_picture else None
-            log = text_log(transcript, filename, config)
-            return DrumTranscription(transcript, midi_bytes(transcript), log, picture, time.monotonic() - started)
+            heard = HeardDrums(finish(recording, activations, config, loaded, bpm), activations)
+            made = render(heard, filename, config, loaded, with_picture=options.with_picture)
+            return DrumTranscription(heard.transcript, *made, time.monotonic() - started)
 
         return await self._readers.run(finish)
 

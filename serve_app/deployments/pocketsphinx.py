@@ -10,7 +10,6 @@ from ray import serve
 from serve_app.deployments.protocols import RecognizerInfo
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.media.decode import SAMPLE_RATE_HZ
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
 
@@ -65,7 +64,7 @@ class SpeechRecognizer:
         recognizer.check_task(task)
         return await self._threads.run(
             lambda should_stop: recognizer.transcribe(
-                audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)],
+                audio.cut(piece),
                 offset_s=piece.start_s,
                 language=language,
                 should_stop=should_stop,

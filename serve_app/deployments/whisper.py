@@ -21,7 +21,7 @@ from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ, WHISPER_MICRO, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, SpeechPiece
 from serve_app.models.speech.whisper.options import WhisperArgs
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel
@@ -103,7 +103,7 @@ class WhisperReplica:
     async def detect_languages(self, audio: Any, pieces: Sequence[SpeechRegion]) -> list[dict[str, float]]:
         """Return the probability of each language for each piece of a file; errors as `transcribe`."""
         backend = self._model.get().backend
-        shown = [SpeechPiece(_samples(audio, piece), piece.start_s) for piece in pieces]
+        shown = [SpeechPiece(audio.cut(piece), piece.start_s) for piece in pieces]
         return await self._threads.run(lambda should_stop: backend.detect_languages(shown, should_stop=should_stop))
 
     async def transcribe(
@@ -139,7 +139,7 @@ class WhisperReplica:
         backend.check_language(language)
         return await self._pieces.submit(
             SpeechPiece(
-                _samples(audio, piece),
+                audio.cut(piece),
                 piece.start_s,
                 language,
                 prompt,
@@ -152,10 +152,6 @@ class WhisperReplica:
     async def _transcribed(self, pieces: list[SpeechPiece]) -> list[Transcript]:
         backend = self._model.get().backend
         return list(await self._threads.run(lambda should_stop: backend.transcribe(pieces, should_stop=should_stop)))
-
-
-def _samples(audio: Any, piece: SpeechRegion) -> Any:
-    return audio.samples[round(piece.start_s * SAMPLE_RATE_HZ) : round(piece.end_s * SAMPLE_RATE_HZ)]
 
 
 @serve.deployment(name="FasterWhisper", max_ongoing_requests=32)

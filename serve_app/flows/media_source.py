@@ -18,7 +18,8 @@ import httpx
 from serve_app.media.address_guard import check_callback_base, guarded_client
 from serve_app.media.address_policy import AddressPolicy
 from serve_app.media.artifacts import ArtifactStore, job_key
-from serve_app.media.fetch import FetchLimits, FetchSources, fetch
+from serve_app.media.fetch import FetchSources, fetch
+from serve_app.media.part_file import FetchLimits
 from serve_app.results import AudioSource
 from serve_app.settings import Settings
 

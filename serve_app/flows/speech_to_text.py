@@ -28,7 +28,7 @@ from serve_app.flows.steps import Steps
 from serve_app.models.speech.joining import without_repetition
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
 from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, language_windows, likely_language
-from serve_app.results import SpeechActivity, SpeechRegion, SpeechTask, Transcript
+from serve_app.results import AUTO, SpeechActivity, SpeechRegion, SpeechTask, Transcript
 
 if TYPE_CHECKING:
     from serve_app.media.decode import DecodedAudio
@@ -41,7 +41,6 @@ _NOTABLE_START_S = 0.5
 # whisper-micro transcribes one utterance better than several (docs/models/whisper-micro.md)
 _STAND_IN_PAUSE_S = 0.3
 
-AUTO = "auto"
 GAVE_WAY = "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
 
 

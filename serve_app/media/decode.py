@@ -25,8 +25,8 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.downmix import channel_weights
-from serve_app.media.timeline import SAMPLE_RATE_HZ, Timeline
+from serve_app.media.timeline import Timeline, channel_weights
+from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
 
 MAX_DURATION_S = 4 * 3600.0
 
@@ -61,6 +61,10 @@ class DecodedAudio:
     samples: np.ndarray
     duration_s: float
     notes: tuple[str, ...] = ()
+
+    def cut(self, region: SpeechRegion) -> np.ndarray:
+        """Return a region's samples, without a copy."""
+        return self.samples[round(region.start_s * SAMPLE_RATE_HZ) : round(region.end_s * SAMPLE_RATE_HZ)]
 
 
 def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S) -> DecodedAudio:

@@ -18,36 +18,11 @@ from urllib.parse import unquote, urlsplit
 from serve_app.errors import AddressRefused, DownloadError
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.http_download import download_http
-from serve_app.media.part_file import PartFile, Progress
+from serve_app.media.part_file import FetchLimits, PartFile, Progress
 from serve_app.media.s3_download import download_s3
 
 _COPY_BYTES = 1 << 20
 _MAX_FILENAME_CHARS = 120
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """How much, how long and how often.
-
-    Attributes:
-        max_bytes: largest file accepted.
-        total_s: longest time for one file, tries and waits included.
-        stall_s: longest wait for the next bytes.
-        connect_s: longest wait for a connection.
-        num_tries: tries on a passing fault.
-        backoff_s: wait before the second try; doubles from then on, with as much jitter.
-        max_wait_s: longest wait between tries; a server that asks for more (Retry-After) is not tried again.
-        max_redirects: hops followed.
-    """
-
-    max_bytes: int = 4 << 30
-    total_s: float = 3600.0
-    stall_s: float = 30.0
-    connect_s: float = 10.0
-    num_tries: int = 3
-    backoff_s: float = 1.0
-    max_wait_s: float = 30.0
-    max_redirects: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +65,7 @@ async def fetch(
     destination: Path,
     *,
     sources: FetchSources,
-    limits: FetchLimits = FetchLimits(),
+    limits: FetchLimits = FetchLimits(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> FetchedFile:

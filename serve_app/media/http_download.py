@@ -13,17 +13,13 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_exponential_jitter
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
 from serve_app.media.address_guard import AddressPolicy, guarded_client
-from serve_app.media.part_file import PartFile
-
-if TYPE_CHECKING:
-    from serve_app.media.fetch import FetchLimits
+from serve_app.media.part_file import FetchLimits, PartFile
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -1,4 +1,4 @@
-"""The file that a download grows in."""
+"""`PartFile`: the file that a download grows in; `FetchLimits`: how large, how long and how often."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,31 @@ Progress = Callable[[int, int | None], None]
 _FLUSH_BYTES = 1 << 20  # one hop to a thread per MiB, not per network packet
 _HEAD_BYTES = 512
 _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How much, how long and how often.
+
+    Attributes:
+        max_bytes: largest file accepted.
+        total_s: longest time for one file, tries and waits included.
+        stall_s: longest wait for the next bytes.
+        connect_s: longest wait for a connection.
+        num_tries: tries on a passing fault.
+        backoff_s: wait before the second try; doubles from then on, with as much jitter.
+        max_wait_s: longest wait between tries; a server that asks for more (Retry-After) is not tried again.
+        max_redirects: hops followed.
+    """
+
+    max_bytes: int = 4 << 30
+    total_s: float = 3600.0
+    stall_s: float = 30.0
+    connect_s: float = 10.0
+    num_tries: int = 3
+    backoff_s: float = 1.0
+    max_wait_s: float = 30.0
+    max_redirects: int = 5
 
 
 class PartFile:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
-from serve_app.media.part_file import PartFile
-
-if TYPE_CHECKING:
-    from serve_app.media.fetch import FetchLimits
+from serve_app.media.part_file import FetchLimits, PartFile
 
 _READ_BYTES = 1 << 20
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")  # it becomes part of a host name

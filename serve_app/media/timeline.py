@@ -10,9 +10,65 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.downmix import channel_weights, downmix, to_float
+from serve_app.results import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000  # of speech
+SURROUND_WEIGHT = np.sqrt(0.5)  # ITU-R BS.775-3, table 2: surrounds at -3 dB against the front
+_FRONT = frozenset({"FL", "FR", "FC", "FLC", "FRC", "DL", "DR", "WL", "WR"})
+_LOW_FREQUENCY = frozenset({"LFE", "LFE2"})  # carries no speech
+_INVERTED_BELOW = -0.9  # correlation of left and right; real stereo speech stays above about -0.3
+_INT_SCALE = {"u1": (128.0, 128.0), "i2": (0.0, 2.0**15), "i4": (0.0, 2.0**31), "i8": (0.0, 2.0**63)}
+
+
+def channel_weights(names: Sequence[str]) -> np.ndarray:
+    """Return each channel's weight; they sum to 1, so that no mix of samples within full scale can leave it.
+
+    Args:
+        names: FFmpeg's channel names (FL, FR, FC, LFE, BL, …); unknown ones count as front.
+    """
+    known = any(name in _FRONT for name in names)
+    weights = np.array(
+        [0.0 if name in _LOW_FREQUENCY else 1.0 if name in _FRONT or not known else SURROUND_WEIGHT for name in names],
+        dtype=np.float32,
+    )
+    if not weights.any():  # a file of nothing but a low-frequency channel
+        weights[:] = 1.0
+    return weights / weights.sum()
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """Scale samples of any of FFmpeg's types to float32 with full scale 1; returns its argument where it is that."""
+    kind = samples.dtype.str[1:]
+    if kind not in _INT_SCALE:
+        return samples.astype(np.float32, copy=False)
+    offset, scale = _INT_SCALE[kind]
+    floats = samples.astype(np.float32)
+    if offset:
+        floats -= offset
+    floats *= 1.0 / scale
+    return floats
+
+
+def downmix(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Mix a block to mono.
+
+    Args:
+        samples: (channels, n) float32, finite; overwritten where a channel is turned over.
+        weights: (channels,) from `channel_weights`.
+
+    Returns:
+        (n,) float32, and whether a channel of a stereo pair had the opposite polarity and was turned over.
+    """
+    if len(samples) == 1:
+        return samples[0], False
+    inverted = False
+    if len(samples) == 2:
+        left, right = samples
+        power = float(np.sqrt(np.dot(left, left)) * np.sqrt(np.dot(right, right)))
+        inverted = power > 0 and float(np.dot(left, right)) < _INVERTED_BELOW * power
+        if inverted:
+            np.negative(right, out=right)
+    return weights @ samples, inverted
+
 
 _BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
 _GROWTH = 1.25

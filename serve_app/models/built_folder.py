@@ -12,11 +12,9 @@ import glob
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,25 +29,8 @@ _BUILDING = ".building"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltFolder:
-    """A complete folder.
-
-    Attributes:
-        path: where it lies.
-        was_built: whether this call made it.
-        build_s: what making it took; 0.0 where it was there.
-        waited_s: how long another process's work was waited for.
-    """
-
-    path: Path
-    was_built: bool
-    build_s: float
-    waited_s: float
-
-
-def built_folder(target: Path, build: Callable[[Path], None]) -> BuiltFolder:
-    """Return the folder, made by `build` if it isn't there whole.
+def built_folder(target: Path, build: Callable[[Path], None]) -> bool:
+    """Fill the folder by `build` unless it is there whole; return whether this call did.
 
     Args:
         target: where it is to lie; its name must tell all that its content depends on.
@@ -59,12 +40,10 @@ def built_folder(target: Path, build: Callable[[Path], None]) -> BuiltFolder:
         ModelLoadingError: the cache can't be written or is full, or another process has held the lock for an hour.
     """
     if is_whole(target):  # without a lock, so that a cache that may only be read serves too
-        return BuiltFolder(target, False, 0.0, 0.0)
-    began = time.monotonic()
+        return False
     with _locked(target):
-        waited_s = time.monotonic() - began
         if is_whole(target):
-            return BuiltFolder(target, False, 0.0, waited_s)
+            return False
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
         try:
             with _disk_errors(target.parent):
@@ -78,7 +57,7 @@ def built_folder(target: Path, build: Callable[[Path], None]) -> BuiltFolder:
                 _sync(target.parent)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        return BuiltFolder(target, True, time.monotonic() - began - waited_s, waited_s)
+        return True
 
 
 def is_whole(target: Path) -> bool:
@@ -88,11 +67,6 @@ def is_whole(target: Path) -> bool:
         return bool(sizes) and all((target / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def size_bytes(target: Path) -> int:
-    """Return how much its files take; links count as what they lead to."""
-    return sum(path.stat().st_size for path in _files(target))
 
 
 @contextmanager

@@ -97,10 +97,10 @@ def fetch_model(
     target = model_folder(model, cache_dir)
     _remove_damaged(model, target, cache_dir)
     fetch = _Fetch(model, catalog_root(cache_dir), hf_token, mirror, on_progress)
-    built = built_folder(target, fetch.fill)
-    if built.was_built:
+    was_fetched = built_folder(target, fetch.fill)
+    if was_fetched:
         fetch.clean()
-    return FetchedModel(built.path, built.was_built, tuple(fetch.failures) if built.was_built else ())
+    return FetchedModel(target, was_fetched, tuple(fetch.failures) if was_fetched else ())
 
 
 def forget_silences(cache_dir: Path) -> None:

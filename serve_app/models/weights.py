@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,6 +70,35 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
             f"{', '.join(model.name for model in catalog())}"
         )
     return fetch_repository(named["id"], named["revision"], cache_dir / "hub", hf_token)
+
+
+def weights_file(
+    spec: str, cache_dir: Path, *, what: str, usual_name: str, endings: Sequence[str], hf_token: str | None = None
+) -> Path:
+    """Return the file of weights that a spec names, fetched if need be: of a folder the one of the usual name, else its
+    only one with one of the endings.
+
+    Args:
+        spec, cache_dir, hf_token: as of `fetch_weights`.
+        what: the weights are, for errors: "drum model".
+        usual_name: of the file in a folder.
+        endings: that such a file may have: ".pt".
+
+    Raises:
+        ModelLoadingError: it can't be had, or the folder has none or several.
+    """
+    if spec.endswith(tuple(endings)) and "://" not in spec and not Path(spec).expanduser().exists():
+        # `model/best_model.pt` looks like an id on the hub, but nobody means that
+        raise ModelLoadingError(f"There is no file {spec!r} (in {Path.cwd()}): correct the path to the {what}")
+    path = fetch_weights(spec, cache_dir, hf_token)
+    if not path.is_dir():
+        return path
+    named = path / usual_name
+    found = [named] if named.is_file() else sorted(each for each in path.iterdir() if each.suffix in endings)
+    if len(found) != 1:
+        there = ", ".join(each.name for each in found) or f"no {', '.join(endings)} file"
+        raise ModelLoadingError(f"{spec!r} is a folder with {there}: name the file, or call it {usual_name}")
+    return found[0].resolve()
 
 
 def weights_name(spec: str) -> str:

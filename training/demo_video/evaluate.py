@@ -20,9 +20,9 @@ from serve_app.demo_media.video import Card, write_video
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.joining import join_transcripts
 from serve_app.models.speech.pieces import recognizer_pieces
-from serve_app.models.speech.pocketsphinx_recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
+from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.results import Diarization, SpeakerTurn
+from serve_app.results import SAMPLE_RATE_HZ, Diarization, SpeakerTurn
 from serve_app.scoring import Scores, score_result
 from training.attributed import attributed_result
 from training.cp_word_error import cp_word_errors, result_words, truth_words

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from serve_app.models.drums.activations import LEAD_FRAMES
+from serve_app.models.drums.hits import Peaks, pick_peaks
 from serve_app.models.drums.network import LABELS, DrumNetwork
-from serve_app.models.drums.peaks import Peaks, pick_peaks
 from serve_app.results import Drum
 from training.drums.articulations import ARTICULATIONS
 from training.drums.matching import Counts, count, match

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve_app.models.drums.onsets import METRICAL_LABELS
+from serve_app.models.drums.tempo import METRICAL_LABELS
 from training.drums.arrangement import compose
 from training.drums.articulations import LABEL_OF
 from training.drums.performance import Performance, perform

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.models.drums.audio_level import level_gain
+from serve_app.models.drums.audio_file import level_gain
 from serve_app.models.drums.bands import log_bands
 from serve_app.models.drums.network import LABELS
 from training.drums.articulations import ARTICULATIONS
@@ -27,7 +27,7 @@ SURE, UNSURE = 0, 1
 # Seeds of the songs; those of validation are of the split "train", but no song is trained on.
 _SEEDS: dict[str, tuple[Split, int]] = {"train": ("train", 1), "validation": ("train", 2), "held_out": ("held_out", 3)}
 # What decides how songs sound, by name: shards made by other versions of these are other shards.
-_SOURCES = ("training/drums/*.py", "serve_app/models/drums/audio_level.py", "serve_app/models/drums/bands.py")
+_SOURCES = ("training/drums/*.py", "serve_app/models/drums/audio_file.py", "serve_app/models/drums/bands.py")
 _NOT_SOURCES = {"__main__.py", "batches.py", "evaluate.py", "loops.py", "matching.py", "train.py"}
 _ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serve_app.models.diarization.features import NUM_FEATURES, NUM_MELS
+from serve_app.models.diarization.embedding import NUM_FEATURES, NUM_MELS
 from training.speaker_embedding.data import Corpus
 
 _DB = float(np.log(10.0)) / 10.0  # one decibel of power, in natural-log units

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serve_app.models.diarization.features import NUM_FEATURES, SpeechFeatures
+from serve_app.models.diarization.embedding import NUM_FEATURES, SpeechFeatures
 from training.speaker_embedding import augment
 from training.speaker_embedding.speakers import Speaker
 

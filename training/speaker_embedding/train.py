@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from serve_app.models.diarization.network import NetworkShape, SpeakerNetwork
+from serve_app.models.diarization.embedding import NetworkShape, SpeakerNetwork
 from training.speaker_embedding import batches
 from training.speaker_embedding.data import Corpus
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from serve_app.models.diarization.embedding import SpeakerEmbedding
-from serve_app.models.diarization.network import SpeakerNetwork
+from serve_app.models.diarization.embedding import SpeakerEmbedding, SpeakerNetwork
 from training.speaker_embedding import data
 from training.speaker_embedding.speakers import Speaker
 

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 from transformers.models.whisper import WhisperTokenizer, WhisperTokenizerFast
 from whisper.tokenizer import LANGUAGES, get_tokenizer
 
-from serve_app.models.speech.whisper.openai_tokenizer import NUM_TIMESTAMPS, byte_pairs, special_tokens
+from serve_app.models.speech.whisper.openai_reader import NUM_TIMESTAMPS, byte_pairs, special_tokens
 
 MAX_SOURCE_POSITIONS = 1500
 MAX_TARGET_POSITIONS = 448

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from serve_app.errors import ModelLoadingError
+from serve_app.results import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 NUM_MELS = 80
 FRAME_SHIFT_SAMPLES = 160
 FRAME_SAMPLES = 400

@@ -1,13 +1,23 @@
-"""Our speaker embedding as a pyannote model, and its safetensors file.
+"""`SpeakerEmbedding`: our speaker embedding as a pyannote model; its features, its network and its safetensors file.
 
-The file holds tensors, and the network's sizes as JSON in its header: loading it runs no code (no pickle).
+Features are log-mel energies and a pitchgram, 100 frames a second. The mel bands carry the vocal tract and, alas, the
+channel. The pitchgram carries the voice's pitch and nothing of the channel: the spectrum is whitened over frequency and
+correlated with combs of cosines, an autocorrelation at chosen lags. It survives the telephone, which cuts the
+fundamental away.
+
+Two branches of the network are summed. A time-delay residual network reads mel bands freed of their mean (so a fixed
+channel drops out) beside the pitchgram; a linear branch reads long-term statistics, which learns within minutes and
+carries the network through the early epochs.
+
+The file holds tensors, and the network's sizes as JSON in its header: loading it runs no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,12 +25,204 @@ from pyannote.audio.core.model import Model
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.diarization.features import SAMPLE_RATE_HZ, SpeechFeatures
-from serve_app.models.diarization.network import NetworkShape, SpeakerNetwork
+from serve_app.results import SAMPLE_RATE_HZ
+
+HOP_SAMPLES = 160
+NUM_MELS = 64
+NUM_LAGS = 40
+NUM_FEATURES = NUM_MELS + NUM_LAGS
+
+_MEL_FFT_SAMPLES = 512
+_PITCH_FFT_SAMPLES = 1024
+_MEL_WINDOW_SAMPLES = 400
+_PITCH_WINDOW_SAMPLES = 800
+_MEL_RANGE_HZ = (60.0, 7600.0)
+_PITCH_RANGE_HZ = (65.0, 420.0)
+_COMB_RANGE_HZ = (90.0, 3500.0)
+# About 25 bins of 15.6 Hz: wider than the spacing of harmonics of any voice, narrower than a formant.
+_WHITENING_BINS = 25
+
+
+class SpeechFeatures(nn.Module):
+    """Turn waveforms into frames of NUM_MELS natural-log mel energies followed by NUM_LAGS pitchgram values."""
+
+    mel_filters: Tensor
+    combs: Tensor
+    mel_window: Tensor
+    pitch_window: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Constants, rebuilt rather than stored: they are no part of the trained state.
+        self.register_buffer("mel_filters", _mel_filters(), persistent=False)
+        self.register_buffer("combs", _combs(), persistent=False)
+        self.register_buffer("mel_window", torch.hann_window(_MEL_WINDOW_SAMPLES), persistent=False)
+        self.register_buffer("pitch_window", torch.hann_window(_PITCH_WINDOW_SAMPLES), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return features, (batch, frames, NUM_FEATURES); frames = samples // 160 + 1.
+
+        Args:
+            waveforms: (batch, samples), 16 kHz, at least 513 samples.
+        """
+        power = _power_of(waveforms, _MEL_FFT_SAMPLES, self.mel_window)  # (batch, bins, frames)
+        mels = torch.log(torch.matmul(self.mel_filters, power) + 1e-10)
+        first, last = _comb_bins()
+        power = _power_of(waveforms, _PITCH_FFT_SAMPLES, self.pitch_window)[:, first:last]
+        magnitude = power.clamp(min=1e-12).sqrt().sqrt()
+        smooth = functional.avg_pool1d(
+            magnitude.transpose(1, 2), _WHITENING_BINS, stride=1, padding=_WHITENING_BINS // 2, count_include_pad=False
+        ).transpose(1, 2)
+        pitchgram = torch.matmul(self.combs, magnitude / smooth - 1.0)
+        return torch.cat([mels, pitchgram], dim=1).transpose(1, 2)
+
+
+def _power_of(waveforms: Tensor, fft_samples: int, window: Tensor) -> Tensor:
+    spectrum = torch.stft(
+        waveforms, fft_samples, HOP_SAMPLES, window.numel(), window, pad_mode="reflect", return_complex=True
+    )
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def _mel_filters() -> Tensor:
+    """Return triangular filters, (mels, bins), on the HTK mel scale, each of unit area."""
+    low, high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in _MEL_RANGE_HZ)
+    corners_hz = 700.0 * (10.0 ** (torch.linspace(low, high, NUM_MELS + 2) / 2595.0) - 1.0)
+    bins_hz = torch.linspace(0.0, SAMPLE_RATE_HZ / 2, _MEL_FFT_SAMPLES // 2 + 1)
+    left, centre, right = corners_hz[:-2, None], corners_hz[1:-1, None], corners_hz[2:, None]
+    rising = (bins_hz - left) / (centre - left)
+    falling = (right - bins_hz) / (right - centre)
+    filters = torch.minimum(rising, falling).clamp(min=0.0)
+    return filters / filters.sum(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def _comb_bins() -> tuple[int, int]:
+    bin_hz = SAMPLE_RATE_HZ / _PITCH_FFT_SAMPLES
+    return round(_COMB_RANGE_HZ[0] / bin_hz), round(_COMB_RANGE_HZ[1] / bin_hz)
+
+
+def _combs() -> Tensor:
+    """Return cosines over frequency, (lags, bins): peaks at the harmonics of log-spaced fundamentals."""
+    first, last = _comb_bins()
+    bins_hz = torch.arange(first, last) * (SAMPLE_RATE_HZ / _PITCH_FFT_SAMPLES)
+    low, high = _PITCH_RANGE_HZ
+    pitches_hz = low * (high / low) ** torch.linspace(0.0, 1.0, NUM_LAGS)
+    combs = torch.cos(2.0 * math.pi * bins_hz[None] / pitches_hz[:, None])
+    return combs * (4.0 / (last - first))
+
+
+_NUM_CEPSTRA = 24
+# Mel bands below about 3.5 kHz: what the telephone passes. Long-term means are taken there only, so that narrow-band
+# and wide-band speech of one voice agree.
+NUM_NARROW_MELS = 42
+# Anything 65 dB (in natural-log power) below the loudest band of the crop is the floor: the empty band above a
+# telephone's 4 kHz becomes a constant, which mean subtraction then removes.
+_DYNAMIC_RANGE_LOG = 65.0 / 10.0 * math.log(10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """Sizes that a checkpoint must state to be loaded."""
+
+    dimension: int = 128
+    channels: int = 192
+    pooled_channels: int = 384
+    dilations: tuple[int, ...] = (1, 2, 3, 4)
+
+
+class SpeakerNetwork(nn.Module):
+    """Embed weighted frames of features."""
+
+    dct: Tensor
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("dct", _dct(), persistent=False)
+        self.stem = nn.Conv1d(NUM_FEATURES, shape.channels, 5, stride=2, padding=2)
+        self.stem_norm = nn.BatchNorm1d(shape.channels)
+        self.blocks = nn.ModuleList(_Block(shape.channels, dilation) for dilation in shape.dilations)
+        self.expand = nn.Conv1d(shape.channels * (len(shape.dilations) + 1), shape.pooled_channels, 1)
+        self.expand_norm = nn.BatchNorm1d(shape.pooled_channels)
+        self.pooled_norm = nn.BatchNorm1d(2 * shape.pooled_channels)
+        self.project = nn.Linear(2 * shape.pooled_channels, shape.dimension)
+        num_statistics = 2 * _NUM_CEPSTRA + _NUM_CEPSTRA + 2 * NUM_LAGS
+        self.statistics_norm = nn.BatchNorm1d(num_statistics)
+        self.project_statistics = nn.Linear(num_statistics, shape.dimension)
+        self.output_norm = nn.BatchNorm1d(shape.dimension, affine=False)
+
+    def forward(self, features: Tensor, weights: Tensor) -> Tensor:
+        """Return embeddings, (batch, dimension), not normalised.
+
+        Args:
+            features: (batch, frames, NUM_FEATURES) as `SpeechFeatures` makes them; any gain.
+            weights: (batch, frames) in [0, 1]: how far each frame is this speaker's. An all-zero row gives a
+                finite, meaningless vector.
+        """
+        mels, pitchgram = features[..., :NUM_MELS], features[..., NUM_MELS:]
+        loudest = mels.amax(dim=(1, 2), keepdim=True)
+        mels = torch.maximum(mels, loudest - _DYNAMIC_RANGE_LOG)
+        mean, _ = weighted_statistics(mels, weights)
+        centred = (mels - mean[:, None]) * 0.4
+        x = torch.cat([centred, pitchgram], dim=2).transpose(1, 2)  # (batch, features, frames)
+        x = functional.relu(self.stem_norm(self.stem(x)))
+        layers = [x]
+        for block in self.blocks:
+            x = block(x)
+            layers.append(x)
+        x = functional.relu(self.expand_norm(self.expand(torch.cat(layers, dim=1))))
+        halved = weights[:, ::2]  # the stem's stride
+        pooled = torch.cat(weighted_statistics(x.transpose(1, 2).float(), halved), dim=1)
+        deep = self.project(self.pooled_norm(pooled))
+        statistics = self._statistics(mels, mean, pitchgram, weights)
+        return self.output_norm(deep + self.project_statistics(self.statistics_norm(statistics)))
+
+    def _statistics(self, mels: Tensor, mean: Tensor, pitchgram: Tensor, weights: Tensor) -> Tensor:
+        """Return long-term statistics: mean narrow-band cepstra, spread of cepstra, level and spread of pitch."""
+        narrow_mean = mean[:, :NUM_NARROW_MELS]
+        narrow = mels[..., :NUM_NARROW_MELS]
+        narrow = narrow - narrow.mean(dim=2, keepdim=True)
+        cepstra = narrow @ self.dct.T  # (batch, frames, cepstra)
+        deltas = cepstra[:, 2:] - cepstra[:, :-2]
+        _, spread = weighted_statistics(cepstra, weights)
+        _, delta_spread = weighted_statistics(deltas, weights[:, 1:-1])
+        pitch_mean, pitch_spread = weighted_statistics(pitchgram, weights)
+        mean_cepstra = (narrow_mean - narrow_mean.mean(dim=1, keepdim=True)) @ self.dct.T
+        return torch.cat([mean_cepstra, spread, delta_spread, pitch_mean, pitch_spread], dim=1)
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.spread_norm = nn.BatchNorm1d(channels)
+        self.mix = nn.Conv1d(channels, channels, 1)
+        self.mix_norm = nn.BatchNorm1d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.spread_norm(self.spread(x)))
+        return functional.relu(x + self.mix_norm(self.mix(y)))
+
+
+def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weighted mean and standard deviation over time of (batch, frames, channels), finite for zero weights."""
+    share = (weights / (weights.sum(dim=1, keepdim=True) + 1e-6))[..., None]
+    mean = (frames * share).sum(dim=1)
+    variance = ((frames - mean[:, None]).square() * share).sum(dim=1)
+    # The gradient of a square root is infinite at zero.
+    return mean, torch.sqrt(variance + 1e-5)
+
+
+def _dct() -> Tensor:
+    """Return cosines over the narrow mel bands, (cepstra, bands), without the constant one (that is the gain)."""
+    band = torch.arange(NUM_NARROW_MELS) + 0.5
+    order = torch.arange(1, _NUM_CEPSTRA + 1)
+    return torch.cos(math.pi * order[:, None] * band[None] / NUM_NARROW_MELS) * math.sqrt(2.0 / NUM_NARROW_MELS)
+
 
 WEIGHTS_PATH = Path(__file__).parent / "weights" / "speaker_embedding.safetensors"
 

@@ -15,7 +15,7 @@ from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.core import SlidingWindowFeature
 
 from serve_app.models.diarization.clustering import ClusteringRule, ConversationClustering, predecessors
-from serve_app.models.diarization.segmentation import is_powerset
+from serve_app.models.diarization.networks import is_powerset
 
 # Chosen on conversations of held-out speakers (docs/models/speaker-embedding.md has the table).
 SEGMENTATION_STEP = 0.1

@@ -16,9 +16,7 @@ from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, 
 from serve_app.models.devices import torch_device
 from serve_app.models.diarization.local_pipeline import LocalPipeline
 from serve_app.models.diarization.networks import Networks, embedded_networks
-from serve_app.results import Diarization, SpeakerTurn
-
-SAMPLE_RATE_HZ = 16_000
+from serve_app.results import SAMPLE_RATE_HZ, Diarization, SpeakerTurn
 
 ProgressHook = Callable[[str, float], None]
 

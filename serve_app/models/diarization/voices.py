@@ -15,13 +15,13 @@ from serve_app.models.diarization.campplus import (
     FRAME_SAMPLES,
     FRAME_SHIFT_SAMPLES,
     NUM_MELS,
-    SAMPLE_RATE_HZ,
     CamPlusPlus,
     CamShape,
     filter_banks,
     load_campplus,
 )
 from serve_app.models.diarization.embedding import distinct_rows
+from serve_app.results import SAMPLE_RATE_HZ
 
 # Crops are cut to the longest of these that they fill, so that crops of one length are embedded in one call; the time
 # of the network grows with the length, and beyond four seconds the vector hardly gains.

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from serve_app.models.drums.onsets import OnsetTrain
-from serve_app.models.drums.tempo import HOP_S, TempoPath
+from serve_app.models.drums.tempo import HOP_S, OnsetTrain, TempoPath
 
 # A pause this long within a change of tempo is where the change is.
 _PAUSE_S = 2.0

@@ -1,4 +1,4 @@
-"""From activations to hits: strokes with their loudness, and where the grid puts them."""
+"""`find_strokes`, `place_hits`: from activations to strokes with times and velocities, and to hits on a grid."""
 
 from __future__ import annotations
 
@@ -6,22 +6,146 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
 
+from serve_app.errors import InvalidRequest
 from serve_app.models.drums.activations import DrumActivations
+from serve_app.models.drums.bands import FRAMES_PER_S
 from serve_app.models.drums.beats import BeatGrid
 from serve_app.models.drums.config import InferenceConfig
-from serve_app.models.drums.onsets import OnsetTrain
-from serve_app.models.drums.peaks import pick_peaks
-from serve_app.models.drums.quantization import quantize
-from serve_app.models.drums.velocity import velocities
+from serve_app.models.drums.tempo import OnsetTrain
 from serve_app.results import Drum, DrumHit
+
+# A flam's two strokes are 20 to 40 ms apart, a fast roll's 40 ms; nearer peaks are one stroke that the network doubts.
+MIN_DISTANCE_S = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Strokes of one drum, in order of time.
+
+    Attributes:
+        frames: (n,) int, the frame of each.
+        times_s: (n,) float64, within half a frame of it.
+        confidences: (n,) float64, the activation at the frame.
+    """
+
+    frames: np.ndarray
+    times_s: np.ndarray
+    confidences: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def pick_peaks(
+    activation: np.ndarray,
+    threshold: float,
+    *,
+    min_distance_s: float = MIN_DISTANCE_S,
+    frames_per_s: float = FRAMES_PER_S,
+) -> Peaks:
+    """Find local maxima of at least `threshold`; of two that are too near each other, the higher.
+
+    Times are those of the parabola through a maximum and its neighbours; the first and the last frame can be peaks.
+    They need no correction: with the trained network the median error of kick, snare and hi-hat is within 0.2 ms of 0,
+    the median of its size 0.8 ms (4700 strokes of songs that it never heard).
+
+    Args:
+        activation: (frames,) probabilities.
+        threshold: least activation of a stroke.
+        min_distance_s: strokes of one drum are at least this far apart.
+        frames_per_s: frame rate.
+    """
+    padded = np.pad(np.asarray(activation, dtype=np.float64), 1)
+    # as whole frames: 2.9999… from a product of floats must not let a nearer peak pass
+    distance = max(1.0, np.round(min_distance_s * frames_per_s, 6))
+    found, _ = find_peaks(padded, height=threshold, distance=distance)
+    before, at, after = padded[found - 1], padded[found], padded[found + 1]
+    curvature = before - 2.0 * at + after  # ≤ 0 at a maximum; 0 on a plateau
+    offsets = np.divide(0.5 * (before - after), curvature, out=np.zeros_like(at), where=curvature < 0.0)
+    frames = found - 1
+    times_s = np.maximum(frames + np.clip(offsets, -0.5, 0.5), 0.0) / frames_per_s
+    return Peaks(frames, times_s, at)
+
+
+# General MIDI, "Response to Data Entry": a note's amplitude goes with the square of its velocity.
+_DB_PER_DECADE = 40.0
+# Loud strokes get this velocity; an accent may be 2.5 dB louder still.
+_LOUD_VELOCITY, _LOUD_PERCENTILE = 110.0, 90.0
+
+
+def velocities(levels_db: np.ndarray) -> np.ndarray:
+    """Return the velocities of one drum's strokes in one file.
+
+    A drum's loud strokes (their 90th percentile) get 110 whatever the recording's balance; from there on 12 dB are a
+    halving. A louder stroke never gets a lower velocity, and one stroke alone gets 110.
+
+    Args:
+        levels_db: (n,) level of each stroke; what is not finite counts as loud.
+
+    Returns:
+        (n,) int, 1 to 127.
+    """
+    levels_db = np.asarray(levels_db, dtype=np.float64)
+    finite = levels_db[np.isfinite(levels_db)]
+    loud_db = np.percentile(finite, _LOUD_PERCENTILE) if len(finite) else 0.0
+    below_db = np.nan_to_num(levels_db - loud_db, nan=0.0, posinf=0.0, neginf=0.0)
+    exact = _LOUD_VELOCITY * 10.0 ** (np.clip(below_db, -200.0, 200.0) / _DB_PER_DECADE)
+    return np.clip(np.round(exact), 1, 127).astype(int)
+
+
+BEATS_PER_WHOLE_NOTE = 4
+
+
+def quantize(times_s: NDArray[np.float64], grid: BeatGrid, division: int) -> NDArray[np.float64]:
+    """Return each time moved to the nearest line of the grid.
+
+    Lines divide the beats evenly, and go on at the first and the last tempo outside the beats. They are counted from
+    the grid's first beat; which beat begins a bar is not known, so divisions 1 and 2 may lie a beat off the bar.
+
+    Args:
+        times_s: (n,) in any order.
+        division: lines in a whole note: 16 for sixteenths, 12 for triplets of eighths.
+
+    Returns:
+        (n,) never negative: what belongs to a line before the file's beginning goes to 0.
+
+    Raises:
+        InvalidRequest: `division` is less than 1.
+    """
+    if division < 1:
+        raise InvalidRequest(f"a grid divides a whole note into at least 1 part, not {division}")
+    times_s = np.asarray(times_s, dtype=np.float64)
+    if not times_s.size:
+        return times_s
+    known_s, known_beats = _reaching(grid, float(times_s.min()), float(times_s.max()))
+    lines_per_beat = division / BEATS_PER_WHOLE_NOTE
+    lines = np.round(np.interp(times_s, known_s, known_beats) * lines_per_beat)
+    return np.maximum(np.interp(lines / lines_per_beat, known_beats, known_s), 0.0)
+
+
+def _reaching(grid: BeatGrid, earliest_s: float, latest_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the times of the beats and their numbers, with one more on each side, beyond all lines that are needed."""
+    first_s, last_s = float(grid.beats_s[0]), float(grid.beats_s[-1])
+    first_length_s, last_length_s = 60 / grid.tempo_map[0].bpm, 60 / grid.tempo_map[-1].bpm
+    # a line may lie a whole note beyond the stroke
+    before = np.ceil(max(first_s - earliest_s, 0.0) / first_length_s) + BEATS_PER_WHOLE_NOTE
+    after = np.ceil(max(latest_s - last_s, 0.0) / last_length_s) + BEATS_PER_WHOLE_NOTE
+    numbers = np.arange(len(grid.beats_s), dtype=np.float64)
+    return (
+        np.concatenate([[first_s - before * first_length_s], grid.beats_s, [last_s + after * last_length_s]]),
+        np.concatenate([[-before], numbers, [numbers[-1] + after]]),
+    )
+
 
 # Two limbs that strike together are some milliseconds apart; the detector's scatter comes on top.
 _CHORD_S = 0.02
 # Of labels that no checkpoint's threshold is known for.
 _USUAL_THRESHOLD = 0.5
 # Weight in tempo and beat tracking of the softest strokes, against 1 of loud ones.
-_SOFT_WEIGHT, _LOUD_VELOCITY = 0.25, 110.0
+_SOFT_WEIGHT = 0.25
 
 
 @dataclass(frozen=True, slots=True)

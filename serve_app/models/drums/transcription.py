@@ -29,10 +29,9 @@ from serve_app.models.drums.audio_file import Recording, read_recording
 from serve_app.models.drums.beats import BeatGrid, track_beats
 from serve_app.models.drums.checkpoint import LoadedDrums, load_checkpoint
 from serve_app.models.drums.config import InferenceConfig, checked_bpm
+from serve_app.models.drums.files import midi_bytes, text_log
 from serve_app.models.drums.hits import find_strokes, onset_train, place_hits
 from serve_app.models.drums.loading import checkpoint_path
-from serve_app.models.drums.midi import midi_bytes
-from serve_app.models.drums.text_log import text_log
 from serve_app.results import Drum, DrumHit, DrumTranscript
 
 T = TypeVar("T")
@@ -167,16 +166,11 @@ def drum_wav_to_midi(
     heard = transcribe_drums(wav_path, loaded, config, bpm_override)
     folder, stem = Path(output_dir), Path(wav_path).stem
     folder.mkdir(parents=True, exist_ok=True)
-    picture = None
-    if plot:
-        from serve_app.models.drums.picture import draw_drums  # matplotlib takes a second to load
-
-        picture = _write(folder / f"{stem}.png", draw_drums(heard.transcript, heard.activations))
-    log = text_log(heard.transcript, Path(wav_path).name, config)
+    midi, log, picture = render(heard, Path(wav_path).name, config, loaded, with_picture=plot)
     return DrumFiles(
-        _write(folder / f"{stem}.mid", midi_bytes(heard.transcript, quantized=config.quantized_midi)),
+        _write(folder / f"{stem}.mid", midi),
         _write(folder / f"{stem}.txt", log.encode()),
-        picture,
+        None if picture is None else _write(folder / f"{stem}.png", picture),
         heard.transcript,
     )
 

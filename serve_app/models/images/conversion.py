@@ -99,10 +99,10 @@ def converted_folder(
         raise ModelLoadingError(f"The weights {weights.name!r} can't be read: {error.strerror or error}") from error
     request = Conversion(str(weights), sha256, purpose, tuple(classes), activation or "", calibration)
     target = cache_dir / "images" / request.key
-    built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
+    was_built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
     with suppress(OSError):  # a cache that may only be read serves too
         os.utime(target)
-    if built.was_built:
+    if was_built:
         _remove_unused(target.parent)
     return target, sha256
 

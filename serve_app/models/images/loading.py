@@ -25,7 +25,7 @@ from serve_app.models.images.engines import Engine, EngineName, Precision, has_b
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.quantization import MAX_DIFFERENCE
 from serve_app.models.images.tasks import ImageTask
-from serve_app.models.weights import fetch_weights
+from serve_app.models.weights import weights_file
 
 _log = logging.getLogger(__name__)
 
@@ -103,21 +103,15 @@ def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[st
 
 
 def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path:
-    """Return the file of weights that a spec names, fetched if need be; of a folder its file of the task's usual name,
-    or its only one; ModelLoadingError.
-    """
-    if spec.endswith(_ENDINGS) and "://" not in spec and not Path(spec).expanduser().exists():
-        # `models/reusable.pth` looks like an id on the hub, but nobody means that
-        raise ModelLoadingError(f"There is no file {spec!r} (in {Path.cwd()}): correct the path to the weights")
-    path = fetch_weights(spec, options.cache_dir, options.hf_token)
-    if not path.is_dir():
-        return path
-    named = path / task.weights_file
-    found = [named] if named.is_file() else sorted(each for each in path.iterdir() if each.suffix in _ENDINGS)
-    if len(found) != 1:
-        there = ", ".join(each.name for each in found) or f"no {', '.join(_ENDINGS)} file"
-        raise ModelLoadingError(f"{spec!r} is a folder with {there}: name the file, or call it {task.weights_file}")
-    return found[0].resolve()
+    """Return the file of weights that a spec names, as `models.weights.weights_file`."""
+    return weights_file(
+        spec,
+        options.cache_dir,
+        what="weights",
+        usual_name=task.weights_file,
+        endings=_ENDINGS,
+        hf_token=options.hf_token,
+    )
 
 
 def _converted(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[Path, str]:

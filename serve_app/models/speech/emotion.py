@@ -15,9 +15,8 @@ from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
-from serve_app.results import LabelScores, SpeechRegion
+from serve_app.results import SAMPLE_RATE_HZ, LabelScores, SpeechRegion
 
-SAMPLE_RATE_HZ = 16_000
 # Nobody's mood can be told from less than a short syllable.
 MIN_REGION_S = 0.25
 # Of a longer region the first 30 s are looked at: attention grows with the square, and a recogniser's segments, of

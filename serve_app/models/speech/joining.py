@@ -8,11 +8,8 @@ from dataclasses import replace
 from serve_app.analysis.attribution import texts_of_parts
 from serve_app.models.speech.coverage import speech_without_words
 from serve_app.models.speech.sentences import repeated_words
-from serve_app.results import Segment, SpeechRegion, Transcript
+from serve_app.results import AUTO, UNDETERMINED, Segment, SpeechRegion, Transcript
 
-AUTO = "auto"
-# What ISO 639-2 calls a language that nobody could tell: nothing was said.
-UNDETERMINED = "und"
 # Stretches without words that a note names; the number in the metadata counts them all.
 _MOST_TIMES = 20
 REPEATED = "words repeated across a cut were dropped"

@@ -18,10 +18,9 @@ import pocketsphinx
 from numpy.typing import NDArray
 
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, TaskUnsupported
-from serve_app.results import Segment, SpeechTask, Transcript, Word
+from serve_app.results import AUTO, SAMPLE_RATE_HZ, UNDETERMINED, Segment, SpeechTask, Transcript, Word
 
-SAMPLE_RATE_HZ = 16_000
-LANGUAGES = ("auto", "en")
+LANGUAGES = (AUTO, "en")
 NOT_DETECTED = (
     "the language was not detected: no deployed speech backend can detect it, and the speech was taken for English"
 )
@@ -113,7 +112,7 @@ class PocketsphinxRecognizer:
             ProcessingError: if the decoder fails, or `should_stop` answered True.
         """
         self.check_language(language)
-        notes = (NOT_DETECTED,) if language == "auto" else ()
+        notes = (NOT_DETECTED,) if language == AUTO else ()
         pcm = _to_pcm(samples)
         duration_s = len(pcm) / SAMPLE_RATE_HZ
         words: list[Word] = []
@@ -132,7 +131,7 @@ class PocketsphinxRecognizer:
             )
             for word in words
         ]
-        return Transcript(_segments(placed), "und" if language == "auto" else "en", self.model_version, notes)
+        return Transcript(_segments(placed), UNDETERMINED if language == AUTO else "en", self.model_version, notes)
 
     def _decode(self, pcm: NDArray[np.int16], should_stop: Callable[[], bool]) -> list[Word]:
         decoder = self._decoder

@@ -9,7 +9,6 @@ print(stt.transcribe("talk.mp4", language="ko", backend="transformers")["text"])
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import scipy.signal
 from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
@@ -29,7 +27,6 @@ from serve_app.models.speech.pieces import recognizer_pieces, speech_inside
 from serve_app.models.speech.voice_activity import detect_speech
 from serve_app.models.speech.whisper.backend import (
     MAX_PIECE_S,
-    SAMPLE_RATE_HZ,
     BackendName,
     SpeechPiece,
     language_windows,
@@ -37,7 +34,7 @@ from serve_app.models.speech.whisper.backend import (
 )
 from serve_app.models.speech.whisper.loading import LoadedWhisper, load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions
-from serve_app.results import Segment, Transcript
+from serve_app.results import SAMPLE_RATE_HZ, Segment, Transcript
 
 Audio = str | Path | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
 
@@ -145,11 +142,11 @@ class WhisperSTT:
         regions = recognizer_pieces(speech, decoded.duration_s, MAX_PIECE_S)
         likely = None
         if language == "auto" and len(regions) > 1 and loaded.backend.can_detect_languages:
-            shown = [SpeechPiece(_cut(decoded.samples, part.start_s, part.end_s)) for part in language_windows(regions)]
+            shown = [SpeechPiece(decoded.cut(part)) for part in language_windows(regions)]
             likely, _ = likely_language(loaded.backend.detect_languages(shown))
         pieces = [
             SpeechPiece(
-                _cut(decoded.samples, region.start_s, region.end_s),
+                decoded.cut(region),
                 region.start_s,
                 language,
                 prompt,
@@ -232,14 +229,10 @@ def _from_samples(samples: NDArray[Any], rate_hz: int) -> DecodedAudio:
         raise AudioExtractionError(f"Samples of type {samples.dtype} are no sound; hand over floats or integers")
     samples = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
     if rate_hz != SAMPLE_RATE_HZ and len(samples):
-        shared = math.gcd(int(rate_hz), SAMPLE_RATE_HZ)
-        samples = scipy.signal.resample_poly(samples, SAMPLE_RATE_HZ // shared, int(rate_hz) // shared)
-        samples = samples.astype(np.float32, copy=False)
+        import librosa  # brings numba: seconds
+
+        samples = librosa.resample(samples, orig_sr=int(rate_hz), target_sr=SAMPLE_RATE_HZ)
     return DecodedAudio(samples, len(samples) / SAMPLE_RATE_HZ)
-
-
-def _cut(samples: NDArray[np.float32], start_s: float, end_s: float) -> NDArray[np.float32]:
-    return samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
 
 
 def _as_dict(transcript: Transcript, duration_s: float, backend: BackendName) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from faster_whisper.vad import get_vad_model
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.pieces import cut_at_silences
-from serve_app.results import SpeechRegion
+from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
 
 __all__ = ["cut_at_silences", "detect_speech", "speech_probabilities"]
 
-SAMPLE_RATE_HZ = 16_000
 THRESHOLD = 0.5  # speech begins at this probability
 END_THRESHOLD = 0.35  # and goes on until it falls below this one
 MIN_SPEECH_S = 0.1  # silero: 0.25; short answers ("네", "yes") take 0.15 s

@@ -116,7 +116,7 @@ def english_whisper(random_whisper: Callable[..., Path], tmp_path_factory: pytes
 
     from safetensors.torch import load_file, save_file
 
-    from serve_app.models.speech.whisper.openai_tokenizer import byte_pairs
+    from serve_app.models.speech.whisper.openai_reader import byte_pairs
     from training.whisper_micro import checkpoint
 
     folder = tmp_path_factory.mktemp("english") / "random.en"

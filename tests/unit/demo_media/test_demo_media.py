@@ -18,7 +18,7 @@ import serve_app.demo_media as module
 from serve_app.demo_media import call_sample, make_call_video
 from serve_app.errors import ModelLoadingError
 from serve_app.media.decode import decode_audio
-from serve_app.media.timeline import SAMPLE_RATE_HZ
+from serve_app.results import SAMPLE_RATE_HZ
 
 MEDIA = resources.files("serve_app.demo_media")
 TRUTH = json.loads((MEDIA / "dialogue.json").read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> tuple[FasterWhisperBack
     write_scripted_checkpoint(folder / "hf", SHAPE, SENTENCE)
     options = WhisperOptions(cache_dir=folder / "cache", device="cpu")
     checkpoint = open_checkpoint(folder / "hf", name="scripted", cache_dir=options.cache_dir)
-    converted = to_ctranslate2(checkpoint, options.cache_dir).path
+    converted = to_ctranslate2(checkpoint, options.cache_dir)
     model = WhisperModel(str(converted), device="cpu", compute_type="float32", cpu_threads=1)
     return FasterWhisperBackend(checkpoint, converted, options), model
 

@@ -14,8 +14,8 @@ import pytest
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
 from serve_app.media.address_guard import AddressPolicy
-from serve_app.media.fetch import FetchedFile, FetchLimits, FetchSources, display_name, fetch
-from serve_app.media.part_file import PartFile
+from serve_app.media.fetch import FetchedFile, FetchSources, display_name, fetch
+from serve_app.media.part_file import FetchLimits, PartFile
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000  # 3 MB, no two aligned MiB alike at their ends

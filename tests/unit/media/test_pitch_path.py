@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.media.pitch_path import cheapest_path
+from serve_app.media.acoustics import cheapest_path
 
 
 def slow_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
-from serve_app.media.fetch import FetchedFile, FetchLimits, FetchSources, fetch
+from serve_app.media.fetch import FetchedFile, FetchSources, fetch
+from serve_app.media.part_file import FetchLimits
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000

@@ -22,8 +22,8 @@ from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.speech.alignment.alphabet import Alphabet, alphabet_of
 from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights
+from serve_app.results import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 WHISPERX = "whisperx"
 # Shorter ones are filled up with silence: convolutions need their receptive field, 25 ms in wav2vec 2.0 (Baevski et al.
 # 2020, section 4.2).

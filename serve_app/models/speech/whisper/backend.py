@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 
 WHISPER_MICRO = "embedded:whisper-micro"  # there to show and test the backends, and to stand in for a real model
-SAMPLE_RATE_HZ = 16_000
 MAX_PIECE_S = 30.0  # Radford et al. 2022, section 2.1
 
 

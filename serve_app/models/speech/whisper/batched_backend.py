@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.speech.whisper import transcript_draft as notes
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S, SAMPLE_RATE_HZ, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.decoding_rules import Attempt, DecodingRules, Hypothesis, spoken
 from serve_app.models.speech.whisper.log_mel import HOP, LogMel
@@ -31,10 +31,8 @@ from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import SpokenWord, TokenTimes, timed_words
 from serve_app.models.speech.whisper.tokens import WhisperTokens
 from serve_app.models.speech.whisper.transcript_draft import Draft, Window, WindowWords
-from serve_app.results import SpeechTask, Transcript
+from serve_app.results import AUTO, SAMPLE_RATE_HZ, UNDETERMINED, SpeechTask, Transcript
 
-AUTO = "auto"
-UNDETERMINED = "und"  # ISO 639-2: language of a piece that nobody speaks in, or whose language nothing could detect
 MIN_PIECE_S = 0.1  # no word is shorter
 # A piece whose own language is at least this probable may differ from the file's: a guest who speaks another one.
 _SURE_OF_LANGUAGE = 0.9

@@ -25,6 +25,7 @@ from serve_app.models.speech.whisper.checkpoint_files import (
     PREPROCESSOR_CONFIG,
     TOKENIZER,
     Form,
+    check_tensors,
     find_form,
     find_weights,
     is_multilingual,
@@ -32,7 +33,6 @@ from serve_app.models.speech.whisper.checkpoint_files import (
     read_json,
 )
 from serve_app.models.speech.whisper.ctranslate2_reader import describe_ctranslate2
-from serve_app.models.speech.whisper.tensors import check_tensors
 from serve_app.results import SpeechTask
 
 # Changes whenever what is derived from an OpenAI file changes.
@@ -180,7 +180,9 @@ def _described(path: Path, cache_dir: Path | None) -> Path:
 
         write_description(path, sha256, target)
 
-    return built_folder(cache_dir / "described" / f"openai-{sha256[:16]}-v{_DESCRIPTION_VERSION}", build).path
+    folder = cache_dir / "described" / f"openai-{sha256[:16]}-v{_DESCRIPTION_VERSION}"
+    built_folder(folder, build)
+    return folder
 
 
 def _check_spectrogram(folder: Path, config: Mapping[str, Any]) -> None:

@@ -70,7 +70,9 @@ def completed(folder: Path, cache_dir: Path | None) -> Path:
             (target / name).unlink(missing_ok=True)
             make(folder, target, config)
 
-    return built_folder(cache_dir / "completed" / f"{folder.name}-{key}", build).path
+    completed_folder = cache_dir / "completed" / f"{folder.name}-{key}"
+    built_folder(completed_folder, build)
+    return completed_folder
 
 
 _Make = Callable[[Path, Path, dict[str, Any]], None]

@@ -11,12 +11,11 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.built_folder import built_folder, size_bytes
+from serve_app.models.built_folder import built_folder
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
 
@@ -29,32 +28,8 @@ _HALF_TYPES = ("float16", "bfloat16")
 _FLOAT_TYPES = (*_HALF_TYPES, "float32")
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What was converted, or found converted.
-
-    Attributes:
-        form: of the result.
-        path: Hugging Face's folder, CTranslate2's folder (with tokenizer.json and preprocessor_config.json), or
-            OpenAI's `.pt` file.
-        number_format: that the weights are stored in.
-        was_converted: whether this call did it; otherwise it was there, or another process did.
-        convert_s: what the conversion took; 0.0 where it was there.
-        waited_s: how long another process's conversion was waited for.
-        size_bytes: of the result.
-    """
-
-    form: Form
-    path: Path
-    number_format: str
-    was_converted: bool
-    convert_s: float
-    waited_s: float
-    size_bytes: int
-
-
-def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionReport:
-    """Return the checkpoint as a Hugging Face folder.
+def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
+    """Return the folder of the checkpoint in Hugging Face's form.
 
     Integers of a quantized CTranslate2 folder are divided by their scales: what that library computes with in float32,
     so that all backends compute with the same weights. The digits that quantizing took away don't come back.
@@ -62,7 +37,7 @@ def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Conversio
     Raises:
         ModelLoadingError: the weights are broken, or the cache can't be written.
     """
-    from serve_app.models.speech.whisper.hugging_face_writer import hugging_face_format, write_hugging_face
+    from serve_app.models.speech.whisper.writers import hugging_face_format, write_hugging_face
 
     return _converted(
         checkpoint,
@@ -78,11 +53,11 @@ def in_hugging_face_form(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Whis
     """Return the checkpoint itself where it is a Hugging Face folder, else what it is converted to."""
     if checkpoint.form is Form.HUGGING_FACE:
         return checkpoint
-    return open_checkpoint(to_hugging_face(checkpoint, cache_dir).path, name=checkpoint.name, cache_dir=cache_dir)
+    return open_checkpoint(to_hugging_face(checkpoint, cache_dir), name=checkpoint.name, cache_dir=cache_dir)
 
 
-def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type: str | None = None) -> ConversionReport:
-    """Return the checkpoint in CTranslate2's form.
+def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type: str | None = None) -> Path:
+    """Return the folder of the checkpoint in CTranslate2's form, with tokenizer.json and preprocessor_config.json.
 
     Args:
         checkpoint: what to convert.
@@ -96,38 +71,27 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
 
     def write(folder: Path) -> None:
         # only where there is something to convert: it brings torch and transformers, which CTranslate2 does without
-        from serve_app.models.speech.whisper.ctranslate2_writer import write_ctranslate2
+        from serve_app.models.speech.whisper.writers import write_ctranslate2
 
         write_ctranslate2(in_hugging_face_form(checkpoint, cache_dir), folder, stored)
 
     stored = stored_format(compute_type, checkpoint.number_format)
-    return _converted(
-        checkpoint,
-        Form.CTRANSLATE2,
-        stored,
-        cache_dir,
-        version("ctranslate2"),
-        write,
-    )
+    return _converted(checkpoint, Form.CTRANSLATE2, stored, cache_dir, version("ctranslate2"), write)
 
 
-def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> ConversionReport:
-    """Return the checkpoint as a `.pt` file of openai-whisper, its alignment heads in a JSON file beside it.
+def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
+    """Return the `.pt` file of the checkpoint for openai-whisper; a JSON file beside it has its alignment heads.
 
     Raises:
         ModelLoadingError: it is a Whisper that openai-whisper can't express, or the cache can't be written.
     """
-    from serve_app.models.speech.whisper.openai_writer import MODEL_FILE, write_openai
+    from serve_app.models.speech.whisper.writers import MODEL_FILE, write_openai
 
-    report = _converted(
-        checkpoint,
-        Form.OPENAI,
-        checkpoint.number_format if checkpoint.number_format in _FLOAT_TYPES else "float32",
-        cache_dir,
-        version("torch"),
-        lambda folder: write_openai(checkpoint, folder),
+    stored = checkpoint.number_format if checkpoint.number_format in _FLOAT_TYPES else "float32"
+    folder = _converted(
+        checkpoint, Form.OPENAI, stored, cache_dir, version("torch"), lambda folder: write_openai(checkpoint, folder)
     )
-    return replace(report, path=report.path / MODEL_FILE)
+    return folder / MODEL_FILE
 
 
 def stored_format(compute_type: str | None, number_format: str) -> str:
@@ -161,7 +125,7 @@ def _converted(
     cache_dir: Path,
     converter_version: str,
     write: Callable[[Path], None],
-) -> ConversionReport:
+) -> Path:
     depends_on = (checkpoint.content_hash, form, number_format, converter_version, str(_VERSION))
     key = hashlib.sha256("\n".join(depends_on).encode()).hexdigest()[:16]
     name = re.sub(r"[^\w.-]+", "_", checkpoint.name, flags=re.ASCII).strip("._")
@@ -179,13 +143,5 @@ def _converted(
                 "checkpoint, or the transformers backend, which needs no conversion"
             ) from error
 
-    made = built_folder(target, build)
-    return ConversionReport(
-        form=form,
-        path=made.path,
-        number_format=number_format,
-        was_converted=made.was_built,
-        convert_s=made.build_s,
-        waited_s=made.waited_s,
-        size_bytes=size_bytes(made.path),
-    )
+    built_folder(target, build)
+    return target

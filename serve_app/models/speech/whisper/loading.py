@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,10 +12,8 @@ from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, 
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.conversion import (
-    ConversionReport,
     in_hugging_face_form,
     to_ctranslate2,
-    to_hugging_face,
     to_openai,
 )
 from serve_app.models.speech.whisper.options import WhisperOptions
@@ -31,18 +28,11 @@ class LoadedWhisper:
         backend: the loaded model.
         spec: which of the configured models it is.
         notes: one sentence for each model before it in the configuration that could not be loaded.
-        load_s: seconds from the first attempt, fetching and converting included.
-        conversion: what was converted for it; None for a backend that reads the checkpoint as it is.
     """
 
     backend: WhisperBackend
     spec: str
     notes: tuple[str, ...]
-    load_s: float
-    conversion: ConversionReport | None
-
-
-_Loaded = tuple[WhisperBackend, ConversionReport | None]
 
 
 def load_whisper(backend: BackendName | str, models: Sequence[str], options: WhisperOptions) -> LoadedWhisper:
@@ -60,23 +50,22 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
         ModelLoadingError: none could be; tells the reason for each.
     """
     name = BackendName(backend)
-    began = time.monotonic()
     failures: list[str] = []
     for spec in models:
         try:
-            loaded, conversion = _load_one(name, spec, options)
+            loaded = _load_one(name, spec, options)
         except Exception as error:  # whatever a library makes of a model that is unknown to it
             failures.append(f"{weights_name(spec)} could not be loaded ({_reason(error)})")
         else:
             notes = tuple(f"{failure}: {weights_name(spec)} is used instead" for failure in failures)
-            return LoadedWhisper(loaded, spec, notes, time.monotonic() - began, conversion)
+            return LoadedWhisper(loaded, spec, notes)
         _release_memory()  # here, where the error is gone, and with it the frames that held half a model
     if not failures:
         raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. {WHISPER_MICRO}")
     raise ModelLoadingError(f"{name} has no model that works: {'; '.join(failures)}")
 
 
-def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
+def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> WhisperBackend:
     if spec == WHISPER_MICRO and options.beam_size is None:
         options = replace(options, beam_size=1)  # more hypotheses make more errors of it
     path = fetch_weights(spec, options.cache_dir, options.hf_token, options.model_mirror)
@@ -84,35 +73,31 @@ def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> _Loaded:
     return _LOADERS[name](checkpoint, options)
 
 
-def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
     from serve_app.models.speech.whisper.faster_whisper_backend import FasterWhisperBackend
 
-    if checkpoint.form is Form.CTRANSLATE2:  # CTranslate2 converts between number formats while it loads
-        return FasterWhisperBackend(checkpoint, checkpoint.folder, options), None
-    report = to_ctranslate2(checkpoint, options.cache_dir, options.chosen_compute_type)
-    return FasterWhisperBackend(checkpoint, report.path, options), report
+    folder = checkpoint.folder  # CTranslate2 converts between number formats while it loads
+    if checkpoint.form is not Form.CTRANSLATE2:
+        folder = to_ctranslate2(checkpoint, options.cache_dir, options.chosen_compute_type)
+    return FasterWhisperBackend(checkpoint, folder, options)
 
 
-def _load_transformers(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+def _load_transformers(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
     from serve_app.models.speech.whisper.transformers_backend import TransformersBackend
 
-    if checkpoint.form is Form.HUGGING_FACE:
-        return TransformersBackend(checkpoint, options), None
-    report = to_hugging_face(checkpoint, options.cache_dir)
-    return TransformersBackend(in_hugging_face_form(checkpoint, options.cache_dir), options), report
+    return TransformersBackend(in_hugging_face_form(checkpoint, options.cache_dir), options)
 
 
-def _load_openai_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> _Loaded:
+def _load_openai_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
     from serve_app.models.speech.whisper.openai_backend import OpenAIWhisperBackend
 
-    if checkpoint.form is Form.OPENAI:
-        return OpenAIWhisperBackend(checkpoint, checkpoint.weights[0], options), None
-    report = to_openai(checkpoint, options.cache_dir)
-    return OpenAIWhisperBackend(checkpoint, report.path, options), report
+    is_openai = checkpoint.form is Form.OPENAI
+    path = checkpoint.weights[0] if is_openai else to_openai(checkpoint, options.cache_dir)
+    return OpenAIWhisperBackend(checkpoint, path, options)
 
 
 # Each imports its library only when it is asked for: seconds and hundreds of megabytes.
-_LOADERS: Mapping[BackendName, Callable[[WhisperCheckpoint, WhisperOptions], _Loaded]] = {
+_LOADERS: Mapping[BackendName, Callable[[WhisperCheckpoint, WhisperOptions], WhisperBackend]] = {
     BackendName.FASTER_WHISPER: _load_faster_whisper,
     BackendName.TRANSFORMERS: _load_transformers,
     BackendName.OPENAI_WHISPER: _load_openai_whisper,

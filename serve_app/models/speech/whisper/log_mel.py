@@ -14,7 +14,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ
+from serve_app.results import SAMPLE_RATE_HZ
 
 HOP = 160  # samples, 10 ms
 NUM_FRAMES = 3000  # 30 s

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from serve_app.models.speech.coverage import Gap, find_gaps
 from serve_app.models.speech.sentences import repeated_words, split_sentences
-from serve_app.models.speech.whisper.backend import SAMPLE_RATE_HZ, SpeechPiece
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.spoken_words import SpokenWord, shortened
-from serve_app.results import Segment, SpeechRegion, SpeechTask, Word
+from serve_app.results import AUTO, SAMPLE_RATE_HZ, Segment, SpeechRegion, SpeechTask, Word
 
 RETRIED = "parts whose first answer was improbable or repeated itself were decoded again with a wider beam"
 SAMPLED = "parts whose answer stayed improbable or repeated itself were decoded again with sampling"
@@ -78,7 +78,7 @@ class Window:
     @property
     def told_language(self) -> str | None:
         """The language to decode; None: it is to be detected."""
-        if self.draft.piece.language != "auto":
+        if self.draft.piece.language != AUTO:
             return self.draft.piece.language
         return self.draft.language  # of the first pass
 

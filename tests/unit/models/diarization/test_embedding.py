@@ -9,8 +9,13 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.diarization import embedding
-from serve_app.models.diarization.embedding import WEIGHTS_PATH, load_embedding, save_embedding
-from serve_app.models.diarization.network import NetworkShape, SpeakerNetwork
+from serve_app.models.diarization.embedding import (
+    WEIGHTS_PATH,
+    NetworkShape,
+    SpeakerNetwork,
+    load_embedding,
+    save_embedding,
+)
 
 SPEAKERS = Path(__file__).parents[4] / "../shared/data/speakers"
 

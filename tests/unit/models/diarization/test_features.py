@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy import signal
 
-from serve_app.models.diarization.features import NUM_FEATURES, NUM_LAGS, NUM_MELS, SAMPLE_RATE_HZ, SpeechFeatures
+from serve_app.models.diarization.embedding import NUM_FEATURES, NUM_LAGS, NUM_MELS, SpeechFeatures
+from serve_app.results import SAMPLE_RATE_HZ
 
 
 def _pulses(pitch_hz: float, seconds: float = 1.0) -> np.ndarray:

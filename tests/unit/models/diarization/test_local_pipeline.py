@@ -6,7 +6,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from serve_app.models.diarization.embedding import load_embedding
 from serve_app.models.diarization.local_pipeline import LocalPipeline, embedded_slots
-from serve_app.models.diarization.segmentation import load_segmentation
+from serve_app.models.diarization.networks import load_segmentation
 
 
 @pytest.fixture(scope="module")

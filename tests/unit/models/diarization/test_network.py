@@ -1,9 +1,7 @@
 import pytest
 import torch
 
-from serve_app.models.diarization.embedding import load_embedding
-from serve_app.models.diarization.features import NUM_FEATURES, NUM_MELS
-from serve_app.models.diarization.network import weighted_statistics
+from serve_app.models.diarization.embedding import NUM_FEATURES, NUM_MELS, load_embedding, weighted_statistics
 
 
 @pytest.fixture(scope="module")

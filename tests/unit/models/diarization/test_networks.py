@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.diarization import networks, segmentation
+from serve_app.models.diarization import networks
 from serve_app.models.diarization.campplus import CamPlusPlus
 from serve_app.models.diarization.clustering import ClusteringRule
 from serve_app.models.diarization.embedding import SpeakerEmbedding
@@ -166,6 +166,6 @@ def test_a_folder_without_the_file_is_told(tmp_path, caplog):
 
 
 def test_without_any_segmentation_there_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(segmentation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(networks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelLoadingError, match="whisperx"):
         load_networks("absent", (OWN_EMBEDDING,), cache_dir=tmp_path)

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.diarization import segmentation
+from serve_app.models.diarization import networks
 
 
 def test_the_wheels_network_finds_up_to_three_speakers_in_five_seconds():
-    model = segmentation.load_segmentation()
+    model = networks.load_segmentation()
     assert not model.training
     assert len(model.specifications.classes) == 3
     with torch.inference_mode():
@@ -31,11 +31,11 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, writer):
     trace = tmp_path / "it_ran"
     writer({"state_dict": _Bomb(str(trace))}, tmp_path / "bomb.bin")
     with pytest.raises(ModelLoadingError):
-        segmentation.load_segmentation(tmp_path / "bomb.bin")
+        networks.load_segmentation(tmp_path / "bomb.bin")
     assert not trace.exists()
 
 
 def test_without_whisperx_the_error_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(segmentation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(networks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelLoadingError, match="whisperx"):
-        segmentation.load_segmentation()
+        networks.load_segmentation()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve_app.models.drums.onsets import OnsetTrain
+from serve_app.models.drums.tempo import OnsetTrain
 
 # Label -> one bar; as many steps a beat as the string has for four beats. x is loud, o soft.
 Bars = dict[str, str]

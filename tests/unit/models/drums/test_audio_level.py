@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve_app.models.drums.audio_level import LevelMeter, level_gain, to_factor
+from serve_app.models.drums.audio_file import LevelMeter, level_gain, to_factor
 
 
 def _loop(seconds: float = 4.0) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serve_app.models.drums.beats import BeatGrid, estimate_tempo, track_beats
-from serve_app.models.drums.onsets import OnsetTrain
+from serve_app.models.drums.tempo import OnsetTrain
 from tests.unit.models.drums.drum_patterns import DISCO, FUNK, ROCK, SWING, beats_at, distance_to_grid_s, join, play
 
 

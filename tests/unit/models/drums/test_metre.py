@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from serve_app.models.drums.metre import BEATS_PER_BAR, NUM_HARMONICS, templates_at
-from serve_app.models.drums.onsets import METRICAL_LABELS
+from serve_app.models.drums.tempo import METRICAL_LABELS
 
 PLACES = np.arange(48) / 48
 

@@ -10,7 +10,7 @@ import numpy as np
 import pretty_midi
 import pytest
 
-from serve_app.models.drums.midi import midi_bytes
+from serve_app.models.drums.files import midi_bytes
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from serve_app.models.drums.onsets import METRICAL_LABELS, OnsetTrain
+from serve_app.models.drums.tempo import METRICAL_LABELS, OnsetTrain
 
 
 def test_strokes_are_put_in_order_with_their_weights_and_labels():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve_app.models.drums.peaks import pick_peaks
+from serve_app.models.drums.hits import pick_peaks
 
 
 def bumps(times_s: list[float], heights: list[float], frames: int = 400, width_s: float = 0.012) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 
 from serve_app.errors import InvalidRequest
 from serve_app.models.drums.beats import BeatGrid
-from serve_app.models.drums.quantization import quantize
+from serve_app.models.drums.hits import quantize
 from serve_app.results import TempoChange
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serve_app.models.drums.tempo_map import Knots, cut, extended, straightened
+from serve_app.models.drums.beats import Knots, cut_at, extended, straightened
 
 
 def test_a_steady_beat_is_one_stretch_through_its_jitter():
@@ -45,6 +45,6 @@ def test_extended_goes_on_at_the_tempo_of_each_end():
 
 def test_cut_ends_with_the_last_beat_in_time():
     knots = Knots(np.array([0, 8, 16]), np.array([0.0, 4.0, 6.0]))
-    shorter = cut(knots, 4.6)
+    shorter = cut_at(knots, 4.6)
     assert shorter.beats_s().tolist() == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4.0, 4.25, 4.5])
-    assert cut(knots, -1.0).beats_s().tolist() == [0.0]
+    assert cut_at(knots, -1.0).beats_s().tolist() == [0.0]

@@ -1,7 +1,7 @@
 """What people read."""
 
 from serve_app.models.drums.config import InferenceConfig
-from serve_app.models.drums.text_log import text_log
+from serve_app.models.drums.files import text_log
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
 
 HITS = (

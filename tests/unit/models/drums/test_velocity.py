@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serve_app.models.drums.velocity import velocities
+from serve_app.models.drums.hits import velocities
 
 
 def test_louder_never_gets_a_lower_velocity() -> None:

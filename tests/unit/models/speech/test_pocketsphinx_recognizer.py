@@ -13,8 +13,8 @@ import pytest
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, TaskUnsupported
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech import pocketsphinx_recognizer as module
-from serve_app.models.speech.pocketsphinx_recognizer import SAMPLE_RATE_HZ, PocketsphinxRecognizer
-from serve_app.results import SpeechTask, Transcript, Word
+from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
+from serve_app.results import SAMPLE_RATE_HZ, SpeechTask, Transcript, Word
 from serve_app.scoring import score_result
 
 MEDIA = resources.files("serve_app.demo_media")

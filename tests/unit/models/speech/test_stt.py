@@ -70,7 +70,7 @@ class Loader:
             raise ModelLoadingError(f"{name} is broken.")
         self.loaded.append((name, tuple(models), options))
         self.backends[name] = FakeBackend(name)
-        return LoadedWhisper(self.backends[name], models[0], ("a smaller model is used instead",), 0.1, None)
+        return LoadedWhisper(self.backends[name], models[0], ("a smaller model is used instead",))
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from serve_app.models.drums.hits import pick_peaks
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
-from serve_app.models.drums.peaks import pick_peaks
 from tests.unit.training.drums.made_songs import made_example
 from training.drums import evaluate
 from training.drums.evaluate import Heard

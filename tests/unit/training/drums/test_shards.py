@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serve_app.models.drums.audio_level import level_gain
+from serve_app.models.drums.audio_file import level_gain
 from serve_app.models.drums.network import LABELS
 from tests.unit.training.drums.made_songs import made_example, random_example
 from training.drums import shards

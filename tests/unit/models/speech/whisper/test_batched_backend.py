@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
-from serve_app.models.speech.whisper.batched_backend import UNDETERMINED, BatchedWhisper
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
 from serve_app.models.speech.whisper.transcript_draft import AGAIN, GARBLED, LOOP, NO_SPEECH, RETRIED, SAMPLED
-from serve_app.results import SpeechRegion, SpeechTask
+from serve_app.results import UNDETERMINED, SpeechRegion, SpeechTask
 
 QUIET, LOUD, MUMBLED, SILENT_ROOM = 0.01, 0.1, 0.3, 0.6  # amplitudes
 WORDS = {QUIET: " quiet words", LOUD: " 크게 말합니다", MUMBLED: " mumbled", SILENT_ROOM: " thank you"}

@@ -21,10 +21,9 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.speech.whisper import ctranslate2_writer, openai_writer
+from serve_app.models.speech.whisper import writers
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
-from serve_app.models.speech.whisper.checkpoint_files import Form
-from serve_app.models.speech.whisper.conversion import ConversionReport, stored_format, to_ctranslate2, to_openai
+from serve_app.models.speech.whisper.conversion import stored_format, to_ctranslate2, to_openai
 
 PROJECT = Path(__file__).parents[5]
 Copy = Callable[..., Path]
@@ -36,13 +35,13 @@ def checkpoint(mini_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def in_ctranslate2(checkpoint: WhisperCheckpoint) -> ConversionReport:
+def in_ctranslate2(checkpoint: WhisperCheckpoint) -> Path:
     assert checkpoint.cache_dir is not None
     return to_ctranslate2(checkpoint, checkpoint.cache_dir)
 
 
 @pytest.fixture(scope="module")
-def in_openai(checkpoint: WhisperCheckpoint) -> ConversionReport:
+def in_openai(checkpoint: WhisperCheckpoint) -> Path:
     assert checkpoint.cache_dir is not None
     return to_openai(checkpoint, checkpoint.cache_dir)
 
@@ -60,49 +59,47 @@ def encoded(checkpoint: WhisperCheckpoint, mel: np.ndarray) -> torch.Tensor:
         return model.get_encoder()(torch.from_numpy(mel)).last_hidden_state
 
 
-def test_ctranslate2_computes_the_same(
-    in_ctranslate2: ConversionReport, mel: np.ndarray, encoded: torch.Tensor
-) -> None:
-    model = ctranslate2.models.Whisper(str(in_ctranslate2.path), compute_type="float32", intra_threads=1)
+def test_ctranslate2_computes_the_same(in_ctranslate2: Path, mel: np.ndarray, encoded: torch.Tensor) -> None:
+    model = ctranslate2.models.Whisper(str(in_ctranslate2), compute_type="float32", intra_threads=1)
     found = np.array(model.encode(ctranslate2.StorageView.from_array(mel)))
     np.testing.assert_allclose(found, encoded.numpy(), atol=1e-4)
 
 
-def test_openai_whisper_computes_the_same(in_openai: ConversionReport, mel: np.ndarray, encoded: torch.Tensor) -> None:
-    model = whisper.load_model(str(in_openai.path), device="cpu")
+def test_openai_whisper_computes_the_same(in_openai: Path, mel: np.ndarray, encoded: torch.Tensor) -> None:
+    model = whisper.load_model(str(in_openai), device="cpu")
     with torch.no_grad():
         torch.testing.assert_close(model.embed_audio(torch.from_numpy(mel)), encoded, atol=1e-4, rtol=1e-3)
 
 
 def test_decoders_compute_the_same(
-    checkpoint: WhisperCheckpoint, in_openai: ConversionReport, in_ctranslate2: ConversionReport, encoded: torch.Tensor
+    checkpoint: WhisperCheckpoint, in_openai: Path, in_ctranslate2: Path, encoded: torch.Tensor
 ) -> None:
     tokens = torch.tensor([[50_258, 50_259, 50_359, 50_363, 400, 500]])
     theirs = WhisperForConditionalGeneration.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-    ours = whisper.load_model(str(in_openai.path), device="cpu")
+    ours = whisper.load_model(str(in_openai), device="cpu")
     with torch.no_grad():
         wanted = theirs(encoder_outputs=(encoded,), decoder_input_ids=tokens).logits
         torch.testing.assert_close(ours.logits(tokens, encoded), wanted, atol=1e-3, rtol=1e-3)
     languages = {f"<|{code}|>": wanted[0, 0, 50_259 + at] for at, code in enumerate(checkpoint.languages)}
-    model = ctranslate2.models.Whisper(str(in_ctranslate2.path), compute_type="float32", intra_threads=1)
+    model = ctranslate2.models.Whisper(str(in_ctranslate2), compute_type="float32", intra_threads=1)
     ((best, _), *_), *_ = model.detect_language(ctranslate2.StorageView.from_array(encoded.numpy()))
     assert best == max(languages, key=lambda token: float(languages[token]))
 
 
 def test_a_ctranslate2_folder_is_all_that_faster_whisper_needs(
-    in_ctranslate2: ConversionReport, checkpoint: WhisperCheckpoint
+    in_ctranslate2: Path, checkpoint: WhisperCheckpoint
 ) -> None:
-    model = faster_whisper.WhisperModel(str(in_ctranslate2.path), device="cpu", cpu_threads=1, local_files_only=True)
+    model = faster_whisper.WhisperModel(str(in_ctranslate2), device="cpu", cpu_threads=1, local_files_only=True)
     assert model.hf_tokenizer.token_to_id("<|ko|>") == 50_264
     assert model.feature_extractor.mel_filters.shape[0] == 80
-    config = json.loads((in_ctranslate2.path / "config.json").read_text())
+    config = json.loads((in_ctranslate2 / "config.json").read_text())
     assert [tuple(head) for head in config["alignment_heads"]] == list(checkpoint.alignment_heads)
     assert config["suppress_ids_begin"] == [220, 50_257]
     assert len(config["lang_ids"]) == 99
 
 
-def test_an_openai_file_is_tensors_and_sizes(in_openai: ConversionReport, checkpoint: WhisperCheckpoint) -> None:
-    content = torch.load(in_openai.path, weights_only=True)
+def test_an_openai_file_is_tensors_and_sizes(in_openai: Path, checkpoint: WhisperCheckpoint) -> None:
+    content = torch.load(in_openai, weights_only=True)
     assert content["dims"] == {
         "n_mels": 80,
         "n_audio_ctx": 1500,
@@ -116,23 +113,19 @@ def test_an_openai_file_is_tensors_and_sizes(in_openai: ConversionReport, checkp
         "n_text_layer": 2,
     }
     assert {tensor.dtype for tensor in content["model_state_dict"].values()} == {torch.float16}
-    heads = json.loads((in_openai.path.parent / "alignment_heads.json").read_text())["alignment_heads"]
+    heads = json.loads((in_openai.parent / "alignment_heads.json").read_text())["alignment_heads"]
     assert [tuple(head) for head in heads] == list(checkpoint.alignment_heads)
     # each tensor by itself, not the whole checkpoint behind each
-    assert in_openai.path.stat().st_size < 1.05 * checkpoint.weights[0].stat().st_size
+    assert in_openai.stat().st_size < 1.05 * checkpoint.weights[0].stat().st_size
 
 
-def test_it_is_done_once_and_reported(
+def test_it_is_done_once_and_logged(
     checkpoint: WhisperCheckpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         first, second = to_openai(checkpoint, tmp_path), to_openai(checkpoint, tmp_path)
-    assert (first.was_converted, second.was_converted) == (True, False)
-    assert first.path == second.path
-    assert first.path.is_relative_to(tmp_path / "converted")
-    assert (first.form, first.number_format) == (Form.OPENAI, "float16")
-    assert first.convert_s > 0 == second.convert_s
-    assert first.size_bytes > first.path.stat().st_size
+    assert first == second
+    assert first.is_relative_to(tmp_path / "converted")
     assert caplog.text.count("Converting mini-whisper to openai (float16), once") == 1
 
 
@@ -145,26 +138,24 @@ def test_another_checkpoint_of_the_same_name_is_converted_anew(
         json.dumps({**checkpoint.generation_config, "alignment_heads": [[0, 0]]})
     )
     after = to_openai(open_checkpoint(folder), tmp_path / "cache")
-    assert after.was_converted
-    assert after.path.parent.name.startswith("mini-whisper-openai-float16-")
-    assert after.path != before.path
+    assert after.parent.name.startswith("mini-whisper-openai-float16-")
+    assert after != before
 
 
 def test_a_converted_checkpoint_that_was_damaged_is_made_again(checkpoint: WhisperCheckpoint, tmp_path: Path) -> None:
     first = to_openai(checkpoint, tmp_path)
-    os.truncate(first.path, 1000)
+    os.truncate(first, 1000)
     again = to_openai(checkpoint, tmp_path)
-    assert again.was_converted
-    assert "dims" in torch.load(again.path, weights_only=True)
+    assert "dims" in torch.load(again, weights_only=True)
 
 
 def test_integers_are_stored_as_such(checkpoint: WhisperCheckpoint, tmp_path: Path) -> None:
-    report = to_ctranslate2(checkpoint, tmp_path, "int8")
-    model = ctranslate2.models.Whisper(str(report.path), compute_type="int8", intra_threads=1)
+    converted = to_ctranslate2(checkpoint, tmp_path, "int8")
+    model = ctranslate2.models.Whisper(str(converted), compute_type="int8", intra_threads=1)
     assert model.compute_type.startswith("int8")
-    assert report.number_format == "int8"
+    assert "-ctranslate2-int8-" in converted.name
     # most of it is the embedding, of which a half is left
-    assert (report.path / "model.bin").stat().st_size < 0.6 * checkpoint.weights[0].stat().st_size
+    assert (converted / "model.bin").stat().st_size < 0.6 * checkpoint.weights[0].stat().st_size
 
 
 def test_weights_are_read_in_their_own_format_whatever_config_says(
@@ -175,9 +166,9 @@ def test_weights_are_read_in_their_own_format_whatever_config_says(
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"dtype": "float16", "torch_dtype": "float16"}))
-    report = to_ctranslate2(open_checkpoint(folder), tmp_path / "cache")
-    assert report.number_format == "float32"
-    stored = (report.path / "model.bin").read_bytes()
+    converted = to_ctranslate2(open_checkpoint(folder), tmp_path / "cache")
+    assert "-ctranslate2-float32-" in converted.name
+    stored = (converted / "model.bin").read_bytes()
     embedding = state["model.decoder.embed_tokens.weight"][:4].numpy().tobytes()
     assert embedding in stored  # to the last bit
 
@@ -221,24 +212,24 @@ def test_a_converter_that_fails_says_so_and_leaves_nothing(
         (target / "model.bin").write_bytes(b"half")
         raise ValueError("Some required model attributes are not set")
 
-    monkeypatch.setattr(ctranslate2_writer, "write_ctranslate2", fail)
+    monkeypatch.setattr(writers, "write_ctranslate2", fail)
     with pytest.raises(ModelLoadingError, match=r"mini-whisper can't be converted to ctranslate2 \(ValueError: Some"):
         to_ctranslate2(checkpoint, tmp_path)
     assert [path.suffix for path in (tmp_path / "converted").iterdir()] == [".lock"]
 
 
-def test_an_openai_file_holds_no_code(in_openai: ConversionReport) -> None:
-    assert in_openai.path.name == openai_writer.MODEL_FILE
-    unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(in_openai.path)
+def test_an_openai_file_holds_no_code(in_openai: Path) -> None:
+    assert in_openai.name == writers.MODEL_FILE
+    unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(in_openai)
     assert unsafe == []
 
 
 def test_two_processes_convert_once(mini_whisper: Path, tmp_path: Path) -> None:
     """Started together over an empty cache, as two replicas are; whoever comes second uses what the first made."""
     code = (
-        "import sys, time\n"
+        "import logging, sys, time\n"
         "from pathlib import Path\n"
-        "import serve_app.models.speech.whisper.openai_writer\n"  # imported before the start, that they really meet
+        "import serve_app.models.speech.whisper.writers\n"  # imported before the start, that they really meet
         "from serve_app.models.speech.whisper.conversion import to_openai\n"
         "from serve_app.models.speech.whisper.checkpoint import open_checkpoint\n"
         "folder, cache, gate, name = map(Path, sys.argv[1:])\n"
@@ -249,8 +240,8 @@ def test_two_processes_convert_once(mini_whisper: Path, tmp_path: Path) -> None:
         "while not gate.exists():\n"
         "    assert time.monotonic() < deadline\n"
         "    time.sleep(0.001)\n"
-        "report = to_openai(checkpoint, cache)\n"
-        "print(report.was_converted, report.path)\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "print(to_openai(checkpoint, cache))\n"
     )
     gate = tmp_path / "gate"
     processes = [
@@ -259,6 +250,7 @@ def test_two_processes_convert_once(mini_whisper: Path, tmp_path: Path) -> None:
             cwd=PROJECT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for number in range(2)
@@ -269,10 +261,10 @@ def test_two_processes_convert_once(mini_whisper: Path, tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         gate.touch()
-        answers = [process.communicate(timeout=120)[0].split() for process in processes]
+        answers = [process.communicate(timeout=120) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert sorted(converted for converted, _ in answers) == ["False", "True"]
-    assert answers[0][1] == answers[1][1]
+    assert sum(log.count("Converting mini-whisper to openai") for _, log in answers) == 1
+    assert answers[0][0] == answers[1][0] != ""

@@ -55,7 +55,7 @@ class StandIn:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    loaders = {**whisper_loading._LOADERS, BackendName.TRANSFORMERS: lambda given, options: (StandIn(given), None)}
+    loaders = {**whisper_loading._LOADERS, BackendName.TRANSFORMERS: lambda given, options: StandIn(given)}
     monkeypatch.setattr(whisper_loading, "_LOADERS", loaders)
     return StandIn
 
@@ -66,13 +66,19 @@ def test_whisper_micro_is_greedy_unless_told(
 ) -> None:
     asked: list[WhisperOptions] = []
 
-    def load(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> tuple[StandIn, None]:
+    def load(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> StandIn:
         asked.append(options)
-        return StandIn(checkpoint), None
+        return StandIn(checkpoint)
 
     monkeypatch.setattr(whisper_loading, "_LOADERS", {BackendName.FASTER_WHISPER: load})
     load_whisper(BackendName.FASTER_WHISPER, [WHISPER_MICRO], replace(options, beam_size=told))
     assert [each.beam_size for each in asked] == [kept]
+
+
+def converted_in(options: WhisperOptions) -> list[tuple[str, int]]:
+    """Name of each converted folder, and when it was made."""
+    made = (options.cache_dir / "converted").iterdir()
+    return [(path.name, (path / ".manifest.json").stat().st_mtime_ns) for path in made if path.is_dir()]
 
 
 @pytest.mark.parametrize("backend", REAL)
@@ -81,13 +87,12 @@ def test_each_backend_loads_one_checkpoint(mini_whisper: Path, options: WhisperO
     assert loaded.backend.name == backend
     assert loaded.backend.model_version == f"{backend}:mini-whisper:float32"
     assert (loaded.spec, loaded.notes) == (str(mini_whisper), ())
-    assert loaded.load_s > 0
     if backend is BackendName.TRANSFORMERS:
-        assert loaded.conversion is None
+        assert not (options.cache_dir / "converted").exists()
     else:
-        assert loaded.conversion is not None
-        assert loaded.conversion.was_converted
-        assert load_whisper(backend, [str(mini_whisper)], options).conversion.was_converted is False  # type: ignore[union-attr]
+        [made] = converted_in(options)
+        load_whisper(backend, [str(mini_whisper)], options)
+        assert converted_in(options) == [made]
     silence = SpeechPiece(np.zeros(16_000, np.float32))
     assert len(loaded.backend.transcribe([silence])) == 1
 
@@ -107,8 +112,8 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[Form, Path]:
     checkpoint = open_checkpoint(cache / "scripted", cache_dir=cache)
     return {
         Form.HUGGING_FACE: checkpoint.folder,
-        Form.CTRANSLATE2: to_ctranslate2(checkpoint, cache).path,
-        Form.OPENAI: to_openai(checkpoint, cache).path,
+        Form.CTRANSLATE2: to_ctranslate2(checkpoint, cache),
+        Form.OPENAI: to_openai(checkpoint, cache),
     }
 
 
@@ -128,12 +133,9 @@ def test_each_backend_loads_each_form(
     loaded = load_whisper(backend, [str(forms[form])], options)
     assert loaded.backend.model_version == f"{backend}:{forms[form].name}:float32"
     if READS[backend] is form:
-        assert loaded.conversion is None
         assert not (options.cache_dir / "converted").exists()
     else:
-        assert loaded.conversion is not None
-        assert loaded.conversion.form is READS[backend]
-        assert loaded.conversion.was_converted
+        assert [f"-{READS[backend]}-" in name for name, _ in converted_in(options)].count(True) == 1
     assert said_by(loaded) == [SENTENCE]
 
 
@@ -151,7 +153,7 @@ def test_ctranslate2_converts_between_number_formats_while_it_loads(
     spec = str(forms[Form.CTRANSLATE2])
     loaded = load_whisper("faster-whisper", [spec], replace(options, compute_type="int8"))
     assert ":int8" in loaded.backend.model_version
-    assert loaded.conversion is None
+    assert not (options.cache_dir / "converted").exists()
     assert said_by(loaded) == [SENTENCE]
 
 

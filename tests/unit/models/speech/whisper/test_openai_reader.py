@@ -35,7 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def file(mini_whisper: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint as a `.pt` file, float16."""
-    path = to_openai(open_checkpoint(mini_whisper, cache_dir=cache), cache).path
+    path = to_openai(open_checkpoint(mini_whisper, cache_dir=cache), cache)
     return Path(shutil.copy(path, tmp_path_factory.mktemp("openai") / "mini.pt"))
 
 
@@ -61,7 +61,7 @@ def test_what_nobody_speaks_is_suppressed(file: Path, cache: Path) -> None:
 
 
 def test_the_way_back_gives_the_original_to_the_last_bit(file: Path, mini_whisper: Path, cache: Path) -> None:
-    tensors = load_file(to_hugging_face(open_checkpoint(file, cache_dir=cache), cache).path / "model.safetensors")
+    tensors = load_file(to_hugging_face(open_checkpoint(file, cache_dir=cache), cache) / "model.safetensors")
     wanted = load_file(mini_whisper / "model.safetensors")
     assert tensors.keys() == wanted.keys() - {"proj_out.weight"}
     assert all(torch.equal(tensors[name], wanted[name].float()) for name in tensors)
@@ -70,8 +70,8 @@ def test_the_way_back_gives_the_original_to_the_last_bit(file: Path, mini_whispe
 def test_ctranslate2_stores_it_in_its_own_format(file: Path, mini_whisper: Path, cache: Path) -> None:
     found = to_ctranslate2(open_checkpoint(file, cache_dir=cache), cache)
     direct = to_ctranslate2(open_checkpoint(mini_whisper, cache_dir=cache), cache)
-    assert found.number_format == "float16"
-    assert (found.path / "model.bin").read_bytes() == (direct.path / "model.bin").read_bytes()
+    assert "-ctranslate2-float16-" in found.name
+    assert (found / "model.bin").read_bytes() == (direct / "model.bin").read_bytes()
 
 
 def test_the_description_is_kept_and_read_without_torch(file: Path, cache: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_published_file_is_known_by_its_hash(name: str) -> None:
 @pytest.mark.parametrize("name", ["whisper-base", "whisper-tiny.en"])
 def test_a_real_model_is_described_as_it_is_published(name: str, tmp_path: Path) -> None:
     published = open_checkpoint(fetched_folder(name), cache_dir=tmp_path)
-    found = open_checkpoint(to_openai(published, tmp_path).path, cache_dir=tmp_path)
+    found = open_checkpoint(to_openai(published, tmp_path), cache_dir=tmp_path)
     assert found.alignment_heads == published.alignment_heads
     assert found.languages == published.languages
     assert found.generation_config == published.generation_config

@@ -8,7 +8,7 @@ import pytest
 import whisper.tokenizer
 from tokenizers import Tokenizer
 
-from serve_app.models.speech.whisper.openai_tokenizer import VOCABULARY_SIZES, make_tokenizer
+from serve_app.models.speech.whisper.openai_reader import VOCABULARY_SIZES, make_tokenizer
 from tests.fetched_models import fetched_folder
 
 made = functools.lru_cache(make_tokenizer)

@@ -7,7 +7,7 @@ import torch
 import whisper
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from serve_app.models.speech.whisper.tensors import expected_tensors
+from serve_app.models.speech.whisper.checkpoint_files import expected_tensors
 
 # large-v3-turbo's proportions: more mels, another vocabulary, a deeper encoder than decoder
 CONFIG = WhisperConfig(

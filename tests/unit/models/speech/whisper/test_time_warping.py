@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.models.speech.whisper.time_warping import first_frames
+from serve_app.models.speech.whisper.cross_attention import first_frames
 
 
 def expected(cost: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""A drum transcript as a General MIDI file: channel 10, kick 36, snare 38, closed hi-hat 42, the tempo map inside.
+"""`midi_bytes` and `text_log`: a drum transcript as a General MIDI file, and as text for people.
+
+The MIDI file has channel 10, kick 36, snare 38, closed hi-hat 42, and the tempo map. It is written with mido, not with
+pretty_midi: docs/decisions/dependencies.md says why.
 
 **Grid lines and seconds are both right.** The transcript's beats fall on whole quarter notes, so that quantised notes
 lie on grid lines of any program, and played back by the file's own tempo map every note sounds at its second. Where
@@ -23,7 +26,10 @@ from itertools import pairwise
 import mido
 import numpy as np
 
+from serve_app.models.drums.config import InferenceConfig
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
+
+_Event = tuple[int, mido.Message | mido.MetaMessage]  # tick, message
 
 NOTES = {Drum.KICK: 36, Drum.SNARE: 38, Drum.HIHAT: 42}
 _CHANNEL = 9  # "channel 10" counts from 1
@@ -133,9 +139,7 @@ def _notes(hits: Sequence[DrumHit], ticks: np.ndarray) -> dict[tuple[int, int], 
     return notes
 
 
-def _note_events(
-    notes: dict[tuple[int, int], int], length: int
-) -> Iterator[tuple[int, mido.Message | mido.MetaMessage]]:
+def _note_events(notes: dict[tuple[int, int], int], length: int) -> Iterator[_Event]:
     """Yield starts and ends by tick; a note ends where its drum is struck again."""
     events: list[tuple[int, int, int, int]] = []  # tick, 0 for an end (it comes first), note, velocity
     following: dict[int, int] = {}
@@ -148,7 +152,7 @@ def _note_events(
         yield tick, mido.Message(kind, channel=_CHANNEL, note=note, velocity=velocity)
 
 
-def _tempo_events(clock: _Clock, end_tick: int) -> Iterator[tuple[int, mido.Message | mido.MetaMessage]]:
+def _tempo_events(clock: _Clock, end_tick: int) -> Iterator[_Event]:
     """Yield tempos that bring the file's own clock, which knows whole microseconds only, to each moment in time."""
     last, file_s = 0, clock.seconds[0]
     for tick, length, end_s in _stretches(clock, end_tick):
@@ -172,11 +176,64 @@ def _stretches(clock: _Clock, end_tick: int) -> Iterator[tuple[int, int, float]]
             yield begin, stop - begin, start_s + (end_s - start_s) * (stop - tick) / (end - tick)
 
 
-def _track(name: str, events: Iterator[tuple[int, mido.Message | mido.MetaMessage]], end_tick: int) -> mido.MidiTrack:
+def _track(name: str, events: Iterator[_Event], end_tick: int) -> mido.MidiTrack:
     track = mido.MidiTrack([mido.MetaMessage("track_name", name=name, time=0)])
     last = 0
     for tick, message in events:
-        track.append(message.copy(time=tick - last))
+        message.time = tick - last
+        track.append(message)
         last = tick
     track.append(mido.MetaMessage("end_of_track", time=max(0, end_tick - last)))
     return track
+
+
+_COLUMNS = ("time_s", "quantized_s", "drum", "velocity", "confidence")
+
+
+def text_log(transcript: DrumTranscript, filename: str, config: InferenceConfig) -> str:
+    """Return the log.
+
+    Lines that begin with `#` are the header; every other is a stroke: seconds played, seconds on the grid, drum,
+    velocity, confidence.
+
+    Args:
+        transcript: what was played.
+        filename: of the recording, as the caller named it.
+        config: what the transcript was made with.
+    """
+    counts = {drum: sum(hit.drum == drum for hit in transcript.hits) for drum in Drum}
+    header = [
+        ("file", " ".join(filename.split())),  # one line, whatever the name
+        ("duration", f"{transcript.duration_s:.3f} s"),
+        ("tempo", _tempo(transcript)),
+        ("model", transcript.model_version),
+        ("grid", ", ".join(f"{drum} {_division(config, drum)}" for drum in Drum)),
+        ("thresholds", ", ".join(f"{drum} {_threshold(config, drum)}" for drum in Drum)),
+        ("hits", f"{len(transcript.hits)} ({', '.join(f'{drum} {count}' for drum, count in counts.items())})"),
+        *(("tempo from", f"{each.start_s:.3f} s: {each.bpm:.2f} BPM") for each in transcript.tempo_map[1:]),
+        *(("note", note) for note in transcript.notes),
+    ]
+    lines = [f"# {name}: {value}" for name, value in header]
+    lines.append("# " + "\t".join(_COLUMNS))
+    lines += [
+        f"{hit.time_s:.3f}\t{hit.quantized_s:.3f}\t{hit.drum}\t{hit.velocity}\t{hit.confidence:.2f}"
+        for hit in transcript.hits
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tempo(transcript: DrumTranscript) -> str:
+    first = transcript.tempo_map[0]
+    return f"{transcript.bpm:.2f} BPM, first beat at {first.start_s:.3f} s" + (
+        f" ({first.bpm:.2f} BPM there)" if len(transcript.tempo_map) > 1 else ""
+    )
+
+
+def _division(config: InferenceConfig, drum: Drum) -> str:
+    division = config.division_of(drum)
+    return f"1/{division}" if division else "none"
+
+
+def _threshold(config: InferenceConfig, drum: Drum) -> str:
+    value = config.thresholds.get(drum)
+    return "the model's" if value is None else f"{value:g}"

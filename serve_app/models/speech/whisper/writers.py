@@ -1,0 +1,165 @@
+"""The tensors of a checkpoint by one set of names, whatever form it lies in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from ctranslate2.converters import TransformersConverter
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
+from serve_app.models.speech.whisper.checkpoint_completion import make_preprocessor_config
+from serve_app.models.speech.whisper.checkpoint_files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    PREPROCESSOR_CONFIG,
+    PROJECTION,
+    TOKENIZER,
+    WEIGHTS,
+    Form,
+    expected_tensors,
+    write_json,
+)
+from serve_app.models.speech.whisper.ctranslate2_reader import ctranslate2_tensors
+
+
+def stored_tensors(checkpoint: WhisperCheckpoint) -> Iterator[tuple[str, Tensor]]:
+    """Yield Hugging Face names (after "model.") and tensors, one at a time: floats as stored, integers as float32."""
+    if checkpoint.form is Form.CTRANSLATE2:
+        yield from ctranslate2_tensors(checkpoint.weights[0], checkpoint.config)
+    elif checkpoint.form is Form.OPENAI:
+        from serve_app.models.speech.whisper.openai_reader import openai_tensors
+
+        yield from openai_tensors(checkpoint.weights[0], checkpoint.config)
+    else:
+        wanted = {*expected_tensors(checkpoint.config), PROJECTION}
+        for path in checkpoint.weights:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 (no mapping)
+                    name = key.removeprefix("model.")
+                    if name in wanted:
+                        yield name, file.get_tensor(key)
+
+
+# On the hub OpenAI stores smaller vocabularies, those before large-v3, in float32, though the numbers have 16 bits.
+_FIRST_HALF_VOCABULARY = 51_866
+_HALF = ("float16", "bfloat16")
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+def hugging_face_format(checkpoint: WhisperCheckpoint) -> str:
+    """Return the number format to write: OpenAI's own for that vocabulary, so that its files come out to the last bit.
+
+    Nothing is lost: float32 holds every float16 and bfloat16, and the quotients of integers and scales.
+    """
+    is_half = checkpoint.number_format in _HALF and checkpoint.vocab_size >= _FIRST_HALF_VOCABULARY
+    return checkpoint.number_format if is_half else "float32"
+
+
+def write_hugging_face(checkpoint: WhisperCheckpoint, target: Path) -> None:
+    """Fill a folder with config.json, generation_config.json, preprocessor_config.json, tokenizer.json and safetensors.
+
+    Takes the memory of the written weights once.
+    """
+    number_format = hugging_face_format(checkpoint)
+    dtype = getattr(torch, number_format)
+    tensors = {
+        name if name == PROJECTION else f"model.{name}": tensor.to(dtype).contiguous()
+        for name, tensor in stored_tensors(checkpoint)
+    }
+    save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})
+    (target / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
+    shutil.copyfile(checkpoint.folder / TOKENIZER, target / TOKENIZER)
+    ids = {name: checkpoint.generation_config[name] for name in _TOKEN_IDS}
+    write_json(target / CONFIG, {**checkpoint.config, **ids, "is_encoder_decoder": True, "dtype": number_format})
+    write_json(target / GENERATION_CONFIG, checkpoint.generation_config)
+    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(checkpoint.config))
+
+
+MODEL_FILE = "model.pt"
+ALIGNMENT_HEADS_FILE = "alignment_heads.json"
+
+
+def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
+    """Fill a folder with `model.pt` (tensors and sizes: loadable with weights_only) and `alignment_heads.json`.
+
+    Weights keep their number format; openai-whisper computes with its own.
+
+    Raises:
+        ModelLoadingError: the architecture has something that openai-whisper's has not.
+    """
+    config = checkpoint.config
+    _check_expressible(checkpoint)
+    names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
+    state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
+    dims = {
+        "n_mels": config["num_mel_bins"],
+        "n_audio_ctx": config["max_source_positions"],
+        "n_audio_state": config["d_model"],
+        "n_audio_head": config["encoder_attention_heads"],
+        "n_audio_layer": config["encoder_layers"],
+        "n_vocab": config["vocab_size"],
+        "n_text_ctx": config["max_target_positions"],
+        "n_text_state": config["d_model"],
+        "n_text_head": config["decoder_attention_heads"],
+        "n_text_layer": config["decoder_layers"],
+    }
+    torch.save({"dims": dims, "model_state_dict": state}, target / MODEL_FILE)
+    heads = {"alignment_heads": [list(head) for head in checkpoint.alignment_heads]}
+    (target / ALIGNMENT_HEADS_FILE).write_text(json.dumps(heads), "utf-8")
+
+
+def _check_expressible(checkpoint: WhisperCheckpoint) -> None:
+    """Refuse what openai-whisper fixes in its code (model.py) and Hugging Face's form leaves open."""
+    config = checkpoint.config
+    wide = 4 * config["d_model"]
+    usual = {
+        "encoder_ffn_dim": wide,
+        "decoder_ffn_dim": wide,
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "tie_word_embeddings": True,
+    }
+    differs = [f"{name} {config[name]}" for name, value in usual.items() if config.get(name, value) != value]
+    if differs:
+        raise ModelLoadingError(
+            f"openai-whisper has no Whisper with {', '.join(differs)}, as {checkpoint.name} has; use another backend"
+        )
+
+
+class _Converter(TransformersConverter):
+    """Load the weights as they are stored: what config.json says of their type need not be so."""
+
+    def __init__(self, checkpoint: WhisperCheckpoint) -> None:
+        super().__init__(str(checkpoint.folder))
+        self._dtype = getattr(torch, checkpoint.number_format)
+
+    def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+        options = kwargs | {"dtype": self._dtype, "local_files_only": True, "use_safetensors": True}
+        return model_class.from_pretrained(model_name_or_path, **options)
+
+    def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+        return tokenizer_class.from_pretrained(model_name_or_path, local_files_only=True, **kwargs)
+
+
+def write_ctranslate2(checkpoint: WhisperCheckpoint, target: Path, number_format: str) -> None:
+    """Fill a folder with what `faster_whisper.WhisperModel` loads.
+
+    Takes the memory of the stored weights once; tensors are converted one after the other.
+
+    Args:
+        checkpoint: what to convert.
+        target: an existing folder.
+        number_format: of CTranslate2's quantizations.
+    """
+    _Converter(checkpoint).convert(str(target), quantization=number_format, force=True)
+    for name in (TOKENIZER, PREPROCESSOR_CONFIG):  # faster-whisper would go to the hub for the first
+        shutil.copyfile(checkpoint.folder / name, target / name)
