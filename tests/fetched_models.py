@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.models.built_folder import is_whole
-from serve_app.models.catalog import find_model
-from serve_app.models.catalog_state import model_folder
+from serve_app.models.catalog import find_model, model_folder
 from serve_app.settings import Settings
 
 

@@ -82,8 +82,13 @@ def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION
             too long. The file itself is at fault: trying again does not help.
         OSError: reading the source failed.
     """
-    with _opened(source) as file:
-        return _decode(file, max_duration_s)
+    with _opened(source) as file, _open_track(file) as track:
+        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s)
+        for frame in track.frames():
+            timeline.add(frame)
+        samples, notes = timeline.finish()
+        duration_s = len(samples) / SAMPLE_RATE_HZ
+        return DecodedAudio(samples, duration_s, (*notes, *track.closing_notes(duration_s)))
 
 
 class AudioStream:
@@ -93,7 +98,6 @@ class AudioStream:
 
     Args:
         source: local path, fsspec URL, or seekable binary file.
-        sample_rate_hz: of the blocks.
         max_duration_s: a longer track is refused once that much was decoded.
         weigh: gives the channels' weights in the mix by their names (FFmpeg's: FL, FR, …).
 
@@ -142,25 +146,13 @@ def _opened(source: str | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(source, str):
         yield source
         return
-    with closing(_open_source(source)) as file:
+    if "://" in source:
+        storage, path = fsspec.core.url_to_fs(source)
+        file = cast(BinaryIO, storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead"))
+    else:
+        file = Path(source).open("rb")  # noqa: SIM115 - closed below
+    with closing(file):
         yield file
-
-
-def _open_source(source: str) -> BinaryIO:
-    if "://" not in source:
-        return Path(source).open("rb")
-    storage, path = fsspec.core.url_to_fs(source)
-    return cast(BinaryIO, storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead"))
-
-
-def _decode(file: BinaryIO, max_duration_s: float) -> DecodedAudio:
-    with _open_track(file) as track:
-        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s)
-        for frame in track.frames():
-            timeline.add(frame)
-        samples, notes = timeline.finish()
-        duration_s = len(samples) / SAMPLE_RATE_HZ
-        return DecodedAudio(samples, duration_s, (*notes, *track.closing_notes(duration_s)))
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Folders that are dear to make: made once for all processes of a machine, whole or not at all.
+"""`built_folder`: makes a folder once for all processes of a machine, whole or not at all.
 
 A folder is made aside and renamed when it is complete, under a lock that the operating system takes back from a
 process that dies. Its manifest, written last, names every file with its size, so that what lost a file or a part of one

@@ -19,10 +19,17 @@ from typing import Protocol
 
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
 from serve_app.models.built_folder import built_folder, is_whole
-from serve_app.models.catalog import CatalogFile, CatalogModel, catalog
-from serve_app.models.catalog_state import SOURCE_NOTE, catalog_root, folder_name, model_folder
+from serve_app.models.catalog import (
+    SOURCE_NOTE,
+    CatalogFile,
+    CatalogModel,
+    catalog,
+    catalog_root,
+    folder_name,
+    model_folder,
+)
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.hub_source import HubSource
+from serve_app.models.hub import HubSource
 from serve_app.models.mirror_source import MirrorSource
 from serve_app.models.model_source import OnProgress, Silences, SourceFailed
 from serve_app.models.wheel_source import WheelSource, wheel_folder
@@ -45,11 +52,9 @@ class ModelSource(Protocol):
 
     def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
         """Return how much space fetching these files takes until it ends."""
-        ...
 
     def fetch(self, file: CatalogFile, path: Path) -> None:
         """Write a file, which the caller then checks; SourceFailed, or OSError where the disk is full."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,7 @@ def fetch_model(
     Blocks; safe in several processes at once: one fetches, the others wait.
 
     Args:
-        model: of the catalog.
-        cache_dir: where it is kept.
-        hf_token: opens gated models on the hub.
         mirror: URL or absolute folder of a mirror.
-        on_progress: told how far each download is.
 
     Raises:
         ModelSourceUnreachable: no source gave anything; tells what each said.

@@ -33,8 +33,6 @@ class MirrorSource:
 
     Args:
         mirror: URL or absolute folder; may hold credentials and a query.
-        model_name: name of the folder in it.
-        on_progress: told how far a download is.
     """
 
     def __init__(self, mirror: str, model_name: str, on_progress: OnProgress) -> None:

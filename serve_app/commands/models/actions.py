@@ -16,8 +16,7 @@ from rich.table import Table
 from serve_app.client import Client
 from serve_app.commands.terminal import reason, say, short_path, stdout_console
 from serve_app.errors import ServeAppError
-from serve_app.models.catalog import CatalogModel, catalog
-from serve_app.models.catalog_state import CatalogState, files_here
+from serve_app.models.catalog import CatalogModel, CatalogState, catalog, files_here
 from serve_app.settings import Settings
 
 _HASH_DIGITS = 12

@@ -14,9 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from serve_app.commands.models.command import DEFAULT_NAMES
 from serve_app.commands.terminal import say, short_path, stdout_console
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
-from serve_app.models.catalog import CatalogModel, catalog, find_model
+from serve_app.models.catalog import CatalogModel, catalog, files_here, find_model
 from serve_app.models.catalog_fetch import fetch_model, forget_silences
-from serve_app.models.catalog_state import files_here
 from serve_app.settings import Settings
 
 _WITHOUT = (

@@ -80,10 +80,7 @@ class Atoms:
             np.array([self.weights[group].sum() for group in groups]),
             np.array([self.speech_s[group].sum() for group in groups]),
             [
-                (
-                    np.concatenate([self.slots[i][0] for i in group]),
-                    np.concatenate([self.slots[i][1] for i in group]),
-                )
+                (np.concatenate([self.slots[i][0] for i in group]), np.concatenate([self.slots[i][1] for i in group]))
                 for group in groups
             ],
         )

@@ -1,4 +1,8 @@
-"""Import pyannote without packages that it never uses: more than half of its import time, for a few names.
+"""`unused_packages_deferred`: imports pyannote without packages that it never uses, half of its import time.
+
+Measured with pyannote.audio 4.0, lightning 2.6, torchmetrics 1.9, torch 2.8 and pandas 3.1: 14.0 s of CPU and 893 MB
+without this module, 10.5 s and 833 MB without torchmetrics' package file, 7.2 s and 722 MB without torch._dynamo's too,
+6.5 s and 694 MB without pandas too. Once pyannote imports none of them at its start, this module can go.
 
 `lightning` and `pyannote.audio` want `Metric` and `MetricCollection` of torchmetrics (to subclass, and to tell types)
 and `OptimizedModule` and `disable` of torch._dynamo (for isinstance, and to mark a method of lightning's trainer). The

@@ -157,8 +157,6 @@ def load_networks(
             pytorch_model.bin, or `embedded:whisperx-segmentation`.
         embeddings: one or two of `embedded:speaker-embedding` and what `fetch_weights` takes for a CAM++ checkpoint or
             a folder with campplus_cn_en_common.pt; of two, the similarities are added with weights.
-        cache_dir: where what is fetched is kept.
-        hf_token: opens gated models on the hub.
         mirror: URL or folder of a mirror of the catalog.
 
     Raises:

@@ -58,7 +58,6 @@ class SpeakerDiarizer:
             device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
             model_id: id of a pipeline on the hub, or its folder; then `networks` are not used.
-            hf_token: token for the hub.
 
         Raises:
             ModelLoadingError: a model is missing, broken or may not be had, or the device is not there.
@@ -147,12 +146,7 @@ class _Progress:
         self.interrupted: BaseException | None = None
 
     def __call__(
-        self,
-        step: str,
-        artifact: Any,
-        file: Any = None,
-        total: int | None = None,
-        completed: int | None = None,
+        self, step: str, artifact: Any, file: Any = None, total: int | None = None, completed: int | None = None
     ) -> None:
         if self._on_progress is None:
             return

@@ -144,7 +144,6 @@ def run_network(network: DrumNetwork, pieces: Sequence[np.ndarray]) -> list[Piec
     What is said of a piece does not depend on the others: pieces of equal length share a batch, none is padded.
 
     Args:
-        network: in evaluation mode.
         pieces: (frames, bands) float32 each.
     """
     device = next(network.parameters()).device

@@ -61,9 +61,7 @@ def save_checkpoint(
 
     Args:
         path: of the file; missing folders are made.
-        network: on any device.
         thresholds: by label.
-        model_version: what to call the weights.
         facts: numbers, strings, and lists and dicts of them.
     """
     state = {

@@ -98,6 +98,4 @@ def checked_bpm(bpm: Any) -> float | None:
 
 def _check_names(field_name: str, values: Mapping[str, Any]) -> None:
     if unknown := [name for name in values if name not in set(Drum)]:
-        raise InvalidRequest(
-            f"{field_name} has no drum {unknown[0]!r}; the drums are {', '.join(map(str, Drum))}",
-        )
+        raise InvalidRequest(f"{field_name} has no drum {unknown[0]!r}; the drums are {', '.join(map(str, Drum))}")

@@ -43,9 +43,7 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of both."""
         return Counts(
-            self.num_right + other.num_right,
-            self.num_annotated + other.num_annotated,
-            self.num_found + other.num_found,
+            self.num_right + other.num_right, self.num_annotated + other.num_annotated, self.num_found + other.num_found
         )
 
 
@@ -127,9 +125,7 @@ def score_file(
     """Return how one file was transcribed.
 
     Args:
-        name: of the file.
         annotated_s: strokes of each drum, in any order; a drum that is missing has none.
-        hits: what was found.
         uncertain_s: strokes that may be there, as `annotated_s`.
         windows_s: how far apart the two may be.
     """

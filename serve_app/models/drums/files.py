@@ -51,7 +51,6 @@ def midi_bytes(transcript: DrumTranscript, *, quantized: bool = True) -> bytes:
     Strokes of one drum that fall on the same tick are one note, as loud as the loudest.
 
     Args:
-        transcript: what was played.
         quantized: whether notes have their quantised times; otherwise the played ones.
     """
     hits = transcript.hits
@@ -195,11 +194,6 @@ def text_log(transcript: DrumTranscript, filename: str, config: InferenceConfig)
 
     Lines that begin with `#` are the header; every other is a stroke: seconds played, seconds on the grid, drum,
     velocity, confidence.
-
-    Args:
-        transcript: what was played.
-        filename: of the recording, as the caller named it.
-        config: what the transcript was made with.
     """
     counts = {drum: sum(hit.drum == drum for hit in transcript.hits) for drum in Drum}
     header = [

@@ -56,7 +56,6 @@ def pick_peaks(
         activation: (frames,) probabilities.
         threshold: least activation of a stroke.
         min_distance_s: strokes of one drum are at least this far apart.
-        frames_per_s: frame rate.
     """
     padded = np.pad(np.asarray(activation, dtype=np.float64), 1)
     # as whole frames: 2.9999… from a product of floats must not let a nearer peak pass
@@ -169,9 +168,6 @@ def find_strokes(
     """Return the strokes of every label, also of those that become no hits.
 
     Args:
-        activations: of the whole recording.
-        config: thresholds of the drums.
-        tuned: the checkpoint's thresholds.
         duration_s: of the recording; no stroke is later.
     """
     found = {}

@@ -19,7 +19,6 @@ def load_drums(
         spec: see `checkpoint_path`.
         cache_dir: see `checkpoint_path`.
         device: as in `models.devices`.
-        hf_token: opens gated models on the hub.
 
     Raises:
         ModelLoadingError: it can't be had, is no checkpoint of ours, or the device is not there.

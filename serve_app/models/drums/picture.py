@@ -37,8 +37,6 @@ def draw_drums(
     it. At most the first two minutes are drawn, in rows of ten seconds. Needs no display, and runs in any thread.
 
     Args:
-        transcript: what was found.
-        activations: where it was found.
         thresholds: by drum; drawn where they are given.
     """
     shown_s = min(transcript.duration_s, ROW_S * MAX_ROWS)

@@ -11,19 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from serve_app.models.drums.metre import (
-    BEATS_PER_BAR,
-    NUM_HARMONICS,
-    PHASES_PER_BEAT,
-    MetricalTemplates,
-    templates_at,
-)
+from serve_app.models.drums.metre import BEATS_PER_BAR, NUM_HARMONICS, PHASES_PER_BEAT, MetricalTemplates, templates_at
 
 # What the metrical templates (`metre`) know. Any other label counts as percussion.
 METRICAL_LABELS = ("kick", "snare", "hihat", "tom", "cymbal", "percussion")
@@ -221,26 +215,13 @@ def _advance(
     return np.where(is_jump, jump, best), np.where(is_jump, jump_origin, best_origin), is_jump
 
 
-@cache
-def _shift_grid() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.arange(_NUM_TEMPOS)[:, None], np.arange(PHASES_PER_BEAT)[None, :]
-
-
+@lru_cache(maxsize=4)  # nearly all steps are of one hop; after a pause they are longer
 def _small_shifts(step_s: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return from which states each can be reached by small shifts of tempo and phase, and the prices.
 
     Both (shifts, states).
     """
-    return _usual_shifts() if step_s == HOP_S else _shifts_over(step_s)
-
-
-@cache
-def _usual_shifts() -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    return _shifts_over(HOP_S)
-
-
-def _shifts_over(step_s: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    tempo, phase = _shift_grid()
+    tempo, phase = np.arange(_NUM_TEMPOS)[:, None], np.arange(PHASES_PER_BEAT)[None, :]
     bpm = _templates().bpm
     origins, prices = [], []
     for tempo_shift in _SHIFTS:

@@ -1,4 +1,4 @@
-"""Recordings of drums written down: all steps from a file to its hits, and to its MIDI.
+"""`transcribe_drums` and `drum_wav_to_midi`: all steps from a recording to its hits, and to its MIDI.
 
 config = InferenceConfig()
 config.grid_division["hihat"] = 8
@@ -18,13 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import torch
 
-from serve_app.models.drums.activations import (
-    DrumActivations,
-    Piece,
-    Stitcher,
-    cut_pieces,
-    run_network,
-)
+from serve_app.models.drums.activations import DrumActivations, Piece, Stitcher, cut_pieces, run_network
 from serve_app.models.drums.audio_file import Recording, read_recording
 from serve_app.models.drums.beats import BeatGrid, track_beats
 from serve_app.models.drums.checkpoint import LoadedDrums, load_checkpoint
@@ -76,9 +70,6 @@ def transcribe_drums(
 
     Args:
         source: path, fsspec URL, or seekable binary file.
-        loaded: the network.
-        config: grids and thresholds.
-        bpm_override: the tempo, where it is known.
         on_progress: called with the share that is done, 0 to 1, at least every some seconds; may raise to give up.
 
     Raises:
@@ -113,13 +104,6 @@ def finish(
     bpm_override: float | None = None,
 ) -> DrumTranscript:
     """Return the transcript: everything after the network.
-
-    Args:
-        recording: for its length and notes.
-        activations: of the whole recording.
-        config: grids and thresholds.
-        loaded: for its thresholds and its name.
-        bpm_override: the tempo, where it is known.
 
     Raises:
         InvalidRequest: the config or the tempo is wrong.

@@ -1,8 +1,8 @@
-"""From a file of weights to the folder that engines read (`converted`): once for each content, in a process of its own.
+"""`converted_folder`: a file of weights as the folder that engines read (`converted`), converted once for each content.
 
-The process that serves never unpickles a file and never loads torch for it: what a broken or huge file does, it does to
-the other process. `python -m serve_app.models.images.conversion` is that process: a JSON request on standard input, a
-JSON answer as the last line of standard output.
+A process of its own converts it. The process that serves never unpickles a file and never loads torch for it: what a
+broken or huge file does, it does to the other process. `python -m serve_app.models.images.conversion` is that process:
+a JSON request on standard input, a JSON answer as the last line of standard output.
 """
 
 from __future__ import annotations
@@ -82,13 +82,7 @@ def converted_folder(
 ) -> tuple[Path, str]:
     """Return the folder of a file of weights, converted if need be, and the file's SHA-256. Blocks.
 
-    Args:
-        weights: the file.
-        cache_dir: where folders are kept.
-        purpose: what the weights are for, in words, for errors.
-        classes: by output.
-        activation: between the head's layers; None: what goes with the head's shape.
-        calibration: folder of images for 8 bits; empty: none.
+    The arguments are those of `Conversion`; folders are kept in `cache_dir`.
 
     Raises:
         ModelLoadingError: the file can't be read, does not fit, or changed while it was read; says what does not fit.
@@ -157,7 +151,7 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
     """
     import torch
 
-    from serve_app.models.images.normalized import PixelNetwork, converted_network
+    from serve_app.models.images.networks import PixelNetwork, converted_network
     from serve_app.models.images.quantization import calibrated
     from serve_app.models.images.state_dict import fit_weights
     from serve_app.models.images.weights_file import Unfit, read_weights, unfit_error

@@ -21,15 +21,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
-from serve_app.models.images.converted import (
-    BACKBONE,
-    BACKBONE_INT8,
-    INPUT,
-    OUTPUT,
-    WEIGHTS,
-    ModelFacts,
-    read_head,
-)
+from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, WEIGHTS, ModelFacts, read_head
 
 
 class EngineName(StrEnum):
@@ -58,7 +50,6 @@ class Engine(Protocol):
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return (batch, classes) float32 for images (batch, 224, 224, 3) uint8; GpuMemoryError, ProcessingError."""
-        ...
 
 
 def open_engine(
@@ -152,7 +143,7 @@ class TorchEngine:
         import torch
         from safetensors.torch import load_file
 
-        from serve_app.models.images.normalized import PixelNetwork, converted_network
+        from serve_app.models.images.networks import PixelNetwork, converted_network
 
         dtypes = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
         if precision not in dtypes:

@@ -1,4 +1,4 @@
-"""From what an operator names weights by to a classifier that is ready, on the fastest engine that computes right."""
+"""`load_classifier`: the weights that an operator names, on the fastest engine whose answers are right."""
 
 from __future__ import annotations
 
@@ -63,8 +63,6 @@ def load_classifier(
 
     Args:
         spec: of a file of weights, or a folder with one; see `models.weights`.
-        task: what it is to tell apart.
-        options: engine, device, threads.
         batch_sizes: that it is warmed for.
         keep_last: where the file can't be loaded now, take what this spec named when it was loaded last, with a note.
 
@@ -130,7 +128,9 @@ def _converted(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[
 def candidates(
     architecture: Architecture, has_int8: bool, options: ClassifierOptions
 ) -> list[tuple[EngineName, Precision]]:
-    """Return engines to try, fastest first (docs/models/images.md); the last is what the others are held to."""
+    """Return engines to try, fastest first (docs/models/images.md), but for 8 bits: they come first where the operator
+    gave calibration images. The last one is what the others are compared with.
+    """
     plain = (EngineName.PYTORCH, Precision.FP32)
     if options.device != "cpu":
         tried = [(EngineName.PYTORCH, options.precision or Precision.FP16)]

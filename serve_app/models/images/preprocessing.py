@@ -34,9 +34,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
-# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (480
-# scans of 49 megapixels took 39 s on a busy machine). Extended XMP has a segment for
-# each 64 KB; reading 50 000 of them took 5 s.
+# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (480 scans of 49
+# megapixels take 39 s). Extended XMP has a segment for each 64 KB; reading 50 000 of them takes 5 s.
 _MAX_SCANS = 500
 _MAX_SCANNED_PIXELS = 1_000_000_000
 _MAX_APP1_SEGMENTS = 1000
@@ -62,8 +61,6 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     """Return a picture's pixels, ready for a network.
 
     Args:
-        data: the file.
-        fit: how it becomes square.
         max_pixels: of the file's picture, of one with transparency or more than 8 bits half of it; more are refused
             before any is decoded.
 

@@ -1,7 +1,8 @@
-"""A backbone in 8 bits: calibrated on an operator's images, kept only if it does well on others of them.
+"""`calibrated`: a backbone in 8 bits, calibrated on an operator's images, kept only if it does well on others of them.
 
 Static quantization (QDQ) of ONNX Runtime; OpenVINO runs the same file. Ranges are those of the calibration images'
-activations, by the 99.999th percentile, weights by channel.
+activations, by the 99.999th percentile, weights by channel. `probe_images`: what engines are tried on without such
+images.
 """
 
 from __future__ import annotations
@@ -13,20 +14,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 from serve_app.errors import MediaError, ModelLoadingError
 from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, read_head
-from serve_app.models.images.preprocessing import read_image
-from serve_app.models.images.probe import probe_images
+from serve_app.models.images.preprocessing import SIDE_PX, read_image
+
+NUM_IMAGES = 16
+_SEED = 20261127
+
+
+def probe_images() -> np.ndarray:
+    """Return images that drive a network as pictures do: soft colours, edges, texture; the same ones every time.
+
+    Returns:
+        (16, 224, 224, 3) uint8.
+    """
+    rng = np.random.default_rng(_SEED)
+    return np.stack([_image(rng) for _ in range(NUM_IMAGES)])
+
+
+def _image(rng: np.random.Generator) -> np.ndarray:
+    coarse = rng.integers(0, 256, (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(2, 9))):
+        left, top = rng.integers(-40, SIDE_PX - 20, 2).tolist()
+        width, height = rng.integers(20, 160, 2).tolist()
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        shape((left, top, left + width, top + height), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.0, 2.0))))
+    noise = rng.normal(0.0, rng.uniform(0.0, 12.0), (SIDE_PX, SIDE_PX, 3))
+    return np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+
 
 _FEWEST = 32
 _MOST = 256
 _NUM_PROBED = 32
-# 8 bits serve only if they say the same: of images on which the plain network is not in two minds, every class.
+# Least probability at which an image is not in doubt; 8 bits must give each such image the same class.
 _MAX_MEAN_DIFFERENCE = 0.01
 MAX_DIFFERENCE = 0.1
 _SURE = 0.6
-_SEED = 20261127
 
 Reference = Callable[[np.ndarray], np.ndarray]
 
@@ -38,7 +66,6 @@ def calibrated(calibration: str, folder: Path, reference: Reference, activation:
         calibration: folder of images; empty: none.
         folder: holds the backbone and the head.
         reference: images to PyTorch's probabilities.
-        activation: between the head's layers.
 
     Returns:
         (images, 224, 224, 3) uint8, and how 8 bits did, in words.

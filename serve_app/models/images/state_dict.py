@@ -49,7 +49,6 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     """Return a file's weights in our network's names.
 
     Args:
-        stored: what the file holds.
         classes: what the outputs are to mean, first to last.
 
     Raises:

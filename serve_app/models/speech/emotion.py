@@ -51,8 +51,6 @@ class SpeechEmotionRecognizer:
             model_id: Hugging Face id, or a local folder.
             device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
-            cache_dir: where what was fetched is kept.
-            hf_token: opens gated models.
 
         Raises:
             ModelLoadingError: it can't be had, is no classifier of 16 kHz sound, or is not whole.

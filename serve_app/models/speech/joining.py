@@ -31,9 +31,6 @@ def join_transcripts(
     requested one, or "und" for "auto". `notes` come before those of the pieces.
 
     Args:
-        pieces: of the file.
-        language: that was requested.
-        notes: of the file.
         speech: of the whole file, in order; stretches of it that have no words are told, and counted in
             `speech_without_words_s`. None: nobody looked for speech.
     """

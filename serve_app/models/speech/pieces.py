@@ -74,9 +74,7 @@ def with_margins(pieces: Sequence[SpeechRegion], duration_s: float, margin_s: fl
 
     Args:
         pieces: in order, not overlapping.
-        duration_s: of the file.
-        margin_s: at each end. 0.2 s took 8 % of pocketsphinx's word errors away (12.3 to 11.3 % WER on the English
-            clips and the demo dialogue, one run, 2026-11-20).
+        margin_s: at each end. 0.2 s takes 8 % of pocketsphinx's word errors away (docs/performance.md).
     """
     if not pieces:
         return ()

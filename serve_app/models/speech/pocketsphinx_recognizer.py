@@ -102,7 +102,6 @@ class PocketsphinxRecognizer:
         Not-a-number samples count as silence; what is beyond full scale is clipped.
 
         Args:
-            samples: the piece.
             offset_s: where it begins in the file; added to every time.
             language: "en"; or "auto", which takes the speech for English, and returns the language "und" and a note.
             should_stop: asked every 0.2 s of audio; True ends the call.

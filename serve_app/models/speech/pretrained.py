@@ -21,7 +21,6 @@ def load_whole(model_class: Any, folder: Path, what: str) -> Any:
 
     Args:
         model_class: a transformers Auto class, such as AutoModelForCTC.
-        folder: in Hugging Face form.
         what: the model's role, for errors ("The align model").
 
     Raises:

@@ -38,8 +38,7 @@ from serve_app.models.images import conversion, loading
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.conversion import Conversion
 from serve_app.models.images.loading import load_classifier
-from serve_app.models.images.networks import build_network
-from serve_app.models.images.normalized import PixelNetwork
+from serve_app.models.images.networks import PixelNetwork, build_network
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.preprocessing import Fit, read_image
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER

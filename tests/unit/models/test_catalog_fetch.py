@@ -16,9 +16,8 @@ from huggingface_hub import constants
 
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
 from serve_app.models import catalog_fetch as module
-from serve_app.models.catalog import CatalogFile, CatalogModel, HubRepository
+from serve_app.models.catalog import SOURCE_NOTE, CatalogFile, CatalogModel, HubRepository, files_here, model_folder
 from serve_app.models.catalog_fetch import fetch_model, forget_silences
-from serve_app.models.catalog_state import SOURCE_NOTE, files_here, model_folder
 from serve_app.models.wheel_source import wheel_folder
 from tests.unit.models.loopback_files import Files, files_on_loopback
 from tests.unit.models.loopback_hub import COMMITS, Hub, hub_on_loopback

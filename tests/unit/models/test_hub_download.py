@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.hub_download import choose_files, fetch_repository
+from serve_app.models.hub import choose_files, fetch_repository
 from tests.unit.models.loopback_hub import COMMITS, Hub, hub_on_loopback
 
 

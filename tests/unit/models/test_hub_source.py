@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from serve_app.models.catalog import CatalogFile, HubRepository
-from serve_app.models.hub_source import HubSource
+from serve_app.models.hub import HubSource
 from serve_app.models.model_source import SourceFailed
 from tests.unit.models.loopback_hub import COMMITS, Hub, hub_on_loopback
 from tests.unit.models.made_models import catalog_file

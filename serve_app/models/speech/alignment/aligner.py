@@ -22,8 +22,7 @@ from whisperx.alignment import LANGUAGES_WITHOUT_SPACES
 from serve_app.analysis.attribution import fit_words
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.devices import torch_device
-from serve_app.models.speech.alignment.alphabet import Alphabet
-from serve_app.models.speech.alignment.ctc import symbol_frames
+from serve_app.models.speech.alignment.ctc import Alphabet, symbol_frames
 from serve_app.models.speech.alignment.model import AlignModel, load_align_model
 from serve_app.models.speech.pieces import with_margins
 from serve_app.models.speech.whisper.backend import MAX_PIECE_S
@@ -56,8 +55,6 @@ class ForcedAligner:
             models: align model of each language, by two-letter code; see `align_model.load_align_model`.
             device: as in `models.devices`.
             num_threads: threads that torch may use in this process; None leaves them as they are.
-            cache_dir: where what was fetched is kept.
-            hf_token: opens gated models.
 
         Raises:
             ModelLoadingError: the device is not there.
@@ -148,11 +145,7 @@ class ForcedAligner:
             raise ModelLoadingError(failure.detail)
         try:
             model = load_align_model(
-                self._specs[language],
-                language,
-                device=self._device,
-                cache_dir=self._cache_dir,
-                hf_token=self._hf_token,
+                self._specs[language], language, device=self._device, cache_dir=self._cache_dir, hf_token=self._hf_token
             )
         except ModelLoadingError as error:
             self._failures[language] = (time.monotonic(), error)

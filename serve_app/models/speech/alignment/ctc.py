@@ -1,19 +1,85 @@
-"""When each symbol of a known text is heard: the best path through a CTC model's answer (Graves et al. 2006).
+"""`Alphabet`: how a CTC model spells a word. `symbol_frames`: when each symbol of a known text sounds.
 
-whisperx's search (get_trellis, backtrack) is not used. It lets a symbol be heard in a single frame, takes further
-frames of it for misheard blanks, and need not explain the end of the sound. Both searches agree on a model that says
-each letter in one frame; on one that holds letters, as few steps of training make it, whisperx's words began 0.3 s
-(3 words), 1.2 s (8) and 3.5 s (30 words) beside the truth at the median, and these 0.014 s (2026-11-20, the tone model
-of the tests; no real align model could be had here).
+The search is the best path through the model's answer (Graves et al. 2006), not whisperx's, whose words begin seconds
+beside the truth on a model that holds letters: docs/decisions/0008-forced-alignment.md. Imports nothing heavy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Written, spoken, and punctuation to Unicode ("five % of", "you & me").
+_SPOKEN_SIGNS = frozenset("%&@#°")
+_SPOKEN_CATEGORIES = ("L", "N", "Sc", "Sm")
+_PLAIN = str.maketrans({"’": "'", "ʼ": "'", "＇": "'"})
+
+
+@dataclass(frozen=True, slots=True)
+class Alphabet:
+    """Symbols of a CTC model.
+
+    Attributes:
+        ids: number of each symbol, by its single lower-case character.
+        blank_id: number of the symbol that stands for "nothing new".
+        delimiter_id: number of the symbol between words; None where the model has none.
+    """
+
+    ids: Mapping[str, int]
+    blank_id: int
+    delimiter_id: int | None
+
+    def spell(self, word: str) -> list[int | None]:
+        """Return the numbers of a word's symbols; None for what is spoken, but not in the alphabet (digits, mostly).
+
+        What is not spoken (punctuation, notes, emoji) is left out. A letter that the alphabet lacks is taken apart
+        (é → e, ﬁ → f i, 한 → ㅎ ㅏ ㄴ) where the alphabet has the parts.
+        """
+        symbols: list[int | None] = []
+        for character in unicodedata.normalize("NFC", word).translate(_PLAIN).lower():
+            spelled = next((form for form in _forms(character) if form and all(part in self.ids for part in form)), "")
+            if spelled:
+                symbols += [self.ids[part] for part in spelled]
+            elif unicodedata.category(character).startswith(_SPOKEN_CATEGORIES) or character in _SPOKEN_SIGNS:
+                symbols.append(None)
+        return symbols
+
+
+def alphabet_of(vocabulary: Mapping[str, int], blank_id: int, delimiter: str | None = "|") -> Alphabet:
+    """Return the alphabet in a tokenizer's vocabulary: its symbols of one character, whatever their case.
+
+    Args:
+        blank_id: number of the blank, "<pad>" in most.
+    """
+    ids: dict[str, int] = {}
+    for symbol, number in vocabulary.items():
+        letter = symbol.lower()
+        if len(letter) == 1 and number != blank_id and symbol != delimiter and (symbol == letter or letter not in ids):
+            ids[letter] = number
+    return Alphabet(ids, blank_id, vocabulary.get(delimiter) if delimiter else None)
+
+
+def _forms(character: str) -> Iterator[str]:
+    """Yield the character, then what it is made of: its base letters, then jamo as they are typed alone."""
+    yield character
+    parts = [part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)]
+    yield "".join(parts)
+    yield "".join(map(_compatibility_jamo, parts))
+
+
+def _compatibility_jamo(character: str) -> str:
+    """Return a part of a Hangul syllable (U+1100…) as the letter that stands alone (U+3131…), as vocabularies do."""
+    _, _, letter = unicodedata.name(character, "").partition("SEONG ")
+    try:
+        return unicodedata.lookup(f"HANGUL LETTER {letter}") if letter else character
+    except KeyError:
+        return character
+
 
 # Nats a frame for taking a sound as one that the alphabet lacks, so that the letters next to it keep their own frames.
 _UNKNOWN_PENALTY = 0.1

@@ -19,7 +19,7 @@ from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TOR
 
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
-from serve_app.models.speech.alignment.alphabet import Alphabet, alphabet_of
+from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
 from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights
 from serve_app.results import SAMPLE_RATE_HZ
@@ -77,9 +77,6 @@ def load_align_model(
         spec: whatever `models.weights.fetch_weights` takes for a folder, the name of a torchaudio ASR bundle, or
             "whisperx" for that library's choice.
         language: two-letter code of what it is to hear.
-        device: where it runs.
-        cache_dir: where what was fetched is kept.
-        hf_token: opens gated models.
 
     Raises:
         ModelLoadingError: it can't be had, is no CTC model of 16 kHz sound, or is not whole.

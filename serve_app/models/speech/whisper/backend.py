@@ -1,4 +1,4 @@
-"""What every Whisper backend is: pieces of speech in, transcripts out, from one checkpoint. Imports nothing heavy.
+"""`WhisperBackend`: pieces of speech in, transcripts out, from one checkpoint. Imports nothing heavy.
 
 A piece is at most 30 s long (Whisper's window), and its transcript depends on nothing but the piece: pieces can be
 batched, spread over replicas and repeated.
@@ -58,7 +58,6 @@ class WhisperBackend(Protocol):
 
     Attributes:
         name: which backend it is.
-        can_detect_languages: whether there is more than one language to choose from.
         model_version: "<backend>:<model>:<number format>", what `metadata.model_version` says.
     """
 
@@ -68,21 +67,17 @@ class WhisperBackend(Protocol):
     @property
     def can_detect_languages(self) -> bool:
         """Whether there is more than one language to choose from."""
-        ...
 
     def check_language(self, language: str) -> None:
         """Raise LanguageUnsupported, saying which would do, unless the model was made for the language (or `auto`)."""
-        ...
 
     def check_task(self, task: SpeechTask) -> None:
         """Raise TaskUnsupported, saying which model would do, unless the model was trained for the task."""
-        ...
 
     def detect_languages(
         self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
     ) -> list[dict[str, float]]:
         """Return the probability of each language for each piece, the likeliest first; errors as `transcribe`."""
-        ...
 
     def transcribe(
         self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
@@ -95,7 +90,6 @@ class WhisperBackend(Protocol):
             GpuMemoryError: the device has no memory left; the model itself is still usable.
             ProcessingError: anything else that the model raised.
         """
-        ...
 
 
 def likely_language(found: Sequence[Mapping[str, float]]) -> tuple[str, float]:

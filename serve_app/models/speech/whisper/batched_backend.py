@@ -49,27 +49,17 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     """A loaded Whisper, as `serve_app.models.speech.whisper.backend.WhisperBackend` describes it.
 
     Args:
-        checkpoint: what was loaded.
-        options: beam size, batch size.
         number_format: that the network computes in; ends `model_version`.
-        rules: when an answer is doubtful.
     """
 
     name: BackendName
     usual_beam_size = 1  # where the options name none
 
-    def __init__(
-        self,
-        checkpoint: WhisperCheckpoint,
-        options: WhisperOptions,
-        *,
-        number_format: str,
-        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
-    ) -> None:
+    def __init__(self, checkpoint: WhisperCheckpoint, options: WhisperOptions, *, number_format: str) -> None:
         self.model_version = f"{self.name}:{checkpoint.name}:{number_format}"
         self.languages = checkpoint.languages
         self.tokens = WhisperTokens(checkpoint)
-        self.rules = rules
+        self.rules = DecodingRules()
         self.max_batch = options.batch_size
         self._has_language_tokens = bool(self.tokens.language_ids)
         self._beam_size = options.beam_size or self.usual_beam_size
@@ -95,7 +85,6 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         """Return an answer without timestamps for each window.
 
         Args:
-            encoded: the windows.
             prompts: of each window, equally long, up to `no_timestamps`.
             beam_size: hypotheses kept; 1: greedy, or sampled where there is a temperature.
             temperature: of sampling, from a fixed seed; 0.0: none. There is one window then.
@@ -321,19 +310,12 @@ class BatchedWhisper(ABC, Generic[Encoded]):
             answer
             for group in groups
             for answer in self._generate(
-                self._take(encoded, group),
-                [prompts[row] for row in group],
-                attempt.beam_size,
-                attempt.temperature,
+                self._take(encoded, group), [prompts[row] for row in group], attempt.beam_size, attempt.temperature
             )
         ]
 
     def _words(
-        self,
-        windows: Sequence[Window],
-        encoded: Encoded,
-        languages: Sequence[str],
-        answers: Sequence[Hypothesis],
+        self, windows: Sequence[Window], encoded: Encoded, languages: Sequence[str], answers: Sequence[Hypothesis]
     ) -> list[list[SpokenWord]]:
         texts = [spoken(answer.tokens, self.tokens.end_of_text) for answer in answers]
         words: list[list[SpokenWord]] = [[] for _ in windows]

@@ -125,10 +125,7 @@ def make_generation_config(
     """Return the content of generation_config.json: what is said, and for the rest what follows from the others.
 
     Args:
-        tokenizer: of the checkpoint.
-        config: content of config.json.
         said: what is known; None stands for what is not.
-        source: the checkpoint, for messages.
 
     Raises:
         ModelLoadingError: the tokenizer is not a Whisper's.

@@ -1,4 +1,4 @@
-"""The files of a Whisper checkpoint in each form, and what config.json must say in Hugging Face form."""
+"""The files of a Whisper checkpoint in each form, and its tensors: names in Hugging Face's and OpenAI's, and shapes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ _SIZES = (
     "max_source_positions",
     "max_target_positions",
 )
+
+# openai-whisper's dims -> Hugging Face's config.json
+OPENAI_SIZES = {
+    "n_mels": "num_mel_bins",
+    "n_audio_ctx": "max_source_positions",
+    "n_audio_state": "d_model",
+    "n_audio_head": "encoder_attention_heads",
+    "n_audio_layer": "encoder_layers",
+    "n_vocab": "vocab_size",
+    "n_text_ctx": "max_target_positions",
+    "n_text_state": "d_model",
+    "n_text_head": "decoder_attention_heads",
+    "n_text_layer": "decoder_layers",
+}
 
 
 class Form(StrEnum):

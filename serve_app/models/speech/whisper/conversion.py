@@ -60,8 +60,6 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
     """Return the folder of the checkpoint in CTranslate2's form, with tokenizer.json and preprocessor_config.json.
 
     Args:
-        checkpoint: what to convert.
-        cache_dir: folder under which converted checkpoints are kept.
         compute_type: what it will be computed with, by CTranslate2's names; None: any float type. CTranslate2 converts
             between float types while it loads, so that one conversion serves them all.
 
@@ -102,7 +100,6 @@ def stored_format(compute_type: str | None, number_format: str) -> str:
 
     Args:
         compute_type: of CTranslate2; None: the backend's choice.
-        number_format: of the checkpoint.
 
     Raises:
         ModelLoadingError: for a type that CTranslate2 does not know.

@@ -65,7 +65,6 @@ def read_variables(path: Path, spec: str, revision: int) -> dict[str, Variable]:
     Args:
         path: `model.bin`.
         spec: name of CTranslate2's specification that the model must have.
-        revision: of that specification.
 
     Raises:
         ModelLoadingError: the file is missing, cut off, broken, of another version, or holds another kind of model.

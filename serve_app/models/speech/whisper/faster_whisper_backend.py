@@ -19,7 +19,7 @@ from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
-from serve_app.models.speech.whisper.decoding_rules import SEED, DecodingRules, Hypothesis
+from serve_app.models.speech.whisper.decoding_rules import SEED, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TIME_PRECISION_S, TokenTimes
 
@@ -31,10 +31,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     """A Whisper in CTranslate2's form.
 
     Args:
-        checkpoint: what was converted.
-        converted: folder of the converted model.
         options: device and number format; any that CTranslate2 has for the device.
-        rules: when an answer is doubtful.
 
     Raises:
         ModelLoadingError: the folder is broken, or the device or number format is not to be had.
@@ -44,14 +41,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     name = BackendName.FASTER_WHISPER
     usual_beam_size = 2  # searches all windows of a batch together, so that a second hypothesis costs little
 
-    def __init__(
-        self,
-        checkpoint: WhisperCheckpoint,
-        converted: Path,
-        options: WhisperOptions,
-        *,
-        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
-    ) -> None:
+    def __init__(self, checkpoint: WhisperCheckpoint, converted: Path, options: WhisperOptions) -> None:
         device, index = ctranslate2_device(options.device)
         compute_type = options.chosen_compute_type or ("float16" if device == "cuda" else "float32")
         usable = ctranslate2.get_supported_compute_types(device, index)
@@ -69,13 +59,13 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
                 intra_threads=options.num_threads,
                 inter_threads=1,
             )
-        super().__init__(checkpoint, options, number_format=self._model.compute_type, rules=rules)
+        super().__init__(checkpoint, options, number_format=self._model.compute_type)
 
     def _encode(self, features: NDArray[np.float32]) -> StorageView:
         if self._model.device != "cpu" or len(features) == 1:
             return self._model.encode(StorageView.from_array(features))
-        # On a CPU one after the other: attention over several windows at once leaves the caches, which took a fifth
-        # longer for eight of whisper-tiny's shape (one thread of an EPYC, 2026-11-20).
+        # On a CPU one after the other: attention over several windows at once leaves the caches, which takes a fifth
+        # longer (docs/models/whisper.md).
         alone = [_on_host(self._model.encode(StorageView.from_array(own))) for own in np.split(features, len(features))]
         return StorageView.from_array(np.concatenate(alone))
 

@@ -1,4 +1,4 @@
-"""Loading a Whisper backend: the first of the configured models that can be had."""
+"""`load_whisper`: a backend with the first of the configured models that can be loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from serve_app.errors import ModelLoadingError, ServeAppError
 from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, WhisperBackend
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
-from serve_app.models.speech.whisper.conversion import (
-    in_hugging_face_form,
-    to_ctranslate2,
-    to_openai,
-)
+from serve_app.models.speech.whisper.conversion import in_hugging_face_form, to_ctranslate2, to_openai
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.weights import fetch_weights, weights_name
 
@@ -42,9 +38,7 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
     memory for it.
 
     Args:
-        backend: which library is to run it.
         models: what `serve_app.models.weights.fetch_weights` takes.
-        options: device, number format, cache.
 
     Raises:
         ModelLoadingError: none could be; tells the reason for each.

@@ -27,7 +27,7 @@ from serve_app.models.speech.whisper.cross_attention import (
     text_probabilities,
     token_times,
 )
-from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
+from serve_app.models.speech.whisper.decoding_rules import Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
 from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_dtype
@@ -40,10 +40,8 @@ class OpenAIWhisperBackend(BatchedWhisper[Tensor]):
     """A Whisper in OpenAI's package. Sets torch's number of CPU threads for the whole process.
 
     Args:
-        checkpoint: what was converted.
         converted: the `.pt` file: `dims` and `model_state_dict`.
         options: device, number format (float32, float16, bfloat16) and threads.
-        rules: when an answer is doubtful.
 
     Raises:
         ModelLoadingError: the device or number format is not to be had, or the file is broken.
@@ -52,21 +50,14 @@ class OpenAIWhisperBackend(BatchedWhisper[Tensor]):
 
     name = BackendName.OPENAI_WHISPER
 
-    def __init__(
-        self,
-        checkpoint: WhisperCheckpoint,
-        converted: Path,
-        options: WhisperOptions,
-        *,
-        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
-    ) -> None:
+    def __init__(self, checkpoint: WhisperCheckpoint, converted: Path, options: WhisperOptions) -> None:
         self._device = torch_device(options.device)
         self._dtype = torch_dtype(options, self._device)
         torch.set_num_threads(options.num_threads)
         with loading_errors(f"loading {checkpoint.name} from {converted} with openai-whisper"):
             model = whisper.load_model(str(converted), device="cpu")
             self._model = _in_number_format(model, self._dtype).eval().to(self._device)
-        super().__init__(checkpoint, options, number_format=dtype_name(self._dtype), rules=rules)
+        super().__init__(checkpoint, options, number_format=dtype_name(self._dtype))
         self._heads = checkpoint.alignment_heads
         self._num_heads = int(self._model.dims.n_text_head)
         self._language_ids = self.tokens.language_ids

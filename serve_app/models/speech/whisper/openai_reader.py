@@ -24,6 +24,7 @@ from serve_app.models.speech.whisper.checkpoint_completion import make_generatio
 from serve_app.models.speech.whisper.checkpoint_files import (
     CONFIG,
     GENERATION_CONFIG,
+    OPENAI_SIZES,
     PREPROCESSOR_CONFIG,
     TOKENIZER,
     expected_tensors,
@@ -100,19 +101,6 @@ def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, byt
     return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
-# openai-whisper's dims -> Hugging Face's config.json
-_SIZES = {
-    "n_mels": "num_mel_bins",
-    "n_audio_ctx": "max_source_positions",
-    "n_audio_state": "d_model",
-    "n_audio_head": "encoder_attention_heads",
-    "n_audio_layer": "encoder_layers",
-    "n_vocab": "vocab_size",
-    "n_text_ctx": "max_target_positions",
-    "n_text_state": "d_model",
-    "n_text_head": "decoder_attention_heads",
-    "n_text_layer": "decoder_layers",
-}
 # encoder layers, decoder layers, heads -> how the published models of that shape are called
 _PUBLISHED = {
     (4, 4, 6): ("tiny",),
@@ -181,7 +169,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
     """Return what config.json says in Hugging Face form."""
-    wrong = [name for name in _SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
+    wrong = [name for name in OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
     if wrong:
         raise ModelLoadingError(f"{path} does not say {', '.join(wrong)} in its dims; fetch it again")
     if dims["n_audio_state"] != dims["n_text_state"]:
@@ -202,7 +190,7 @@ def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": True,
         "encoder_ffn_dim": wide,
         "decoder_ffn_dim": wide,
-        **{size: dims[name] for name, size in _SIZES.items()},
+        **{size: dims[name] for name, size in OPENAI_SIZES.items()},
     }
 
 

@@ -35,7 +35,7 @@ from serve_app.models.speech.whisper.cross_attention import (
     text_probabilities,
     token_times,
 )
-from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
+from serve_app.models.speech.whisper.decoding_rules import Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
 from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_dtype
@@ -62,9 +62,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
     """A Whisper in transformers. Sets torch's number of CPU threads for the whole process.
 
     Args:
-        checkpoint: to load.
         options: device, number format (float32, float16, bfloat16) and threads.
-        rules: when an answer is doubtful.
 
     Raises:
         ModelLoadingError: the device or number format is not to be had, or transformers refuses the checkpoint.
@@ -73,13 +71,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
 
     name = BackendName.TRANSFORMERS
 
-    def __init__(
-        self,
-        checkpoint: WhisperCheckpoint,
-        options: WhisperOptions,
-        *,
-        rules: DecodingRules = DecodingRules(),  # noqa: B008 - frozen
-    ) -> None:
+    def __init__(self, checkpoint: WhisperCheckpoint, options: WhisperOptions) -> None:
         self._device = torch_device(options.device)
         self._dtype = torch_dtype(options, self._device)
         torch.set_num_threads(options.num_threads)
@@ -92,7 +84,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
                 use_safetensors=True,
             )
             self._model: Any = model.eval().to(self._device)  # its own hints name tensors that torch does not make
-        super().__init__(checkpoint, options, number_format=dtype_name(self._dtype), rules=rules)
+        super().__init__(checkpoint, options, number_format=dtype_name(self._dtype))
         end = self.tokens.end_of_text
         # what the checkpoint says of generation is given as processors; left in the model it would be warned about
         model.generation_config = GenerationConfig(

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint by one set of names, whatever form it lies in."""
+"""Writers of a Whisper checkpoint in each form, and its tensors by one set of names, whatever form it lies in."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from serve_app.models.speech.whisper.checkpoint_completion import make_preproces
 from serve_app.models.speech.whisper.checkpoint_files import (
     CONFIG,
     GENERATION_CONFIG,
+    OPENAI_SIZES,
     PREPROCESSOR_CONFIG,
     PROJECTION,
     TOKENIZER,
@@ -100,18 +101,7 @@ def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
     _check_expressible(checkpoint)
     names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
     state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
-    dims = {
-        "n_mels": config["num_mel_bins"],
-        "n_audio_ctx": config["max_source_positions"],
-        "n_audio_state": config["d_model"],
-        "n_audio_head": config["encoder_attention_heads"],
-        "n_audio_layer": config["encoder_layers"],
-        "n_vocab": config["vocab_size"],
-        "n_text_ctx": config["max_target_positions"],
-        "n_text_state": config["d_model"],
-        "n_text_head": config["decoder_attention_heads"],
-        "n_text_layer": config["decoder_layers"],
-    }
+    dims = {openai: config[name] for openai, name in OPENAI_SIZES.items()}
     torch.save({"dims": dims, "model_state_dict": state}, target / MODEL_FILE)
     heads = {"alignment_heads": [list(head) for head in checkpoint.alignment_heads]}
     (target / ALIGNMENT_HEADS_FILE).write_text(json.dumps(heads), "utf-8")
@@ -156,8 +146,6 @@ def write_ctranslate2(checkpoint: WhisperCheckpoint, target: Path, number_format
     Takes the memory of the stored weights once; tensors are converted one after the other.
 
     Args:
-        checkpoint: what to convert.
-        target: an existing folder.
         number_format: of CTranslate2's quantizations.
     """
     _Converter(checkpoint).convert(str(target), quantization=number_format, force=True)

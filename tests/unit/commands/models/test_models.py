@@ -21,9 +21,8 @@ from serve_app.cli import main
 from serve_app.commands.models import fetch as fetch_command
 from serve_app.commands.models.command import DEFAULT_NAMES
 from serve_app.models import catalog
-from serve_app.models.catalog import CatalogModel
+from serve_app.models.catalog import CatalogModel, model_folder
 from serve_app.models.catalog_fetch import fetch_model
-from serve_app.models.catalog_state import model_folder
 from serve_app.models.images import conversion
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.networks import build_network

@@ -17,7 +17,7 @@ from torch import nn
 from serve_app.models.images import conversion, quantization
 from serve_app.models.images.conversion import Conversion, convert
 from serve_app.models.images.converted import BACKBONE, ModelFacts
-from serve_app.models.images.probe import probe_images
+from serve_app.models.images.quantization import probe_images
 from tests.unit.models.images.notebooks import BEVERAGES, mobilenet, saved
 
 

@@ -13,9 +13,9 @@ from torchvision import models
 
 from serve_app.models.images.architectures import Activation
 from serve_app.models.images.converted import ModelFacts
-from serve_app.models.images.normalized import converted_network
+from serve_app.models.images.networks import converted_network
 from serve_app.models.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from serve_app.models.images.probe import probe_images
+from serve_app.models.images.quantization import probe_images
 from serve_app.models.images.state_dict import FittedWeights
 
 CONTAINERS = ("disposable", "reusable")

@@ -24,8 +24,8 @@ from serve_app.models.images import conversion
 from serve_app.models.images.architectures import Activation
 from serve_app.models.images.conversion import Conversion, convert, converted_folder
 from serve_app.models.images.converted import BACKBONE, FACTS, HEAD, PROBE, WEIGHTS, read_facts, read_probe
-from serve_app.models.images.normalized import PixelNetwork
-from serve_app.models.images.probe import probe_images
+from serve_app.models.images.networks import PixelNetwork
+from serve_app.models.images.quantization import probe_images
 from tests.unit.models.images.conftest import Finished, with_other_head
 from tests.unit.models.images.notebooks import BEVERAGES, CONTAINERS
 

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import transforms
 
 from serve_app.models.images.converted import ModelFacts
-from serve_app.models.images.normalized import PixelNetwork, converted_network
+from serve_app.models.images.networks import PixelNetwork, converted_network
 from serve_app.models.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from serve_app.models.images.state_dict import fit_weights
 from serve_app.models.images.weights_file import StoredWeights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve_app.models.images.probe import NUM_IMAGES, probe_images
+from serve_app.models.images.quantization import NUM_IMAGES, probe_images
 
 
 def test_they_are_the_same_every_time() -> None:

@@ -19,8 +19,7 @@ from serve_app.models.images.engines import EngineName, Precision
 from serve_app.models.images.loading import LoadedClassifier, load_classifier
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
-from serve_app.models.images.probe import probe_images
-from serve_app.models.images.quantization import calibrated
+from serve_app.models.images.quantization import calibrated, probe_images
 from serve_app.models.images.tasks import BEVERAGE
 from tests.unit.models.images.conftest import Finished
 from tests.unit.models.images.notebooks import mobilenet, saved

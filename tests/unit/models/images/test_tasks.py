@@ -11,7 +11,7 @@ from serve_app.models.images import conversion
 from serve_app.models.images.conversion import convert
 from serve_app.models.images.loading import load_classifier
 from serve_app.models.images.options import ClassifierOptions
-from serve_app.models.images.probe import probe_images
+from serve_app.models.images.quantization import probe_images
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER, TASKS, ImageTask
 from serve_app.models.weights import EMBEDDED
 

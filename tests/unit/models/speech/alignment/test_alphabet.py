@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from serve_app.models.speech.alignment.alphabet import Alphabet, alphabet_of
+from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
 
 ENGLISH = alphabet_of(
     {"-": 0, "|": 1, **{letter: 2 + i for i, letter in enumerate(string.ascii_uppercase)}, "'": 28}, 0
