@@ -1,4 +1,4 @@
-"""Volume, pitch and brightness, measured once over a file and then read off per word.
+"""`measure_frames`, `features_of`: volume, pitch and brightness, measured once over a file and read off per word.
 
 Pitch after P. Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of
 a sampled sound", IFA Proceedings 17 (1993): autocorrelation of the windowed signal divided by that of the window,
@@ -24,7 +24,7 @@ _MARGIN = 32
 
 
 def cheapest_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced_strength: np.ndarray) -> np.ndarray:
-    """Choose one candidate per frame.
+    """Choose one candidate per frame: the cheapest path through them (Boersma 1993, equations 25-27).
 
     Args:
         pitch_hz: (frames, candidates), positive; any value where the strength is -inf.

@@ -1,4 +1,4 @@
-"""Reaching the addresses that callers name, and no others (protection from server-side request forgery).
+"""`guarded_client`: reaches the addresses that callers name, and no others (against server-side request forgery).
 
 Two checks, because either alone can be tricked. `AddressPolicy.check_url` refuses what can be refused from the text
 of a URL. `guarded_client` resolves each host once, checks every address of the answer and connects to those very

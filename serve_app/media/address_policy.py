@@ -1,4 +1,4 @@
-"""The policy itself: which addresses and which spellings of a URL are public.
+"""`AddressPolicy`: which addresses, and which spellings of a URL, are public.
 
 Special-purpose ranges: IANA registries of RFC 6890, with RFC 3056 (6to4), 4380 (Teredo), 5214 (ISATAP), 6052 (NAT64).
 """

@@ -1,4 +1,4 @@
-"""Where large things of a job live until it ends: a folder, or any object store that fsspec knows."""
+"""`ArtifactStore`: keeps large things of a job until it ends, in a folder or any object store that fsspec knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any container with sound to mono float32: whole, at 16 kHz for speech, or in blocks of any rate.
+"""`decode_audio`, `AudioStream`: the sound of any container as mono float32, whole at 16 kHz or in blocks of any rate.
 
 PyAV only: no ffmpeg binary. FFmpeg never opens anything by itself. It is handed a Python file object, no protocol is
 allowed, and only demuxers that read one file are: playlists, concat scripts, SDP and image sequences can make FFmpeg

@@ -1,4 +1,4 @@
-"""Getting a caller's media file onto this machine, whatever its URL, within limits."""
+"""`fetch`: copies a caller's media file onto this machine, whatever its URL, within limits."""
 
 from __future__ import annotations
 

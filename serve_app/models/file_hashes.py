@@ -1,4 +1,4 @@
-"""SHA-256 of large files, computed once: a file of the same path, size and time of change is not read again."""
+"""`sha256_of`: hashes of large files; a file of the same path, size and time of change is not read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a GPU has no memory left: told from other failures whatever library says so. Imports neither torch nor CUDA."""
+"""`gpu_errors`: tells a GPU without memory from other failures of any library. Imports neither torch nor CUDA."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _BROKEN_OFF = requests.exceptions.ChunkedEncodingError  # the client itself repe
 
 
 class HubSource:
-    """A repository of one model.
+    """A repository of one model; huggingface_hub resumes a download that broke off.
 
     Args:
         token: opens gated models; None: what `huggingface-cli login` left, if anything.

@@ -1,4 +1,4 @@
-"""Files from a mirror that the operator names: MIRROR/MODEL/FILE, by https or from any storage that fsspec knows.
+"""`MirrorSource`: files from a mirror, MIRROR/MODEL/FILE, by https or from any storage that fsspec knows.
 
 A download that broke off goes on where it ended.
 """

@@ -1,4 +1,4 @@
-"""What the sources of a catalog model have in common: how they fail, and which of them gave no answer of late.
+"""`SourceFailed`, `Silences`: how sources of a catalog model fail, and which of them gave no answer of late.
 
 A host that gives no answer costs seconds. All replicas of a graph look for their models at the same time, so that what
 one of them learned is left for the others: for a minute they do not ask that host again.

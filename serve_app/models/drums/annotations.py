@@ -1,4 +1,4 @@
-"""Annotations of drums by hand: text files of `time<TAB>label`, their labels, and which recording each belongs to.
+"""`read_annotation`, `pair_files`: drum strokes written down by hand, `time<TAB>label`, and their recordings.
 
 Labels of MDB Drums (Southall et al., ISMIR-LBD 2017), classes and subclasses, of ENST-Drums, plain names, and General
 MIDI notes. As there, a cross-stick (SST, GM 37) is no snare, a pedal hi-hat is a hi-hat, and brushes, drags, flams,

@@ -1,4 +1,4 @@
-"""Log-band spectrogram: what the drum network looks at, 100 frames a second.
+"""`log_bands`: the log-band spectrogram that the drum network sees, 100 frames a second.
 
 Front end of Böck et al., "Online real-time onset detection with recurrent neural networks" (DAFx 2012), as used for
 drums by Vogl et al., "Drum transcription via joint beat and drum modeling using convolutional recurrent neural

@@ -1,4 +1,4 @@
-"""Beats placed to the millisecond: a coarse path of tempo and phase, fitted to the strokes themselves."""
+"""`sections_of`: beats to the millisecond: a coarse path of tempo and phase, fitted to the strokes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The beats of a recording, from the strokes of its drums: tempo, phase and tempo map.
+"""`track_beats`: the beats of a recording from the strokes of its drums: tempo, phase and tempo map.
 
 The path of tempo and phase through the file (`tempo`) is fitted to the strokes (`beat_fit`) and straightened into few
-tempo changes (`tempo_map`); the beats of the grid are those of the tempo map, so that a sequencer that reads the map
+tempo changes; the beats of the grid are those of the tempo map, so that a sequencer that reads the map
 shows the very beats that strokes were quantised to.
 """
 
@@ -133,11 +133,6 @@ class BeatGrid:
     beats_s: NDArray[np.float64]
     tempo_map: tuple[TempoChange, ...]
     is_assumed: bool = False
-
-
-def estimate_tempo(onsets: OnsetTrain, duration_s: float) -> float:
-    """Return quarter notes a minute (see `BeatGrid.bpm`); 120 where there are no strokes."""
-    return track_beats(onsets, duration_s).bpm
 
 
 def track_beats(onsets: OnsetTrain, duration_s: float, bpm_override: float | None = None) -> BeatGrid:

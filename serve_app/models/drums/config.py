@@ -1,4 +1,4 @@
-"""What a caller may choose about a drum transcript.
+"""`InferenceConfig`: what a caller may choose about a drum transcript.
 
     config = InferenceConfig()
     config.grid_division["hihat"] = 8

@@ -1,4 +1,4 @@
-"""How well drums are transcribed: hits against annotations by hand, as drum transcription is scored in papers.
+"""`score_file`, `evaluate`: hits against annotations by hand, as drum transcription is scored in papers.
 
 A hit is right if an annotated stroke of the same drum lies within a window of 20, 30 or 50 ms and is no other hit's
 (maximum matching, `mir_eval.util.match_events`). Times as played are compared, not quantised ones.

@@ -1,4 +1,4 @@
-"""What drum parts look like in a bar: templates that say where in four beats each drum is struck.
+"""`MetricalTemplates`: where in a bar of four beats each drum is struck, and how likely.
 
 A template is a density over the bar for each label: 1 where strokes are as likely as anywhere, 9 where they are nine
 times as likely. Kicks on one and three, snares on two and four, hats on all eighths is one; a swung ride another.

@@ -1,4 +1,4 @@
-"""The drum network: log-bands in; for each frame and label, whether it is struck and how loud. Pure torch.
+"""`DrumNetwork`: log-bands in; for each frame and label, whether it is struck and how loud. Pure torch.
 
 A convolutional recurrent network after Vogl et al., "Drum transcription via joint beat and drum modeling using
 convolutional recurrent neural networks" (ISMIR 2017): convolutions over time and frequency say what sounds, residual

@@ -1,4 +1,4 @@
-"""A picture of what the network saw and what was made of it: activations, hits, beats."""
+"""`draw_drums`: a picture of activations, hits and beats."""
 
 from __future__ import annotations
 

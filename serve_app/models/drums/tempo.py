@@ -1,4 +1,4 @@
-"""Tempo and beat phase through a file, from the strokes of its drums.
+"""`tempo_path`: tempo and beat phase through a file, from the strokes of its drums.
 
 Every four seconds a window of eight (Hann, so that each stroke counts once in all) is compared with all metrical
 templates at all tempos and phases; the best sequence through the windows is found by Viterbi search, where tempo and

@@ -1,4 +1,4 @@
-"""The folder that one file of weights is converted into, once, by content: all that an engine needs, without the file.
+"""The folder that one file of weights is converted into, once for each content: all that an engine needs.
 
 | file | holds |
 | --- | --- |

@@ -1,4 +1,4 @@
-"""What computes: one protocol, three libraries. Each takes pixels and gives probabilities; none imports the others.
+"""`Engine`: pixels to probabilities, by one of three libraries; none imports the others.
 
 | engine | device | precision | when it is the best |
 | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""The networks: torchvision's backbones, each with a head of fully connected layers in place of ImageNet's classes.
+"""`build_network`: torchvision's backbones, each with a head of fully connected layers for our classes.
 
 | architecture | backbone | features | head in the owners' notebooks |
 | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""From an image file's bytes to the pixels that the networks were trained on: what torchvision's transforms do.
+"""`read_image`: an image file's bytes to the pixels that the networks were trained on, as torchvision's transforms.
 
     Compose([Resize(224), CenterCrop(224), ToTensor(), Normalize(mean, std)])     fit: crop (the default)
     Compose([Resize((224, 224)), ToTensor(), Normalize(mean, std)])               fit: stretch

@@ -1,4 +1,4 @@
-"""Other people's state_dicts, put into our networks: by name where torchvision's names are there, else by shape.
+"""`fit_weights`: other people's state_dicts in our networks, by torchvision's names if they are there, else by shape.
 
 A notebook's class may keep the backbone whole (`backbone.`, `model.`, `module.`), its children in a Sequential
 (`features.0`, `features.4.0.conv1`), or under names of its own; the head may be `fc`, `classifier` or `head`, with or

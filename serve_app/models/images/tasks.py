@@ -1,4 +1,4 @@
-"""What images are classified for: the classes, in the order of the weights' outputs, and the weights' usual names."""
+"""`ImageTask`: the classes of a task, in the order of the weights' outputs, and the weights' usual names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of weights as somebody's notebook left it: to tensors by name, and what it says of its classes.
+"""`read_weights`: the tensors of a file of weights, by name, and what it says of its classes.
 
 `.pth` and `.pt` (both of torch.save's forms) and safetensors, told apart by their content. A plain state_dict, or a
 checkpoint that holds one among other things. Pickles are read with `weights_only`: loading runs no code.

@@ -1,4 +1,4 @@
-"""Which speech has no words: what voice activity detection found, less what a recogniser transcribed.
+"""`find_gaps`: speech that voice activity detection found and a recogniser put into no words.
 
 Whisper now and then ends a window early or skips a sentence in the middle, and nothing in its answer says so. Its own
 long-form loop goes on from the last timestamp; here every stretch of speech without words is found, wherever it is.

@@ -1,4 +1,4 @@
-"""How speech sounds: any audio-classification model of the Hugging Face hub, or a local folder."""
+"""`SpeechEmotionRecognizer`: how speech sounds, by any audio-classification model of the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file's transcript from the transcripts of its pieces."""
+"""`join_transcripts`: a file's transcript from the transcripts of its pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of speech that a recogniser takes at once. Imports nothing heavy: whoever fans the work out needs it too."""
+"""`recognizer_pieces`: pieces of speech that a recogniser takes at once. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded recogniser: CMU PocketSphinx with the US English model that comes in its wheel.
+"""`PocketsphinxRecognizer`: the embedded recogniser, CMU PocketSphinx with the US English model in its wheel.
 
 It needs no download, 90 MB and one core, hears clean read English nearly verbatim and telephone speech badly. Beams,
 language weight and noise removal are the library's own: on the clips of `loadtests/recognizer_wer.py` no setting tried

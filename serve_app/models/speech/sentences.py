@@ -1,4 +1,4 @@
-"""Words to segments: one sentence each, as far as punctuation and pauses tell."""
+"""`split_sentences`: words as segments of one sentence each, as far as punctuation and pauses tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speech to text in one Python object, without Ray or HTTP: what `serve_app.WhisperSTT` is.
+"""`WhisperSTT`: speech to text in one Python object, without Ray or HTTP; exported as `serve_app.WhisperSTT`.
 
 from serve_app import WhisperSTT
 

@@ -1,4 +1,4 @@
-"""Where somebody speaks: silero's detector (MIT) as shipped in faster-whisper.
+"""`detect_speech`: where somebody speaks, by silero's detector (MIT) as shipped in faster-whisper.
 
 The network is run in blocks with its state carried on: faster-whisper's own call copies the whole signal twice, 2 GB
 for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.

@@ -1,4 +1,4 @@
-"""Words' times by forced alignment: what a CTC model of letters hears, searched for the letters of the words.
+"""`ForcedAligner`: times words by the letters that a CTC model recognises.
 
 As whisperx does it (Bain et al. 2023), and with its models; the loop is ours, because `whisperx.align`
 fetches NLTK's sentence splitter from the net, cuts segments anew and gives words back as other words. What differs:

@@ -1,4 +1,4 @@
-"""A CTC model that hears letters: of the Hugging Face hub, a local folder, or one of torchaudio's own bundles.
+"""`AlignModel`: a CTC model of letters, of the Hugging Face hub, a local folder, or torchaudio's own bundles.
 
 Loaded here rather than by `whisperx.load_align_model`, which drops what the model's processor says (whether samples
 are to be normalised), takes weights that are not there for random ones, and unpickles torchaudio's files freely.

@@ -1,4 +1,4 @@
-"""What the three Whisper backends share: everything but the library that runs the network.
+"""`BatchedWhisper`: all that the three Whisper backends share, that is, everything but the library of the network.
 
 A batch of windows is encoded once, padded to 30 s, as every Whisper was trained. Languages are detected from that
 encoding, all windows are decoded side by side, doubtful answers are decoded again, and words are aligned, all from it.

@@ -1,4 +1,4 @@
-"""A Whisper checkpoint in any of its forms: opened, checked, and described, so that a backend can be chosen for it.
+"""`open_checkpoint`: a Whisper checkpoint in any form, checked and described, so that a backend can be chosen for it.
 
 A Hugging Face folder and a CTranslate2 folder are described by their small files and the headers of the weights: no
 tensor is read, and torch is not needed. An OpenAI `.pt` file is read once; its description is kept. So a wrong

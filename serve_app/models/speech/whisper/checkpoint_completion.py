@@ -1,4 +1,4 @@
-"""What published Whisper folders often lack, derived from what they hold.
+"""`completed`: derives what published Whisper folders often lack from what they hold.
 
 Fine-tuned and older checkpoints come without generation_config.json (or with one that knows neither languages nor
 alignment heads), without preprocessor_config.json, with the tokenizer's older files alone, or with pickled weights. All

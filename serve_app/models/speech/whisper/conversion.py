@@ -1,4 +1,4 @@
-"""A Whisper checkpoint in the forms that other libraries load, converted once for all processes of a machine.
+"""`to_hugging_face`, `to_ctranslate2`, `to_openai`: a Whisper checkpoint in another form, converted once per machine.
 
 Converted checkpoints lie under `<cache>/converted`, in folders named by everything that they depend on: the content of
 the checkpoint, the form, the stored number format and the converter's version. So a changed checkpoint is converted

@@ -1,7 +1,8 @@
-"""Dynamic time warping of tokens against audio frames, in numpy.
+"""`token_times`: when words are spoken, from the decoder's cross-attention, for the backends that run in torch.
 
-The path of whisper.timing.dtw_cpu, which numba compiles for seconds in every new process: a row of the recurrence has
-a closed form, so that a loop over the tokens alone is left.
+After openai-whisper (whisper/timing.py, find_alignment), with three differences: the audio is not encoded a second
+time, only the alignment heads' weights are computed, and the path through them (`first_frames`, whisper.timing.dtw_cpu)
+is numpy, where numba would compile for seconds in every new process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""The binary format of CTranslate2's `model.bin`: which variables it holds, and where.
+"""A Whisper in CTranslate2's form: the format of `model.bin`, what it holds, and its tensors by Hugging Face names.
 
-Source: `ModelSpec._serialize` in ctranslate2/specs/model_spec.py, binary version 6, which every converter of Whisper
-writes. Name, shape and type stand before each variable's bytes, so that they are read without the weights.
+The format is that of `ModelSpec._serialize` (ctranslate2/specs/model_spec.py), binary version 6, which every converter
+of Whisper writes. Name, shape and type stand before each variable's bytes, so that they are read without the weights.
+
+The converter joins the projections of one input (queries, keys and values) to one matrix, with zeros for the bias that
+keys don't have. Splitting it again gives the original tensors to the last bit. Sources: ctranslate2/specs/
+whisper_spec.py, transformer_spec.py, attention_spec.py and converters/transformers.py (BartLoader, WhisperLoader).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When Whisper's answer is not to be believed, and what is tried then: the same rule and figures in every backend.
+"""`DecodingRules`: when Whisper's answer is doubtful, and what is tried then; the same in every backend.
 
 After Radford et al. 2022 ("Robust Speech Recognition via Large-Scale Weak Supervision"), section 4.5, with one
 difference: a beam search is tried before sampling at rising temperatures. Sampling draws from a fixed seed, window by

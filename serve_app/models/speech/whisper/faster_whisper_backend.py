@@ -1,4 +1,4 @@
-"""Whisper by CTranslate2, the engine of faster-whisper: the fastest of the three on CPUs, and the only one with int8.
+"""`FasterWhisperBackend`: Whisper by CTranslate2, the fastest of the three on CPUs, and the only one with int8.
 
 Torch is not loaded. Encodings stay where they were made; parts of a batch go through the host's memory.
 """

@@ -1,4 +1,4 @@
-"""Whisper's log-mel spectrogram in numpy: the same values as faster-whisper's, in a fraction of the time.
+"""`LogMel`: Whisper's log-mel spectrogram in numpy, the values of faster-whisper's in a fraction of the time.
 
 Only a piece's own samples are transformed; the rest of the 30-s window is filled with 0.0, as faster-whisper and
 openai-whisper's `transcribe` do.

@@ -1,4 +1,4 @@
-"""Whisper by OpenAI's own package, the reference that the others are held against."""
+"""`OpenAIWhisperBackend`: Whisper by OpenAI's own package, the reference of the others."""
 
 from __future__ import annotations
 

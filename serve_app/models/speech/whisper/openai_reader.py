@@ -1,4 +1,9 @@
-"""Whisper's tokenizer in Hugging Face form, made of the byte-pair ranks that the openai-whisper package carries."""
+"""A Whisper as OpenAI publishes it: one `.pt` file with sizes and tensors, and nothing of tokens or alignment heads.
+
+What the file lacks is written once as the small files of a Hugging Face folder: OpenAI's package holds the vocabulary
+(byte-pair ranks, of which `make_tokenizer` makes a tokenizer), the tokens that are never generated, and the alignment
+heads of the published sizes.
+"""
 
 from __future__ import annotations
 

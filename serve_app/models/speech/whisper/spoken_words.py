@@ -1,4 +1,4 @@
-"""Tokens and their times to words.
+"""`timed_words`: words with times, from tokens and their times.
 
 Dynamic time warping gives every instant of a window to some word, so that a word next to a pause takes the pause for a
 part of itself. Two things put that right: words are kept inside the speech that voice activity detection found, and

@@ -1,4 +1,4 @@
-"""A checkpoint's tokens: prompts in, words out. Every backend speaks in these ids."""
+"""`WhisperTokens`: a checkpoint's token ids; prompts in, words out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transcript of a piece while it is made: words of its windows, and where speech still has none."""
+"""`Draft`: a piece's transcript while it is made: the words of its windows, and speech that has none yet."""
 
 from __future__ import annotations
 

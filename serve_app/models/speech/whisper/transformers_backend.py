@@ -1,4 +1,4 @@
-"""Whisper by Hugging Face transformers, straight from the checkpoint.
+"""`TransformersBackend`: Whisper by Hugging Face transformers, straight from the checkpoint.
 
 Decoding is transformers' own search, entered below `WhisperForConditionalGeneration
 .generate`: that one encodes again, decodes long files in its own way, and takes one prompt for all pieces.

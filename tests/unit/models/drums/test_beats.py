@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from serve_app.models.drums.beats import BeatGrid, estimate_tempo, track_beats
+from serve_app.models.drums.beats import BeatGrid, track_beats
 from serve_app.models.drums.tempo import OnsetTrain
 from tests.unit.models.drums.drum_patterns import DISCO, FUNK, ROCK, SWING, beats_at, distance_to_grid_s, join, play
 
@@ -89,7 +89,7 @@ def test_no_strokes_get_the_default_and_say_so(duration_s):
     grid = track_beats(nothing, duration_s)
     check(grid, duration_s)
     assert (grid.bpm, grid.is_assumed) == (120.0, True)
-    assert estimate_tempo(nothing, duration_s) == 120.0
+    assert track_beats(nothing, duration_s).bpm == 120.0
     assert track_beats(nothing, duration_s, 90.0).bpm == 90.0
 
 
