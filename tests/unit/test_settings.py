@@ -120,7 +120,7 @@ def test_set_to_nothing_is_not_set() -> None:
         ("SERVE_APP_ALLOWED_HOSTS", "10.0.0.0/99", "'10.0.0.0/99' is neither a host name"),
         ("SERVE_APP_ALLOWED_HOSTS", "ok.example,http://bad", "'http://bad' is neither a host name"),
         ("SERVE_APP_ALLOWED_HOSTS", "backend:8000", "port"),
-        ("SERVE_APP_WEBHOOK_SECRET", "whsec_not-base64", "whsec_ and base64"),
+        ("SERVE_APP_WEBHOOK_SECRET", "whsec_not-base64", "whsec_ followed by base64"),
         ("SERVE_APP_WEBHOOK_SECRET", "whsec_YQ==", "at least 16"),
         ("SERVE_APP_WEBHOOK_SECRET", "whsec_b25lb25lb25lb25lb25lb25l b64", "secret 2"),
         ("SERVE_APP_CORS_ORIGINS", "https://a.example/path", "no path"),
