@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import LeaseLost, ServeAppError
+from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.retry import job_retry_after_s
@@ -54,18 +55,6 @@ class RunnerMetrics(Protocol):
         ...
 
 
-class Artifacts(Protocol):
-    """Removes the files that jobs leave behind (`MediaSource`)."""
-
-    def discard(self, folder: str) -> None:
-        """Remove one job's files."""
-        ...
-
-    def sweep(self, older_than_s: float) -> None:
-        """Remove files of which no record is left."""
-        ...
-
-
 class Runner:
     """Claims jobs, analyzes them in durable steps, stores how they ended, and runs the courier of their callbacks.
 
@@ -73,7 +62,7 @@ class Runner:
         store: the job table, which several runners share.
         analyze: the work of one job: its request, the folder of its artefacts, and the hook for its steps.
         courier: delivers the callbacks; runs and stops with this runner.
-        artifacts: where the files of ended jobs are removed.
+        media: removes the files of ended jobs.
         options: how this runner works.
         metrics: takes the measurements.
         owner: names this runner in the table.
@@ -89,7 +78,7 @@ class Runner:
         store: JobStore,
         analyze: Callable[[AnalysisRequest, str, Steps], Awaitable[AnalysisResult]],
         courier: Courier,
-        artifacts: Artifacts,
+        media: MediaSource,
         options: RunnerOptions,
         metrics: RunnerMetrics,
         *,
@@ -103,7 +92,7 @@ class Runner:
         self._store = store
         self._analyze = analyze
         self._courier = courier
-        self._artifacts = artifacts
+        self._media = media
         self._options = options
         self._metrics = metrics
         self._owner = owner
@@ -260,7 +249,7 @@ class Runner:
     async def _discard(self, job_id: str) -> None:
         """Remove an ended job's artefacts; what a fault leaves behind goes when the record does."""
         try:
-            await asyncio.to_thread(self._artifacts.discard, job_key(job_id))
+            await asyncio.to_thread(self._media.discard, job_key(job_id))
         except Exception:  # object stores raise their own kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
 
@@ -276,7 +265,7 @@ class Runner:
                     while purged := await asyncio.to_thread(self._store.purge, self._retention_s):
                         for job_id in purged:
                             await self._discard(job_id)
-                    await asyncio.to_thread(self._artifacts.sweep, self._retention_s)
+                    await asyncio.to_thread(self._media.sweep, self._retention_s)
             except Exception:
                 logger.exception("maintenance failed; trying again")
 

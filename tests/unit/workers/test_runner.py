@@ -217,7 +217,7 @@ class World:
             self.store,
             self.pipeline.analyze,
             self.courier,  # type: ignore[arg-type]
-            self.artifacts,
+            self.artifacts,  # type: ignore[arg-type]
             RunnerOptions(jobs_per_replica=jobs_per_replica, lease_s=LEASE_S, poll_interval_s=POLL_S),
             self.metrics,
             owner="ours",
