@@ -1,8 +1,8 @@
 """`built_folder`: makes a folder once for all processes of a machine, whole or not at all.
 
-A folder is made aside and renamed when it is complete, under a lock that the operating system takes back from a
-process that dies. Its manifest, written last, names every file with its size, so that what lost a file or a part of one
-since is made again.
+The folder is built under another name and renamed when it is complete, under a lock that the operating system releases
+when a process dies. Its manifest, written last, names every file with its size. A folder that has lost a file, or part
+of one, is therefore built again.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from filelock import FileLock, Timeout
 from serve_app.errors import ModelLoadingError
 
 MANIFEST = ".manifest.json"
-# Longer than the longest step, downloading or converting a large model, takes even on a slow machine.
+# longer than downloading or converting a large model takes on a slow machine
 _LONGEST_WAIT_S = 3600.0
 _BUILDING = ".building"
-# what a full disk, or a used-up quota, is told by
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # or the user's quota is used up
 
 
 def built_folder(target: Path, build: Callable[[Path], None]) -> bool:
     """Fill the folder by `build` unless it is there whole; return whether this call did.
 
     Args:
-        target: where it is to lie; its name must tell all that its content depends on.
-        build: fills an empty folder; whatever it raises is raised here, and leaves nothing behind.
+        target: the folder; its name must depend on everything that its content depends on.
+        build: fills an empty folder; its errors are raised here, and leave nothing behind.
 
     Raises:
         ModelLoadingError: the cache can't be written or is full, or another process has held the lock for an hour.
@@ -61,7 +60,7 @@ def built_folder(target: Path, build: Callable[[Path], None]) -> bool:
 
 
 def is_whole(target: Path) -> bool:
-    """Whether the folder is there with every file that its manifest names, in the size that it had."""
+    """Return whether the folder has every file that its manifest names, in the size that it had."""
     try:
         sizes = json.loads((target / MANIFEST).read_text("utf-8"))["sizes"]
         return bool(sizes) and all((target / name).stat().st_size == size for name, size in sizes.items())
@@ -101,30 +100,27 @@ def _disk_errors(folder: Path, only: Collection[int] | None = None) -> Iterator[
 
 
 def _clear(target: Path) -> None:
-    """Remove what is damaged, and what makers left that died. Under the lock nobody else is making any."""
+    """Remove a damaged folder and the remains of processes that died; the lock keeps other builders out."""
     for left in target.parent.glob(f"{glob.escape(target.name)}.*{_BUILDING}"):
         shutil.rmtree(left, ignore_errors=True)
     if target.exists():
         aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
-        os.replace(target, aside)  # at once: no reader may meet a folder that is half removed
+        os.replace(target, aside)  # at once: no reader may meet a half removed folder
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _seal(folder: Path) -> None:
-    """Bring everything to the disk, then write the manifest: a power cut must not leave empty files that look whole."""
+    """Write everything to the disk, then the manifest: after a power cut no empty file may look whole."""
     sizes = {}
-    for path in _files(folder):
-        sizes[str(path.relative_to(folder))] = path.stat().st_size
-        if not path.is_symlink():
-            _sync(path)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            sizes[str(path.relative_to(folder))] = path.stat().st_size
+            if not path.is_symlink():
+                _sync(path)
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"sizes": sizes}, indent=2), "utf-8")
     _sync(manifest)
     _sync(folder)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
 
 
 def _sync(path: Path) -> None:

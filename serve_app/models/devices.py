@@ -1,7 +1,7 @@
-"""Devices by name: what `auto` means, and whether the device is there. A library is loaded only for its own device.
+"""Devices by name, for torch and CTranslate2; each library is imported only for its own device.
 
-`auto` is a GPU where the process sees one, else the CPU. A replica sees every GPU of its machine, also where none was
-given to it: its deployment therefore decides on `auto` itself (`deployments.replica.process.replica_device`).
+`auto` is a GPU where the process sees one, else the CPU. A replica sees every GPU of its machine, even if Ray gave it
+none: its deployment therefore decides on `auto` itself (`deployments.replica.process.replica_device`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`sha256_of`: hashes of large files; a file of the same path, size and time of change is not read again."""
+"""`sha256_of`: hashes of large files, kept in notes, so that an unchanged file is not read again."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def sha256_of(path: Path, cache_dir: Path | None = None) -> str:
-    """Return a file's SHA-256 in hexadecimal.
+    """Return a file's SHA-256 in hexadecimal; a link stands for its target.
 
     Args:
-        path: of the file; a link stands for what it leads to.
         cache_dir: where hashes are kept between processes; None: nowhere.
-
-    Raises:
-        OSError: it can't be read.
     """
     path = path.resolve()
     status = path.stat()
@@ -28,14 +25,13 @@ def sha256_of(path: Path, cache_dir: Path | None = None) -> str:
     note = None
     if cache_dir is not None:
         note = cache_dir / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a note that can't be read is made again
-            kept = json.loads(note.read_text("utf-8"))
-            if kept["state"] == state:
-                return str(kept["sha256"])
+        kept = read_note(note)
+        if kept.get("state") == state and "sha256" in kept:
+            return str(kept["sha256"])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if note is not None:
-        _keep(note, {"state": state, "sha256": digest})
+        write_note(note, {"state": state, "sha256": digest})
     return digest
 
 
@@ -45,10 +41,18 @@ def combined_sha256(paths: Iterable[Path], cache_dir: Path | None = None) -> str
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def _keep(note: Path, content: dict[str, object]) -> None:
-    """Write at once or not at all; a cache that can't be written only costs time."""
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Write a small JSON file whole or not at all; where the disk refuses it, the next process works without it."""
     with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, suffix=".tmp", delete=False) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
             json.dump(content, file)
-        os.replace(file.name, note)
+        os.replace(file.name, path)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return a note's content; empty where there is none or it is damaged."""
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text("utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}

@@ -1,4 +1,4 @@
-"""`gpu_errors`: tells a GPU without memory from other failures of any library. Imports neither torch nor CUDA."""
+"""`gpu_errors`: turns the errors of any library into ours, exhausted GPU memory apart. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DETAIL_LETTERS = 500
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a GPU's memory ran out."""
+    """Return whether an error means that a GPU's memory ran out."""
     if isinstance(error, GpuMemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
@@ -29,15 +29,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iterator[None]:
-    """Turn what a library raises into errors of this project, which pass unchanged.
+    """Raise GpuMemoryError where a library runs out of GPU memory, and `otherwise` for its other errors.
 
     Args:
-        what: is being done, to begin a sentence with: "transcribing 8 pieces with faster-whisper".
-        otherwise: what to raise for anything that is not about GPU memory.
-
-    Raises:
-        GpuMemoryError: the GPU has no memory left.
-        ModelError: anything else, of the kind `otherwise`.
+        what: the action, to begin a sentence with: "transcribing 8 pieces with faster-whisper".
     """
     try:
         yield
@@ -45,25 +40,14 @@ def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iter
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            raise GpuMemoryError(_no_memory(what)) from error
-        raise otherwise(f"{_capital(what)} failed: {_said(error)}") from error
+            raise GpuMemoryError(
+                f"The GPU ran out of memory while {what}; give the model a larger share of the GPU, a smaller batch or "
+                "size, or a CPU replica to fall back on"
+            ) from error
+        cause = f"{type(error).__name__}: {str(error)[:_DETAIL_LETTERS]}"
+        raise otherwise(f"{what[:1].upper()}{what[1:]} failed: {cause}") from error
 
 
 def loading_errors(what: str) -> AbstractContextManager[None]:
-    """Do the same while a model is being loaded: what is not about GPU memory becomes a ModelLoadingError."""
+    """Raise ModelLoadingError for the other errors."""
     return gpu_errors(what, ModelLoadingError)
-
-
-def _no_memory(what: str) -> str:
-    return (
-        f"The GPU ran out of memory while {what}; give the model a larger share of the GPU, a smaller batch or size, "
-        "or a CPU replica to fall back on"
-    )
-
-
-def _capital(what: str) -> str:
-    return what[:1].upper() + what[1:]
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:_DETAIL_LETTERS]}"

@@ -1,13 +1,18 @@
-"""The Hugging Face hub: a repository as a folder (`fetch_repository`), files at a fixed revision (`HubSource`)."""
+"""The Hugging Face hub: a repository as a folder (`fetch_repository`), files at a fixed revision (`HubSource`).
+
+huggingface_hub downloads and resumes. This module chooses the files, checks the hashes that it leaves unchecked, and
+explains its errors.
+"""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
-import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,7 +20,6 @@ import huggingface_hub
 import requests
 from huggingface_hub import constants
 from huggingface_hub.errors import (
-    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -31,137 +35,14 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile, HubRepository
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.model_source import NUM_TRIES, OnProgress, SourceFailed
-
-_TIMEOUT_S = 5.0
-_POLL_S = 0.2
-_BROKEN_OFF = requests.exceptions.ChunkedEncodingError  # the client itself repeats the rest
-
-
-class HubSource:
-    """A repository of one model; huggingface_hub resumes a download that broke off.
-
-    Args:
-        token: opens gated models; None: what `huggingface-cli login` left, if anything.
-    """
-
-    host = "Hugging Face hub"
-
-    def __init__(self, hub: HubRepository, token: str | None, on_progress: OnProgress) -> None:
-        self._hub = hub
-        self._token = token
-        self._on_progress = on_progress
-        self._siblings: dict[str, RepoSibling] | None = None
-        self.label = f"Hugging Face hub ({hub.repository}@{hub.revision[:8]})"
-
-    def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
-        """Return how much space fetching these files takes until it ends."""
-        return sum(file.size_bytes or 0 for file in files)
-
-    def fetch(self, file: CatalogFile, path: Path) -> None:
-        """Write a file. One whose SHA-256 the catalog does not know is held to the hash that the hub tells.
-
-        Raises:
-            SourceFailed: it can't be had, or is not what the hub says.
-            OSError: the disk is full.
-        """
-        if constants.HF_HUB_OFFLINE:
-            raise SourceFailed("HF_HUB_OFFLINE forbids it")
-        try:
-            told = self._told(file.name)
-            with _Watch(path.parent, file.name, file.size_bytes or told.size, self._on_progress):
-                self._download(file.name, path.parent)
-        except GatedRepoError as error:
-            raise SourceFailed(
-                "it is gated: accept its terms on its page, then set HF_TOKEN to a token of that account"
-            ) from error
-        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise SourceFailed("it shows no such repository or revision; HF_TOKEN opens a private one") from error
-        except LocalEntryNotFoundError as error:  # the answers stopped after the first one
-            raise SourceFailed(f"it can't be reached ({type(error).__name__})", is_silent=True) from error
-        except OfflineModeIsEnabled as error:
-            raise SourceFailed("HF_HUB_OFFLINE forbids it") from error
-        except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", None)
-            raise SourceFailed(f"it answers {status} for {file.name}") from error
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise SourceFailed(f"it can't be reached ({type(error).__name__})", is_silent=True) from error
-        except (FileMetadataError, OSError) as error:  # requests' errors are OSErrors too
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise
-            raise SourceFailed(f"{file.name} did not come whole ({type(error).__name__})") from error
-        if file.sha256 is None and not _is_as_told(path, told):
-            path.unlink(missing_ok=True)
-            raise SourceFailed(
-                f"its {file.name} has another hash than the hub tells, and was refused and deleted", gave_nothing=False
-            )
-
-    @retry(stop=stop_after_attempt(NUM_TRIES), retry=retry_if_exception_type(_BROKEN_OFF), reraise=True)
-    def _download(self, name: str, folder: Path) -> None:
-        huggingface_hub.hf_hub_download(
-            self._hub.repository,
-            name,
-            revision=self._hub.revision,
-            local_dir=folder,
-            etag_timeout=_TIMEOUT_S,
-            token=self._token,
-        )
-
-    def _told(self, name: str) -> RepoSibling:
-        """Return what the hub tells of a file; asked once for all of them, and without the client's patient retries."""
-        if self._siblings is None:
-            about = huggingface_hub.HfApi(token=self._token).model_info(
-                self._hub.repository, revision=self._hub.revision, files_metadata=True, timeout=_TIMEOUT_S
-            )
-            self._siblings = {sibling.rfilename: sibling for sibling in about.siblings or ()}
-        if name not in self._siblings:
-            raise SourceFailed(f"it has no {name}")
-        return self._siblings[name]
-
-
-class _Watch:
-    """Tell how far a download is by the size of what grows; huggingface_hub has no hook for a single file."""
-
-    def __init__(self, folder: Path, name: str, size_bytes: int | None, on_progress: OnProgress) -> None:
-        self._folder = folder
-        self._name = name
-        self._size_bytes = size_bytes
-        self._on_progress = on_progress
-        self._ended = Event()
-        self._thread = Thread(target=self._watch, name="hub-watch", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *raised: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if raised[0] is None and self._size_bytes is not None:
-            self._on_progress(self._name, self._size_bytes, self._size_bytes)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_POLL_S):
-            growing = list((self._folder / ".cache").rglob("*.incomplete"))
-            if growing:
-                self._on_progress(self._name, max(map(_size, growing)), self._size_bytes)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # it was complete meanwhile
-        return 0
-
-
-def _is_as_told(path: Path, told: RepoSibling) -> bool:
-    """Whether a file has the hash that the hub tells: SHA-256 of a large one, git's blob id of a small one."""
-    if told.lfs is not None:
-        return sha256_of(path) == told.lfs.sha256
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest() == told.blob_id
-
+from serve_app.models.model_source import NUM_TRIES, ModelSource, OnProgress, SourceFailed, growing_bytes
 
 logger = logging.getLogger(__name__)
+
+_FILE_TIMEOUT_S = 5.0
+_REPOSITORY_TIMEOUT_S = 10.0
+_POLL_S = 0.2
+_BROKEN_OFF = requests.exceptions.ChunkedEncodingError  # the client itself repeats the other errors
 
 # configurations, vocabularies, and sentencepiece models
 _SMALL = ("*.json", "*.txt", "*.model")
@@ -174,13 +55,123 @@ _WEIGHTS = (
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
     ("*.bin", "*.pth", "*.pt"),
 )
-_INFO_TIMEOUT_S = 10.0
+
+
+class HubSource(ModelSource):
+    """A repository of one model.
+
+    Args:
+        token: opens gated models; None: the token that `huggingface-cli login` stored, if any.
+    """
+
+    host = "Hugging Face hub"
+
+    def __init__(self, hub: HubRepository, token: str | None, on_progress: OnProgress) -> None:
+        self._hub = hub
+        self._token = token
+        self._on_progress = on_progress
+        self.label = f"Hugging Face hub ({hub.repository}@{hub.revision[:8]})"
+
+    def fetch(self, file: CatalogFile, path: Path) -> None:
+        """Write a file; where the catalog has no SHA-256 of it, it must have the hash that the hub publishes.
+
+        Raises:
+            SourceFailed: the hub does not give it, or gives another file.
+            OSError: the disk is full.
+        """
+        if constants.HF_HUB_OFFLINE:
+            raise SourceFailed("HF_HUB_OFFLINE forbids it")
+        try:
+            published = self._published.get(file.name)
+            if published is None:
+                raise SourceFailed(f"it has no {file.name}")
+            size_bytes = file.size_bytes or published.size
+            report = lambda num_bytes: self._on_progress(file.name, num_bytes, size_bytes)  # noqa: E731
+            with _watched(path.parent / ".cache", report):
+                self._download(file.name, path.parent)
+            if size_bytes is not None:
+                report(size_bytes)
+        except OSError as error:  # so are the errors of huggingface_hub and requests
+            if error.errno in DISK_FULL:
+                raise
+            raise _failure(error, file.name) from error
+        if file.sha256 is None and not _has_published_hash(path, published):
+            path.unlink(missing_ok=True)
+            raise SourceFailed(
+                f"its {file.name} has another hash than the hub publishes, and was refused and deleted",
+                gave_nothing=False,
+            )
+
+    @retry(stop=stop_after_attempt(NUM_TRIES), retry=retry_if_exception_type(_BROKEN_OFF), reraise=True)
+    def _download(self, name: str, folder: Path) -> None:
+        huggingface_hub.hf_hub_download(
+            self._hub.repository,
+            name,
+            revision=self._hub.revision,
+            local_dir=folder,
+            etag_timeout=_FILE_TIMEOUT_S,
+            token=self._token,
+        )
+
+    @cached_property
+    def _published(self) -> dict[str, RepoSibling]:
+        """The hub's sizes and hashes of all files, in one request without the client's patient retries."""
+        about = huggingface_hub.HfApi(token=self._token).model_info(
+            self._hub.repository, revision=self._hub.revision, files_metadata=True, timeout=_FILE_TIMEOUT_S
+        )
+        return {sibling.rfilename: sibling for sibling in about.siblings or ()}
+
+
+def _failure(error: OSError, name: str) -> SourceFailed:
+    match error:
+        case GatedRepoError():
+            return SourceFailed(
+                "it is gated: accept its terms on its page, then set HF_TOKEN to a token of that account"
+            )
+        case RepositoryNotFoundError() | RevisionNotFoundError():
+            return SourceFailed("it shows no such repository or revision; HF_TOKEN opens a private one")
+        case OfflineModeIsEnabled():
+            return SourceFailed("HF_HUB_OFFLINE forbids it")
+        # LocalEntryNotFoundError: the answers stopped after the first one
+        case LocalEntryNotFoundError() | requests.ConnectionError() | requests.Timeout():
+            return SourceFailed(f"it can't be reached ({type(error).__name__})", is_silent=True)
+        case HfHubHTTPError():
+            return SourceFailed(f"it answers {getattr(error.response, 'status_code', None)} for {name}")
+    return SourceFailed(f"{name} did not come whole ({type(error).__name__})")
+
+
+@contextmanager
+def _watched(folder: Path, report: Callable[[int], None]) -> Iterator[None]:
+    """Report the size of the file that grows in a folder: huggingface_hub has no hook for a single file."""
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(_POLL_S):
+            if num_bytes := growing_bytes(folder, "*.incomplete"):
+                report(num_bytes)
+
+    thread = Thread(target=watch, name="hub-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _has_published_hash(path: Path, published: RepoSibling) -> bool:
+    """Compare with the SHA-256 of a large file, or with git's blob id of a small one."""
+    if published.lfs is not None:
+        return sha256_of(path) == published.lfs.sha256
+    content = path.read_bytes()
+    digest = hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False)
+    return digest.hexdigest() == published.blob_id
 
 
 def fetch_repository(repository: str, revision: str | None, cache_dir: Path, token: str | None) -> Path:
     """Return the repository's folder, downloaded or brought up to date.
 
-    Where the hub can't be reached, what was downloaded before is used: by us, else by any program of this user.
+    Where the hub can't be reached, an earlier download is used: ours, else one of any program of this user.
 
     Raises:
         ModelLoadingError: it does not exist, may not be read, or can't be reached and was never downloaded.
@@ -188,13 +179,16 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
     shown = f"{repository}@{revision}" if revision else repository
     names: list[str] = []
     try:
-        about = huggingface_hub.HfApi(token=token).model_info(repository, revision=revision, timeout=_INFO_TIMEOUT_S)
+        about = huggingface_hub.HfApi(token=token).model_info(
+            repository, revision=revision, timeout=_REPOSITORY_TIMEOUT_S
+        )
         names = choose_files([sibling.rfilename for sibling in about.siblings or ()])
         if not names:
             raise ModelLoadingError(f"The repository {shown} on the Hugging Face hub holds no weights; name another")
+        patterns = [glob.escape(name) for name in names]
         return Path(
             huggingface_hub.snapshot_download(
-                repository, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=_literally(names)
+                repository, revision=revision, cache_dir=cache_dir, token=token, allow_patterns=patterns
             )
         )
     except GatedRepoError as error:
@@ -223,20 +217,20 @@ def choose_files(names: Sequence[str]) -> list[str]:
     """Return the small files at the top of a repository and its weights in one form; none where it has no weights."""
     top = [name for name in names if "/" not in name]
     for patterns in _WEIGHTS:
-        weights = [name for name in top if _matches(name, patterns)]
+        weights = _matching(top, patterns)
         if weights and (len(patterns) == 1 or any(not name.endswith(".json") for name in weights)):
-            return sorted({*weights, *(name for name in top if _matches(name, _SMALL))})
+            return sorted({*weights, *_matching(top, _SMALL)})
     return []
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _downloaded_before(
     repository: str, revision: str | None, cache_dir: Path, names: Sequence[str], error: Exception
 ) -> Path:
-    """Return what lies in our cache, else in the user's own (HF_HOME), or say why there is nothing.
-
-    Args:
-        names: files that it must hold, as far as the hub could still tell.
-    """
+    """Return the folder in our cache, else in the user's own (HF_HOME), that holds all `names`."""
     shown = f"{repository}@{revision}" if revision else repository
     for folder in (cache_dir, None):
         with suppress(LocalEntryNotFoundError):
@@ -250,24 +244,10 @@ def _downloaded_before(
                 return path
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        reason, remedy = f"may not be read ({status})", "set HF_TOKEN to a token that may"
+        reason = f"may not be read ({status}); set HF_TOKEN to a token that may"
     elif isinstance(error, OfflineModeIsEnabled):
-        reason, remedy = "was never downloaded, and HF_HUB_OFFLINE forbids it", "unset HF_HUB_OFFLINE once"
+        reason = "was never downloaded, and HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE once"
     else:
         why = f"answer {status}" if status else type(error).__name__
-        reason, remedy = (
-            f"can't be downloaded: the Hugging Face hub can't be reached ({why})",
-            "let this machine reach it",
-        )
-    raise ModelLoadingError(
-        f"The model {shown} {reason}; {remedy}, or name a local folder that holds the model"
-    ) from error
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _literally(names: Sequence[str]) -> list[str]:
-    """Return patterns that match these names alone."""
-    return [re.sub(r"([*?[])", r"[\1]", name) for name in names]
+        reason = f"can't be downloaded: the Hugging Face hub can't be reached ({why}); let this machine reach it"
+    raise ModelLoadingError(f"The model {shown} {reason}, or name a local folder that holds the model") from error

@@ -1,12 +1,12 @@
 """`MirrorSource`: files from a mirror, MIRROR/MODEL/FILE, by https or from any storage that fsspec knows.
 
-A download that broke off goes on where it ended.
+A download that broke off goes on where it ended. fsspec's own https reads a server without ranges only from the start.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 import serve_app.media.address_guard  # noqa: F401 - keeps queries, which may be secrets, out of httpx's log lines
 from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile
-from serve_app.models.model_source import NUM_TRIES, OnProgress, SourceFailed
+from serve_app.models.model_source import NUM_TRIES, ModelSource, OnProgress, SourceFailed
 from serve_app.models.url_download import shown_url
 
 _TIMEOUT = httpx.Timeout(30.0, connect=6.0)
@@ -28,7 +28,7 @@ _NO_ANSWER = (httpx.ConnectError, httpx.ConnectTimeout)
 _CHUNK_BYTES = 1 << 20
 
 
-class MirrorSource:
+class MirrorSource(ModelSource):
     """A mirror's folder of one model.
 
     Args:
@@ -43,17 +43,8 @@ class MirrorSource:
         self.label = f"mirror {shown}"
         self.host = f"mirror {hashlib.sha256(shown.encode()).hexdigest()[:16]}"
 
-    def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
-        """Return how much space fetching these files takes until it ends."""
-        return sum(file.size_bytes or 0 for file in files)
-
     def fetch(self, file: CatalogFile, path: Path) -> None:
-        """Write a file whose size and SHA-256 are known.
-
-        Raises:
-            SourceFailed: it is not there, can't be read, or has another size.
-            OSError: the disk is full.
-        """
+        """Write a file whose size and SHA-256 are known."""
         if file.sha256 is None or file.size_bytes is None:
             raise SourceFailed(f"no SHA-256 is known of {file.name}: the hub alone is trusted with it")
         part = path.with_name(f"{path.name}.part")
@@ -71,8 +62,7 @@ class MirrorSource:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
             raise SourceFailed(f"{file.name} can't be read ({type(error).__name__})") from error
-        size_bytes = part.stat().st_size
-        if size_bytes != file.size_bytes:
+        if part.stat().st_size != file.size_bytes:
             part.unlink(missing_ok=True)
             raise SourceFailed(
                 f"its {file.name} is not the official one of {file.size_bytes} bytes, and was refused and deleted",
@@ -109,13 +99,13 @@ def _by_http(address: str, target: BinaryIO, size_bytes: int) -> Generator[bytes
     ):
         if response.status_code == httpx.codes.PARTIAL_CONTENT and begin:
             if not response.headers.get("content-range", "").startswith(f"bytes {begin}-"):
-                raise SourceFailed("it answers with another part than the one that was asked for")
+                raise SourceFailed("it answers with another part than the requested one")
         elif response.status_code == httpx.codes.OK:
-            _empty(target)  # it does not know ranges: the whole file comes
+            _empty(target)  # the server knows no ranges and sends the whole file
         else:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 _empty(target)  # its file is shorter than the part: the next try begins anew
-            raise SourceFailed(f"it answers {response.status_code} for {_named(address)}")
+            raise SourceFailed(f"it answers {response.status_code} for {_model_and_file(address)}")
         yield from response.iter_raw()
 
 
@@ -129,7 +119,7 @@ def _from_storage(address: str, target: BinaryIO, size_bytes: int) -> Generator[
             while chunk := source.read(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError as error:
-        raise SourceFailed(f"it has no {_named(address)}") from error
+        raise SourceFailed(f"it has no {_model_and_file(address)}") from error
 
 
 def _empty(target: BinaryIO) -> None:
@@ -145,6 +135,5 @@ def _address(mirror: str, model_name: str, file_name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{model_name}/{file_name}", fragment=""))
 
 
-def _named(address: str) -> str:
-    """Return the last two parts of an address's path: MODEL/FILE."""
+def _model_and_file(address: str) -> str:
     return "/".join(urlsplit(address).path.split("/")[-2:])

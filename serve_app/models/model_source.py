@@ -1,21 +1,22 @@
-"""`SourceFailed`, `Silences`: how sources of a catalog model fail, and which of them gave no answer of late.
+"""`ModelSource`: where a catalog model's files come from, how a source fails, and which hosts gave no answer of late.
 
-A host that gives no answer costs seconds. All replicas of a graph look for their models at the same time, so that what
-one of them learned is left for the others: for a minute they do not ask that host again.
+A host that gives no answer costs seconds. All replicas of a graph look for their models at the same time. Each notes a
+silent host for the others, and for a minute none of them asks that host again.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tempfile
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# (what is being downloaded, bytes so far, bytes in all or None)
+from serve_app.models.catalog import CatalogFile
+from serve_app.models.file_hashes import read_note, write_note
+
+# (name of the download, bytes so far, bytes in all or None)
 OnProgress = Callable[[str, int, int | None], None]
 
 SILENCE_KEPT_S = 60.0
@@ -26,39 +27,48 @@ class SourceFailed(Exception):
     """Raised when a source did not give a file.
 
     Args:
-        reason: what it said, or what was wrong; ends without a full stop.
-        gave_nothing: False: it gave a file that was wrong, or the file did not fit the disk.
+        reason: what was wrong; ends without a full stop.
+        gave_nothing: False: it gave a wrong file, or the file did not fit the disk.
         is_silent: its host gave no answer.
     """
 
     def __init__(self, reason: str, *, gave_nothing: bool = True, is_silent: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.gave_nothing = gave_nothing
-        self.is_silent = is_silent
+        self.reason, self.gave_nothing, self.is_silent = reason, gave_nothing, is_silent
+
+
+class ModelSource(ABC):
+    """A source of one model's files."""
+
+    label: str  # in messages
+    host: str  # common to all models of the source
+
+    def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
+        """Return the disk space that fetching these files takes until it ends."""
+        return sum(file.size_bytes or 0 for file in files)
+
+    @abstractmethod
+    def fetch(self, file: CatalogFile, path: Path) -> None:
+        """Write a file, which the caller then checks; SourceFailed, or OSError where the disk is full."""
 
 
 class Silences:
-    """Which hosts gave no answer within the last minute, told between processes."""
+    """Hosts that gave no answer within the last minute, noted for all processes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def of(self, host: str) -> str | None:
         """Return why a host was given up within the last minute; None: it was not."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            note = json.loads((self._folder / f"{_plain(host)}.json").read_text("utf-8"))
+        with suppress(KeyError, TypeError):
+            note = read_note(self._note(host))
             if 0.0 <= time.time() - note["at"] < SILENCE_KEPT_S:
                 return str(note["reason"])
         return None
 
     def keep(self, host: str, reason: str) -> None:
         """Note that a host gave no answer."""
-        with suppress(OSError):  # it only spares others the wait
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._folder, suffix=".tmp", delete=False) as file:
-                json.dump({"at": time.time(), "reason": reason}, file)
-            os.replace(file.name, self._folder / f"{_plain(host)}.json")
+        write_note(self._note(host), {"at": time.time(), "reason": reason})
 
     def forget(self) -> None:
         """Have every host asked again."""
@@ -66,6 +76,14 @@ class Silences:
             for note in self._folder.glob("*.json"):
                 note.unlink(missing_ok=True)
 
+    def _note(self, host: str) -> Path:
+        return self._folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', host)}.json"
 
-def _plain(host: str) -> str:
-    return re.sub(r"[^\w-]", "_", host, flags=re.ASCII)
+
+def growing_bytes(folder: Path, pattern: str) -> int:
+    """Return the size of the largest file that matches while another program writes it; 0: there is none."""
+    sizes = [0]
+    for path in folder.rglob(pattern):
+        with suppress(OSError):  # it was moved meanwhile
+            sizes.append(path.stat().st_size)
+    return max(sizes)

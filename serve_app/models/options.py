@@ -1,7 +1,7 @@
-"""Options of models: what the sections of a config file's `args:` share, and what the operator's environment adds.
+"""Options of models: the base of all sections of a config file's `args:`, and the operator's environment.
 
 Each section is a dataclass beside the code that uses it; `graph_args.GraphArgs` nests them. pydantic reads them there:
-it refuses unknown keys and checks the bounds. Code that makes one itself is trusted.
+it refuses unknown keys and checks the bounds. It does not check a section that code makes itself.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEnvironment:
-    """What the operator's environment gives to every model.
-
-    Attributes:
-        models_dir: where models that were fetched and converted are kept.
-        hf_token: opens gated models on the Hugging Face hub.
-        mirror: URL or folder of a mirror of the catalog.
-    """
+    """The operator's settings for every model, as of `settings.Settings`."""
 
     models_dir: Path
     hf_token: str | None = field(default=None, repr=False)

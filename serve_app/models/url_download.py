@@ -1,8 +1,8 @@
-"""`fetch_https`, `fetch_storage`: a model's files from a URL: one file, or a folder of any storage fsspec knows.
+"""`fetch_https`, `fetch_storage`: a model's files from a URL: one file, or a folder of any storage that fsspec knows.
 
-What is fetched lies in a folder whose name tells the URL and the version that the server gave it (ETag, else time and
-size), so that a changed file is fetched anew and an unchanged one never again. Where nothing can be reached, what was
-fetched before serves, with a warning.
+The name of the local folder is a hash of the URL and of the server's version of the file (ETag, else time and size). A
+changed file is therefore fetched anew, and an unchanged one is not. Where the server can't be reached, the last version
+is used, with a warning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -36,14 +35,14 @@ _PIN = re.compile(r"sha256=(?P<hex>[0-9a-fA-F]{64})")
 
 
 class _Passing(Exception):
-    """Raised on a fault that another try may not meet."""
+    """A fault that the next try may not meet."""
 
 
 def fetch_https(url: str, cache_dir: Path) -> Path:
-    """Return the file that a URL answers with; with `#sha256=HEX`, that very file or none.
+    """Return the file of a URL, which may end in `#sha256=HEX`.
 
     Raises:
-        ModelLoadingError: it can't be fetched or stored, or is not the one that its hash says.
+        ModelLoadingError: it can't be fetched or stored, or has another hash.
     """
     address, _, fragment = url.partition("#")
     pinned = _pinned(fragment, url)
@@ -72,7 +71,7 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
 
 
 def fetch_storage(url: str, cache_dir: Path) -> Path:
-    """Return the file, or the folder of files, that an fsspec URL names; credentials from the process's environment.
+    """Return the file, or the folder of files, of an fsspec URL; credentials come from the process's environment.
 
     Raises:
         ModelLoadingError: it can't be read or stored, or the package for its scheme is not installed.
@@ -80,9 +79,10 @@ def fetch_storage(url: str, cache_dir: Path) -> Path:
     try:
         storage, root = fsspec.core.url_to_fs(url)
         storage.invalidate_cache()  # of listings, which are kept for the life of the process
-        listed = _list(storage, root)
-        target = cache_dir / _folder_name(url, json.dumps(sorted(listed.versions.items())))
-        built_folder(target, lambda folder: _copy(storage, listed, folder))
+        files = _list(storage, root)
+        versions = sorted((name, _version(about)) for name, about in files.items())
+        target = cache_dir / _folder_name(url, json.dumps(versions))
+        built_folder(target, lambda folder: _copy(storage, files, folder))
     except ModelLoadingError:
         raise
     except ImportError as error:
@@ -124,7 +124,7 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
             version = headers.get("etag") or f"{headers.get('last-modified')} {headers.get('content-length')}"
             target = cache_dir / _folder_name(url, f"{pinned} {version}")
             name = _file_name(url)
-            # where it is there already the body is left unread
+            # the body stays unread where the folder is there already
             built_folder(target, lambda folder: _receive(response, folder / name, pinned, url))
             return target / name
     except httpx.TransportError as error:
@@ -153,26 +153,15 @@ def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str)
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """Files to copy: name → where in the storage, and name → [size, version]."""
-
-    paths: Mapping[str, str]
-    versions: Mapping[str, list[str]]
-
-
-def _list(storage: Any, root: str) -> _Listed:
-    """List the file, or those that lie directly in the folder."""
+def _list(storage: Any, root: str) -> dict[str, Mapping[str, Any]]:
+    """Return what fsspec knows of the file, or of those that lie directly in the folder, by name."""
     about = storage.info(root)
     files = [about] if about["type"] == "file" else storage.ls(root, detail=True)
     # storages without real folders mark them by empty objects
     files = [file for file in files if file["type"] == "file" and file["size"]]
     if not files:
         raise ModelLoadingError(f"{root} holds no files; name the folder, or the file, that holds the model")
-    named = {PurePosixPath(file["name"]).name: file for file in files}
-    return _Listed(
-        {name: file["name"] for name, file in named.items()}, {name: _version(file) for name, file in named.items()}
-    )
+    return {PurePosixPath(file["name"]).name: file for file in files}
 
 
 def _version(about: Mapping[str, Any]) -> list[str]:
@@ -180,10 +169,10 @@ def _version(about: Mapping[str, Any]) -> list[str]:
     return [str(about["size"]), next((str(about[name]) for name in names if about.get(name)), "")]
 
 
-def _copy(storage: Any, listed: _Listed, folder: Path) -> None:
-    for name, source in listed.paths.items():
-        storage.get_file(source, str(folder / name))
-        if (folder / name).stat().st_size != int(listed.versions[name][0]):
+def _copy(storage: Any, files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    for name, about in files.items():
+        storage.get_file(about["name"], str(folder / name))
+        if (folder / name).stat().st_size != int(about["size"]):
             raise ConnectionError(f"{name} did not come whole")
 
 
@@ -192,7 +181,7 @@ def _folder_name(url: str, version: str) -> str:
 
 
 def _url_key(url: str) -> str:
-    """Return a short name of a URL without its query: a presigned URL is another each day, but names the same file."""
+    """Return a hash of a URL without its query: a presigned URL changes every day, but names the same file."""
     parts = urlsplit(url)
     return hashlib.sha256(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}".encode()).hexdigest()[:16]
 
@@ -215,6 +204,6 @@ def _pinned(fragment: str, url: str) -> str | None:
 
 
 def shown_url(url: str) -> str:
-    """Return a URL fit for logs: without user, password, query and fragment."""
+    """Return a URL for logs: without user, password, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

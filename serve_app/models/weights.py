@@ -1,4 +1,4 @@
-"""`fetch_weights`: the files on this machine of a model that an operator names.
+"""`fetch_weights`: the local files of a model that an operator names.
 
 | spec | means |
 | --- | --- |
@@ -9,7 +9,7 @@
 | `https://…/file`, with `#sha256=HEX` where wanted | one file; `http://` only with its hash |
 | `s3://…`, `gs://…`, any fsspec URL | one file, or a folder of files |
 
-Specs come from the operator's configuration alone, never from a request: they reach whatever this process reaches.
+A spec comes from the operator's configuration alone, never from a request: it can name any file and any address.
 """
 
 from __future__ import annotations
@@ -42,13 +42,11 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
     """Return the local file or folder that a spec names, fetched if need be. Blocks; safe in several processes at once.
 
     Args:
-        spec: see the module's table.
-        cache_dir: where what is fetched is kept.
-        hf_token: opens gated models on the hub; None: what `huggingface-cli login` left, if anything.
-        mirror: URL or absolute folder of a mirror of the catalog's models; None: there is none.
+        hf_token: opens gated models on the hub; None: the token that `huggingface-cli login` stored, if any.
+        mirror: URL or absolute folder of a mirror of the catalog's models.
 
     Raises:
-        ModelLoadingError: it can't be had; says why, and what to set. Never quotes a URL's query or credentials.
+        ModelLoadingError: the message gives the reason and a remedy, and never quotes a URL's query or credentials.
     """
     spec = spec.strip()
     if spec.startswith(_EMBEDDED_PREFIX):
@@ -75,16 +73,14 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
 def weights_file(
     spec: str, cache_dir: Path, *, what: str, usual_name: str, endings: Sequence[str], hf_token: str | None = None
 ) -> Path:
-    """Return the file of weights that a spec names, fetched if need be: of a folder the one of the usual name, else its
-    only one with one of the endings.
+    """Return the file of weights that a spec names; in a folder, the file of the usual name or the only one.
 
     Args:
-        spec, cache_dir, hf_token: as of `fetch_weights`.
-        what: the weights are, for errors: "drum model".
-        endings: that such a file may have: ".pt".
+        what: names the weights in errors: "drum model".
+        endings: of files of weights, e.g. ".pt".
 
     Raises:
-        ModelLoadingError: it can't be had, or the folder has none or several.
+        ModelLoadingError: as of `fetch_weights`, or the folder has no such file or several.
     """
     if spec.endswith(tuple(endings)) and "://" not in spec and not Path(spec).expanduser().exists():
         # `model/best_model.pt` looks like an id on the hub, but nobody means that
@@ -101,7 +97,7 @@ def weights_file(
 
 
 def weights_name(spec: str) -> str:
-    """Return what to call the model that a spec names, for `model_version`: without folders, hosts and secrets."""
+    """Return the name of a spec's model for `model_version`, without folders, hosts and secrets."""
     spec = spec.strip()
     if spec.startswith(_EMBEDDED_PREFIX):
         return spec.removeprefix(_EMBEDDED_PREFIX)

