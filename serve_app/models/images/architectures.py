@@ -14,7 +14,7 @@ class Architecture(StrEnum):
 
 
 class Activation(StrEnum):
-    """What stands between the head's layers; a state_dict does not tell."""
+    """The function between the head's layers; a state_dict does not hold it."""
 
     RELU = "relu"
     HARDSWISH = "hardswish"
@@ -24,17 +24,17 @@ class Activation(StrEnum):
 
 NUM_FEATURES = {Architecture.RESNET50: 2048, Architecture.MOBILENET_V3_SMALL: 576}
 HIDDEN_WIDTH = {Architecture.RESNET50: 512, Architecture.MOBILENET_V3_SMALL: 256}
-# what torchvision calls its own head, which ours stands in for
+# torchvision's name of its own head, which ours replaces
 HEAD_NAME = {Architecture.RESNET50: "fc", Architecture.MOBILENET_V3_SMALL: "classifier"}
 
-# of torchvision's own MobileNetV3-Small, of which some replace the last layer only
-_TORCHVISION_HIDDEN_WIDTH = 1024
+_TORCHVISION_HIDDEN_WIDTH = 1024  # of MobileNetV3-Small
 
 
 def default_activation(architecture: Architecture, hidden_widths: Sequence[int]) -> Activation:
-    """Return what stands between a head's layers, as far as its shape tells: ReLU, as in the owners' notebooks.
+    """Return the activation that a head's shape suggests: ReLU, as in the owners' notebooks.
 
-    Torchvision's own head of MobileNetV3-Small, FC(576→1024→…), has Hardswish; who replaced its last layer kept that.
+    Torchvision's own head of MobileNetV3-Small, FC(576→1024→…), has Hardswish; a notebook that replaces its last layer
+    keeps it.
     """
     own = architecture is Architecture.MOBILENET_V3_SMALL and list(hidden_widths) == [_TORCHVISION_HIDDEN_WIDTH]
     return Activation.HARDSWISH if own else Activation.RELU

@@ -1,8 +1,8 @@
-"""`converted_folder`: a file of weights as the folder that engines read (`converted`), converted once for each content.
+"""`converted_folder`: a file of weights as the folder that engines read (`converted`), made once for each content.
 
-A process of its own converts it. The process that serves never unpickles a file and never loads torch for it: what a
-broken or huge file does, it does to the other process. `python -m serve_app.models.images.conversion` is that process:
-a JSON request on standard input, a JSON answer as the last line of standard output.
+`python -m serve_app.models.images.conversion` converts it in a process of its own, so that a serving process never
+unpickles a file, and a broken or huge one can't end it. It reads a JSON request from standard input and writes a JSON
+answer as the last line of standard output.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,38 +37,26 @@ from serve_app.models.images.converted import (
 
 _VERSION = 1  # of the folder's form: another number converts everything anew
 _LONGEST_S = 900.0
-_KEPT = 8  # versions of weights, of all tasks: the way back is short, and ResNet-50 takes 190 MB a version
-_OPSET = 17
-_KEY_LETTERS = 32
-_SAID_CHARS = 600
-_NICENESS = 10  # converting waits for serving, which goes on beside it
+_KEPT = 8  # versions of weights, of all tasks: an operator can go back, and ResNet-50 takes 190 MB a version
+_NICENESS = 10  # serving on the same machine comes first
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What is to be converted.
+    """A request for a conversion."""
 
-    Attributes:
-        weights: the file.
-        sha256: of the file.
-        purpose: what the weights are for, in words.
-        classes: by output.
-        activation: between the head's layers; empty: what goes with the head's shape.
-        calibration: folder of images; empty: none.
-    """
-
-    weights: str
-    sha256: str
-    purpose: str
-    classes: tuple[str, ...]
-    activation: str
-    calibration: str = ""
+    weights: str  # path of the file
+    sha256: str  # of the file
+    purpose: str  # of the weights, in words
+    classes: tuple[str, ...]  # by output
+    activation: str  # between the head's layers; empty: the one that the head's shape suggests
+    calibration: str = ""  # folder of images; empty: none
 
     @property
     def key(self) -> str:
-        """Name of the folder: tells all that its content depends on."""
-        told = [_VERSION, self.sha256, self.classes, self.activation, _listing(self.calibration)]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_KEY_LETTERS]
+        """Name of the folder: a hash of everything that its content depends on."""
+        content = [_VERSION, self.sha256, self.classes, self.activation, _listing(self.calibration)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def converted_folder(
@@ -82,10 +70,8 @@ def converted_folder(
 ) -> tuple[Path, str]:
     """Return the folder of a file of weights, converted if need be, and the file's SHA-256. Blocks.
 
-    The arguments are those of `Conversion`; folders are kept in `cache_dir`.
-
     Raises:
-        ModelLoadingError: the file can't be read, does not fit, or changed while it was read; says what does not fit.
+        ModelLoadingError: the file can't be read, does not fit, or changed while it was read.
     """
     try:
         sha256 = sha256_of(weights, cache_dir)
@@ -94,46 +80,40 @@ def converted_folder(
     request = Conversion(str(weights), sha256, purpose, tuple(classes), activation or "", calibration)
     target = cache_dir / "images" / request.key
     was_built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
-    with suppress(OSError):  # a cache that may only be read serves too
+    with suppress(OSError):  # a cache that may only be read will do
         os.utime(target)
     if was_built:
-        _remove_unused(target.parent)
+        folders = [path for path in target.parent.iterdir() if is_whole(path)]
+        for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
+            shutil.rmtree(folder, ignore_errors=True)  # an engine that runs on it has read it already
     return target, sha256
 
 
-def _remove_unused(cache: Path) -> None:
-    """Keep the folders that were used last; what still runs on a removed one has read it already."""
-    folders = [path for path in cache.iterdir() if is_whole(path)]
-    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT:]:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _convert_elsewhere(request: Conversion, folder: Path) -> None:
-    command = [sys.executable, "-m", "serve_app.models.images.conversion"]
-    asked = json.dumps({"request": asdict(request), "folder": str(folder)})
+    name = Path(request.weights).name
     try:
-        done = subprocess.run(  # noqa: S603 (our own interpreter and module)
-            command, input=asked, capture_output=True, text=True, timeout=_LONGEST_S, check=False
+        done = subprocess.run(
+            [sys.executable, "-m", "serve_app.models.images.conversion"],
+            input=json.dumps({"request": asdict(request), "folder": str(folder)}),
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelLoadingError(
-            f"Converting {Path(request.weights).name!r} took more than {_LONGEST_S / 60:.0f} minutes"
-        ) from None
-    lines = done.stdout.strip().splitlines()
+        raise ModelLoadingError(f"Converting {name!r} took more than {_LONGEST_S / 60:.0f} minutes") from None
     try:
-        answer: dict[str, Any] = json.loads(lines[-1])
+        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        said = done.stderr.strip()[-_SAID_CHARS:] or "it said nothing"
-        raise ModelLoadingError(
-            f"Converting {Path(request.weights).name!r} failed (exit status {done.returncode}): {said}"
-        ) from None
+        reason = done.stderr.strip()[-600:] or "it said nothing"
+        raise ModelLoadingError(f"Converting {name!r} failed (exit status {done.returncode}): {reason}") from None
     if "error" in answer:
         raise ModelLoadingError(answer["error"])
 
 
 def _listing(calibration: str) -> list[list[Any]] | None:
     if not calibration:
-        return None  # not what an empty folder is
+        return None  # an empty folder has another key
     try:
         entries = sorted(Path(calibration).iterdir())
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in entries if path.is_file()]
@@ -144,11 +124,7 @@ def _listing(calibration: str) -> list[list[Any]] | None:
 
 
 def convert(request: Conversion, folder: Path) -> ModelFacts:
-    """Fill a folder from a file of weights. Loads torch.
-
-    Raises:
-        ModelLoadingError: the file does not fit.
-    """
+    """Fill a folder from a file of weights, which must fit. Loads torch."""
     import torch
 
     from serve_app.models.images.networks import PixelNetwork, converted_network
@@ -178,7 +154,8 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
     stem = f"{HEAD_NAME[fitted.architecture]}."
     head = {name.removeprefix(stem): value for name, value in state.items() if name.startswith(stem)}
     numbers = sorted({int(name.partition(".")[0]) for name in head})
-    layers = {f"{number}.{kind}": head[f"{index}.{kind}"] for number, index in enumerate(numbers) for kind in _KINDS}
+    kinds = ("weight", "bias")
+    layers = {f"{number}.{kind}": head[f"{index}.{kind}"] for number, index in enumerate(numbers) for kind in kinds}
     write_arrays(folder / HEAD, layers)
 
     whole = PixelNetwork(converted_network(facts, fitted.state, with_head=True))
@@ -189,14 +166,11 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
             parts = [whole(torch.from_numpy(images[start : start + 8])) for start in range(0, len(images), 8)]
             return torch.cat(parts).softmax(1).numpy()
 
-    probe, said = calibrated(request.calibration, folder, reference, facts.activation)
+    probe, int8 = calibrated(request.calibration, folder, reference, facts.activation)
     write_arrays(folder / PROBE, {"images": probe, "probabilities": reference(probe)})
-    facts = ModelFacts(**{**asdict(facts), "int8": said})
+    facts = replace(facts, int8=int8)
     write_facts(folder, facts)
     return facts
-
-
-_KINDS = ("weight", "bias")
 
 
 def _export(network: Any, path: Path) -> None:
@@ -212,13 +186,13 @@ def _export(network: Any, path: Path) -> None:
         input_names=[INPUT],
         output_names=[OUTPUT],
         dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
-        opset_version=_OPSET,
-        dynamo=False,  # the other exporter wants onnxscript, one more dependency
+        opset_version=17,
+        dynamo=False,  # the other exporter needs onnxscript
     )
 
 
 def main() -> None:
-    """Convert what standard input asks for."""
+    """Do the conversion that standard input asks for."""
     import torch
 
     os.nice(_NICENESS)

@@ -1,15 +1,13 @@
-"""The folder that one file of weights is converted into, once for each content: all that an engine needs.
+"""The folder of a converted file of weights: everything that an engine reads. Imports no torch.
 
 | file | holds |
 | --- | --- |
 | `facts.json` | architecture, head, classes, the weights file's name and SHA-256, how its names were understood |
 | `weights.safetensors` | the network's state_dict in our names, float32: for PyTorch |
 | `backbone.onnx` | (batch, 224, 224, 3) uint8 to features (batch, features), normalisation inside: for the others |
-| `head.safetensors` | the head's layers: they run in float32 whatever the backbone is computed in |
-| `probe.safetensors` | images, and the probabilities that PyTorch gave for them in float32: what an engine is held to |
+| `head.safetensors` | the head's layers: they run in float32 whatever the backbone's number format |
+| `probe.safetensors` | images, and PyTorch's probabilities for them in float32, with which an engine is compared |
 | `backbone-int8.onnx` | the backbone in 8 bits, where calibration images were given and the check passed |
-
-Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -28,52 +26,34 @@ from serve_app.errors import ModelLoadingError
 FACTS, WEIGHTS, BACKBONE, BACKBONE_INT8 = "facts.json", "weights.safetensors", "backbone.onnx", "backbone-int8.onnx"
 HEAD, PROBE = "head.safetensors", "probe.safetensors"
 INPUT, OUTPUT = "images", "features"
-_HASH_LETTERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of converted weights.
+    """Facts about converted weights."""
 
-    Attributes:
-        architecture: of the backbone, torchvision's name.
-        hidden_widths: of the head's layers but the last.
-        activation: between the head's layers.
-        classes: by output.
-        file_name: of the weights, without folders.
-        sha256: of the weights' file.
-        findings: how the file's names were understood.
-        int8: how 8 bits did on the calibration images; empty where none were given.
-    """
-
-    architecture: str
-    hidden_widths: tuple[int, ...]
-    activation: str
-    classes: tuple[str, ...]
-    file_name: str
-    sha256: str
-    findings: tuple[str, ...]
-    int8: str = ""
+    architecture: str  # of the backbone, torchvision's name
+    hidden_widths: tuple[int, ...]  # of the head's layers but the last
+    activation: str  # between the head's layers
+    classes: tuple[str, ...]  # by output
+    file_name: str  # of the weights, without folders
+    sha256: str  # of the weights' file
+    findings: tuple[str, ...]  # how the file's names were understood
+    int8: str = ""  # how 8 bits did on the calibration images; empty where none were given
 
     @property
     def model_version(self) -> str:
         """Name of the weights' file and the beginning of its SHA-256."""
-        return f"{self.file_name} ({self.sha256[:_HASH_LETTERS]})"
+        return f"{self.file_name} ({self.sha256[:8]})"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Fully connected layers: features to probabilities, in float32.
+    """Fully connected layers: features to probabilities, in float32."""
 
-    Attributes:
-        weights: of each layer, (out, in).
-        biases: of each layer, (out,).
-        activation: between the layers.
-    """
-
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
-    activation: str
+    weights: tuple[np.ndarray, ...]  # of each layer, (out, in)
+    biases: tuple[np.ndarray, ...]  # of each layer, (out,)
+    activation: str  # between the layers
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return (batch, classes) for features (batch, features)."""
@@ -104,7 +84,7 @@ def _activated(values: np.ndarray, activation: str) -> np.ndarray:
 
 
 def read_facts(folder: Path) -> ModelFacts:
-    """Return what is known of a converted model; ModelLoadingError where its folder is damaged."""
+    """Return the facts of a converted model; ModelLoadingError where its folder is damaged."""
     try:
         content: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
         lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
@@ -114,12 +94,10 @@ def read_facts(folder: Path) -> ModelFacts:
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:
-    """Keep what is known of a converted model."""
     (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2, ensure_ascii=False), "utf-8")
 
 
 def read_head(folder: Path, activation: str) -> Head:
-    """Return the head."""
     layers = load_file(folder / HEAD)
     numbers = range(len(layers) // 2)
     return Head(
@@ -136,5 +114,4 @@ def read_probe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Keep arrays by name."""
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)

@@ -1,13 +1,13 @@
-"""`Engine`: pixels to probabilities, by one of three libraries; none imports the others.
+"""`Engine`: pixels to probabilities, by one of three libraries; each is imported only for its own engine.
 
-| engine | device | precision | when it is the best |
+| engine | device | precision | best for |
 | --- | --- | --- | --- |
 | `openvino` | CPU | bf16, fp32, int8 | ResNet-50 on a CPU with bfloat16 instructions (AVX512-BF16, AMX) |
 | `onnxruntime` | CPU | fp32, int8 | MobileNetV3-Small; any CPU without bfloat16 |
-| `pytorch` | CUDA, CPU | fp16, bf16, fp32 | GPUs; what the others are held to |
+| `pytorch` | CUDA, CPU | fp16, bf16, fp32 | GPUs; the others are compared with it |
 
-Measured: docs/models/images.md. The head always runs in float32 (`converted.Head`): it costs nothing, and rounding
-there would show in the probabilities.
+docs/models/images.md has the measurements. The head always runs in float32 (`converted.Head`): it costs little time,
+and rounding there would show in the probabilities.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EngineName(StrEnum):
 
 
 class Precision(StrEnum):
-    """What the backbone is computed in."""
+    """Number format of the backbone."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -42,7 +42,7 @@ class Precision(StrEnum):
 
 
 class Engine(Protocol):
-    """A network that is ready; used by one thread at a time."""
+    """A loaded network; used by one thread at a time."""
 
     name: EngineName
     precision: Precision
@@ -55,12 +55,11 @@ class Engine(Protocol):
 def open_engine(
     name: EngineName, precision: Precision, folder: Path, facts: ModelFacts, *, device: str, num_threads: int
 ) -> Engine:
-    """Return an engine over a converted model. Numpy's BLAS keeps to one thread in this process from here on.
+    """Return an engine over a converted model, or raise ModelLoadingError.
 
-    Raises:
-        ModelLoadingError: it can't run like this here; says why.
+    From here on numpy's BLAS uses one thread in this process: for the head's small products it would wake a thread for
+    each core, and those spin.
     """
-    # for the head's small products it would wake a thread for each core, and they spin: 2.7 ms an image instead of 0.02
     threadpool_limits(1, user_api="blas")
     with loading_errors(f"loading {facts.file_name} with {name} in {precision} on {device}"):
         if name is EngineName.ONNXRUNTIME:
@@ -83,7 +82,7 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # threads that wait by spinning take the cores from the decoders
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # the probe runs other batches than the first one: shapes change, and planned memory would be planned anew
+        # the probe has another batch size than the first request: memory would be planned twice
         options.enable_mem_pattern = False
         self.precision = precision
         self._head = read_head(folder, facts.activation)
@@ -94,7 +93,6 @@ class OnnxRuntimeEngine:
         )
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return (batch, classes) float32 for images (batch, 224, 224, 3) uint8."""
         with gpu_errors(f"classifying {len(images)} images with ONNX Runtime"):
             [features] = self._session.run([OUTPUT], {INPUT: images})
         return self._head.probabilities(features)
@@ -106,7 +104,7 @@ class OpenVinoEngine:
     name, device = EngineName.OPENVINO, "cpu"
 
     def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, num_threads: int) -> None:
-        # as it is imported, OpenVINO tells its maker of the use, unless this package is missing
+        # OpenVINO reports its use to its maker on import unless this package is missing
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
@@ -120,14 +118,13 @@ class OpenVinoEngine:
                 "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
                 "INFERENCE_NUM_THREADS": num_threads,
                 "NUM_STREAMS": 1,
-                # replicas share the machine: each pinned to the first cores would leave the others idle
+                # replicas share the machine: each would be pinned to the first cores
                 "ENABLE_CPU_PINNING": False,
             },
         )
         self._request = compiled.create_infer_request()
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return (batch, classes) float32 for images (batch, 224, 224, 3) uint8."""
         with gpu_errors(f"classifying {len(images)} images with OpenVINO"):
             self._request.infer({INPUT: images}, share_inputs=True)
             features = self._request.get_output_tensor(0).data
@@ -135,7 +132,7 @@ class OpenVinoEngine:
 
 
 class TorchEngine:
-    """PyTorch, channels last; on a GPU in half precision where asked."""
+    """PyTorch on any device, channels last."""
 
     name = EngineName.PYTORCH
 
@@ -157,7 +154,6 @@ class TorchEngine:
         self._head = read_head(folder, facts.activation)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return (batch, classes) float32 for images (batch, 224, 224, 3) uint8."""
         torch = self._torch
         with gpu_errors(f"classifying {len(images)} images with PyTorch"), torch.inference_mode():
             pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
@@ -165,7 +161,7 @@ class TorchEngine:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this machine's CPU computes in bfloat16 itself; where it does not, it would be emulated, slowly."""
+    """Return whether this machine's CPU computes in bfloat16 itself; emulation is slow."""
     try:
         flags = Path("/proc/cpuinfo").read_text("ascii", "replace")
     except OSError:

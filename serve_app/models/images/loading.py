@@ -1,14 +1,11 @@
-"""`load_classifier`: the weights that an operator names, on the fastest engine whose answers are right."""
+"""`load_classifier`: the weights that an operator names, on the fastest engine whose probabilities are right."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import numpy as np
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
-from serve_app.models.file_hashes import sha256_of
+from serve_app.models.file_hashes import read_note, sha256_of, write_note
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.conversion import converted_folder
 from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe
@@ -29,52 +26,50 @@ from serve_app.models.weights import weights_file
 
 _log = logging.getLogger(__name__)
 
-# In float32 an engine may only round differently (measured: docs/models/images.md). 8 bits have passed a check of their
-# own on more images; here they must only do as well on this machine.
+# In float32 an engine may only round differently. 8 bits have passed a check on more images (`quantization`).
 _BOUNDS = {Precision.FP32: 1e-4, Precision.INT8: MAX_DIFFERENCE}
 _ENDINGS = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedClassifier:
-    """A classifier that is ready.
-
-    Attributes:
-        engine: warm; for one thread at a time.
-        facts: of the weights.
-        spec: what named them.
-        difference: the largest from PyTorch's probabilities on the probe.
-        notes: engines that were passed over, and why; weights that could not be loaded.
-        loaded_at: seconds since the epoch.
-    """
+    """A classifier with a warm engine, which is for one thread at a time."""
 
     engine: Engine
     facts: ModelFacts
     spec: str
-    difference: float
-    notes: tuple[str, ...]
-    loaded_at: float
+    difference: float  # the largest from PyTorch's probabilities on the probe
+    notes: tuple[str, ...]  # engines that were passed over, and why; weights that could not be loaded
+    loaded_at: float  # seconds since the epoch
 
 
 def load_classifier(
     spec: str, task: ImageTask, options: ClassifierOptions, *, batch_sizes: Iterable[int] = (1,), keep_last: bool = True
 ) -> LoadedClassifier:
-    """Return the classifier that a spec names, checked against PyTorch and warm. Blocks.
+    """Return the classifier of a spec (`models.weights`), compared with PyTorch and warm. Blocks.
 
     Args:
-        spec: of a file of weights, or a folder with one; see `models.weights`.
-        batch_sizes: that it is warmed for.
-        keep_last: where the file can't be loaded now, take what this spec named when it was loaded last, with a note.
+        batch_sizes: sizes for which the engine is warmed.
+        keep_last: where the file can't be loaded now, load the weights that this spec named last time, with a note.
 
     Raises:
-        ModelLoadingError: it can't be had, does not fit, or no engine computes right with it.
+        ModelLoadingError: the file can't be fetched, does not fit, or no engine computes right with it.
     """
     if options.device == AUTO:
         options = replace(options, device=str(torch_device(AUTO)))
     pointer = options.cache_dir / "images" / f"last-{task.name}-{hashlib.sha256(spec.encode()).hexdigest()[:16]}.json"
     notes: list[str] = []
     try:
-        folder, name = _converted(spec, task, options)
+        path = weights_path(spec, task, options)
+        folder, _ = converted_folder(
+            path,
+            options.cache_dir,
+            purpose=f"{task.name} classifier",
+            classes=task.classes,
+            activation=options.activation,
+            calibration=options.calibration,
+        )
+        name = path.name
     except ModelLoadingError as error:
         last = _last(pointer) if keep_last else None
         if last is None:
@@ -84,15 +79,15 @@ def load_classifier(
     facts = replace(read_facts(folder), file_name=name)
     engine, difference, passed_over = _engine(folder, facts, options)
     for size in batch_sizes:
-        engine.probabilities(np.zeros((size, *_probe_shape(folder)), np.uint8))
-    _remember(pointer, folder, name)
+        engine.probabilities(np.zeros((size, *read_probe(folder)[0].shape[1:]), np.uint8))
+    write_note(pointer, {"folder": folder.name, "name": name})
     if facts.int8:
         notes.append(facts.int8)
     return LoadedClassifier(engine, facts, spec, difference, (*notes, *passed_over), time.time())
 
 
 def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[str, str]:
-    """Return name and SHA-256 of the file that a spec names now; ModelLoadingError."""
+    """Return the name and the SHA-256 of the file that a spec names now; ModelLoadingError."""
     path = weights_path(spec, task, options)
     try:
         return path.name, sha256_of(path, options.cache_dir)
@@ -101,7 +96,6 @@ def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[st
 
 
 def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path:
-    """Return the file of weights that a spec names, as `models.weights.weights_file`."""
     return weights_file(
         spec,
         options.cache_dir,
@@ -112,32 +106,20 @@ def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path
     )
 
 
-def _converted(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[Path, str]:
-    path = weights_path(spec, task, options)
-    folder, _ = converted_folder(
-        path,
-        options.cache_dir,
-        purpose=f"{task.name} classifier",
-        classes=task.classes,
-        activation=options.activation,
-        calibration=options.calibration,
-    )
-    return folder, path.name
-
-
 def candidates(
     architecture: Architecture, has_int8: bool, options: ClassifierOptions
 ) -> list[tuple[EngineName, Precision]]:
-    """Return engines to try, fastest first (docs/models/images.md), but for 8 bits: they come first where the operator
-    gave calibration images. The last one is what the others are compared with.
+    """Return engines to try, fastest first (docs/models/images.md).
+
+    8 bits come first where the operator gave calibration images. The last one is PyTorch in float32, with which the
+    others are compared.
     """
     plain = (EngineName.PYTORCH, Precision.FP32)
     if options.device != "cpu":
         tried = [(EngineName.PYTORCH, options.precision or Precision.FP16)]
     elif options.engine is not None or options.precision is not None:
         precision = options.precision or Precision.FP32
-        engine = options.engine or _ENGINE_OF[precision]
-        tried = [(engine, precision)]
+        tried = [(options.engine or _ENGINE_OF[precision], precision)]
     else:
         tried = [(EngineName.ONNXRUNTIME, Precision.FP32)]
         if architecture is Architecture.RESNET50 and has_bfloat16():
@@ -181,22 +163,8 @@ def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tupl
     raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")
 
 
-def _probe_shape(folder: Path) -> tuple[int, ...]:
-    return read_probe(folder)[0].shape[1:]
-
-
 def _last(pointer: Path) -> tuple[Path, str] | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(pointer.read_text("utf-8"))
-        folder = pointer.parent / kept["folder"]
-        if is_whole(folder):
-            return folder, str(kept["name"])
-    return None
-
-
-def _remember(pointer: Path, folder: Path, name: str) -> None:
-    """Keep which folder serves; a cache that can't be written only costs the fall-back."""
-    with suppress(OSError):
-        partial = pointer.with_name(f"{pointer.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps({"folder": folder.name, "name": name}), "utf-8")
-        partial.replace(pointer)
+    """Return the folder and the name of the weights that were loaded last; None where they are gone."""
+    note = read_note(pointer)
+    folder = pointer.parent / str(note.get("folder"))
+    return (folder, str(note["name"])) if "name" in note and is_whole(folder) else None

@@ -35,14 +35,14 @@ def build_network(
     activation: Activation = Activation.RELU,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Return a network with random weights: images (batch, 3, 224, 224), normalised, to logits (batch, num_classes).
+    """Return a network with random weights: normalised images (batch, 3, 224, 224) to logits (batch, num_classes).
 
-    Its state_dict has torchvision's names, and the head's layers `fc.0`, `fc.3`, … (`classifier.…` for MobileNetV3):
-    Linear, activation and Dropout take turns, as in the owners' notebooks.
+    Its state_dict has torchvision's names. The head's layers are `fc.0`, `fc.3`, … (`classifier.…` for MobileNetV3),
+    because Linear, activation and Dropout alternate, as in the owners' notebooks.
 
     Args:
-        hidden_widths: of the head's layers but the last; None: one, as wide as in the notebooks.
-        dropout: behind each activation; only matters in training.
+        hidden_widths: of the head's layers but the last; None: one layer, as wide as in the notebooks.
+        dropout: after each activation, in training.
     """
     widths = [HIDDEN_WIDTH[architecture]] if hidden_widths is None else list(hidden_widths)
     network = getattr(models, architecture.value)(weights=None, num_classes=1)
@@ -53,9 +53,9 @@ def build_network(
 
 
 def backbone_shapes(architecture: Architecture) -> dict[str, torch.Size]:
-    """Return the names and shapes in a backbone's state_dict, in torchvision's order, without the head.
+    """Return the names and shapes of a backbone's state_dict, in torchvision's order.
 
-    `num_batches_tracked`, which only training looks at, is left out.
+    The head and `num_batches_tracked`, which only training reads, are left out.
     """
     with torch.device("meta"):
         network = getattr(models, architecture.value)(weights=None, num_classes=1)
@@ -77,11 +77,11 @@ def _head(widths: Sequence[int], activation: Activation, dropout: float) -> nn.S
 
 
 class PixelNetwork(nn.Module):
-    """Pixels to what the network makes of them, which for a backbone are its features.
+    """A network with the normalisation of its pixels in front, in float32, as torchvision does it.
 
     Args:
         network: takes normalised images (batch, 3, 224, 224).
-        dtype: what it is computed in; pixels are normalised in float32, as torchvision does.
+        dtype: of the network.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
@@ -100,7 +100,7 @@ class PixelNetwork(nn.Module):
 
 
 def converted_network(facts: ModelFacts, state: Mapping[str, torch.Tensor], *, with_head: bool = False) -> nn.Module:
-    """Return a converted model's network, in evaluation mode; its head is left out unless asked for."""
+    """Return a converted model's network in evaluation mode; without the head it returns features."""
     architecture = Architecture(facts.architecture)
     with torch.device("meta"):
         network = build_network(

@@ -1,4 +1,4 @@
-"""Options of an image classifier: the section of `args:`, and what it is loaded with. Imports nothing heavy."""
+"""Options of an image classifier: its section of `args:`, and the options of `load_classifier`."""
 
 from __future__ import annotations
 
@@ -60,13 +60,7 @@ class ClassifierArgs(Options):
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOptions(ClassifierArgs):
-    """What a classifier is loaded with: its options, and where.
-
-    Attributes:
-        cache_dir: where what is fetched and converted is kept.
-        device: as in `models.devices`.
-        hf_token: opens gated models.
-    """
+    """Options of `load_classifier`: those of `args:`, with the device (`models.devices`) and the folder of models."""
 
     cache_dir: Path
     _: KW_ONLY

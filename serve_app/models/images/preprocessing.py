@@ -1,15 +1,14 @@
-"""`read_image`: an image file's bytes to the pixels that the networks were trained on, as torchvision's transforms.
+"""`read_image`: an image file's bytes to the network's pixels, equal to torchvision's transforms in the training:
 
     Compose([Resize(224), CenterCrop(224), ToTensor(), Normalize(mean, std)])     fit: crop (the default)
     Compose([Resize((224, 224)), ToTensor(), Normalize(mean, std)])               fit: stretch
 
-on a picture that was opened with PIL and turned into RGB; the same pixels to the last bit, but for pictures whose sides
-differ more than 16 times (see `_crop_of_a_strip`). `ToTensor` and `Normalize` are the engines' part. Nothing here
-imports torch.
+PIL opens the picture and converts it to RGB. The pixels are the same to the last bit, except where one side is more
+than 16 times the other (`_crop_of_a_strip`). The engines do `ToTensor` and `Normalize`. Imports no torch.
 
-Before that: the camera's orientation (EXIF) is applied; transparent pixels lie on white; of more than 8 bits a channel
-the upper 8 count; grey, palette and CMYK pictures become RGB as PIL does it, colour profiles aside; of several frames
-the first counts.
+Before that, the camera's orientation (EXIF) is applied, transparent pixels are laid on white, deeper channels are cut
+to their upper 8 bits, and grey, palette and CMYK pictures become RGB as PIL does it, without colour profiles. The first
+of several frames is used.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ MAX_PIXELS = 50_000_000  # a phone's 48 megapixels fit; as RGB it takes 150 MB
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Nothing that runs a program (EPS), draws by instructions (WMF) or is not a picture (PDF). JPEG: MPO, too
+# No format that runs a program (EPS), draws by instructions (WMF) or is not a picture (PDF). JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
-# whole picture: 500 at the most, as libjpeg's own fuzzers have it, and of a large picture fewer (480 scans of 49
-# megapixels take 39 s). Extended XMP has a segment for each 64 KB; reading 50 000 of them takes 5 s.
+# whole picture: 500 is the limit of libjpeg's own fuzzers, and a large picture may have fewer. Extended XMP has a
+# segment for each 64 KB; 50 000 of them take seconds to read.
 _MAX_SCANS = 500
 _MAX_SCANNED_PIXELS = 1_000_000_000
 _MAX_APP1_SEGMENTS = 1000
@@ -46,7 +45,7 @@ _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 _DETAIL_CHARS = 200
 
 pi_heif.register_heif_opener(thumbnails=False)
-# About broken metadata, and sizes that are checked here. Once for all: `catch_warnings` is not for several threads.
+# They report broken metadata, and sizes that are checked here. `catch_warnings` is not for several threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -58,17 +57,13 @@ class Fit(StrEnum):
 
 
 def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Return a picture's pixels, ready for a network.
+    """Return a picture's pixels for a network, (224, 224, 3) uint8, red, green, blue.
 
     Args:
-        max_pixels: of the file's picture, of one with transparency or more than 8 bits half of it; more are refused
-            before any is decoded.
-
-    Returns:
-        (224, 224, 3) uint8, red, green, blue.
+        max_pixels: of the file's picture, half as many with transparency or more than 8 bits; checked before decoding.
 
     Raises:
-        ImageUnreadable: it is no picture of a known kind, or broken, or cut off.
+        ImageUnreadable: the file is no picture of a known format, or is broken.
         ImageTooLarge: it has too many pixels.
     """
     if not data:
@@ -77,7 +72,10 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
             _check_size(opened, num_scans, max_pixels)
-            return np.asarray(_square(_as_rgb(_upright(opened)), fit))
+            opened.load()
+            with suppress(Exception):  # of broken metadata: the pixels are good
+                ImageOps.exif_transpose(opened, in_place=True)
+            return np.asarray(_square(_as_rgb(opened), fit))
     except UnidentifiedImageError:
         raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
     except Image.DecompressionBombError:
@@ -85,7 +83,7 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     except (ImageUnreadable, ImageTooLarge):
         raise
     except Exception as error:  # PIL's plugins raise whatever their parsers meet: ValueError, IndexError, struct.error
-        raise ImageUnreadable(f"The picture is broken or cut off: {_said(error)}") from error
+        raise ImageUnreadable(f"The picture is broken or cut off: {_cause(error)}") from error
 
 
 def _num_scans(data: bytes) -> int:
@@ -101,7 +99,7 @@ def _num_scans(data: bytes) -> int:
 
 def _check_size(image: Image.Image, num_scans: int, max_pixels: int) -> None:
     width, height = image.size
-    # these take twice the memory on their way to RGB
+    # their conversion to RGB takes twice the memory
     is_large = image.mode.startswith(("I", "F")) or _is_transparent(image)
     limit = max_pixels // 2 if is_large else max_pixels
     if width * height > limit:
@@ -120,13 +118,6 @@ def _too_many(max_pixels: int) -> ImageTooLarge:
     return ImageTooLarge(f"The picture has more than {max_pixels / 1e6:g} million pixels: send a smaller one")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    with suppress(Exception):  # of broken metadata: the pixels are good
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_upper_byte(image)).convert("RGB")
@@ -138,10 +129,10 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upper_byte(image: Image.Image) -> np.ndarray:
-    """Return a deep grey picture in 8 bits; PIL's own conversion would cut everything above 255 off.
+    """Return a deep grey picture in 8 bits; PIL's own conversion would clip everything above 255.
 
-    Integers are taken for 16 bits, in which PIL opens deep PNG and TIFF files; real numbers for 0 to 1, or to 255 where
-    any is greater than 1.
+    Integers count as 16 bits, in which PIL opens deep PNG and TIFF files. Real numbers range from 0 to 1, or to 255
+    where one is greater than 1.
     """
     values = np.asarray(image)
     if image.mode == "F":
@@ -165,9 +156,9 @@ def _square(image: Image.Image, fit: Fit) -> Image.Image:
 
 
 def _crop_of_a_strip(image: Image.Image, long_px: int) -> Image.Image:
-    """Return the same square without the rest of the strip, which may be a thousand times larger.
+    """Return the same square without resizing the rest of the strip, which may be a thousand times larger.
 
-    Of a part PIL does its two passes in another order, and each rounds: up to a quarter of the pixels differ by one.
+    PIL does its two passes over a part in another order, and each rounds: up to a quarter of the pixels differ by one.
     """
     width, height = image.size
     scale = max(width, height) / long_px
@@ -177,7 +168,7 @@ def _crop_of_a_strip(image: Image.Image, long_px: int) -> Image.Image:
     return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box=box)
 
 
-def _said(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     text = " ".join(str(error).split())[:_DETAIL_CHARS]
-    # PIL names the object that it read from, by its address
+    # PIL quotes the object that it read from, with its address
     return text if text and " object at 0x" not in text else type(error).__name__

@@ -1,8 +1,8 @@
-"""`calibrated`: a backbone in 8 bits, calibrated on an operator's images, kept only if it does well on others of them.
+"""`calibrated`: a backbone in 8 bits, calibrated on half of an operator's images and kept if the other half agrees.
 
-Static quantization (QDQ) of ONNX Runtime; OpenVINO runs the same file. Ranges are those of the calibration images'
-activations, by the 99.999th percentile, weights by channel. `probe_images`: what engines are tried on without such
-images.
+ONNX Runtime quantizes statically (QDQ); OpenVINO runs the same file. The activations' ranges are the 99.999th
+percentiles on the calibration images; weights have a range for each channel. `probe_images` are the images for trying
+engines where there are no calibration images.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ _SEED = 20261127
 
 
 def probe_images() -> np.ndarray:
-    """Return images that drive a network as pictures do: soft colours, edges, texture; the same ones every time.
-
-    Returns:
-        (16, 224, 224, 3) uint8.
-    """
+    """Return drawn images with soft colours, edges and texture, always the same: (16, 224, 224, 3) uint8."""
     rng = np.random.default_rng(_SEED)
     return np.stack([_image(rng) for _ in range(NUM_IMAGES)])
 
@@ -51,24 +47,22 @@ def _image(rng: np.random.Generator) -> np.ndarray:
 _FEWEST = 32
 _MOST = 256
 _NUM_PROBED = 32
-# Least probability at which an image is not in doubt; 8 bits must give each such image the same class.
 _MAX_MEAN_DIFFERENCE = 0.01
 MAX_DIFFERENCE = 0.1
-_SURE = 0.6
+_SURE = 0.6  # from this probability on an image is not in doubt, and 8 bits must give it the same class
 
 Reference = Callable[[np.ndarray], np.ndarray]
 
 
 def calibrated(calibration: str, folder: Path, reference: Reference, activation: str) -> tuple[np.ndarray, str]:
-    """Return images to try engines on; where calibration images are given, add the backbone in 8 bits if it is good.
+    """Return images for trying engines, (images, 224, 224, 3) uint8, and how 8 bits did, in words.
+
+    Where calibration images are given, the backbone in 8 bits is added to the folder if it passes.
 
     Args:
         calibration: folder of images; empty: none.
         folder: holds the backbone and the head.
-        reference: images to PyTorch's probabilities.
-
-    Returns:
-        (images, 224, 224, 3) uint8, and how 8 bits did, in words.
+        reference: computes PyTorch's probabilities.
 
     Raises:
         ModelLoadingError: there are too few calibration images.
@@ -77,9 +71,8 @@ def calibrated(calibration: str, folder: Path, reference: Reference, activation:
         return probe_images(), ""
     images = _images(Path(calibration))
     half = len(images) // 2
-    fitted_on, checked_on = images[:half], images[half:]
-    said = _quantize_and_check(fitted_on, checked_on, folder, reference, activation)
-    return checked_on[:_NUM_PROBED], said
+    result = _quantize_and_check(images[:half], images[half:], folder, reference, activation)
+    return images[half:][:_NUM_PROBED], result
 
 
 def _images(calibration: Path) -> np.ndarray:
@@ -118,7 +111,7 @@ def _quantize_and_check(
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.Percentile,
         op_types_to_quantize=["Conv", "Add", "MaxPool"],
-        # one image at a time: of all at once the activations would lie in memory, 90 MB an image for ResNet-50
+        # one image at a time: the activations of all at once would not fit the memory, 90 MB an image for ResNet-50
         extra_options={"CalibPercentile": 99.999, "CalibStridedMinMax": 1},
     )
     session = onnxruntime.InferenceSession(str(quantized), providers=["CPUExecutionProvider"])
@@ -133,18 +126,18 @@ def _quantize_and_check(
     differences = np.abs(found - plain)
     sure = plain.max(axis=1) >= _SURE
     num_other = int((found.argmax(1) != plain.argmax(1))[sure].sum())
-    told = (
+    result = (
         f"on {len(checked_on)} images of the calibration folder, 8 bits differ by {differences.mean():.4f} in the mean "
         f"and {differences.max():.4f} at most; {num_other} of the {int(sure.sum())} not in doubt get another class"
     )
     if differences.mean() > _MAX_MEAN_DIFFERENCE or differences.max() > MAX_DIFFERENCE or num_other:
         quantized.unlink()
-        return f"8 bits are not used: {told}"
-    return f"8 bits passed: {told}"
+        return f"8 bits are not used: {result}"
+    return f"8 bits passed: {result}"
 
 
 class _Reader:
-    """Images for the calibration, one at a time: ONNX Runtime wants all batches equally large."""
+    """Images for ONNX Runtime's calibration, one at a time: all batches must be equally large."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._images = images
@@ -154,11 +147,9 @@ class _Reader:
         return len(self._images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Go on with these images."""
         self._left = range(start_index, end_index)
 
     def get_next(self) -> dict[str, Any] | None:
-        """Return the next image by input; None at the end."""
         if not self._left:
             return None
         first, self._left = self._left[0], self._left[1:]

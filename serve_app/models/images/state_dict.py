@@ -1,9 +1,9 @@
-"""`fit_weights`: other people's state_dicts in our networks, by torchvision's names if they are there, else by shape.
+"""`fit_weights`: other people's state_dicts in our networks, matched by torchvision's names, else by shape.
 
 A notebook's class may keep the backbone whole (`backbone.`, `model.`, `module.`), its children in a Sequential
-(`features.0`, `features.4.0.conv1`), or under names of its own; the head may be `fc`, `classifier` or `head`, with or
-without dropout between its layers. All of that is matched where it can mean one thing only. What does not fit is told
-by name and shape.
+(`features.0`, `features.4.0.conv1`), or under other names. The head may be `fc`, `classifier` or `head`, with dropout
+between its layers or without. Each form is matched where it is unambiguous. An error gives the name and shape of what
+does not fit.
 """
 
 from __future__ import annotations
@@ -30,29 +30,19 @@ _HEAD_LAYERS = (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class FittedWeights:
-    """A state_dict in our network's names.
-
-    Attributes:
-        architecture: of the backbone.
-        hidden_widths: of the head's layers but the last.
-        state: of `build_network`, float32, without `num_batches_tracked`.
-        findings: how the names were understood, one sentence each.
-    """
+    """A state_dict in our network's names."""
 
     architecture: Architecture
-    hidden_widths: tuple[int, ...]
-    state: dict[str, torch.Tensor]
-    findings: tuple[str, ...]
+    hidden_widths: tuple[int, ...]  # of the head's layers but the last
+    state: dict[str, torch.Tensor]  # of `build_network`, float32, without `num_batches_tracked`
+    findings: tuple[str, ...]  # how the names were understood, one sentence each
 
 
 def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
-    """Return a file's weights in our network's names.
-
-    Args:
-        classes: what the outputs are to mean, first to last.
+    """Return a file's weights in our network's names; `classes` are the meanings of the outputs, first to last.
 
     Raises:
-        Unfit: no backbone of ours is in it, the head is not one, or the classes are others; says what does not fit.
+        Unfit: the backbone, the head or the classes do not fit; the message says which.
     """
     tensors = {name: value for name, value in stored.tensors.items() if not _is_counter(name, value)}
     for name, value in tensors.items():
@@ -62,10 +52,10 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     in_file = set(names.values())
     rest = {name: value for name, value in tensors.items() if name not in in_file}
     layers = _head(rest, architecture, classes)
-    order, said = _class_order(stored.classes, classes)
+    order, reordered = _class_order(stored.classes, classes)
     state = {ours: tensors[theirs].float().contiguous() for ours, theirs in names.items()}
     for number, layer in enumerate(layers):
-        stem = f"{HEAD_NAME[architecture]}.{_layer_index(number)}"
+        stem = f"{HEAD_NAME[architecture]}.{3 * number}"  # Linear, activation, Dropout
         weight, bias = rest[f"{layer}.weight"].float(), rest.get(f"{layer}.bias")
         bias = torch.zeros(weight.shape[0]) if bias is None else bias.float()
         if number == len(layers) - 1:
@@ -76,19 +66,15 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
             raise Unfit(f"{name} is not finite everywhere")
     widths = tuple(rest[f"{layer}.weight"].shape[0] for layer in layers[:-1])
     sizes = " → ".join(map(str, (NUM_FEATURES[architecture], *widths, len(classes))))
-    findings = [f"{architecture} backbone {how}", f"head {', '.join(layers)}: FC({sizes})", *said]
+    findings = [f"{architecture} backbone {how}", f"head {', '.join(layers)}: FC({sizes})", *reordered]
     if stored.found_in:
         findings.insert(0, f"state_dict under {stored.found_in!r}")
     return FittedWeights(architecture, widths, state, tuple(findings))
 
 
 def _is_counter(name: str, value: torch.Tensor) -> bool:
-    """Tell what only training looks at: batches, averaged models (`n_averaged`), epochs."""
+    """Return whether only training reads it: batches, averaged models (`n_averaged`), epochs."""
     return name.endswith("num_batches_tracked") or (value.ndim == 0 and not value.dtype.is_floating_point)
-
-
-def _layer_index(number: int) -> int:
-    return 3 * number  # Linear, activation, Dropout
 
 
 def _backbone(tensors: Mapping[str, torch.Tensor]) -> tuple[Architecture, dict[str, str], str]:
@@ -122,7 +108,7 @@ def _namings(architecture: Architecture, names: list[str]) -> Iterator[tuple[dic
 
 
 def _prefixes(tensors: Mapping[str, torch.Tensor], anchor: str) -> list[str]:
-    """Return what stands before a name that ends in `anchor`; shortest first."""
+    """Return the beginnings of names that end in `anchor`; shortest first."""
     ends = [name for name in tensors if name == anchor or name.endswith(f".{anchor}")]
     return sorted((name.removesuffix(anchor) for name in ends), key=len)
 
@@ -143,7 +129,7 @@ def _compared(
 
 
 def _by_order(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, str]:
-    """Return the file's names where its tensors run as the backbone's do, leaf names and shapes, in one place only."""
+    """Return the file's names where its tensors match the backbone's leaf names and shapes in order, in one place."""
     expected = [(name.rpartition(".")[2], shape) for name, shape in shapes.items()]
     found = [(name.rpartition(".")[2], value.shape) for name, value in tensors.items()]
     places = [
@@ -189,15 +175,15 @@ def _is_chain(rest: Mapping[str, torch.Tensor], layers: Sequence[str], num_featu
     return bool(layers) and width == num_classes
 
 
-def _class_order(said: Sequence[str] | None, classes: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return which of the file's outputs stands for each class, and what to tell of it."""
-    if said is None:
+def _class_order(in_file: Sequence[str] | None, classes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the file's output of each class, and a finding where they are in another order."""
+    if in_file is None:
         return list(range(len(classes))), []
-    names = [name.strip().lower() for name in said]
+    names = [name.strip().lower() for name in in_file]
     if sorted(names) != sorted(classes):
-        raise Unfit(f"it says that its classes are {', '.join(said)}, not {', '.join(classes)}")
+        raise Unfit(f"it says that its classes are {', '.join(in_file)}, not {', '.join(classes)}")
     order = [names.index(name) for name in classes]
-    return order, [] if order == sorted(order) else [f"outputs put in order: the file has {', '.join(said)}"]
+    return order, [] if order == sorted(order) else [f"outputs put in order: the file has {', '.join(in_file)}"]
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

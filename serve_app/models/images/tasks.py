@@ -9,19 +9,12 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One question that is asked of a photograph.
+    """A classification of photographs."""
 
-    Attributes:
-        name: short name, of commands and answers.
-        classes: by output of the network, first to last. Not alphabetical: `ImageFolder` would sort them.
-        embedded: spec of the weights that come with serve_app.
-        weights_file: what the owners' notebooks call the file.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    embedded: str
-    weights_file: str
+    name: str  # in commands and answers
+    classes: tuple[str, ...]  # by output of the network; not alphabetical, as `ImageFolder` would sort them
+    embedded: str  # spec of the weights that come with serve_app
+    weights_file: str  # its name in the owners' notebooks
 
 
 CONTAINER = ImageTask(

@@ -1,7 +1,7 @@
-"""`read_weights`: the tensors of a file of weights, by name, and what it says of its classes.
+"""`read_weights`: the tensors of a file of weights, by name, and the classes that it names.
 
-`.pth` and `.pt` (both of torch.save's forms) and safetensors, told apart by their content. A plain state_dict, or a
-checkpoint that holds one among other things. Pickles are read with `weights_only`: loading runs no code.
+The content decides whether the file is of torch.save (either form) or safetensors. It holds a state_dict, or a
+checkpoint with one among other things. Pickles are read with `weights_only`: loading runs no code.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy._core import multiarray
 
 from serve_app.errors import ModelLoadingError
 
-# Where checkpoints keep their state_dict, likeliest first; of averaged weights (EMA) and plain ones the plain.
+# Keys of the state_dict in checkpoints, likeliest first; plain weights come before averaged ones (EMA).
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "model_ema")
 _CLASS_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class")
 _FEWEST_TENSORS = 4
 _LONGEST_HEADER = 100_000_000  # safetensors' own limit
-# A best accuracy that came from numpy: plain numbers, which torch refuses unless they are named.
+# numpy's plain numbers, e.g. a best accuracy, which torch refuses unless they are listed.
 _PLAIN_NUMBERS: list[Any] = [
     multiarray.scalar,
     (multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
@@ -38,17 +38,11 @@ _PLAIN_NUMBERS: list[Any] = [
 
 @dataclass(frozen=True, slots=True)
 class StoredWeights:
-    """What a file holds.
+    """The content of a file."""
 
-    Attributes:
-        tensors: by name, in the order of the file.
-        classes: by output, where the file says so.
-        found_in: key of the checkpoint under which the tensors lay; empty: at the top.
-    """
-
-    tensors: dict[str, torch.Tensor]
-    classes: tuple[str, ...] | None
-    found_in: str = ""
+    tensors: dict[str, torch.Tensor]  # by name, in the order of the file
+    classes: tuple[str, ...] | None  # by output; None: the file names none
+    found_in: str = ""  # the checkpoint's key of the state_dict; empty: it is at the top
 
 
 class Unfit(Exception):
@@ -56,11 +50,7 @@ class Unfit(Exception):
 
 
 def read_weights(stored: bytes) -> StoredWeights:
-    """Return the tensors in a file's bytes.
-
-    Raises:
-        Unfit: it is no file of weights, is damaged, holds objects that might run code, or no state_dict.
-    """
+    """Return the tensors in a file's bytes; Unfit says why there are none, or none that are safe to load."""
     if _is_safetensors(stored):
         return _safetensors(stored)
     content = _unpickled(stored)
@@ -73,13 +63,13 @@ def read_weights(stored: bytes) -> StoredWeights:
 
 
 def unfit_error(name: str, problem: Unfit | OSError, purpose: str) -> ModelLoadingError:
-    """Return the error that tells an operator what is wrong with a file."""
-    said = problem.strerror or str(problem) if isinstance(problem, OSError) else str(problem)
-    return ModelLoadingError(f"The weights {name!r} can't serve as {purpose}: {said}")
+    """Return the operator's error about a file of weights."""
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+    return ModelLoadingError(f"The weights {name!r} can't serve as {purpose}: {reason}")
 
 
 def _is_safetensors(stored: bytes) -> bool:
-    """Tell by the header, JSON behind its length; the length's own bytes may look like the start of an archive."""
+    """Look for the JSON header behind its length; the length's own bytes may look like the start of an archive."""
     return stored[8:9] == b"{" and int.from_bytes(stored[:8], "little") <= _LONGEST_HEADER
 
 
@@ -89,8 +79,8 @@ def _safetensors(stored: bytes) -> StoredWeights:
         header = json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])
     except (safetensors.SafetensorError, ValueError) as error:
         raise Unfit(f"it is a damaged safetensors file ({_first_line(error)})") from error
-    said = header.get("__metadata__", {}).get("classes")  # plain text: safetensors has read it already
-    return StoredWeights(tensors, tuple(part.strip() for part in said.split(",")) if said else None)
+    classes = header.get("__metadata__", {}).get("classes")  # plain text: safetensors has read it already
+    return StoredWeights(tensors, tuple(part.strip() for part in classes.split(",")) if classes else None)
 
 
 def _unpickled(stored: bytes) -> Any:
@@ -137,22 +127,22 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 
 
 def _tensors(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    # torch.compile names what it wraps; the names inside are the same. Parameters may still want gradients
+    # torch.compile adds a prefix to the names; parameters may still require gradients
     return {key.replace("_orig_mod.", ""): value.detach() for key, value in content.items() if torch.is_tensor(value)}
 
 
 def _classes(content: Mapping[Any, Any]) -> tuple[str, ...] | None:
     """Return the classes by output that a checkpoint names, in any of the usual forms."""
     for key in _CLASS_KEYS:
-        said = content.get(key)
-        if isinstance(said, list | tuple) and said and all(isinstance(name, str) for name in said):
-            return tuple(said)
-        if isinstance(said, Mapping) and said:
-            named = {name: index for name, index in said.items() if isinstance(name, str) and isinstance(index, int)}
-            by_index = {index: name for name, index in said.items() if isinstance(index, int)} if named else said
+        found = content.get(key)
+        if isinstance(found, list | tuple) and found and all(isinstance(name, str) for name in found):
+            return tuple(found)
+        if isinstance(found, Mapping) and found:
+            swapped = {index: name for name, index in found.items() if isinstance(index, int)}
+            by_index = swapped if any(isinstance(name, str) for name in swapped.values()) else found
             by_index = {int(key) if str(key).isdecimal() else key: name for key, name in by_index.items()}  # from JSON
-            if all(isinstance(by_index.get(index), str) for index in range(len(said))):
-                return tuple(by_index[index] for index in range(len(said)))
+            if all(isinstance(by_index.get(index), str) for index in range(len(found))):
+                return tuple(by_index[index] for index in range(len(found)))
     return None
 
 
