@@ -1,1 +1,1 @@
-"""Fetching, decoding and measuring media. Knows nothing of Ray or HTTP servers."""
+"""Media files: fetching, decoding and measuring them. Imports neither Ray nor an HTTP server."""

@@ -1,8 +1,8 @@
-"""`measure_frames`, `features_of`: volume, pitch and brightness, measured once over a file and read off per word.
+"""`measure_frames`, `features_of`: volume, pitch and brightness, measured once over a file and looked up for each word.
 
 Pitch after P. Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of
 a sampled sound", IFA Proceedings 17 (1993): autocorrelation of the windowed signal divided by that of the window,
-candidates weighed by octave cost, and the cheapest path through them. One FFT per frame serves pitch and centroid.
+candidates weighed by octave cost, and the cheapest path through them. Pitch and centroid share one FFT per frame.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import scipy.fft
 from serve_app.results import SAMPLE_RATE_HZ, AcousticFeatures
 
 _OCTAVE_JUMP_COST = 0.35
-_VOICED_UNVOICED_COST = 0.14  # both are per 10 ms: Praat's defaults for its time step of 0.01 s
-# The recursion runs over time, so it is run over all stretches of the file side by side. A path forgets where it began
-# within a few frames; the margin on each side is 0.3 s.
+_VOICED_UNVOICED_COST = 0.14  # both per 10 ms: Praat's defaults for its time step of 0.01 s
+# The recursion over time runs in all stretches of the file at once. A path is independent of its start after a few
+# frames; the margin on each side is 0.3 s.
 _STRETCH = 256
 _MARGIN = 32
 
@@ -37,9 +37,7 @@ def cheapest_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced_strength:
     num_frames, num_candidates = pitch_hz.shape
     num_stretches = -(-num_frames // _STRETCH)
     rows = np.arange(num_stretches)[:, None] * _STRETCH + np.arange(-_MARGIN, _STRETCH + _MARGIN)[None, :]
-    inside = (rows >= 0) & (
-        rows < num_frames
-    )  # (stretches, steps); what lies beyond the file has neither gain nor cost
+    inside = (rows >= 0) & (rows < num_frames)  # (stretches, steps); beyond the file there is neither gain nor cost
     rows = np.clip(rows, 0, num_frames - 1)
     # candidate 0 is "unvoiced"
     scores = np.concatenate((unvoiced_strength[:, None], strength), axis=1)
@@ -76,28 +74,28 @@ def cheapest_path(pitch_hz: np.ndarray, strength: np.ndarray, unvoiced_strength:
 
 
 HOP_S = 0.010
-MIN_PITCH_HZ = 65.0  # low male voices; the window holds three periods of it (section 4)
+MIN_PITCH_HZ = 65.0  # low male voices; the window holds three periods of it (Boersma 1993, section 4)
 MAX_PITCH_HZ = 500.0
 FLOOR_DB = -100.0
 
 _HOP = 160
 _WINDOW = 736  # 46 ms, three periods of the lowest pitch
 _FFT = 1152  # ≥ window + longest lag, so that the autocorrelation does not wrap; 2^7 × 3^2
-_LAG_RATE_HZ = 8_000  # the autocorrelation is wanted up to 4 kHz only: half the bins, half the lags
+_LAG_RATE_HZ = 8_000  # of the autocorrelation, which needs sound up to 4 kHz only: half the bins, half the lags
 _LAG_FFT = _FFT * _LAG_RATE_HZ // SAMPLE_RATE_HZ
 _BAND_FLAT_HZ = 1_600.0
 _BAND_END_HZ = 3_000.0
 _MIN_LAG = int(_LAG_RATE_HZ / MAX_PITCH_HZ)
 _MAX_LAG = int(np.ceil(_LAG_RATE_HZ / MIN_PITCH_HZ))
-_CANDIDATES = 4  # voiced ones per frame; Boersma keeps up to 14, the weaker ones never won here
+_CANDIDATES = 4  # voiced ones per frame; Boersma keeps up to 14, of which the weaker ones never won here
 _CHUNK_FRAMES = 512  # 512 × 1152 floats: fits the second-level cache, and bounds memory
 _ENERGY_STEP = 16  # samples: 1 ms
 _MIN_SPAN_S = 0.020  # shorter spans are widened: below two pitch periods there is nothing to measure
 _MAX_PAIRS = 4_000_000  # (word, frame) pairs sorted at once
 
-# Praat's defaults are 0.45, 0.03 of the global peak, and 0.01. Voicing and octave cost were set by
-# loadtests/audio_features.py, where 0.01 halves a child's pitch in noise. The silence threshold is relative to the 95th
-# percentile of the frames' RMS: one click must not silence a file.
+# Praat's defaults are 0.45, 0.03 of the global peak, and 0.01. loadtests/audio_features.py measured voicing and octave
+# cost: with 0.01 a child's pitch in noise is halved. The silence threshold is relative to the 95th percentile of the
+# frames' RMS: one click must not silence a file.
 _VOICING_THRESHOLD = 0.5
 _SILENCE_THRESHOLD = 0.03
 _OCTAVE_COST = 0.02
@@ -105,31 +103,17 @@ _OCTAVE_COST = 0.02
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What was measured, arranged so that any span can be read off without a loop.
-
-    Frame i is centred on `i × HOP_S`.
-
-    Attributes:
-        duration_s: of the signal.
-        energy: (n / 16 + 1,) float64, squared samples summed up to each millisecond.
-        pitch_hz: (frames,) float32, nan where unvoiced.
-        power: (frames + 1,) float64, spectral power summed up to each frame.
-        weighted_power: (frames + 1,) float64, the same times frequency in Hz.
-    """
+    """Measurements over a file, summed so that a span needs no loop. Frame i is centred on `i × HOP_S`."""
 
     duration_s: float
-    energy: np.ndarray
-    pitch_hz: np.ndarray
-    power: np.ndarray
-    weighted_power: np.ndarray
+    energy: np.ndarray  # (n / 16 + 1,) float64, squared samples summed up to each millisecond
+    pitch_hz: np.ndarray  # (frames,) float32, nan where unvoiced
+    power: np.ndarray  # (frames + 1,) float64, spectral power summed up to each frame
+    weighted_power: np.ndarray  # (frames + 1,) float64, the same times frequency in Hz
 
 
 def measure_frames(samples: np.ndarray) -> FrameFeatures:
-    """Measure a whole file. Memory beyond the samples: about 20 bytes per millisecond.
-
-    Args:
-        samples: (n,) float32 at 16 kHz, finite.
-    """
+    """Measure samples (n,) float32 at 16 kHz, finite. Takes about 20 bytes of memory per millisecond."""
     num_frames = len(samples) // _HOP + 1
     power = np.zeros(num_frames)
     weighted = np.zeros(num_frames)
@@ -150,22 +134,17 @@ def measure_frames(samples: np.ndarray) -> FrameFeatures:
         duration_s=len(samples) / SAMPLE_RATE_HZ,
         energy=_energy(samples),
         pitch_hz=pitch_hz,
-        power=_summed(power),
-        weighted_power=_summed(weighted),
+        power=np.concatenate(([0.0], np.cumsum(power))),
+        weighted_power=np.concatenate(([0.0], np.cumsum(weighted))),
     )
 
 
 def features_of(
     frames: FrameFeatures, starts_s: Sequence[float] | np.ndarray, ends_s: Sequence[float] | np.ndarray
 ) -> tuple[AcousticFeatures, ...]:
-    """Read off the features of spans, in the order given; spans may overlap, and are clamped to the file.
+    """Return the features of spans, which may overlap and are clamped to the file.
 
     Volume is exact at whole milliseconds, and interpolated between. Spans under 20 ms are widened around their middle.
-
-    Args:
-        frames: from `measure_frames`.
-        starts_s: (words,) seconds.
-        ends_s: (words,) seconds.
     """
     starts, ends = _widened(np.asarray(starts_s, np.float64), np.asarray(ends_s, np.float64), frames.duration_s)
     volumes_db = _volume_db(frames, starts, ends)
@@ -175,28 +154,24 @@ def features_of(
     pitches_hz = _median_pitch_hz(frames.pitch_hz, first, last)
     power = frames.power[last] - frames.power[first]
     weighted = frames.weighted_power[last] - frames.weighted_power[first]
-    # differences of sums that have seen loud sound carry its rounding error
-    heard = (power > 1e-13 * frames.power[-1]) & (volumes_db > FLOOR_DB)
-    centroids_hz = np.divide(weighted, power, out=np.full(len(power), np.nan), where=heard)
+    # a difference of sums carries the rounding error of the loudest sound
+    is_loud = (power > 1e-13 * frames.power[-1]) & (volumes_db > FLOOR_DB)
+    centroids_hz = np.divide(weighted, power, out=np.full(len(power), np.nan), where=is_loud)
     return tuple(
         AcousticFeatures(volume, None if pitch != pitch else pitch, None if centroid != centroid else centroid)
         for volume, pitch, centroid in zip(volumes_db.tolist(), pitches_hz.tolist(), centroids_hz.tolist(), strict=True)
     )
 
 
-def _hann(size: int) -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)).astype(np.float32)
-
-
-_HANN = _hann(_WINDOW)
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(_WINDOW) + 0.5) / _WINDOW)).astype(np.float32)
 _BIN_HZ = np.arange(_FFT // 2 + 1, dtype=np.float32) * (SAMPLE_RATE_HZ / _FFT)
 
 
 def _band_limit() -> np.ndarray:
-    """Weight of each bin in the autocorrelation.
+    """Return the weight of each bin in the autocorrelation.
 
-    Falls to zero well below half the lag rate, so that peaks between two lags are not missed; Boersma interpolates with
-    a long sinc instead.
+    It falls to zero well below half the lag rate, so that peaks between two lags are not missed; Boersma interpolates
+    with a long sinc instead.
     """
     bins_hz = _BIN_HZ[: _LAG_FFT // 2 + 1]
     taper = np.clip((_BAND_END_HZ - bins_hz) / (_BAND_END_HZ - _BAND_FLAT_HZ), 0.0, 1.0)
@@ -207,7 +182,7 @@ _BAND = _band_limit()
 
 
 def _window_correlation() -> np.ndarray:
-    """Autocorrelation of the window at the lags, normalised: what a white signal's periodicity is divided by."""
+    """Return the window's autocorrelation at the lags, normalised."""
     power = np.abs(scipy.fft.rfft(_HANN, n=_FFT)) ** 2
     correlation = scipy.fft.irfft(power[: _LAG_FFT // 2 + 1], n=_LAG_FFT)[: _MAX_LAG + 2]
     return (correlation / correlation[0]).astype(np.float32)
@@ -269,10 +244,6 @@ def _energy(samples: np.ndarray) -> np.ndarray:
     rest = samples[whole:].astype(np.float64)
     sums[-1] = rest @ rest
     return np.cumsum(sums, out=sums)
-
-
-def _summed(values: np.ndarray) -> np.ndarray:
-    return np.concatenate(([0.0], np.cumsum(values)))
 
 
 def _widened(starts_s: np.ndarray, ends_s: np.ndarray, duration_s: float) -> tuple[np.ndarray, np.ndarray]:

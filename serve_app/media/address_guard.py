@@ -1,8 +1,8 @@
-"""`guarded_client`: reaches the addresses that callers name, and no others (against server-side request forgery).
+"""`guarded_client`: an HTTP client that reaches only allowed addresses (against server-side request forgery).
 
-Two checks, because either alone can be tricked. `AddressPolicy.check_url` refuses what can be refused from the text
-of a URL. `guarded_client` resolves each host once, checks every address of the answer and connects to those very
-addresses, so that a second DNS answer (rebinding) is never asked for; the TLS name stays that of the URL.
+There are two checks, because either alone can be tricked. `AddressPolicy.check_url` checks the text of a URL.
+`guarded_client` resolves each host once, checks every address of the answer and connects to those addresses, so that no
+second DNS answer (rebinding) counts; the TLS name stays that of the URL.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESOLVE_LIMIT_S = 5.0
 
 
 class _WithoutQuery(logging.Filter):
-    """httpx logs every URL at INFO; the query of a presigned one is a credential."""
+    """Removes the query, a presigned URL's credential, from the URLs that httpx logs at INFO."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -57,10 +57,10 @@ def guarded_client(
     headers: dict[str, str] | None = None,
     resolve: Resolve = resolve,
 ) -> httpx.AsyncClient:
-    """Return a client that reaches only what the policy allows.
+    """Return a client that reaches only what the policy allows; a refused address raises AddressRefused.
 
-    It reads no proxy or .netrc from the environment and follows no redirect: whoever follows one passes the new URL
-    through `AddressPolicy.check_url` first. Connecting to a refused address raises AddressRefused.
+    It reads no proxy or .netrc from the environment and follows no redirect: its user must pass the new URL through
+    `AddressPolicy.check_url` first.
     """
     return httpx.AsyncClient(
         transport=_GuardedTransport(policy, verify, limits or httpx.Limits(max_connections=20), resolve),
@@ -72,10 +72,10 @@ def guarded_client(
 
 
 async def check_callback_base(url: str, policy: AddressPolicy, *, resolve: Resolve = resolve) -> None:
-    """Check at submission what callbacks will be sent to. A name that can't be resolved now is left to delivery.
+    """Check at submission where callbacks will go; a name that can't be resolved now is checked at delivery.
 
     Raises:
-        CallbackRefused: not http(s), or with credentials, query or fragment, or an address that may not be reached.
+        CallbackRefused: the URL is not http(s), has credentials, a query or a fragment, or its address is not allowed.
     """
     try:
         parsed = policy.check_url(url)
@@ -108,7 +108,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolve once, check all addresses, connect to one of them."""
+    """Resolves a host once, checks all its addresses and connects to one of them."""
 
     def __init__(self, policy: AddressPolicy, resolve: Resolve) -> None:
         self._policy = policy
@@ -149,7 +149,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     async def _connect_first(
         self, addresses: Sequence[str], port: int, socket_options: Iterable[httpcore.SOCKET_OPTION] | None
     ) -> httpcore.AsyncNetworkStream:
-        """Race the checked addresses, each started a moment after the one before (RFC 8305); first to connect wins."""
+        """Connect to the address that answers first; each attempt starts a moment after the last one (RFC 8305)."""
         winner: httpcore.AsyncNetworkStream | None = None
         errors: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""`AddressPolicy`: which addresses, and which spellings of a URL, are public.
+"""`AddressPolicy`: the public addresses, the operator's exceptions, and the accepted spellings of a URL.
 
 Special-purpose ranges: IANA registries of RFC 6890, with RFC 3056 (6to4), 4380 (Teredo), 5214 (ISATAP), 6052 (NAT64).
 """
@@ -17,7 +17,7 @@ from serve_app.errors import AddressRefused
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# What `is_global` of the standard library (3.11) still calls global, or what is a cloud's own service.
+# `is_global` of the standard library (3.11) calls them global, or they are a cloud's own service.
 _REFUSED_NETWORKS: tuple[Network, ...] = (
     ip_network("192.0.0.0/24"),  # IETF protocol assignments; 192.0.0.192 is Oracle Cloud's metadata service
     ip_network("192.88.99.0/24"),  # 6to4 relay anycast, deprecated by RFC 7526
@@ -50,15 +50,11 @@ _ENDS_IN_NUMBER = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)$")
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """What may be reached: every public address, and what the operator allows besides.
+    """Every public address is allowed, and the operator's exceptions.
 
     Args:
-        allowed: host names, addresses and networks (CIDR). A name opens the private addresses that it resolves to,
-            all ports, but never a metadata or link-local address: only an address or a network does that. Ports and
-            wildcards are not accepted.
-
-    Raises:
-        ValueError: an entry is none of these.
+        allowed: host names, addresses and networks (CIDR); others raise ValueError. A name opens all ports of the private
+            addresses that it resolves to, but never a metadata or link-local address: only an address or a network does.
     """
 
     allowed: Sequence[str] = ()
@@ -66,24 +62,17 @@ class AddressPolicy:
     _networks: tuple[Network, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names: set[str] = set()
-        networks: list[Network] = []
         entries = tuple(stripped for entry in self.allowed if (stripped := entry.strip()))
-        for entry in entries:
-            parsed = _parse_allowed(entry)
-            if isinstance(parsed, str):
-                names.add(parsed)
-            else:
-                networks.append(parsed)
+        parsed = [_parse_allowed(entry) for entry in entries]
         object.__setattr__(self, "allowed", entries)
-        object.__setattr__(self, "_names", frozenset(names))
-        object.__setattr__(self, "_networks", tuple(networks))
+        object.__setattr__(self, "_names", frozenset(entry for entry in parsed if isinstance(entry, str)))
+        object.__setattr__(self, "_networks", tuple(entry for entry in parsed if not isinstance(entry, str)))
 
     def check_url(self, url: str | httpx.URL, schemes: Sequence[str] = ("http", "https")) -> httpx.URL:
-        """Return the parsed URL; what its host resolves to is checked when the client connects.
+        """Return the parsed URL; the addresses of its host name are checked when the client connects.
 
         Raises:
-            AddressRefused: scheme, host or its spelling is not allowed; never quotes credentials or the query.
+            AddressRefused: scheme, host or its spelling is not allowed; the text has no credentials and no query.
         """
         try:
             parsed = httpx.URL(url)
@@ -103,11 +92,7 @@ class AddressPolicy:
         return parsed
 
     def check_address(self, address: str | Address) -> None:
-        """Refuse an address that is not public, in any of its embedded forms.
-
-        Raises:
-            AddressRefused: the address is private, loopback, link-local, reserved, … or not an address.
-        """
+        """Raise AddressRefused unless the address is public, and so are the addresses embedded in it."""
         parsed = _strict_address(address) if isinstance(address, str) else address
         if parsed is None:
             raise AddressRefused("The host is not a valid address")
@@ -118,10 +103,9 @@ class AddressPolicy:
             raise AddressRefused(_refusal(str(parsed)))
 
     def check_resolved(self, host: str, addresses: Sequence[str]) -> None:
-        """Check every address that a host name resolved to: one refused address refuses the name.
+        """Raise AddressRefused if one address of a host name is refused.
 
-        Raises:
-            AddressRefused: as `check_address`; the text names the host only, so that a caller can't map the network.
+        The text names the host only, so that a caller can't map the network.
         """
         by_name = _fold(host) in self._names
         for text in addresses:
@@ -134,7 +118,7 @@ class AddressPolicy:
                 raise AddressRefused(_refusal(host)) from None
 
     def _is_listed(self, address: Address) -> bool:
-        # ::ffff:a.b.c.d is the same endpoint as a.b.c.d to the kernel, so the operator's word holds for both
+        # to the kernel ::ffff:a.b.c.d is the same endpoint as a.b.c.d, so the operator's choice opens both
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         return _within(address, self._networks) or (mapped is not None and _within(mapped, self._networks))
 
@@ -162,7 +146,7 @@ def _fold(host: str) -> str:
 
 
 def _plain_host(raw_host: str) -> str:
-    """Return the host folded for comparison; refuse spellings that two parsers may read as two hosts."""
+    """Return the host for comparison; refuse spellings that two parsers may read as two hosts."""
     host = _fold(raw_host)
     if not host:
         raise AddressRefused("The URL names no host")
@@ -192,7 +176,7 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
 
 
 def _is_translated(address: Address) -> bool:
-    """Whether an IPv6 address is only a wrapping, whose meaning is the IPv4 address in it."""
+    """Return whether an IPv6 address stands for the IPv4 address in it."""
     return isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64)
 
 

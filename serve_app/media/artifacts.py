@@ -16,16 +16,13 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-# lower case only: on a file system that ignores case, two ids that differ in it must not meet
+# lower case only: a file system that ignores case must not confuse two ids
 _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*")  # no part may begin with a dot
 
 
 def job_key(job_id: str, *parts: str) -> str:
-    """Return the key of something that belongs to a job: `jobs/<id>/<parts>`.
-
-    An id that is not plainly safe as a file name is replaced by its hash; the two kinds can't meet.
-    """
+    """Return the key of a job's file: `jobs/<id>/<parts>`; an id that is no safe file name is replaced by its hash."""
     name = job_id if _SAFE_ID.fullmatch(job_id) else f"sha256={hashlib.sha256(job_id.encode()).hexdigest()}"
     return "/".join(("jobs", name, *parts))
 
@@ -37,9 +34,8 @@ class ArtifactStore:
     leave the store. A file appears under its key only when it is complete.
 
     Args:
-        url: local folder, or fsspec URL (s3://bucket/prefix, gs://…, memory://…); credentials from the process's
-            environment.
-        options: further arguments of the fsspec file system.
+        url: local folder, or fsspec URL (s3://bucket/prefix, gs://…, memory://…); credentials come from the process's
+            environment, and `options` go to the fsspec file system.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -48,13 +44,7 @@ class ArtifactStore:
         self._is_local = isinstance(self._fs, LocalFileSystem)
 
     def put_file(self, key: str, local_path: Path) -> str:
-        """Move a local file into the store; return its location.
-
-        In a folder on the same file system this is a rename, whatever the size.
-
-        Raises:
-            ValueError: the key is malformed.
-        """
+        """Move a local file into the store (on one file system by renaming it) and return its location."""
         target = self._path(key)
         if self._is_local:
             _move(local_path, Path(target))
@@ -69,21 +59,17 @@ class ArtifactStore:
         return path if self._is_local else self._fs.unstrip_protocol(path)
 
     def open(self, key: str) -> BinaryIO:
-        """Open for reading.
-
-        Raises:
-            FileNotFoundError: nothing is stored there.
-        """
+        """Open for reading; FileNotFoundError where nothing is stored under the key."""
         return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
 
     def exists(self, key: str) -> bool:
-        """Whether something is stored under the key."""
+        """Return whether a file is stored under the key."""
         path = self._path(key)
         self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
         return bool(self._fs.isfile(path))
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove everything under `<prefix>/` and return how many files that were; none is no error."""
+        """Remove everything under `<prefix>/` and return the number of files."""
         folder = self._path(prefix)
         self._fs.invalidate_cache()
         files = [path for path in self._fs.find(folder) if path.startswith(folder + "/")]
@@ -94,12 +80,12 @@ class ArtifactStore:
         return len(files)
 
     def sweep(self, prefix: str, older_than_s: float) -> int:
-        """Remove files under `<prefix>/` last written before then, and return how many: what dead processes left."""
+        """Remove files under `<prefix>/` that are older, left by dead processes, and return their number."""
         self._fs.invalidate_cache()
         limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
         old = [path for path in self._fs.find(self._path(prefix)) if self._fs.modified(path) < limit]
         for path in old:
-            with contextlib.suppress(FileNotFoundError):  # its job's own end came first
+            with contextlib.suppress(FileNotFoundError):  # its job ended meanwhile
                 self._fs.rm_file(path)
         return len(old)
 

@@ -1,8 +1,8 @@
 """`decode_audio`, `AudioStream`: the sound of any container as mono float32, whole at 16 kHz or in blocks of any rate.
 
-PyAV only: no ffmpeg binary. FFmpeg never opens anything by itself. It is handed a Python file object, no protocol is
-allowed, and only demuxers that read one file are: playlists, concat scripts, SDP and image sequences can make FFmpeg
-open other files and addresses (CVE-2016-1897, CVE-2016-1898).
+PyAV decodes; no ffmpeg binary is needed. Playlists, concat scripts, SDP and image sequences can make FFmpeg open other
+files and addresses (CVE-2016-1897, CVE-2016-1898). FFmpeg therefore gets a Python file object, no protocol, and only
+demuxers that read one file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DEMUXERS = (
     "3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,loas,m4a,matroska,"
     "mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,sox,tak,truehd,tta,voc,w64,wav,webm,wtv,wv"
 )
-# Their headers say how long the sound is; elsewhere FFmpeg guesses from the bit rate.
+# Their headers declare the duration of the sound; for others FFmpeg guesses it from the bit rate.
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": ""}
 _IO_BUFFER_BYTES = 1 << 18
@@ -52,10 +52,10 @@ class DecodedAudio:
     """The sound of a file.
 
     Attributes:
-        samples: (n,) float32 at 16 kHz, mono, finite, within ±1. Sample 0 is the start of the file, also where the
-            sound begins later.
+        samples: (n,) float32 at 16 kHz, mono, finite, within ±1. Sample 0 is the start of the file, even if the sound
+            begins later.
         duration_s: n / 16000.
-        notes: what was missing or repaired, one sentence each.
+        notes: missing parts and repairs, one sentence each.
     """
 
     samples: np.ndarray
@@ -70,16 +70,15 @@ class DecodedAudio:
 def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S) -> DecodedAudio:
     """Decode the default audio track, or the first.
 
-    What can be heard of a truncated or damaged file is returned, with a note. The mix weighs front channels alike and
+    The decodable part of a truncated or damaged file is returned, with a note. The mix weighs front channels alike and
     never clips; a stereo pair in opposite polarity does not cancel.
 
     Args:
         source: local path, fsspec URL, or seekable binary file.
-        max_duration_s: a longer track is refused once that much was decoded, whatever its header claims.
+        max_duration_s: a longer track is refused once that much is decoded, whatever its header declares.
 
     Raises:
-        AudioExtractionError: empty, a web page, a playlist, not media, broken, no audio track, nothing decodable, or
-            too long. The file itself is at fault: trying again does not help.
+        AudioExtractionError: the file is at fault, so that another try fails too.
         OSError: reading the source failed.
     """
     with _opened(source) as file, _open_track(file) as track:
@@ -92,18 +91,16 @@ def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION
 
 
 class AudioStream:
-    """The default audio track of a file, or the first, in blocks: bounded memory, however long it lasts.
+    """The audio track of `decode_audio` in blocks, in bounded memory.
 
-    Iterate over it to read the file from its start; again, to read it again. Errors are those of `decode_audio`.
+    Each iteration reads the file from its start. Errors and arguments are those of `decode_audio`.
 
     Args:
-        source: local path, fsspec URL, or seekable binary file.
-        max_duration_s: a longer track is refused once that much was decoded.
-        weigh: gives the channels' weights in the mix by their names (FFmpeg's: FL, FR, …).
+        weigh: returns the channels' weights in the mix by their names (FFmpeg's: FL, FR, …).
 
     Attributes:
-        duration_s: of what was read so far.
-        notes: what was missing or repaired, one sentence each; complete at the end of the file.
+        duration_s: of the blocks so far.
+        notes: as in `DecodedAudio`; complete at the end of the file.
     """
 
     def __init__(
@@ -156,50 +153,54 @@ def _opened(source: str | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @dataclass(slots=True)
-class _Faults:
-    """What went wrong while reading."""
+class _Track:
+    """The audio track of an open file, and what went wrong while it was read."""
 
-    num_packets: int = 0
-    is_cut_off: bool = False
+    container: InputContainer
+    stream: AudioTrack
+    origin_s: float | None  # time stamp of the start of the file
+    declared_s: float | None  # duration that the file declares
+    is_cut_off: bool
+    num_damaged: int = 0  # packets
 
-    def notes(self, duration_s: float, declared_s: float | None) -> tuple[str, ...]:
-        notes = []
-        if self.num_packets:
-            notes.append(f"{self.num_packets} damaged audio packets were skipped")
-        missing_s = (declared_s or 0.0) - duration_s
-        if missing_s > max(_TRUNCATED_S, 0.02 * (declared_s or 0.0)):
+    def frames(self) -> Iterator[AudioFrame]:
+        """Decode to the end of the file, or to where it is broken."""
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, IndexError, av.error.FFmpegError) as error:
+                # PyAV raises IndexError at the end of a file in which a stream appeared in the middle
+                self.is_cut_off |= isinstance(error, av.error.FFmpegError)
+                if not isinstance(error, StopIteration):
+                    yield from self._decoded(None)
+                return
+            if packet.stream.index == self.stream.index:
+                yield from self._decoded(packet)
+
+    def closing_notes(self, duration_s: float) -> tuple[str, ...]:
+        """Return notes on what was missing, or raise AudioExtractionError if everything was."""
+        if not duration_s:
+            reason = "every packet is damaged" if self.num_damaged else "it is empty"
+            codec = self.stream.codec_context.name
+            raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
+        notes = [f"{self.num_damaged} damaged audio packets were skipped"] if self.num_damaged else []
+        declared_s = self.declared_s or 0.0
+        if declared_s - duration_s > max(_TRUNCATED_S, 0.02 * declared_s):
             notes.append(f"The file is cut off: {duration_s:.1f} s of the declared {declared_s:.1f} s are there")
         elif self.is_cut_off:
             notes.append(f"The file is cut off or damaged after {duration_s:.1f} s")
         return tuple(notes)
 
-
-@dataclass(frozen=True, slots=True)
-class _Track:
-    """The audio track of an open file.
-
-    Attributes:
-        origin_s: time stamp of the start of the file.
-        declared_s: how long the file says its sound is; None where it does not say.
-    """
-
-    container: InputContainer
-    stream: AudioTrack
-    origin_s: float | None
-    declared_s: float | None
-    faults: _Faults
-
-    def frames(self) -> Iterator[AudioFrame]:
-        """Decode to the end of the file, or to where it is broken."""
-        return _frames(self.container, self.stream, self.faults)
-
-    def closing_notes(self, duration_s: float) -> tuple[str, ...]:
-        """Return what was missing, or raise AudioExtractionError if everything was."""
-        if not duration_s:
-            reason = "every packet is damaged" if self.faults.num_packets else "it is empty"
-            codec = self.stream.codec_context.name
-            raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
-        return self.faults.notes(duration_s, self.declared_s)
+    def _decoded(self, packet: Packet | None) -> list[AudioFrame]:
+        """Decode a packet, or the rest that the decoder holds (None)."""
+        try:
+            return self.stream.codec_context.decode(packet)
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self.num_damaged += 1
+            return []
 
 
 @contextmanager
@@ -212,8 +213,8 @@ def _open_track(file: BinaryIO) -> Iterator[_Track]:
     with _open_container(file) as container:
         stream = _select_stream(container)
         origin_s = container.start_time / av.time_base if container.start_time is not None else None
-        faults = _Faults(is_cut_off=_riff_bytes(head) > num_bytes)
-        yield _Track(container, stream, origin_s, _declared_duration_s(container, stream), faults)
+        declared_s = _declared_duration_s(container, stream)
+        yield _Track(container, stream, origin_s, declared_s, is_cut_off=_riff_bytes(head) > num_bytes)
 
 
 def _refuse_by_head(head: bytes) -> None:
@@ -227,20 +228,20 @@ def _refuse_by_head(head: bytes) -> None:
 
 
 def _riff_bytes(head: bytes) -> int:
-    """Return the size that a WAV or AVI header declares; 0 where there is none, or it was written without knowing.
+    """Return the size that a WAV or AVI header declares; 0 where there is none, or its writer did not know it.
 
-    FFmpeg takes the file's size instead, so a cut-off WAV looks whole to it.
+    FFmpeg reads the file's size instead, and takes a cut-off WAV for a whole one.
     """
     if head[:4] != b"RIFF" or len(head) < 8:
         return 0
     declared = int.from_bytes(head[4:8], "little")
-    return declared + 8 if declared < 0x7FFF0000 else 0  # near the top: "unknown", as written to a pipe
+    return declared + 8 if declared < 0x7FFF0000 else 0  # greater: "unknown", as written to a pipe
 
 
 def _open_container(file: BinaryIO) -> InputContainer:
     try:
         return av.open(file, mode="r", options=dict(_OPTIONS), buffer_size=_IO_BUFFER_BYTES, metadata_errors="replace")
-    except av.error.ArgumentError:  # the answer of format_whitelist
+    except av.error.ArgumentError:  # raised by format_whitelist
         raise AudioExtractionError("The file's format is not one that is accepted here (audio or video)") from None
     except av.error.FFmpegError:
         raise AudioExtractionError(
@@ -264,7 +265,7 @@ def _select_stream(container: InputContainer) -> AudioTrack:
 
 
 def _declared_duration_s(container: InputContainer, stream: AudioTrack) -> float | None:
-    """Return how long the file says its sound is, from its start; None where it does not say."""
+    """Return the declared duration of the sound from the start of the file; None where there is none."""
     if not _TRUSTED_DURATIONS & set(container.format.name.split(",")):
         return None
     if stream.duration is not None and stream.time_base is not None:
@@ -276,32 +277,3 @@ def _declared_duration_s(container: InputContainer, stream: AudioTrack) -> float
     if len(container.streams) == 1 and container.duration is not None:
         return container.duration / av.time_base
     return None
-
-
-def _frames(container: InputContainer, stream: AudioTrack, faults: _Faults) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except IndexError:  # PyAV, at the end of a file in which a stream appeared on the way
-            yield from _decoded(stream, None, faults)
-            return
-        except av.error.FFmpegError:
-            faults.is_cut_off = True
-            yield from _decoded(stream, None, faults)
-            return
-        if packet.stream.index == stream.index:
-            yield from _decoded(stream, packet, faults)
-
-
-def _decoded(stream: AudioTrack, packet: Packet | None, faults: _Faults) -> list[AudioFrame]:
-    """Decode a packet, or what the decoder still holds (None)."""
-    try:
-        return stream.codec_context.decode(packet)
-    except av.error.EOFError:
-        return []
-    except av.error.FFmpegError:
-        faults.num_packets += 1
-        return []

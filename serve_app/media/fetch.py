@@ -27,24 +27,17 @@ _MAX_FILENAME_CHARS = 120
 
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
-    """A complete local file.
-
-    Attributes:
-        path: where it lies.
-        num_bytes: its size.
-        filename: safe display name, from the last part of the URL's path; never a path.
-        content_type: as declared by the source, else guessed from the name; "" where neither knows.
-    """
+    """A complete local file."""
 
     path: Path
     num_bytes: int
-    filename: str
-    content_type: str
+    filename: str  # safe display name, from the last part of the URL's path; never a path
+    content_type: str  # declared by the source, else guessed from the name; "" where both fail
 
 
 @dataclass(frozen=True, slots=True)
 class FetchSources:
-    """What the operator lets callers read besides public http(s).
+    """The operator's choice of sources that callers may read.
 
     Attributes:
         policy: addresses that http(s) may reach.
@@ -69,17 +62,14 @@ async def fetch(
     on_progress: Progress | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> FetchedFile:
-    """Copy what a URL names to `destination`, which appears only once it is complete.
+    """Copy the file of a URL to `destination`, which appears only once it is complete.
 
     http and https (redirects re-checked, resumed after a drop), s3://bucket/key, and local paths under the media root.
 
     Args:
-        url: from a caller; no part of its query or user information is ever quoted in an error.
+        url: from a caller; no error quotes its query or user information.
         destination: file to write; its folder exists.
-        sources: what may be read.
-        limits: bytes, times, tries.
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
-        sleep: waits between tries.
 
     Raises:
         AddressRefused: the scheme, host or path is not allowed.
@@ -114,7 +104,7 @@ async def fetch(
 
 
 def display_name(url: str) -> str:
-    """Return the last part of a URL's path, fit to be shown and stored; "media" where there is none."""
+    """Return the last part of a URL's path, safe to show and store; "media" where there is none."""
     try:
         path = urlsplit(url).path
     except ValueError:
@@ -133,7 +123,7 @@ def display_name(url: str) -> str:
 async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
     path = await asyncio.to_thread(_resolve_local, url, media_root)
     try:
-        # not to wait for ever for the other end of a FIFO; the check below is on what was really opened
+        # O_NONBLOCK: opening a FIFO must not wait for its other end; the check below is on the opened file
         handle = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise DownloadError("404 Not Found: no such file under the media root") from None
@@ -151,7 +141,7 @@ async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
 
 
 def _resolve_local(url: str, media_root: Path | None) -> Path:
-    """Return the real path, which lies under the media root after every symbolic link; relative paths start there."""
+    """Return the real path, which is under the media root after every symbolic link; relative paths start there."""
     if media_root is None:
         raise AddressRefused(
             "Local paths are not allowed here; the operator can allow a folder by SERVE_APP_MEDIA_ROOT"

@@ -1,7 +1,7 @@
 """`download_http`: downloads over http and https; each hop is checked, faults are retried, drops resumed.
 
-Resuming follows RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges): only with a validator that the server gave,
-so that two versions of a file are never joined.
+Resuming follows RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges). It needs a validator from the server, so that two
+versions of a file are never joined.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from serve_app.media.part_file import FetchLimits, PartFile
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-_INFLATE_BYTES = 1 << 20  # a bomb is unpacked in pieces, so that the byte limit stops it
+_INFLATE_BYTES = 1 << 20  # a zip bomb is unpacked in pieces, so that the byte limit stops it
 
 
 async def download_http(
@@ -54,14 +54,13 @@ async def download_http(
 
 
 class _Download:
-    """One file over several tries; what must survive a try lives here."""
+    """One file over several tries."""
 
     def __init__(
         self, client: httpx.AsyncClient, url: str, part: PartFile, policy: AddressPolicy, limits: FetchLimits
     ) -> None:
         self._client, self._url, self._part, self._policy, self._limits = client, url, part, policy, limits
-        self._validator = ""
-        self._retry_after_s = 0.0
+        self._validator, self._retry_after_s = "", 0.0
         self._backoff = wait_exponential_jitter(
             initial=limits.backoff_s, max=limits.max_wait_s, jitter=limits.backoff_s
         )
@@ -83,9 +82,13 @@ class _Download:
             what = "connecting" if isinstance(error, httpx.ConnectTimeout) else "waiting for data"
             raise DownloadInterrupted(f"The server did not answer in time ({what})") from None
         except httpx.ConnectError as error:
-            if _is_certificate_error(error):
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:
                 raise DownloadError("The server's TLS certificate is not valid") from None
-            raise DownloadInterrupted(f"The server can't be reached: {_reason(error)}") from None
+            reason = str(error) if str(error).startswith(("the host name", "no address")) else "connecting failed"
+            raise DownloadInterrupted(f"The server can't be reached: {reason}") from None
         except (httpx.NetworkError, httpx.RemoteProtocolError):
             raise DownloadInterrupted("The connection broke before the file was complete") from None
         except httpx.HTTPError as error:
@@ -93,7 +96,9 @@ class _Download:
 
     async def _follow(self, url: httpx.URL) -> None:
         for _ in range(self._limits.max_redirects + 1):
-            request = self._client.build_request("GET", url, headers=self._range_headers())
+            is_resumed = self._part.num_bytes and self._validator
+            headers = {"range": f"bytes={self._part.num_bytes}-", "if-range": self._validator} if is_resumed else {}
+            request = self._client.build_request("GET", url, headers=headers)
             response = await self._client.send(request, stream=True)
             try:
                 if response.status_code not in _REDIRECTS:
@@ -103,11 +108,6 @@ class _Download:
             finally:
                 await response.aclose()
         raise DownloadError(f"More than {self._limits.max_redirects} redirects")
-
-    def _range_headers(self) -> dict[str, str]:
-        if not (self._part.num_bytes and self._validator):
-            return {}
-        return {"range": f"bytes={self._part.num_bytes}-", "if-range": self._validator}
 
     def _next_hop(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         location = response.headers.get("location")
@@ -163,7 +163,7 @@ class _Download:
 
 
 async def _inflated(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Undo gzip or deflate, never more than 1 MiB at a time."""
+    """Inflate gzip or deflate, at most 1 MiB at a time."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise DownloadError(f"The server compressed the file ({encoding[:20]}) though asked not to")
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: header says whether gzip or zlib
@@ -195,14 +195,3 @@ def _retry_after_s(value: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _reason(error: httpx.ConnectError) -> str:
-    text = str(error)
-    return text if text.startswith(("the host name", "no address")) else "connecting failed"

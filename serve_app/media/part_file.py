@@ -1,4 +1,4 @@
-"""`PartFile`: the file that a download grows in; `FetchLimits`: how large, how long and how often."""
+"""`PartFile`: a growing download; `FetchLimits`: its size, time and number of tries."""
 
 from __future__ import annotations
 
@@ -22,37 +22,24 @@ _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """How much, how long and how often.
-
-    Attributes:
-        max_bytes: largest file accepted.
-        total_s: longest time for one file, tries and waits included.
-        stall_s: longest wait for the next bytes.
-        connect_s: longest wait for a connection.
-        num_tries: tries on a passing fault.
-        backoff_s: wait before the second try; doubles from then on, with as much jitter.
-        max_wait_s: longest wait between tries; a server that asks for more (Retry-After) is not tried again.
-        max_redirects: hops followed.
-    """
+    """Limits of one download."""
 
     max_bytes: int = 4 << 30
-    total_s: float = 3600.0
-    stall_s: float = 30.0
+    total_s: float = 3600.0  # for one file, tries and waits included
+    stall_s: float = 30.0  # without a byte
     connect_s: float = 10.0
     num_tries: int = 3
-    backoff_s: float = 1.0
-    max_wait_s: float = 30.0
+    backoff_s: float = 1.0  # wait before the second try; doubles then, with a jitter of up to the first wait
+    max_wait_s: float = 30.0  # a server that asks for a longer wait (Retry-After) is not tried again
     max_redirects: int = 5
 
 
 class PartFile:
-    """`<destination>.part`: counts its bytes, keeps the byte limit, and becomes the destination only when complete.
+    """`<destination>.part`, which becomes the destination when it is complete. For one writer.
 
-    Disk errors become DownloadError, the limit MediaTooLarge. Not safe for several writers.
+    Disk errors become DownloadError; more than `max_bytes` raise MediaTooLarge.
 
     Args:
-        destination: its folder exists.
-        max_bytes: largest size accepted.
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
     """
 
@@ -68,7 +55,7 @@ class PartFile:
         self.head = b""
 
     def expect(self, num_bytes: int | None) -> None:
-        """Note the size that the source declares; refuse at once what can't fit."""
+        """Note the size that the source declares; refuse a file at once that can't fit."""
         self.expected_bytes = num_bytes
         if num_bytes is None:
             return
@@ -77,7 +64,6 @@ class PartFile:
             raise _disk_full()
 
     async def write(self, chunk: bytes) -> None:
-        """Append."""
         self.num_bytes += len(chunk)
         self._check_size(self.num_bytes)
         if len(self.head) < _HEAD_BYTES:
@@ -87,20 +73,19 @@ class PartFile:
             await self.flush()
 
     async def flush(self) -> None:
-        """Hand everything to the file system."""
         pending, self._pending = self._pending, bytearray()
         await self._to_disk(self._append, pending)
         if self._on_progress is not None:
             self._on_progress(self.num_bytes, self.expected_bytes)
 
     async def restart(self) -> None:
-        """Forget what was written."""
+        """Begin the file anew."""
         self._pending.clear()
         self.num_bytes, self.head = 0, b""
         await self._to_disk(self._truncate)
 
     async def finish(self) -> None:
-        """Rename to the destination, which until then does not exist or keeps its old content."""
+        """Rename the file to the destination."""
         await self.flush()
         await self._to_disk(self._publish)
 
@@ -111,7 +96,7 @@ class PartFile:
         self._path.unlink(missing_ok=True)
 
     def looks_like_html(self, content_type: str) -> bool:
-        """Whether what came is a web page: its markup says so, or its declared type does and it is text."""
+        """Return whether the file is a web page, by its markup, or by its declared type if it is text."""
         start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         declared = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
         return start.startswith(_MARKUP) or (declared and b"\0" not in self.head)
@@ -131,14 +116,14 @@ class PartFile:
     def _append(self, data: bytearray) -> None:
         self._opened().write(data)
 
+    def _publish(self) -> None:
+        self._opened().close()
+        os.replace(self._path, self._destination)
+
     def _truncate(self) -> None:
         file = self._opened()
         file.seek(0)
         file.truncate()
-
-    def _publish(self) -> None:
-        self._opened().close()
-        os.replace(self._path, self._destination)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:

@@ -1,4 +1,4 @@
-"""`download_s3`: downloads from S3, or whatever speaks its protocol at the operator's endpoint."""
+"""`download_s3`: downloads from S3, or from any server with its protocol at the operator's endpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def download_s3(
     limits: FetchLimits,
     sleep: Callable[[float], Awaitable[None]],
 ) -> str:
-    """Fill `part` and return the object's content type; errors as `fetch`."""
+    """Fill `part` and return the object's content type; errors are those of `fetch`."""
     bucket, _, key = url.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket) or not key:
         raise AddressRefused("An S3 URL must be of the form s3://bucket/key")
@@ -52,7 +52,7 @@ async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], 
         )
     except ImportError:
         raise DownloadError("s3:// is not installed here; install the extra: pip install 'serve_app[s3]'") from None
-    storage.retries = 1  # the caller of this function tries again, and says so
+    storage.retries = 1  # `download_s3` tries again
     await part.restart()
     session = None
     try:
@@ -77,7 +77,7 @@ async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], 
 
 
 def _translated(error: Exception) -> DownloadError:
-    """Name what went wrong without the library's text, which may quote keys and endpoints."""
+    """Return the reason without the library's text, which may quote keys and endpoints."""
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError):
         return DownloadError("404 Not Found")

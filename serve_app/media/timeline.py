@@ -1,7 +1,7 @@
 """`Timeline`: turns decoded frames into one growing mono signal on the file's own clock.
 
-Channels are mixed here, not by swresample: for float output that sums stereo without normalising (samples beyond full
-scale), and it adds channels of opposite polarity into silence.
+Channels are mixed here, not by swresample: for float output it sums stereo without normalising, and two channels of
+opposite polarity cancel.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ _INT_SCALE = {"u1": (128.0, 128.0), "i2": (0.0, 2.0**15), "i4": (0.0, 2.0**31), 
 def channel_weights(names: Sequence[str]) -> np.ndarray:
     """Return each channel's weight; they sum to 1, so that no mix of samples within full scale can leave it.
 
-    Args:
-        names: FFmpeg's channel names (FL, FR, FC, LFE, BL, …); unknown ones count as front.
+    `names` are FFmpeg's (FL, FR, FC, LFE, BL, …); unknown ones count as front.
     """
     known = any(name in _FRONT for name in names)
     weights = np.array(
@@ -40,7 +39,7 @@ def channel_weights(names: Sequence[str]) -> np.ndarray:
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
-    """Scale samples of any of FFmpeg's types to float32 with full scale 1; returns its argument where it is that."""
+    """Scale samples of any of FFmpeg's types to float32 with full scale 1; float32 samples are returned as they are."""
     kind = samples.dtype.str[1:]
     if kind not in _INT_SCALE:
         return samples.astype(np.float32, copy=False)
@@ -53,14 +52,10 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def downmix(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Mix a block to mono.
-
-    Args:
-        samples: (channels, n) float32, finite; overwritten where a channel is turned over.
-        weights: (channels,) from `channel_weights`.
+    """Mix a block (channels, n) float32 to mono (n,); one side of a stereo pair in opposite polarity is negated.
 
     Returns:
-        (n,) float32, and whether a channel of a stereo pair had the opposite polarity and was turned over.
+        The mix, and whether a side was negated, which overwrites it in `samples`.
     """
     if len(samples) == 1:
         return samples[0], False
@@ -76,11 +71,10 @@ def downmix(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, bool]
 
 _BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
 _GROWTH = 1.25
-# Matroska rounds times to 1 ms and FLV drifts by more; below this a difference is jitter, above it sound is missing.
-_GAP_S = 0.1
+_GAP_S = 0.1  # Matroska rounds times to 1 ms and FLV drifts by more: a smaller difference is jitter
 _MAX_CHANNELS = 64
-# PyAV 18 counts planes by reading pointers until a null one. FFmpeg's own array holds eight and no null, so with eight
-# or more it reads on into other memory: `to_ndarray` of a planar 7.1 frame crashes the process.
+# PyAV 18 counts planes by reading pointers until a null one. FFmpeg's own array holds eight and no null: with eight or
+# more, PyAV reads other memory, and `to_ndarray` of a planar 7.1 frame crashes the process.
 _SAFE_PLANES = 7
 _RATES_HZ = (1_000, 768_000)
 
@@ -89,7 +83,7 @@ class SampleBuffer:
     """Float32 samples that grow in place: at most 1.25 times their final size is ever in memory.
 
     Args:
-        expected: number of samples to make room for; costs nothing until they come (pages are not touched).
+        expected: number of samples to allocate; untouched pages take no memory.
         limit: number of samples beyond which `append` raises AudioExtractionError.
         sample_rate_hz: for the error's text.
     """
@@ -101,38 +95,26 @@ class SampleBuffer:
         self.num_samples = 0
 
     def append(self, samples: np.ndarray) -> None:
-        """Add samples."""
-        end = self._reserve(len(samples))
+        end = self.num_samples + len(samples)
+        if end > self._limit:
+            raise _too_long(self._limit, self._sample_rate_hz)
+        if end > len(self._data):
+            # realloc of a large block moves pages, it does not copy them
+            self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
         self._data[self.num_samples : end] = samples
         self.num_samples = end
 
     def append_silence(self, num_samples: int) -> None:
-        """Add zeros."""
-        end = self._reserve(num_samples)
-        self._data[self.num_samples : end] = 0.0
-        self.num_samples = end
+        self.append(np.broadcast_to(np.float32(0.0), num_samples))
 
     def take(self) -> np.ndarray:
         """Return all samples; the buffer must not be used afterwards."""
         self._data.resize(self.num_samples, refcheck=False)
         return self._data
 
-    def _reserve(self, num_samples: int) -> int:
-        end = self.num_samples + num_samples
-        if end > self._limit:
-            raise _too_long(self._limit, self._sample_rate_hz)
-        if end > len(self._data):
-            # realloc of a large block moves pages, it does not copy them
-            self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
-        return end
-
 
 class SampleQueue:
-    """Float32 samples on their way through: `take` what came, as often as wanted.
-
-    Args:
-        limit, sample_rate_hz: as of `SampleBuffer`.
-    """
+    """Float32 samples that are taken while others are added; its arguments are those of `SampleBuffer`."""
 
     def __init__(self, limit: int, sample_rate_hz: int) -> None:
         self._limit = limit
@@ -149,7 +131,7 @@ class SampleQueue:
             self._blocks.append(samples)
 
     def append_silence(self, num_samples: int) -> None:
-        """Add zeros, which take no memory until they are used."""
+        """Add zeros; they take no memory until they are used."""
         for start in range(0, num_samples, _BLOCK_VALUES):
             self.append(np.broadcast_to(np.float32(0.0), min(_BLOCK_VALUES, num_samples - start)))
 
@@ -164,18 +146,18 @@ def _too_long(limit: int, sample_rate_hz: int) -> AudioExtractionError:
 
 
 class Timeline:
-    """Turns decoded frames of any format, also one that changes on the way, into mono of one rate in file time.
+    """Turns decoded frames of any format, which may change between frames, into mono of one rate in file time.
 
-    Frames say when they sound. A late start and gaps become silence, so that times stay those of the file; a jump
-    that can't be meant (back, or beyond the end) is ignored and noted.
+    Frames carry time stamps. A late start and gaps become silence, so that times stay those of the file. An impossible
+    jump (back, or beyond the end) is ignored and noted.
 
     Args:
         origin_s: time stamp of the start of the file.
-        expected_s: declared duration; None where the file does not say.
+        expected_s: declared duration; None where the file declares none.
         max_duration_s: longest result; beyond it `add` raises AudioExtractionError.
         sample_rate_hz: of the result.
-        weigh: gives the channels' weights by their names.
-        streamed: the result is taken bit by bit, by `take`, and never whole; it is not limited to ±1.
+        weigh: returns the channels' weights by their names.
+        streamed: the result is taken in blocks, by `take`; it is not limited to ±1.
     """
 
     def __init__(
@@ -212,7 +194,6 @@ class Timeline:
         self._notes: dict[str, None] = {}
 
     def add(self, frame: AudioFrame) -> None:
-        """Append one decoded frame."""
         if frame.samples == 0:
             return
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -227,22 +208,21 @@ class Timeline:
 
     @property
     def num_samples(self) -> int:
-        """How many samples the result has so far."""
         return self._buffer.num_samples
 
     def take(self) -> list[np.ndarray]:
-        """Return the blocks that are ready and were not taken yet."""
+        """Return the blocks that are ready and not taken yet."""
         assert isinstance(self._buffer, SampleQueue)
         return self._buffer.take()
 
     def finish(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return (n,) float32 within ±1, and what had to be repaired."""
+        """Return (n,) float32 within ±1, and the repairs."""
         notes = self.end()
         assert isinstance(self._buffer, SampleBuffer)
         return self._buffer.take(), notes
 
     def end(self) -> tuple[str, ...]:
-        """Complete a streamed result, of which the rest can be taken now; return what had to be repaired."""
+        """Complete a streamed result, so that its last blocks can be taken; return the repairs."""
         self._end_run()
         if self._gaps:
             where = f"at {self._first_gap_s:.1f} s"
@@ -284,7 +264,7 @@ class Timeline:
             self._origin_s = stamp_s
         time_s = stamp_s - self._origin_s
         if self._run_samples == 0 and self._buffer.num_samples == 0 and -1.0 < time_s < 0:
-            self._skip = round(-time_s * frame.sample_rate)  # encoder delay, not meant to be heard
+            self._skip = round(-time_s * frame.sample_rate)  # the encoder's delay, not part of the sound
             self._run_start_s = time_s
             return
         if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / self._rate_hz):
@@ -317,16 +297,16 @@ class Timeline:
         self._mix_block()
         if self._resampler is not None:
             assert self._shape is not None
-            self._store(self._resampler.resample(None))
+            self._append(self._resampler.resample(None))
             self._resampler = None
-            # of what is shorter than its filter, some 30 samples, the resampler gives nothing
+            # of fewer samples than its filter has, some 30, the resampler returns nothing
             end = self._resampled_from + max(1, round(self._resampled * self._rate_hz / self._shape[2]))
             self._buffer.append_silence(max(0, end - self._buffer.num_samples))
 
     def _resample(self, mono: np.ndarray) -> None:
         assert self._shape is not None
         if self._shape[2] == self._rate_hz:
-            self._append(mono)
+            self._store(mono)
             return
         if self._resampler is None:
             self._resampler = AudioResampler(format="flt", layout="mono", rate=self._rate_hz)
@@ -334,15 +314,13 @@ class Timeline:
         self._resampled += len(mono)
         frame = av.AudioFrame.from_ndarray(mono[np.newaxis], format="flt", layout="mono")
         frame.sample_rate = self._shape[2]
-        self._store(self._resampler.resample(frame))
+        self._append(self._resampler.resample(frame))
 
-    def _store(self, frames: list[AudioFrame]) -> None:
+    def _append(self, frames: list[AudioFrame]) -> None:
         for frame in frames:
-            self._append(frame.to_ndarray()[0])
+            self._store(frame.to_ndarray()[0])
 
-    def _append(self, samples: np.ndarray) -> None:
-        if isinstance(self._buffer, SampleQueue):
-            self._buffer.append(samples)
-            return
+    def _store(self, samples: np.ndarray) -> None:
         # beyond full scale: float files recorded too hot, and the resampler's overshoot at clipped peaks
-        self._buffer.append(np.clip(samples, -1.0, 1.0))
+        is_streamed = isinstance(self._buffer, SampleQueue)
+        self._buffer.append(samples if is_streamed else np.clip(samples, -1.0, 1.0))

@@ -1,1 +1,1 @@
-"""Pure model code. Knows nothing of Ray or HTTP."""
+"""Models and their weights. Imports neither Ray nor an HTTP server."""
