@@ -1,13 +1,13 @@
-"""The whole error tree. A class decides how a failure is reported; only its text varies.
+"""The error tree, and when each error is raised. A class decides how a failure is reported; only its text varies.
 
     ServeAppError                     500 INTERNAL_ERROR
-    ├── InvalidRequest                422 INVALID_REQUEST         when a request is malformed or asks for too much.
+    ├── InvalidRequest                422 INVALID_REQUEST         when a request is malformed or not allowed.
     │   └── CallbackRefused           422 CALLBACK_REFUSED        when a callback base may not be reached.
     ├── MediaError
     │   ├── DownloadError             400 DOWNLOAD_ERROR          when a URL can't be fetched.
     │   │   ├── AddressRefused        400 DOWNLOAD_ERROR          when a scheme, host or address is not allowed.
     │   │   ├── MediaTooLarge         413 DOWNLOAD_ERROR          when a file exceeds the byte limit.
-    │   │   └── DownloadInterrupted   502 DOWNLOAD_ERROR          Raised on a passing network fault (worth a retry).
+    │   │   └── DownloadInterrupted   502 DOWNLOAD_ERROR          on a passing fault: time-out, reset, 429, 5xx.
     │   ├── AudioExtractionError      422 AUDIO_EXTRACTION_ERROR  when a file has no usable audio.
     │   ├── ImageUnreadable           422 IMAGE_UNREADABLE        when a file is no picture, or a broken one.
     │   └── ImageTooLarge             413 IMAGE_TOO_LARGE         when a picture has too many bytes or pixels.
@@ -39,7 +39,7 @@ class ServeAppError(Exception):
     """Root of every error that this project raises on purpose.
 
     Args:
-        detail: English sentence for logs and new routes; says what happened and, where possible, what to do.
+        detail: English sentence for logs and new routes: what happened and, where possible, what to do.
     """
 
     code = "INTERNAL_ERROR"
@@ -52,15 +52,11 @@ class ServeAppError(Exception):
 
 
 class InvalidRequest(ServeAppError):
-    """Raised when a request is malformed or asks for what is not allowed."""
-
     code = "INVALID_REQUEST"
     http_status = 422
 
 
 class CallbackRefused(InvalidRequest):
-    """Raised when a callback base may not be reached."""
-
     code = "CALLBACK_REFUSED"
 
 
@@ -69,8 +65,6 @@ class MediaError(ServeAppError):
 
 
 class DownloadError(MediaError):
-    """Raised when a URL can't be fetched."""
-
     code = "DOWNLOAD_ERROR"
     http_status = 400
 
@@ -80,35 +74,25 @@ class AddressRefused(DownloadError):
 
 
 class MediaTooLarge(DownloadError):
-    """Raised when a file exceeds the byte limit."""
-
     http_status = 413
 
 
 class DownloadInterrupted(DownloadError):
-    """Raised on a network fault that may pass: time-out, reset, 429, 5xx."""
-
     http_status = 502
     transient = True
 
 
 class AudioExtractionError(MediaError):
-    """Raised when a file is not media, has no audio track, or is broken."""
-
     code = "AUDIO_EXTRACTION_ERROR"
     http_status = 422
 
 
 class ImageUnreadable(MediaError):
-    """Raised when a file is no picture of a known kind, is broken, or is cut off."""
-
     code = "IMAGE_UNREADABLE"
     http_status = 422
 
 
 class ImageTooLarge(MediaError):
-    """Raised when a picture has more bytes or pixels than allowed."""
-
     code = "IMAGE_TOO_LARGE"
     http_status = 413
 
@@ -118,32 +102,22 @@ class ModelError(ServeAppError):
 
 
 class ProcessingError(ModelError):
-    """Raised when a model stage fails."""
-
     code = "PROCESSING_ERROR"
 
 
 class LanguageUnsupported(ProcessingError):
-    """Raised when no deployed backend serves the requested language."""
-
     http_status = 422
 
 
 class TaskUnsupported(ProcessingError):
-    """Raised when no deployed backend can translate."""
-
     http_status = 422
 
 
 class StorageError(ProcessingError):
-    """Raised when a file in the artefact store can't be read: gone, or the store does not answer."""
-
     transient = True
 
 
 class ModelLoadingError(ModelError):
-    """Raised when a model can't be loaded."""
-
     code = "MODEL_LOADING_ERROR"
     http_status = 503
 
@@ -153,8 +127,6 @@ class ModelSourceUnreachable(ModelLoadingError):
 
 
 class GpuMemoryError(ModelError):
-    """Raised when GPU memory ran out and the fall-back failed too."""
-
     code = "GPU_MEMORY_ERROR"
     http_status = 503
 
@@ -164,33 +136,22 @@ class JobError(ServeAppError):
 
 
 class JobNotFound(JobError):
-    """Raised when no job has this id."""
-
     code = "JOB_NOT_FOUND"
     http_status = 404
 
 
 class JobConflict(JobError):
-    """Raised when an id is taken by another request, or a job's state forbids the action."""
-
     code = "JOB_CONFLICT"
     http_status = 409
 
 
 class LeaseLost(JobError):
-    """Raised when a runner writes to a job whose lease it no longer holds; its work must be dropped."""
-
     code = "LEASE_LOST"
     http_status = 409
 
 
 class Overloaded(ServeAppError):
-    """Raised when a queue is full.
-
-    Args:
-        detail: what is full.
-        retry_after_s: when it is worth trying again.
-    """
+    """Raised when a queue is full; another try is worth while after `retry_after_s`."""
 
     code = "OVERLOADED"
     http_status = 429
@@ -203,8 +164,6 @@ class Overloaded(ServeAppError):
 
 
 class Unavailable(Overloaded):
-    """Raised when a deployment is missing, still starting, or saturated."""
-
     code = "UNAVAILABLE"
     http_status = 503
 

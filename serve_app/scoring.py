@@ -1,8 +1,8 @@
-"""How good a result is, where the truth is known: words, their speakers, their times.
+"""Scores of a result against the truth: words, their speakers, their times.
 
-The truth is a list of words with start, end and speaker; the result is the contract's object, of which `word_segments`
-is read. Words are compared in lower case without punctuation ("Don't" is "dont"), and aligned by the fewest
-substitutions, deletions and insertions; of equally good alignments the one that is nearest in time counts.
+The truth is a list of words with start, end and speaker; the result is an analysis's object, whose `word_segments` are
+read. Words are compared in lower case without punctuation ("Don't" is "dont"), and aligned by the fewest substitutions,
+deletions and insertions. The words' times choose between equally good alignments.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-# Weight of a second of distance in time against a wrong word: decides between equally good alignments, nothing else.
-_PER_SECOND = 1e-5
+_PER_SECOND = 1e-5  # cost of a second of distance, against 1 for a wrong word: it only breaks ties
 _FURTHEST_S = 5.0
 _ROUNDING = 1e-9
 _SPACES = re.compile(r"[\s—–-]+")  # hyphens too: "forty-two" is two words
@@ -24,7 +23,7 @@ _SPACES = re.compile(r"[\s—–-]+")  # hyphens too: "forty-two" is two words
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """A word as it is compared."""
+    """A word in the form for comparing."""
 
     word: str
     start_s: float
@@ -33,18 +32,14 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Figures of one result.
+    """Figures of one result; NaN where there are no words to compute one from.
 
     Attributes:
         num_words: in the truth.
-        num_substitutions: words recognized as others.
-        num_deletions: words not recognized.
-        num_insertions: recognized words that nobody spoke.
-        word_error_rate: the three together over `num_words`; may exceed 1. NaN without words in the truth.
+        word_error_rate: substitutions, deletions and insertions over `num_words`; may exceed 1.
         word_speaker_error_rate: share of the recognized words (right or substituted) that have another speaker than in
-            the truth, speakers being paired one to one as favourably as possible. NaN where nothing was recognized.
-        median_word_start_error_s: median distance of the starts of words recognized rightly. NaN where there are none.
-        p90_word_start_error_s: nine out of ten are nearer than this.
+            the truth, with speakers paired one to one as favourably as possible.
+        median_word_start_error_s, p90_word_start_error_s: distances of the starts of the rightly recognized words.
     """
 
     num_words: int
@@ -58,7 +53,7 @@ class Scores:
 
 
 def score_result(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Scores:
-    """Compare the contract's result object with a truth.
+    """Compare a result with a truth.
 
     Args:
         result: with `word_segments`: word, start_time, speaker_id.
@@ -104,7 +99,7 @@ def count_letter_errors(spoken: str, recognized: str) -> tuple[int, int]:
 
 
 def timed_words(words: Iterable[tuple[str, float, str | None]]) -> list[TimedWord]:
-    """Return words (text, start, speaker) as they are compared; what is all punctuation is left out."""
+    """Return words (text, start, speaker) for comparing, without those that are all punctuation."""
     plain = ((re.sub(r"[^\w]|_", "", word.lower()), float(start), speaker) for word, start, speaker in words)
     return [TimedWord(word, start, speaker) for word, start, speaker in plain if word]
 
@@ -140,7 +135,7 @@ def align(spoken: Sequence[TimedWord], recognized: Sequence[TimedWord]) -> list[
 
 
 def _speaker_errors(pairs: Sequence[tuple[TimedWord, TimedWord]]) -> int:
-    """Return how many pairs differ in speaker once the speakers are paired one to one as well as they can be."""
+    """Return the number of pairs with different speakers, after the best pairing of speakers one to one."""
     spoken = {name: row for row, name in enumerate(dict.fromkeys(word.speaker for word, _ in pairs))}
     recognized = {name: column for column, name in enumerate(dict.fromkeys(word.speaker for _, word in pairs))}
     together = np.zeros((len(spoken), len(recognized)), dtype=np.int64)

@@ -1,6 +1,6 @@
-"""The operator's environment, read once and frozen; the only module that reads `os.environ`.
+"""`Settings`: the operator's environment, read once and frozen. No other module reads `os.environ`.
 
-A variable that is set to nothing counts as not set. Secrets are `SecretStr`, so that no log or repr shows them.
+An empty variable counts as not set. Secrets are `SecretStr`, so that no log or repr shows them.
 """
 
 from __future__ import annotations
@@ -34,25 +34,12 @@ _TEST_PREFIX = "SERVE_APP_TEST_"  # read by the test suite itself
 _SERVICE_URL = "SERVE_APP_URL"  # read by the command line, which is a client
 _UNPREFIXED = ("BACKEND_URL", "HF_TOKEN", "DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE")  # kept from the systems replaced
 
-_DATABASE_URL = re.compile(r"sqlite(\+pysqlite)?:///.+|postgresql\+psycopg://.+", re.DOTALL)
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 # of CTranslate2, which took this name first: https://opennmt.net/CTranslate2/quantization.html
-_COMPUTE_TYPES = (
-    "default",
-    "auto",
-    "int8",
-    "int8_float32",
-    "int8_float16",
-    "int8_bfloat16",
-    "int16",
-    "float16",
-    "bfloat16",
-    "float32",
-)
+_COMPUTE_TYPES = "default|auto|int8|int8_float32|int8_float16|int8_bfloat16|int16|float16|bfloat16|float32"
 
 
 class SettingsError(ValueError):
-    """Raised when the environment can't be used; names every wrong variable and what it may be."""
+    """Raised when the environment can't be used; names every wrong variable and its allowed values."""
 
 
 def _split_commas(value: Any) -> Any:
@@ -80,29 +67,15 @@ def _check_webhook_secrets(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, .
     return secrets
 
 
-def _check_database_url(url: SecretStr) -> SecretStr:
-    if not _DATABASE_URL.fullmatch(url.get_secret_value()):
-        raise ValueError("write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
-    return url
+def _form(pattern: str, wanted: str) -> AfterValidator:
+    """Return a check of a text, or of a secret, which its error does not show."""
 
+    def check(value: Any) -> Any:
+        if not re.fullmatch(pattern, value.get_secret_value() if isinstance(value, SecretStr) else value, re.DOTALL):
+            raise ValueError(f"write {wanted}")
+        return value
 
-def _check_mirror(mirror: SecretStr) -> SecretStr:
-    text = mirror.get_secret_value()
-    if not (re.fullmatch(r"[A-Za-z][\w+.-]*://.+", text) or Path(text).expanduser().is_absolute()):
-        raise ValueError("write a URL (https://…, s3://…, any fsspec URL) or an absolute path")
-    return mirror
-
-
-def _check_device(text: str) -> str:
-    if not _DEVICE.fullmatch(text):
-        raise ValueError("write auto, cpu, mps, cuda, or cuda:N")
-    return text
-
-
-def _check_compute_type(text: str) -> str:
-    if text not in _COMPUTE_TYPES:
-        raise ValueError(f"write one of {', '.join(_COMPUTE_TYPES)}")
-    return text
+    return AfterValidator(check)
 
 
 def _check_absolute(path: Path) -> Path:
@@ -113,7 +86,19 @@ def _check_absolute(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
-Device = Annotated[str, AfterValidator(_check_device)]
+Device = Annotated[str, _form(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda, or cuda:N")]
+ComputeType = Annotated[str, _form(_COMPUTE_TYPES, f"one of {_COMPUTE_TYPES.replace('|', ', ')}")]
+DatabaseUrl = Annotated[
+    SecretStr,
+    _form(
+        r"sqlite(\+pysqlite)?:///.+|postgresql\+psycopg://.+",
+        "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE",
+    ),
+]
+Mirror = Annotated[
+    SecretStr,
+    _form(r"[A-Za-z][A-Za-z0-9_+.-]*://.+|[/~].*", "a URL (https://…, s3://…, any fsspec URL) or an absolute path"),
+]
 
 
 class Settings(BaseModel):
@@ -157,7 +142,7 @@ class Settings(BaseModel):
 
     state_dir: AbsolutePath
     models_dir: AbsolutePath
-    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)]
+    database_url: DatabaseUrl
     artifacts_url: str
     allowed_hosts: Annotated[
         tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split_commas)
@@ -172,10 +157,10 @@ class Settings(BaseModel):
     ] = ()
     backend_url: CallbackBase = None
     hf_token: SecretStr | None = None
-    model_mirror: Annotated[SecretStr, AfterValidator(_check_mirror)] | None = None
+    model_mirror: Mirror | None = None
     device: Device = "auto"
     stt_device: Device | None = None
-    stt_compute_type: Annotated[str, AfterValidator(_check_compute_type)] | None = None
+    stt_compute_type: ComputeType | None = None
     max_download_bytes: int = Field(default=4 * 1024**3, ge=1)
     download_timeout_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     max_duration_s: float = Field(default=14400.0, gt=0, allow_inf_nan=False)
@@ -200,7 +185,7 @@ class Settings(BaseModel):
         }
         state_dir = Path(given.setdefault("state_dir", str(_default_state_dir(env)))).expanduser()
         given.setdefault("database_url", f"sqlite:///{state_dir / 'jobs.sqlite3'}")
-        # absolute even where the state folder is not: one wrong value is told once
+        # absolute even where the state folder is not: one wrong value gives one error
         given.setdefault("models_dir", str((state_dir / "models").absolute()))
         given.setdefault("artifacts_url", str(state_dir / "artifacts"))
         unknown = sorted(
@@ -221,7 +206,7 @@ class Settings(BaseModel):
 
     @property
     def api(self) -> ApiSettings:
-        """The part that the HTTP layer needs, behind Serve's proxy."""
+        """Settings of the HTTP layer behind Serve's proxy."""
         return ApiSettings(
             locale=self.locale,
             cors_origins=self.cors_origins,
@@ -234,20 +219,19 @@ class Settings(BaseModel):
 
     @property
     def retention_s(self) -> float:
-        """How long ended jobs are kept, in seconds."""
         return self.retention_days * 86400
 
     def webhook_secret_values(self) -> tuple[str, ...]:
-        """Return the webhook secrets in the clear, for the signer only."""
+        """Return the plain webhook secrets, for the signer only."""
         return tuple(secret.get_secret_value() for secret in self.webhook_secrets)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a sentence for each variable that looks like one of ours and is none."""
+        """Return a sentence for each SERVE_APP_* variable that is no setting."""
         variables = [_variable(name) for name in type(self).model_fields if name != "unknown_names"]
         known = [name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)]
         sentences = []
         for name in self.unknown_names:
-            # without the prefix, which all share and which would make any two look alike
+            # the common prefix would make any two names similar
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
             sentences.append(f"{name} is not a setting and is ignored{hint}")
@@ -255,20 +239,19 @@ class Settings(BaseModel):
 
 
 def service_url(env: Mapping[str, str] = os.environ) -> str:
-    """Return where the command line finds the service: SERVE_APP_URL, else the default port of this machine."""
+    """Return the service's URL for the command line: SERVE_APP_URL, else the default port of this machine."""
     return env.get(_SERVICE_URL, "").strip() or "http://127.0.0.1:8000"
 
 
 def _variable(field: str) -> str:
-    """Return the name of the variable that holds a setting."""
     return field.upper() if field.upper() in _UNPREFIXED else _PREFIX + _RENAMED.get(field, field).upper()
 
 
-_RENAMED = {"webhook_secrets": "webhook_secret"}  # the contract's name; it may hold several
+_RENAMED = {"webhook_secrets": "webhook_secret"}  # the variable's fixed name; it may hold several
 
 
 def _default_state_dir(env: Mapping[str, str]) -> Path:
-    """Return the user's state folder after the XDG base directory specification, which ignores relative paths."""
+    """Return the user's state folder by the XDG base directory specification, which ignores relative paths."""
     root = Path(env.get("XDG_STATE_HOME", ""))
     home = Path(env["HOME"]) if env.get("HOME") else Path.home()
     return (root if root.is_absolute() else home / ".local" / "state") / "serve_app"

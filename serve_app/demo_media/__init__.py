@@ -1,7 +1,7 @@
-"""The demonstration's videos: the dialogue that is shipped beside this file, and a real telephone call.
+"""The demonstration's videos: a dialogue beside this file, and a telephone call.
 
-`dialogue.mp4` and its truth `dialogue.json` are made by `python -m training.demo_video`. The call is the sample that
-pyannote.audio ships (MIT): real voices, known turns; it is wrapped into a video on the spot.
+`python -m training.demo_video` makes `dialogue.mp4` and its truth `dialogue.json`. The call is a sample of
+pyannote.audio (MIT) with real voices and known turns; `make_call_video` turns it into a video.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from serve_app.errors import ModelLoadingError
 
 
 def make_call_video(path: Path) -> Path:
-    """Write the telephone call as an mp4 (AAC and a still picture) and return its path.
-
-    Raises:
-        ModelLoadingError: if pyannote.audio is not installed or came without its sample.
-    """
+    """Write the telephone call as an mp4 (AAC and a still picture) and return its path."""
     with av.open(str(call_sample(".wav"))) as container:
         rate_hz = container.streams.audio[0].rate
         resampler = av.AudioResampler("flt", "mono", rate_hz)
@@ -33,9 +29,12 @@ def make_call_video(path: Path) -> Path:
 
 
 def call_sample(suffix: str) -> Path:
-    """Return a file of the call: ".wav", ".rttm" (who spoke when) or ".stm" (and what).
+    """Return a file of the call: ".wav", ".rttm" (the turns) or ".stm" (the turns and their words).
 
     pyannote.audio itself is not imported: that takes seconds and hundreds of megabytes.
+
+    Raises:
+        ModelLoadingError: pyannote.audio is not installed or has no sample.
     """
     spec = importlib.util.find_spec("pyannote.audio")
     for folder in spec.submodule_search_locations or () if spec else ():

@@ -18,14 +18,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 _SIZE_PX = (640, 360)
 _FRAMES_PER_S = 5
-# what cameras write; and at this rate the encoder keeps speech clean in few bits
+# as cameras write it; at this rate the encoder keeps speech clean in few bits
 _AAC_RATE_HZ, _AAC_BITS_PER_S = 48_000, 64_000
 _BACKGROUNDS = ("#1d3557", "#6d2e46", "#2a5d4c", "#5b4a1f")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A picture with a title and a line of text, shown from a time on until the next card's."""
+    """A picture with a title and a line of text, shown until the next card starts."""
 
     start_s: float
     title: str
@@ -34,12 +34,10 @@ class Card:
 
 
 def write_video(path: Path, samples: NDArray[np.float32], rate_hz: int, cards: Sequence[Card]) -> Path:
-    """Write an mp4 (H.264 or MPEG-4, and AAC) and return its path.
+    """Write or replace an mp4 (H.264 or MPEG-4, and AAC) and return its path.
 
     Args:
-        path: of the file; replaced if it exists.
         samples: (n,) mono, full scale 1.
-        rate_hz: of the samples.
         cards: at least one, in order of start, the first at 0.
     """
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
@@ -59,7 +57,7 @@ def write_video(path: Path, samples: NDArray[np.float32], rate_hz: int, cards: S
 
 
 def _picture_codec() -> str:
-    """Return H.264 where this build of FFmpeg has an encoder of it, else what every build has."""
+    """Return H.264 where this build of FFmpeg has its encoder, else the one that every build has."""
     return "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 

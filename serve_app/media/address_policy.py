@@ -53,8 +53,9 @@ class AddressPolicy:
     """Every public address is allowed, and the operator's exceptions.
 
     Args:
-        allowed: host names, addresses and networks (CIDR); others raise ValueError. A name opens all ports of the private
-            addresses that it resolves to, but never a metadata or link-local address: only an address or a network does.
+        allowed: host names, addresses and networks (CIDR); anything else raises ValueError. A name opens all ports of
+            the private addresses that it resolves to, but never a metadata or link-local address: only an address or a
+            network does.
     """
 
     allowed: Sequence[str] = ()
