@@ -40,8 +40,9 @@ def write_video(path: Path, samples: NDArray[np.float32], rate_hz: int, cards: S
         samples: (n,) mono, full scale 1.
         cards: at least one, in order of start, the first at 0.
     """
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"  # every build of FFmpeg has MPEG-4
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        picture = cast(VideoStream, container.add_stream(_picture_codec(), rate=_FRAMES_PER_S))
+        picture = cast(VideoStream, container.add_stream(codec, rate=_FRAMES_PER_S))
         picture.width, picture.height = _SIZE_PX
         picture.pix_fmt = "yuv420p"
         picture.codec_context.thread_count = 1  # the same bytes on every machine
@@ -54,11 +55,6 @@ def write_video(path: Path, samples: NDArray[np.float32], rate_hz: int, cards: S
             container.mux(sound.encode(part))
         container.mux(sound.encode())
     return path
-
-
-def _picture_codec() -> str:
-    """Return H.264 where this build of FFmpeg has its encoder, else the one that every build has."""
-    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
 
 
 def _frames(cards: Sequence[Card], duration_s: float) -> Iterator[av.VideoFrame]:

@@ -167,18 +167,10 @@ _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(_WINDOW) + 0.5) / _WINDOW)).a
 _BIN_HZ = np.arange(_FFT // 2 + 1, dtype=np.float32) * (SAMPLE_RATE_HZ / _FFT)
 
 
-def _band_limit() -> np.ndarray:
-    """Return the weight of each bin in the autocorrelation.
-
-    It falls to zero well below half the lag rate, so that peaks between two lags are not missed; Boersma interpolates
-    with a long sinc instead.
-    """
-    bins_hz = _BIN_HZ[: _LAG_FFT // 2 + 1]
-    taper = np.clip((_BAND_END_HZ - bins_hz) / (_BAND_END_HZ - _BAND_FLAT_HZ), 0.0, 1.0)
-    return (np.sin(0.5 * np.pi * taper) ** 2).astype(np.float32)
-
-
-_BAND = _band_limit()
+# The weight of each bin in the autocorrelation falls to zero well below half the lag rate, so that no peak between two
+# lags is missed; Boersma interpolates with a long sinc instead.
+_TAPER = np.clip((_BAND_END_HZ - _BIN_HZ[: _LAG_FFT // 2 + 1]) / (_BAND_END_HZ - _BAND_FLAT_HZ), 0.0, 1.0)
+_BAND = (np.sin(0.5 * np.pi * _TAPER) ** 2).astype(np.float32)
 
 
 def _window_correlation() -> np.ndarray:

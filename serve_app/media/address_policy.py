@@ -29,17 +29,9 @@ _REFUSED_NETWORKS: tuple[Network, ...] = (
 )
 # Never reached through an allowed host name: only an allowed address or network opens these.
 _NEVER_BY_NAME: tuple[Network, ...] = (
-    ip_network("169.254.0.0/16"),
-    ip_network("fe80::/10"),
-    ip_network("fd00:ec2::/32"),  # metadata service of AWS over IPv6
-    ip_network("100.100.100.200/32"),
-    ip_network("168.63.129.16/32"),
-    ip_network("192.0.0.192/32"),
-    ip_network("0.0.0.0/8"),
-    ip_network("::/128"),
-    ip_network("224.0.0.0/4"),
-    ip_network("ff00::/8"),
-    ip_network("240.0.0.0/4"),
+    *map(ip_network, ("169.254.0.0/16", "fe80::/10")),  # link-local
+    *map(ip_network, ("fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")),  # of clouds
+    *map(ip_network, ("0.0.0.0/8", "::/128", "224.0.0.0/4", "ff00::/8", "240.0.0.0/4")),
 )
 _NAT64 = ip_network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ip_network("::/96")

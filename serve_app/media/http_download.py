@@ -41,15 +41,14 @@ async def download_http(
     headers = {"user-agent": "serve_app", "accept": "*/*", "accept-encoding": "identity"}
     async with guarded_client(policy, timeout=timeout, verify=tls or True, headers=headers) as client:
         download = _Download(client, url, part, policy, limits)
-        async for attempt in AsyncRetrying(
+        retrying = AsyncRetrying(
             stop=stop_after_attempt(limits.num_tries),
             retry=download.is_worth_retrying,
             wait=download.wait_s,
             sleep=sleep,
             reraise=True,
-        ):
-            with attempt:
-                await download.run()
+        )
+        await retrying(download.run)
     return download.content_type
 
 

@@ -29,16 +29,14 @@ async def download_s3(
     bucket, _, key = url.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket) or not key:
         raise AddressRefused("An S3 URL must be of the form s3://bucket/key")
-    async for attempt in AsyncRetrying(
+    retrying = AsyncRetrying(
         stop=stop_after_attempt(limits.num_tries),
         retry=retry_if_exception_type(DownloadInterrupted),
         wait=wait_exponential_jitter(initial=limits.backoff_s, max=limits.max_wait_s, jitter=limits.backoff_s),
         sleep=sleep,
         reraise=True,
-    ):
-        with attempt:
-            content_type = await _download_once(f"{bucket}/{key}", part, options, limits)
-    return content_type
+    )
+    return await retrying(_download_once, f"{bucket}/{key}", part, options, limits)
 
 
 async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], limits: FetchLimits) -> str:

@@ -31,7 +31,6 @@ _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _NUM_TRIES = 3
 _WAIT = wait_exponential_jitter(initial=1.0, max=10.0)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_PIN = re.compile(r"sha256=(?P<hex>[0-9a-fA-F]{64})")
 
 
 class _Passing(Exception):
@@ -45,7 +44,10 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
         ModelLoadingError: it can't be fetched or stored, or has another hash.
     """
     address, _, fragment = url.partition("#")
-    pinned = _pinned(fragment, url)
+    match = re.fullmatch("sha256=([0-9a-fA-F]{64})", fragment)
+    if fragment and match is None:
+        raise ModelLoadingError(f"What follows # in {shown_url(url)} must be sha256= and 64 hexadecimal digits")
+    pinned = match[1].lower() if match else None
     if urlsplit(address).scheme.lower() == "http" and pinned is None:
         raise ModelLoadingError(
             f"{shown_url(url)} could be changed on its way: write https://, or add #sha256= and the file's hash"
@@ -55,11 +57,10 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
     if pinned is not None and file is not None and sha256_of(file, cache_dir) == pinned:
         return file
     try:
-        for attempt in Retrying(
+        retrying = Retrying(
             stop=stop_after_attempt(_NUM_TRIES), retry=retry_if_exception_type(_Passing), wait=_WAIT, reraise=True
-        ):
-            with attempt:
-                return _get(address, pinned, cache_dir)
+        )
+        return retrying(_get, address, pinned, cache_dir)
     except _Passing as error:
         if file is not None and pinned is None:
             logger.warning("%s can't be fetched (%s); using what was fetched before", shown_url(url), error)
@@ -67,7 +68,6 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
         raise ModelLoadingError(
             f"{shown_url(url)} can't be fetched ({error}); let this machine reach it, or name a local file"
         ) from error
-    raise AssertionError("unreachable: the last attempt raises")
 
 
 def fetch_storage(url: str, cache_dir: Path) -> Path:
@@ -134,22 +134,17 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
 
 
 def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str) -> None:
-    digest = hashlib.sha256()
-    num_bytes = 0
     with path.open("wb") as file:
-        for chunk in response.iter_raw():
-            file.write(chunk)
-            digest.update(chunk)
-            num_bytes += len(chunk)
+        num_bytes = sum(file.write(chunk) for chunk in response.iter_raw())
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) != num_bytes:
         raise _Passing(f"{num_bytes} of {declared} bytes came")
     if num_bytes == 0:
         raise ModelLoadingError(f"{shown_url(url)} is empty; check the address")
-    if pinned is not None and digest.hexdigest() != pinned:
+    if pinned is not None and (sha256 := sha256_of(path)) != pinned:
         raise ModelLoadingError(
-            f"{shown_url(url)} is not the file that its #sha256= says (it has {digest.hexdigest()}): do not use it "
-            "before you know why"
+            f"{shown_url(url)} is not the file that its #sha256= says (it has {sha256}): do not use it before you know "
+            "why"
         )
 
 
@@ -194,13 +189,6 @@ def _fetched_before(url: str, cache_dir: Path) -> Path | None:
 def _file_name(url: str) -> str:
     name = re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name), flags=re.ASCII)
     return name.lstrip(".") or "weights"
-
-
-def _pinned(fragment: str, url: str) -> str | None:
-    match = _PIN.fullmatch(fragment)
-    if fragment and match is None:
-        raise ModelLoadingError(f"What follows # in {shown_url(url)} must be sha256= and 64 hexadecimal digits")
-    return match["hex"].lower() if match else None
 
 
 def shown_url(url: str) -> str:

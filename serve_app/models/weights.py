@@ -50,7 +50,12 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
     """
     spec = spec.strip()
     if spec.startswith(_EMBEDDED_PREFIX):
-        return _embedded(spec.removeprefix(_EMBEDDED_PREFIX))
+        name = spec.removeprefix(_EMBEDDED_PREFIX)
+        if name not in EMBEDDED:
+            raise ModelLoadingError(f"No model {name!r} is embedded; there is {', '.join(sorted(EMBEDDED))}")
+        if not EMBEDDED[name].exists():
+            raise ModelLoadingError(f"The embedded model {name!r} is not in {EMBEDDED[name]}: reinstall serve_app")
+        return EMBEDDED[name]
     if "://" in spec:
         fetch = fetch_https if spec.lower().startswith(("https://", "http://")) else fetch_storage
         return fetch(spec, cache_dir / "downloads")
@@ -110,12 +115,3 @@ def weights_name(spec: str) -> str:
     if model is not None:
         return model.name
     return spec if _REPOSITORY.fullmatch(spec) else path.resolve().name
-
-
-def _embedded(name: str) -> Path:
-    path = EMBEDDED.get(name)
-    if path is None:
-        raise ModelLoadingError(f"No model {name!r} is embedded; there is {', '.join(sorted(EMBEDDED))}")
-    if not path.exists():
-        raise ModelLoadingError(f"The embedded model {name!r} is not in {path}: reinstall serve_app")
-    return path

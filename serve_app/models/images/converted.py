@@ -77,7 +77,7 @@ def _activated(values: np.ndarray, activation: str) -> np.ndarray:
     if activation == "hardswish":
         return values * np.clip(values + 3.0, 0.0, 6.0) / 6.0
     if activation == "gelu":
-        from scipy.special import erf
+        from scipy.special import erf  # the others need no scipy
 
         return values * 0.5 * (1.0 + erf(values / math.sqrt(2.0)))
     return values

@@ -71,10 +71,10 @@ def load_classifier(
         )
         name = path.name
     except ModelLoadingError as error:
-        last = _last(pointer) if keep_last else None
-        if last is None:
+        last = read_note(pointer) if keep_last else {}
+        folder, name = pointer.parent / str(last.get("folder")), str(last.get("name"))
+        if not is_whole(folder):
             raise
-        folder, name = last
         notes.append(f"the weights that served before are used: {error.detail}")
     facts = replace(read_facts(folder), file_name=name)
     engine, difference, passed_over = _engine(folder, facts, options)
@@ -161,10 +161,3 @@ def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tupl
             )
         _log.warning("%s: %s", facts.model_version, passed_over[-1])
     raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")
-
-
-def _last(pointer: Path) -> tuple[Path, str] | None:
-    """Return the folder and the name of the weights that were loaded last; None where they are gone."""
-    note = read_note(pointer)
-    folder = pointer.parent / str(note.get("folder"))
-    return (folder, str(note["name"])) if "name" in note and is_whole(folder) else None

@@ -42,7 +42,6 @@ _START_OF_SCAN, _APP1 = b"\xff\xda", b"\xff\xe1"  # can't occur within a scan, w
 _MAX_SIDE_PX = 65_535  # of JPEG; PIL keeps 8 bytes for each row beside its pixels
 _LONGEST_PX = 16 * SIDE_PX
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
-_DETAIL_CHARS = 200
 
 pi_heif.register_heif_opener(thumbnails=False)
 # They report broken metadata, and sizes that are checked here. `catch_warnings` is not for several threads.
@@ -83,7 +82,10 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     except (ImageUnreadable, ImageTooLarge):
         raise
     except Exception as error:  # PIL's plugins raise whatever their parsers meet: ValueError, IndexError, struct.error
-        raise ImageUnreadable(f"The picture is broken or cut off: {_cause(error)}") from error
+        text = " ".join(str(error).split())[:200]
+        # PIL quotes the object that it read from, with its address
+        cause = text if text and " object at 0x" not in text else type(error).__name__
+        raise ImageUnreadable(f"The picture is broken or cut off: {cause}") from error
 
 
 def _num_scans(data: bytes) -> int:
@@ -166,9 +168,3 @@ def _crop_of_a_strip(image: Image.Image, long_px: int) -> Image.Image:
     end = min(start + SIDE_PX * scale, max(width, height))
     box = (0, start, width, end) if width <= height else (start, 0, end, height)
     return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box=box)
-
-
-def _cause(error: Exception) -> str:
-    text = " ".join(str(error).split())[:_DETAIL_CHARS]
-    # PIL quotes the object that it read from, with its address
-    return text if text and " object at 0x" not in text else type(error).__name__

@@ -44,7 +44,12 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     Raises:
         Unfit: the backbone, the head or the classes do not fit; the message says which.
     """
-    tensors = {name: value for name, value in stored.tensors.items() if not _is_counter(name, value)}
+    tensors = {
+        name: value
+        for name, value in stored.tensors.items()
+        # only training reads counters: of batches, averaged models (`n_averaged`), epochs
+        if not (name.endswith("num_batches_tracked") or (value.ndim == 0 and not value.dtype.is_floating_point))
+    }
     for name, value in tensors.items():
         if value.is_quantized or not value.is_floating_point():
             raise Unfit(f"{name} is {value.dtype}, not a real number: quantized weights can't be read, save the plain")
@@ -72,18 +77,15 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     return FittedWeights(architecture, widths, state, tuple(findings))
 
 
-def _is_counter(name: str, value: torch.Tensor) -> bool:
-    """Return whether only training reads it: batches, averaged models (`n_averaged`), epochs."""
-    return name.endswith("num_batches_tracked") or (value.ndim == 0 and not value.dtype.is_floating_point)
-
-
 def _backbone(tensors: Mapping[str, torch.Tensor]) -> tuple[Architecture, dict[str, str], str]:
     """Return the architecture, the file's name for each of our backbone's names, and how they were found."""
     closest: tuple[int, str] = (0, "")
     for architecture in Architecture:
         shapes = backbone_shapes(architecture)
         for naming, what in _namings(architecture, list(shapes)):
-            for prefix in _prefixes(tensors, naming[next(iter(shapes))]):
+            anchor = naming[next(iter(shapes))]
+            ends = [name for name in tensors if f".{name}".endswith(f".{anchor}")]
+            for prefix in sorted((name.removesuffix(anchor) for name in ends), key=len):
                 names = {ours: prefix + theirs for ours, theirs in naming.items()}
                 num_found, problem = _compared(tensors, names, shapes)
                 if not problem:
@@ -105,12 +107,6 @@ def _namings(architecture: Architecture, names: list[str]) -> Iterator[tuple[dic
     yield by_place, "<place of the child>."
     if architecture is Architecture.MOBILENET_V3_SMALL:  # its only child with weights, kept under another name
         yield {name: name.removeprefix("features.") for name in names}, ""
-
-
-def _prefixes(tensors: Mapping[str, torch.Tensor], anchor: str) -> list[str]:
-    """Return the beginnings of names that end in `anchor`; shortest first."""
-    ends = [name for name in tensors if name == anchor or name.endswith(f".{anchor}")]
-    return sorted((name.removesuffix(anchor) for name in ends), key=len)
 
 
 def _compared(
