@@ -86,7 +86,10 @@ class HubSource(ModelSource):
             if published is None:
                 raise SourceFailed(f"it has no {file.name}")
             size_bytes = file.size_bytes or published.size
-            report = lambda num_bytes: self._on_progress(file.name, num_bytes, size_bytes)  # noqa: E731
+
+            def report(num_bytes: int) -> None:
+                self._on_progress(file.name, num_bytes, size_bytes)
+
             with _watched(path.parent / ".cache", report):
                 self._download(file.name, path.parent)
             if size_bytes is not None:
