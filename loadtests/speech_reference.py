@@ -41,7 +41,8 @@ import serve_app.demo_media
 from serve_app import WhisperSTT
 from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece, WhisperBackend
+from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.loading import load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.weights import fetch_weights
@@ -298,7 +299,7 @@ def show_starts(stt: WhisperSTT) -> None:
     )
 
 
-def show_speed(data: Path, stt: WhisperSTT, backend: WhisperBackend, libraries: Libraries, rounds: int) -> None:
+def show_speed(data: Path, stt: WhisperSTT, backend: BatchedWhisper, libraries: Libraries, rounds: int) -> None:
     """Print CPU seconds of alternating rounds."""
     ways = libraries.faster_whisper_ways()
     batched = {name: way for name, way in ways.items() if name.startswith("Batched")}
@@ -319,7 +320,7 @@ def show_speed(data: Path, stt: WhisperSTT, backend: WhisperBackend, libraries: 
     show_steps(backend, short)
 
 
-def show_steps(backend: WhisperBackend, said: Sequence[Clip]) -> None:
+def show_steps(backend: BatchedWhisper, said: Sequence[Clip]) -> None:
     """Print which step of our way takes how many CPU seconds."""
     header("where the time goes", "CPU s", "share")
     taken: dict[str, float] = {}
@@ -347,7 +348,7 @@ def show_steps(backend: WhisperBackend, said: Sequence[Clip]) -> None:
 
 
 def _alternate(
-    title: str, ways: dict[str, Transcribe], said: Sequence[Clip], rounds: int, together: WhisperBackend | None = None
+    title: str, ways: dict[str, Transcribe], said: Sequence[Clip], rounds: int, together: BatchedWhisper | None = None
 ) -> None:
     seconds = sum(clip.samples.size for clip in said) / SAMPLE_RATE_HZ
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -369,7 +370,7 @@ def _alternate(
         print(f"| {name} | {median:.1f} | {shown} | {median / seconds:.3f} | {median / own:.2f} |", flush=True)
 
 
-def _transcribe_together(backend: WhisperBackend, said: Sequence[Clip]) -> None:
+def _transcribe_together(backend: BatchedWhisper, said: Sequence[Clip]) -> None:
     """Transcribe short recordings as a replica does that many clients call: pieces of all of them in batches."""
     from serve_app.models.speech.pieces import recognizer_pieces
     from serve_app.models.speech.voice_activity import detect_speech

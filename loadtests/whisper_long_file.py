@@ -31,7 +31,8 @@ from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece, WhisperBackend
+from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.loading import load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import SpeechRegion, Transcript
@@ -81,7 +82,7 @@ def words_of(answer: dict[str, Any]) -> list[TimedWord]:
     return timed_words((word["word"], word["start"], None) for part in answer["segments"] for word in part["words"])
 
 
-def hear(backend: WhisperBackend, samples: np.ndarray, regions: Sequence[SpeechRegion]) -> list[Transcript]:
+def hear(backend: BatchedWhisper, samples: np.ndarray, regions: Sequence[SpeechRegion]) -> list[Transcript]:
     """Return the transcripts of parts of a file, heard in this process."""
     heard: list[Transcript] = []
     for first in range(0, len(regions), _AT_ONCE):

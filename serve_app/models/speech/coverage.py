@@ -1,7 +1,7 @@
-"""`find_gaps`: speech that voice activity detection found and a recogniser put into no words.
+"""`find_gaps`: detected speech for which a recogniser returned no words.
 
-Whisper now and then ends a window early or skips a sentence in the middle, and nothing in its answer says so. Its own
-long-form loop goes on from the last timestamp; here every stretch of speech without words is found, wherever it is.
+Whisper sometimes ends a window early or skips a sentence in the middle, and its output does not show it. Its own
+long-form loop continues after the last timestamp; this module finds every stretch of speech without words.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ if TYPE_CHECKING:  # whoever joins transcripts needs this module, but not faster
 
 # Less speech than this between two words is a breath, a laugh, or the detector's margins around a pause.
 MIN_GAP_S = 1.0
-# Speech so near to a word belongs to it: words' times are known to about this much.
+# Speech this near to a word belongs to it: words' times are about this exact.
 _REACH_S = 0.15
-# Around a gap, so that its first and last sounds are heard whole.
-_MARGIN_S = 0.2
+_MARGIN_S = 0.2  # around a gap, so that its first and last sounds are complete
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Speech without words in a list of words.
+    """A stretch to decode again, in a list of words.
 
     Attributes:
-        start_s: where to begin listening again.
-        end_s: where to end.
-        first: index of the first word that is in doubt: it is longer than a word can be, and hides other words.
-        stop: index behind the last of them; `first` where no word is in doubt, and new words belong before it.
+        start_s: its start, with a margin.
+        end_s: its end, with a margin.
+        first: index of the first doubtful word: it is longer than a word can be and hides others.
+        stop: index after the last one; equal to `first` where no word is doubtful: new words go before it.
     """
 
     start_s: float
@@ -41,13 +40,7 @@ class Gap:
 
 
 def find_gaps(words: Sequence[SpokenWord], speech: Sequence[SpeechRegion], min_gap_s: float = MIN_GAP_S) -> list[Gap]:
-    """Return the stretches between words that hold at least `min_gap_s` of speech, in order.
-
-    Args:
-        words: in order, without overlap.
-        speech: in order; in the same seconds as the words.
-        min_gap_s: least speech of a gap, in seconds.
-    """
+    """Return the stretches between words that hold at least `min_gap_s` of speech; all are in order, on one clock."""
     sure = [index for index, word in enumerate(words) if word.duration_s <= word.longest_s + min_gap_s]
     spans = [(words[index].start_s, words[index].end_s) for index in sure]
     edges = [-1, *sure, len(words)]
@@ -66,18 +59,18 @@ def find_gaps(words: Sequence[SpokenWord], speech: Sequence[SpeechRegion], min_g
 def speech_without_words(
     speech: Sequence[SpeechRegion], words: Sequence[tuple[float, float]], min_gap_s: float = MIN_GAP_S
 ) -> list[SpeechRegion]:
-    """Return the stretches of a file's speech, of at least `min_gap_s` between two words, that carry no words.
+    """Return the speech without words, where there is at least `min_gap_s` of it between two words.
 
     Args:
-        speech: of the file, in order.
+        speech: in order.
         words: start and end of each word, in any order.
-        min_gap_s: least speech between two words that counts, in seconds.
+        min_gap_s: less speech than this between two words is ignored.
     """
     return [part for parts in _between(speech, sorted(words)) if _seconds(parts) >= min_gap_s for part in parts]
 
 
 def _between(speech: Sequence[SpeechRegion], spans: Sequence[tuple[float, float]]) -> Iterator[list[SpeechRegion]]:
-    """Yield the speech before the first span, between each two, and after the last one: one list more than spans."""
+    """Yield the speech before the first span, between each two, and after the last: one list more than spans."""
     position = 0
     low_s = float("-inf")
     for start_s, end_s in [*spans, (float("inf"), float("inf"))]:

@@ -1,4 +1,4 @@
-"""`SpeechEmotionRecognizer`: how speech sounds, by any audio-classification model of the Hugging Face hub."""
+"""`SpeechEmotionRecognizer`: emotions of speech, by any audio-classification model of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import SAMPLE_RATE_HZ, LabelScores, SpeechRegion
 
-# Nobody's mood can be told from less than a short syllable.
-MIN_REGION_S = 0.25
-# Of a longer region the first 30 s are looked at: attention grows with the square, and a recogniser's segments, of
-# which the regions are, are at most that long.
+MIN_REGION_S = 0.25  # a short syllable
+# The first part of a longer region is classified: attention grows with the square of the length, and a recogniser's
+# segments are at most this long.
 MAX_REGION_S = 30.0
-
 _MAX_BATCH = 8
-# Padding included: one region of the greatest length, or several shorter ones.
-_MAX_BATCH_S = 60.0
+_MAX_BATCH_S = 60.0  # with padding
 
 
 class SpeechEmotionRecognizer:
@@ -50,10 +47,10 @@ class SpeechEmotionRecognizer:
         Args:
             model_id: Hugging Face id, or a local folder.
             device: as in `models.devices`.
-            num_threads: threads that torch may use in this process; None leaves them as they are.
+            num_threads: threads of torch in this process; None leaves them as they are.
 
         Raises:
-            ModelLoadingError: it can't be had, is no classifier of 16 kHz sound, or is not whole.
+            ModelLoadingError: it can't be fetched, is no classifier of 16 kHz audio, or lacks weights.
             GpuMemoryError: it does not fit.
         """
         if num_threads is not None:
@@ -77,13 +74,13 @@ class SpeechEmotionRecognizer:
             )
         if config.problem_type == "regression" or config.num_labels < 2:
             raise ModelLoadingError(
-                f"The emotion model {model_id} tells degrees, not classes; name one that has labels such as 'happy'"
+                f"The emotion model {model_id} predicts degrees, not classes; name one that has labels such as 'happy'"
             )
         self.labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         self.model_version = f"transformers:{weights_name(model_id)}:float32"
         self._is_multi_label = config.problem_type == "multi_label_classification"
-        # Only these extractors leave lengths as they are. Networks with group normalisation were trained without a
-        # mask: padding changes what they hear, so that the answer would depend on the neighbours in the batch.
+        # Only these extractors keep lengths. Networks with group normalisation were trained without a mask: with
+        # padding, the answer would depend on the other clips of the batch.
         self._keeps_lengths = isinstance(self._extractor, Wav2Vec2FeatureExtractor)
         self._can_pad = (
             bool(getattr(self._extractor, "return_attention_mask", False))
@@ -99,23 +96,26 @@ class SpeechEmotionRecognizer:
         *,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> list[LabelScores | None]:
-        """Return one answer for each region, in their order.
+        """Return one answer for each region, in their order; None for less than 0.25 s inside the file.
 
-        None stands for a region that has less than 0.25 s inside the file. Of a region longer than 30 s the first
-        30 s are looked at; a model with a shorter window of its own looks at that. Regions are batched by length; an
-        answer does not depend on its batch. Probabilities add up to 1, but for a model of several labels at once
-        (`multi_label_classification`), where each is one of its own.
+        The first 30 s of a region are classified, or the model's window where that is shorter. An answer does not
+        depend on its batch. Probabilities add up to 1, except for a model of several labels at once
+        (`multi_label_classification`): each of its labels has its own.
 
         Args:
-            samples: (n,) at 16 kHz: the whole file; regions are read without copying it.
+            samples: (n,) of the whole file, at 16 kHz.
             regions: in any order; they may overlap.
-            should_stop: asked before each batch; True ends the call.
+            should_stop: called before each batch; True ends the call.
 
         Raises:
-            GpuMemoryError: the device has no memory left, for one region alone too.
-            ProcessingError: the model failed, or `should_stop` answered True.
+            GpuMemoryError: the device has too little memory even for one region.
+            ProcessingError: the model failed, or `should_stop` returned True.
         """
-        clips = [_clip(samples, region) for region in regions]
+        clips = []
+        for region in regions:
+            start = max(0, round(region.start_s * SAMPLE_RATE_HZ))
+            end = min(round(region.end_s * SAMPLE_RATE_HZ), start + round(MAX_REGION_S * SAMPLE_RATE_HZ))
+            clips.append(samples[start : max(start, end)])
         answers: list[LabelScores | None] = [None] * len(clips)
         for batch in self._batches([len(clip) for clip in clips]):
             if should_stop():
@@ -126,7 +126,7 @@ class SpeechEmotionRecognizer:
         return answers
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield indices of clips that go together, longest first: what fails for memory fails at once."""
+        """Yield indices of clips by batch, longest first, so that too little memory shows at once."""
         batch: list[int] = []
         most = _MAX_BATCH if self._can_pad or not self._keeps_lengths else 1
         for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
@@ -146,6 +146,7 @@ class SpeechEmotionRecognizer:
         except GpuMemoryError:
             if len(clips) == 1:
                 raise
+        # outside the handler, where the error no longer keeps the batch on the GPU
         middle = len(clips) // 2
         return np.concatenate((self._probabilities(clips[:middle]), self._probabilities(clips[middle:])))
 
@@ -159,10 +160,3 @@ class SpeechEmotionRecognizer:
         if not np.isfinite(scores).all():
             raise ProcessingError("the emotion model's answer is not numbers; its weights are damaged")
         return scores
-
-
-def _clip(samples: NDArray[np.float32], region: SpeechRegion) -> NDArray[np.float32]:
-    """Return a region's samples, at most 30 s, inside the file."""
-    start = max(0, round(region.start_s * SAMPLE_RATE_HZ))
-    end = min(round(region.end_s * SAMPLE_RATE_HZ), start + round(MAX_REGION_S * SAMPLE_RATE_HZ))
-    return samples[start : max(start, end)]

@@ -7,13 +7,11 @@ from dataclasses import replace
 
 from serve_app.analysis.attribution import texts_of_parts
 from serve_app.models.speech.coverage import speech_without_words
-from serve_app.models.speech.sentences import repeated_words
-from serve_app.results import AUTO, UNDETERMINED, Segment, SpeechRegion, Transcript
+from serve_app.results import AUTO, UNDETERMINED, SpeechRegion, Transcript
 
-# Stretches without words that a note names; the number in the metadata counts them all.
-_MOST_TIMES = 20
+_MOST_TIMES = 20  # stretches without words that a note lists; the number in the metadata counts all
 REPEATED = "words repeated across a cut were dropped"
-# At a cut inside of speech the words on both sides are nearer than this; people pause before they say a thing again.
+# Words on both sides of a cut inside speech are nearer than this; people pause before they repeat themselves.
 _ACROSS_CUT_S = 0.5
 _FEWEST_REPEATED_WORDS, _FEWEST_REPEATED_LETTERS = 2, 4
 
@@ -25,17 +23,17 @@ def join_transcripts(
     notes: Sequence[str] = (),
     speech: Sequence[SpeechRegion] | None = None,
 ) -> Transcript:
-    """Join the transcripts of a file's pieces, in whatever order they were finished.
+    """Join the transcripts of a file's pieces, which may come in any order.
 
     The language is the one with the most text; a note names the others. Without pieces (no speech at all) it is the
     requested one, or "und" for "auto". `notes` come before those of the pieces.
 
     Args:
-        speech: of the whole file, in order; stretches of it that have no words are told, and counted in
-            `speech_without_words_s`. None: nobody looked for speech.
+        speech: of the whole file, in order; a note lists the parts without words, and `speech_without_words_s` counts
+            them. None: speech was not detected.
     """
     found = list(pieces)
-    segments = tuple(sorted((segment for piece in found for segment in piece.segments), key=_start))
+    segments = tuple(sorted((part for piece in found for part in piece.segments), key=lambda part: part.start_s))
     all_notes = list(dict.fromkeys([*notes, *(note for piece in found for note in piece.notes)]))
     letters: dict[str, int] = {}
     for piece in found:
@@ -46,14 +44,16 @@ def join_transcripts(
         all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")
     without_s = None
     if speech is not None:
-        # a segment without words is as good as one long word
+        # a segment without words counts as one long word
         words = [(part.start_s, part.end_s) for segment in segments for part in segment.words or (segment,)]
         without = speech_without_words(speech, words)
         if not speech:
             all_notes.append("no speech was detected")
         without_s = sum(region.end_s - region.start_s for region in without)
         if without:
-            all_notes.append(_no_words_note(without, without_s))
+            shown = ", ".join(f"{region.start_s:.1f}-{region.end_s:.1f} s" for region in without[:_MOST_TIMES])
+            more = f" and {len(without) - _MOST_TIMES} more" if len(without) > _MOST_TIMES else ""
+            all_notes.append(f"no words were recognized in {without_s:.1f} s of detected speech: {shown}{more}")
     models = dict.fromkeys(piece.model_version for piece in found)
     assumed = UNDETERMINED if language == AUTO else language
     return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes), without_s)
@@ -62,7 +62,7 @@ def join_transcripts(
 def without_repetition(before: Transcript | None, piece: Transcript) -> Transcript:
     """Return a piece without the words at its start that repeat the end of the piece before it, with a note.
 
-    A single word, and what is said after a pause, may well be said twice, and stays.
+    A single word, and words after a pause, stay: people do repeat those.
 
     Args:
         before: the last piece before it that has words; None: there is none.
@@ -86,11 +86,15 @@ def without_repetition(before: Transcript | None, piece: Transcript) -> Transcri
     return replace(piece, segments=segments, notes=(*piece.notes, REPEATED))
 
 
-def _no_words_note(without: Sequence[SpeechRegion], without_s: float) -> str:
-    shown = ", ".join(f"{region.start_s:.1f}-{region.end_s:.1f} s" for region in without[:_MOST_TIMES])
-    more = f" and {len(without) - _MOST_TIMES} more" if len(without) > _MOST_TIMES else ""
-    return f"no words were recognized in {without_s:.1f} s of detected speech: {shown}{more}"
+def repeated_words(before: Sequence[str], after: Sequence[str], most: int = 5) -> int:
+    """Return how many words at the start of `after` repeat the end of `before`, at most `most`.
 
-
-def _start(segment: Segment) -> float:
-    return segment.start_s
+    Words are compared in lower case without punctuation.
+    """
+    left, right = (
+        ["".join(filter(str.isalnum, word.lower())) for word in words] for words in (before[-most:], after[:most])
+    )
+    for count in range(min(len(left), len(right)), 0, -1):
+        if left[-count:] == right[:count] and any(right[:count]):
+            return count
+    return 0

@@ -1,4 +1,4 @@
-"""Options of the audio analyzer, the choice of a backend, diarization, alignment and emotion: sections of `args:`."""
+"""Options of speech models other than Whisper: sections of `args:` in a config file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AnalyzerOptions(Options):
     """Decoding, voice activity, acoustics.
 
     Attributes:
-        num_threads: calls that one replica runs at once.
+        num_threads: calls that one replica runs at the same time.
     """
 
     num_threads: Count = 2
@@ -29,7 +29,7 @@ class BackendChoice(Options):
 
     Attributes:
         video_order: backends of video jobs: the first that is healthy and transcribes the job's language. Uploads to
-            `/transcribe` that name none follow the contract's order.
+            `/transcribe` that name none use the order of the default.
     """
 
     video_order: Annotated[tuple[BackendName, ...], MinLen(1)] = tuple(BackendName)
@@ -41,13 +41,13 @@ class DiarizerOptions(Options):
 
     Attributes:
         device: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: a GPU where the deployment was given one (`num_gpus`), else
-            the CPU. None: what `DEVICE` says.
+            the CPU. None: the value of `DEVICE`.
         num_threads: of torch in one replica; threads × replicas must not exceed the cores.
         segmentation: the network that finds local speakers: a name of the model catalog, a path, or
-            `embedded:whisperx-segmentation`, which also serves where the named one can't be had.
-        embeddings: one or two networks that tell voices apart, of `campplus-zh-en` (or a path) and
-            `embedded:speaker-embedding`; of two, the similarities are added. One that can't be had is left out.
-        model_id: Hugging Face id of a pyannote pipeline, in place of the two.
+            `embedded:whisperx-segmentation`, which also replaces a named one that can't be loaded.
+        embeddings: one or two networks that distinguish voices: `campplus-zh-en` (or a path) and
+            `embedded:speaker-embedding`. The similarities of two are added. One that can't be loaded is skipped.
+        model_id: Hugging Face id of a pyannote pipeline that replaces both.
         cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
             for files that run out of GPU memory.
     """
@@ -65,7 +65,7 @@ class AlignerOptions(Options):
     """Forced alignment of words.
 
     Attributes:
-        models: language → Hugging Face id or folder of a CTC model; not deployed without any.
+        models: language → Hugging Face id or folder of a CTC model; without any, there is no deployment.
         device: as the diarizer's.
         num_threads: of torch in one replica.
     """
@@ -80,7 +80,7 @@ class EmotionOptions(Options):
     """Emotion recognition.
 
     Attributes:
-        model_id: Hugging Face id or folder of an audio-classification model; not deployed without one.
+        model_id: Hugging Face id or folder of an audio-classification model; without one, there is no deployment.
         device: as the diarizer's.
         num_threads: of torch in one replica.
         cpu_fallback: as the diarizer's (`EmotionRecognizerCPU`).

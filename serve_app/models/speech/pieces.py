@@ -1,4 +1,4 @@
-"""`recognizer_pieces`: pieces of speech that a recogniser takes at once. Imports nothing heavy."""
+"""`recognizer_pieces`: cuts speech into pieces that a recogniser takes at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from serve_app.results import SpeechRegion
 
-_FULL = 3 / 4  # of a piece, from where on its end is looked for
-MAX_PAUSE_S = 5.0  # a longer silence is work for nothing, and what makes Whisper invent text
+_FULL = 3 / 4  # of a piece: its end is searched after this
+MAX_PAUSE_S = 5.0  # a longer silence costs time and makes Whisper invent text
 
 
 def recognizer_pieces(
@@ -19,7 +19,7 @@ def recognizer_pieces(
     margin_s: float = 0.2,
     max_pause_s: float = MAX_PAUSE_S,
 ) -> tuple[SpeechRegion, ...]:
-    """Return what a recogniser takes one after the other: cut at silences, with margins, at most `max_piece_s` long."""
+    """Return pieces cut at silences, with margins, at most `max_piece_s` long."""
     pieces = cut_at_silences(regions, duration_s, max_piece_s - 2 * margin_s, max_pause_s)
     return with_margins(pieces, duration_s, margin_s)
 
@@ -29,15 +29,13 @@ def cut_at_silences(
 ) -> tuple[SpeechRegion, ...]:
     """Join regions into pieces for a recogniser, cut in the longest pauses.
 
-    Every piece is at most `max_piece_s` long and all speech lies in some piece. A piece ends at any longer pause, else
-    in the longest pause of its last quarter: a recogniser's window costs the same however full it is. Speech that goes
-    on without a pause for longer than a piece is cut into equal parts.
+    Every piece is at most `max_piece_s` long, and all speech lies in a piece. A pause of `max_pause_s` ends a piece;
+    otherwise it ends in the longest pause of its last quarter, for a recogniser's window costs the same however full
+    it is. Longer speech without a pause is cut into equal parts.
 
     Args:
         regions: in order, not overlapping.
         duration_s: of the file; pieces are clamped to it.
-        max_piece_s: what the recogniser takes at once.
-        max_pause_s: a pause of so long always ends a piece.
 
     Raises:
         ValueError: `max_piece_s` is not positive.
@@ -68,13 +66,9 @@ def cut_at_silences(
 
 
 def with_margins(pieces: Sequence[SpeechRegion], duration_s: float, margin_s: float = 0.2) -> tuple[SpeechRegion, ...]:
-    """Widen pieces into the silence around them: a recogniser loses words that begin right at a cut.
+    """Widen pieces, which are in order, into the silence around them: a recogniser loses words that begin at a cut.
 
-    Neighbours meet in the middle of a pause that is shorter than two margins; nothing leaves the file.
-
-    Args:
-        pieces: in order, not overlapping.
-        margin_s: at each end. 0.2 s takes 8 % of pocketsphinx's word errors away (docs/performance.md).
+    Neighbours meet in the middle of a pause that is shorter than two margins. Pieces stay inside the file.
     """
     if not pieces:
         return ()
@@ -91,7 +85,7 @@ def speech_inside(speech: Sequence[SpeechRegion], piece: SpeechRegion) -> tuple[
 
 
 def _at_most(regions: Sequence[SpeechRegion], duration_s: float, max_piece_s: float) -> list[SpeechRegion]:
-    """Clamp regions to the file and halve, third, … those that are longer than a piece."""
+    """Clamp regions to the file and cut those longer than a piece into equal parts."""
     parts: list[SpeechRegion] = []
     for region in regions:
         start_s, end_s = max(0.0, region.start_s), min(duration_s, region.end_s)

@@ -1,15 +1,15 @@
 """`PocketsphinxRecognizer`: the embedded recogniser, CMU PocketSphinx with the US English model in its wheel.
 
-It needs no download, 90 MB and one core, hears clean read English nearly verbatim and telephone speech badly. Beams,
-language weight and noise removal are the library's own: on the clips of `loadtests/recognizer_wer.py` no setting tried
-was better by more than chance, switching noise removal off was worse, and wider beams doubled the time.
+It needs no download, 90 MB and one core. It transcribes clean read English nearly verbatim and telephone speech badly.
+Beams, language weight and noise removal are the library's defaults: `loadtests/recognizer_wer.py` found none better.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -24,14 +24,11 @@ LANGUAGES = (AUTO, "en")
 NOT_DETECTED = (
     "the language was not detected: no deployed speech backend can detect it, and the speech was taken for English"
 )
-# Shorter pieces hold no word: the shortest in the dictionary have three phones of three frames of 10 ms.
-MIN_PIECE_S = 0.1
-# A pause that ends a segment: longer than those inside a sentence (0.2-0.4 s), shorter than those between turns.
-MAX_PAUSE_S = 0.6
-
+MIN_PIECE_S = 0.1  # the shortest words of the dictionary have three phones of three frames of 10 ms
+MAX_PAUSE_S = 0.6  # ends a segment: pauses inside a sentence take 0.2-0.4 s, those between turns more
 _FRAMES_PER_S = 100
-# Samples per call of the search. The library holds the interpreter's lock while it searches: 0.2 s of audio are 20-60
-# ms in which no other thread runs, and the longest that a stop has to wait before the last pass.
+# Samples per call of the search. The library holds the interpreter's lock while it searches: 0.2 s of audio block other
+# threads for 20-60 ms, and a stop waits as long.
 _BLOCK = SAMPLE_RATE_HZ // 5
 _QUIET_PEAK, _RAISED_PEAK = 0.1, 0.5
 _LEVELS_SEARCH = "levels"
@@ -40,19 +37,14 @@ _LEVELS_SEARCH = "levels"
 class PocketsphinxRecognizer:
     """Transcribes pieces of English speech into words with times and confidences.
 
-    An answer depends on the piece alone: the state that the library carries from one utterance to the next (cepstral
-    mean, noise floor) is set anew for each. One decoder works on one piece at a time; calls from several threads wait
-    for each other, so give each thread its own recogniser.
-
-    Args:
-        num_threads: as for other recognisers; this library's decoder never uses more than one.
+    A transcript depends on its piece alone: the state that the library keeps between utterances (cepstral mean, noise
+    floor) is reset. One decoder works on one piece at a time, on one thread; other threads wait.
 
     Raises:
-        ModelLoadingError: if the model that belongs in the wheel is missing or broken.
+        ModelLoadingError: the wheel's model is missing or broken.
     """
 
-    def __init__(self, *, num_threads: int = 1) -> None:
-        self.num_threads = num_threads
+    def __init__(self) -> None:
         self.model_version = f"pocketsphinx-en-us-{version('pocketsphinx')}"
         self._lock = threading.Lock()
         try:
@@ -63,7 +55,7 @@ class PocketsphinxRecognizer:
                 loglevel="FATAL",
             )
             self._words_search = self._decoder.current_search()
-            # the smallest grammar there is: a pass with it yields a piece's cepstral mean for 0.2 % of its duration
+            # the smallest grammar: a pass with it yields a piece's cepstral mean in 0.2 % of its duration
             self._decoder.add_jsgf_string(_LEVELS_SEARCH, "#JSGF V1.0; grammar levels; public <word> = a;")
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise ModelLoadingError(
@@ -75,7 +67,7 @@ class PocketsphinxRecognizer:
         """Raise LanguageUnsupported for all but "auto" and "en"."""
         if language not in LANGUAGES:
             raise LanguageUnsupported(
-                f"the embedded recogniser hears English only, not {language!r}; deploy a Whisper backend for it "
+                f"the embedded recogniser transcribes English only, not {language!r}; deploy a Whisper backend for it "
                 "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in the "
                 "configuration"
             )
@@ -95,20 +87,20 @@ class PocketsphinxRecognizer:
         *,
         offset_s: float = 0.0,
         language: str = "auto",
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Transcript:
         """Transcribe one piece of at most about 30 s, cut at silences.
 
-        Not-a-number samples count as silence; what is beyond full scale is clipped.
+        Not-a-number samples count as silence; samples beyond full scale are clipped.
 
         Args:
             offset_s: where it begins in the file; added to every time.
-            language: "en"; or "auto", which takes the speech for English, and returns the language "und" and a note.
-            should_stop: asked every 0.2 s of audio; True ends the call.
+            language: "en"; or "auto": the speech is taken for English, the language is "und", and a note says so.
+            should_stop: called every 0.2 s of audio; True ends the call.
 
         Raises:
-            LanguageUnsupported: for any other language.
-            ProcessingError: if the decoder fails, or `should_stop` answered True.
+            LanguageUnsupported: any other language.
+            ProcessingError: the decoder failed, or `should_stop` returned True.
         """
         self.check_language(language)
         notes = (NOT_DETECTED,) if language == AUTO else ()
@@ -118,15 +110,14 @@ class PocketsphinxRecognizer:
         if duration_s >= MIN_PIECE_S and pcm.any():
             with self._lock:
                 try:
-                    words = self._decode(pcm, should_stop or _never)
+                    words = self._decode(pcm, should_stop)
                 except RuntimeError as error:
                     raise ProcessingError(f"pocketsphinx failed on {duration_s:.1f} s of audio: {error}") from error
         placed = [
-            Word(
-                word.word,
-                offset_s + min(word.start_s, duration_s),
-                offset_s + min(word.end_s, duration_s),
-                word.confidence,
+            replace(
+                word,
+                start_s=offset_s + min(word.start_s, duration_s),
+                end_s=offset_s + min(word.end_s, duration_s),
             )
             for word in words
         ]
@@ -134,7 +125,7 @@ class PocketsphinxRecognizer:
 
     def _decode(self, pcm: NDArray[np.int16], should_stop: Callable[[], bool]) -> list[Word]:
         decoder = self._decoder
-        decoder.reinit_feat()  # forgets earlier pieces
+        decoder.reinit_feat()  # drops the state of earlier pieces
         decoder.activate_search(_LEVELS_SEARCH)
         decoder.start_utt()
         try:
@@ -143,9 +134,9 @@ class PocketsphinxRecognizer:
         finally:
             decoder.end_utt()
         decoder.activate_search(self._words_search)
-        # Taken block by block the features are normalised by a running mean. It starts at 40,3,-1 by default, which
-        # garbles the first seconds; started at the piece's own mean it does as well as the whole piece in one call.
-        # The noise floor is kept from the first pass: starting cold, it takes the first words for noise.
+        # Block by block, features are normalised by a running mean. Its default start, 40,3,-1, garbles the first
+        # seconds; the piece's own mean works as well as one call for the whole piece. The noise floor stays from the
+        # first pass: without it, the decoder takes the first words for noise.
         decoder.set_cmn(cepstral_mean)
         decoder.start_utt()
         try:
@@ -162,19 +153,15 @@ class PocketsphinxRecognizer:
                 _spelling(segment.word),
                 segment.start_frame / _FRAMES_PER_S,
                 (segment.end_frame + 1) / _FRAMES_PER_S,  # the end frame is part of the word
-                float(np.clip(segment.prob, 0.0, 1.0)),  # posterior; linear already, though scores elsewhere are logs
+                float(np.clip(segment.prob, 0.0, 1.0)),  # posterior; linear, though other scores are logs
             )
             for segment in decoder.seg()
-            if not _is_filler(segment.word)
+            if not segment.word.startswith(("<", "[", "++"))  # silence (<s>, <sil>), noise ([NOISE], ++BREATH++)
         ]
 
 
-def _never() -> bool:
-    return False
-
-
 def _to_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return 16-bit samples; a quiet piece is raised, so that it isn't lost between their steps."""
+    """Return 16-bit samples; a quiet piece is raised above their steps."""
     if samples.ndim != 1:
         raise ProcessingError(f"expected mono samples of shape (n,), got {samples.shape}")
     clean = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
@@ -183,13 +170,8 @@ def _to_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
     return (np.clip(clean * gain, -1.0, 1.0) * 32767).astype(np.int16)
 
 
-def _is_filler(token: str) -> bool:
-    """Tell silences (<s>, </s>, <sil>) and noises ([NOISE], [SPEECH], ++BREATH++) from words."""
-    return token.startswith(("<", "[", "++"))
-
-
 def _spelling(token: str) -> str:
-    """Return a dictionary entry as it is written: without its pronunciation's number, the pronoun I as a capital."""
+    """Return a dictionary entry without its pronunciation's number, and with a capital I for the pronoun."""
     word = re.sub(r"\(\d+\)$", "", token)
     return "I" + word[1:] if word == "i" or word.startswith("i'") else word
 
@@ -197,7 +179,7 @@ def _spelling(token: str) -> str:
 def _segments(words: list[Word]) -> tuple[Segment, ...]:
     """Return runs of words without a long pause."""
     cuts = [index for index, (a, b) in enumerate(pairwise(words), start=1) if b.start_s - a.end_s >= MAX_PAUSE_S]
-    runs: Iterable[list[Word]] = (words[a:b] for a, b in pairwise([0, *cuts, len(words)]) if a < b)
+    runs = (words[a:b] for a, b in pairwise([0, *cuts, len(words)]) if a < b)
     return tuple(
         Segment(run[0].start_s, run[-1].end_s, " ".join(word.word for word in run), tuple(run)) for run in runs
     )

@@ -1,4 +1,4 @@
-"""A transformers model of audio from a local folder: whole, or not at all."""
+"""`load_whole`: a transformers model of audio from a local folder, refused where weights are missing."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 
-# Used while training only; many checkpoints were saved without it.
+# Used in training only; many checkpoints lack it.
 _NOT_NEEDED = ("masked_spec_embed",)
 
 
 def load_whole(model_class: Any, folder: Path, what: str) -> Any:
     """Return the folder's model in float32 and evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
 
-    transformers fills weights that a checkpoint lacks with random ones and only logs it. Well-known emotion models are
-    stored under other names than the architecture's, so that their answers would be chance.
+    transformers fills missing weights with random ones and only logs it. Well-known emotion models store theirs under
+    other names than the architecture's, so that they would answer by chance.
 
     Args:
         model_class: a transformers Auto class, such as AutoModelForCTC.
         what: the model's role, for errors ("The align model").
 
     Raises:
-        ModelLoadingError: it can't be loaded, or is not whole.
+        ModelLoadingError: it can't be loaded, or lacks weights.
     """
     try:
         model, loading = model_class.from_pretrained(

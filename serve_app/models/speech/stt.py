@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,16 +41,16 @@ WHISPER_BACKENDS = (BackendName.FASTER_WHISPER, BackendName.TRANSFORMERS, Backen
 
 
 class WhisperSTT:
-    """One Whisper checkpoint by any of its backends, loaded on first use and kept side by side.
+    """One Whisper checkpoint in any of its backends; each is loaded on first use and stays loaded.
 
-    It reads no environment: a program that honours the service's variables hands over what
-    `Settings.from_environment()` says (`stt_device or device`, `stt_compute_type`, `models_dir`, `hf_token`).
-    Calls may come from any thread; a backend takes them one after the other.
+    It reads no environment variables: pass the attributes of `Settings.from_environment()` to follow the service's
+    (`stt_device or device`, `stt_compute_type`, `models_dir`, `hf_token`). Any thread may call it; a backend runs one
+    call at a time.
 
     Args:
         model_path: a name of the catalog (`whisper-base`) or of a size (`large-v3-turbo`), Hugging Face id, folder (in
             Hugging Face or CTranslate2 form), `.pt` file of openai-whisper, URL, or `embedded:whisper-micro`; or
-            several, of which the first that can be loaded is used.
+            several, of which the first that loads is used.
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N", "mps".
         compute_type: number format; None: float16 on a GPU, float32 on a CPU.
         backends: names that may be used, in the order in which they are tried where a call names none.
@@ -61,7 +60,7 @@ class WhisperSTT:
         hf_token: opens gated models on the Hugging Face hub.
 
     Raises:
-        InvalidRequest: a name in `backends` is not that of a Whisper backend, or there is none.
+        InvalidRequest: `backends` is empty, or has a name that is no Whisper backend's.
     """
 
     def __init__(
@@ -94,32 +93,29 @@ class WhisperSTT:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of the backends that are loaded, in the order in which they were."""
+        """Names of the loaded backends, in the order of their loading."""
         return tuple(self._loaded)
 
     def load(self, backend: str | None = None) -> str:
-        """Load a backend ahead of its first use; return its name.
-
-        Args:
-            backend: which; None: the first of `backends` that can be loaded.
+        """Load a backend, by default the first of `backends` that loads, and return its name.
 
         Raises:
             InvalidRequest: it is none of `backends`.
-            ModelLoadingError: it can't be loaded; where none was named: none can be, with the reason of each.
+            ModelLoadingError: it, or none of `backends`, can be loaded.
         """
         return self._backend(backend)[0]
 
     def transcribe(
         self, audio: Audio, language: str = "auto", backend: str | None = None, *, prompt: str | None = None
     ) -> dict[str, Any]:
-        """Put a recording of any length into words.
+        """Transcribe a recording of any length.
 
         Args:
             audio: path of a media file, its bytes, an open binary file, samples (n,) at 16 kHz, or (samples, rate).
                 Samples are mono: floats within ±1, or integers of any width.
-            language: two-letter code; "auto": detected in three parts of the speech; a stretch that is surely in
-                another language keeps that one.
-            backend: a named one is never replaced by another; None: the first of `backends` that can be loaded.
+            language: two-letter code; "auto": detected in three parts of the speech; a part that is surely in another
+                language keeps that one.
+            backend: its name; None: the first of `backends` that loads.
             prompt: text that the recording continues, or whose spelling it shares.
 
         Returns:
@@ -128,8 +124,8 @@ class WhisperSTT:
             `speech_seconds_without_words`.
 
         Raises:
-            AudioExtractionError: there is no usable sound in it.
-            GpuMemoryError: the GPU has not enough memory left.
+            AudioExtractionError: it has no usable audio.
+            GpuMemoryError: the GPU has too little memory left.
             InvalidRequest: `backend` is none of `backends`.
             LanguageUnsupported: the checkpoint was not made for the language.
             ModelLoadingError: the backend can't be loaded.
@@ -142,8 +138,8 @@ class WhisperSTT:
         regions = recognizer_pieces(speech, decoded.duration_s, MAX_PIECE_S)
         likely = None
         if language == "auto" and len(regions) > 1 and loaded.backend.can_detect_languages:
-            shown = [SpeechPiece(decoded.cut(part)) for part in language_windows(regions)]
-            likely, _ = likely_language(loaded.backend.detect_languages(shown))
+            samples = [SpeechPiece(decoded.cut(part)) for part in language_windows(regions)]
+            likely, _ = likely_language(loaded.backend.detect_languages(samples))
         pieces = [
             SpeechPiece(
                 decoded.cut(region),
@@ -160,13 +156,20 @@ class WhisperSTT:
         for transcript in loaded.backend.transcribe(pieces):
             transcripts.append(without_repetition(before, transcript))
             before = transcripts[-1] if transcripts[-1].segments else before
-        heard = join_transcripts(transcripts, language=language, speech=speech)
-        version = heard.model_version or loaded.backend.model_version
-        heard = replace(heard, model_version=version, notes=(*notes, *decoded.notes, *heard.notes))
-        return _as_dict(heard, decoded.duration_s, name)
+        joined = join_transcripts(transcripts, language=language, notes=(*notes, *decoded.notes), speech=speech)
+        return {
+            "text": " ".join(segment.text for segment in joined.segments),
+            "language": joined.language,
+            "duration": round(decoded.duration_s, 3),
+            "segments": [_segment_as_dict(segment) for segment in joined.segments],
+            "backend": str(name),
+            "model_version": joined.model_version or loaded.backend.model_version,
+            "notes": list(joined.notes),
+            "speech_seconds_without_words": round(joined.speech_without_words_s or 0.0, 3),
+        }
 
     def _backend(self, name: str | None) -> tuple[BackendName, LoadedWhisper, tuple[str, ...]]:
-        """Return a loaded backend, and what is to be said of how it came to be used."""
+        """Return a loaded backend, and notes on the backends and models that were tried before it."""
         if name is not None:
             wanted = _whisper_backend(name)
             if wanted not in self.backends:
@@ -216,9 +219,9 @@ def _decoded(audio: Audio) -> DecodedAudio:
 
 def _from_samples(samples: NDArray[Any], rate_hz: int) -> DecodedAudio:
     if samples.ndim != 1:
-        raise AudioExtractionError(f"The samples have the shape {samples.shape}; hand over one channel, (n,)")
+        raise AudioExtractionError(f"The samples have the shape {samples.shape}; pass one channel, (n,)")
     if rate_hz <= 0 or rate_hz != int(rate_hz):
-        raise AudioExtractionError(f"{rate_hz} Hz is no sample rate; hand over a positive integer")
+        raise AudioExtractionError(f"{rate_hz} Hz is no sample rate; pass a positive integer")
     if len(samples) > MAX_DURATION_S * rate_hz:
         raise AudioExtractionError(f"The samples last longer than {MAX_DURATION_S / 3600:.0f} hours; cut them")
     if np.issubdtype(samples.dtype, np.integer):
@@ -226,26 +229,13 @@ def _from_samples(samples: NDArray[Any], rate_hz: int) -> DecodedAudio:
         middle = (int(limits.max) + int(limits.min) + 1) // 2  # 128 for 8 bits, which are unsigned
         samples = (samples.astype(np.float32) - middle) / (int(limits.max) - middle + 1)
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise AudioExtractionError(f"Samples of type {samples.dtype} are no sound; hand over floats or integers")
+        raise AudioExtractionError(f"Samples of type {samples.dtype} are no sound; pass floats or integers")
     samples = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
     if rate_hz != SAMPLE_RATE_HZ and len(samples):
         import librosa  # brings numba: seconds
 
         samples = librosa.resample(samples, orig_sr=int(rate_hz), target_sr=SAMPLE_RATE_HZ)
     return DecodedAudio(samples, len(samples) / SAMPLE_RATE_HZ)
-
-
-def _as_dict(transcript: Transcript, duration_s: float, backend: BackendName) -> dict[str, Any]:
-    return {
-        "text": " ".join(segment.text for segment in transcript.segments),
-        "language": transcript.language,
-        "duration": round(duration_s, 3),
-        "segments": [_segment_as_dict(segment) for segment in transcript.segments],
-        "backend": str(backend),
-        "model_version": transcript.model_version,
-        "notes": list(transcript.notes),
-        "speech_seconds_without_words": round(transcript.speech_without_words_s or 0.0, 3),
-    }
 
 
 def _segment_as_dict(segment: Segment) -> dict[str, Any]:

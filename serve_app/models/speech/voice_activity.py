@@ -1,7 +1,7 @@
-"""`detect_speech`: where somebody speaks, by silero's detector (MIT) as shipped in faster-whisper.
+"""`detect_speech`: where somebody speaks, by silero's detector (MIT), which comes with faster-whisper.
 
-The network is run in blocks with its state carried on: faster-whisper's own call copies the whole signal twice, 2 GB
-for 4 hours. Thresholds are silero's defaults unless a comment says otherwise.
+The network runs in blocks that pass on its state: faster-whisper's own call copies the whole signal twice, 2 GB for 4
+hours. Thresholds are silero's defaults unless a comment gives another.
 """
 
 from __future__ import annotations
@@ -10,35 +10,25 @@ import numpy as np
 from faster_whisper.vad import get_vad_model
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.speech.pieces import cut_at_silences
 from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
 
-__all__ = ["cut_at_silences", "detect_speech", "speech_probabilities"]
-
 THRESHOLD = 0.5  # speech begins at this probability
-END_THRESHOLD = 0.35  # and goes on until it falls below this one
+END_THRESHOLD = 0.35  # and ends below this one
 MIN_SPEECH_S = 0.1  # silero: 0.25; short answers ("네", "yes") take 0.15 s
-MIN_SILENCE_S = 0.3  # silero: 0.1; pauses between words are not cut, pauses between sentences are
+MIN_SILENCE_S = 0.3  # silero: 0.1; only pauses between sentences are this long
 PAD_S = 0.1  # silero: 0.03; keeps soft first and last consonants
-# Speech that goes on for longer is cut where it is least like speech, which is between two words far more often than a
-# cut by the clock is: pieces for a recogniser have 30 s less margins.
+# Longer speech is cut where its probability is lowest, mostly between two words. A recogniser's piece has 30 s with
+# margins.
 MAX_SPEECH_S = 28.0
-
 _WINDOW = 512  # samples per probability, 32 ms: the network's input
-_CONTEXT = 64  # samples of the window before, which the network sees as well
+_CONTEXT = 64  # samples of the window before, also input
 _BLOCK_WINDOWS = 1024
 
 
 def detect_speech(samples: np.ndarray) -> tuple[SpeechRegion, ...]:
-    """Find speech; regions are in order and at most 28 s long. One thread; memory beyond the samples: below 100 MB.
+    """Return the speech in (n,) samples at 16 kHz: regions in order, at most 28 s long. Uses one thread and 100 MB.
 
-    Regions touch only where speech that goes on for longer was cut.
-
-    Args:
-        samples: (n,) float32 at 16 kHz.
-
-    Raises:
-        ModelLoadingError: faster-whisper's detector file can't be loaded.
+    Regions touch only where longer speech was cut. Raises ModelLoadingError where faster-whisper's detector is broken.
     """
     if not len(samples):
         return ()
@@ -46,15 +36,14 @@ def detect_speech(samples: np.ndarray) -> tuple[SpeechRegion, ...]:
 
 
 def speech_probabilities(samples: np.ndarray) -> np.ndarray:
-    """Return (ceil(n / 512),) float32, the probability of speech in each 32 ms."""
+    """Return (ceil(n / 512),) float32: the probability of speech in each 32 ms."""
     try:
         session = get_vad_model().session  # cached per process; made with one thread
     except Exception as error:
         raise ModelLoadingError(f"Silero's voice activity detector can't be loaded: {type(error).__name__}") from error
     num_windows = -(-len(samples) // _WINDOW)
     probabilities = np.empty(num_windows, dtype=np.float32)
-    hidden = np.zeros((1, 1, 128), dtype=np.float32)
-    cell = np.zeros((1, 1, 128), dtype=np.float32)
+    hidden = cell = np.zeros((1, 1, 128), dtype=np.float32)
     inputs = np.zeros((_BLOCK_WINDOWS, _CONTEXT + _WINDOW), dtype=np.float32)
     for start in range(0, num_windows, _BLOCK_WINDOWS):
         stop = min(start + _BLOCK_WINDOWS, num_windows)
@@ -71,8 +60,8 @@ def speech_probabilities(samples: np.ndarray) -> np.ndarray:
 
 
 def _regions(probabilities: np.ndarray, duration_s: float) -> tuple[SpeechRegion, ...]:
-    """Hysteresis between the two thresholds, then drop short silences, then short speech, then pad."""
-    # last decisive window at or before each one: +1 speech, -1 silence, 0 in between keeps what was
+    """Return speech between the two thresholds; then drop short silences, then short speech, then pad."""
+    # last decisive window at or before each one: +1 speech, -1 silence, 0 in between changes nothing
     decisive = np.where(probabilities >= THRESHOLD, 1, np.where(probabilities < END_THRESHOLD, -1, 0))
     latest = np.maximum.accumulate(np.where(decisive != 0, np.arange(len(decisive)), -1))
     speaking = (latest >= 0) & (decisive[np.maximum(latest, 0)] == 1)
@@ -95,13 +84,13 @@ def _regions(probabilities: np.ndarray, duration_s: float) -> tuple[SpeechRegion
 
 
 def _cut(region: SpeechRegion, probabilities: np.ndarray) -> list[SpeechRegion]:
-    """Return the region in parts that are short enough; each is cut in the second half of what fits."""
+    """Return the region in parts of at most 28 s, each cut between 14 and 28 s."""
     parts = []
     while region.end_s - region.start_s > MAX_SPEECH_S:
         first, last = (
             round((region.start_s + share * MAX_SPEECH_S) * SAMPLE_RATE_HZ / _WINDOW) for share in (0.5, 1.0)
         )
-        # a dip of one window may lie inside a consonant: three in a row
+        # one low window may lie inside a consonant: three in a row
         smooth = np.convolve(probabilities[first - 1 : last + 1], np.ones(3) / 3, mode="valid")
         cut_s = (first + int(smooth.argmin()) + 0.5) * _WINDOW / SAMPLE_RATE_HZ
         parts.append(SpeechRegion(region.start_s, cut_s))

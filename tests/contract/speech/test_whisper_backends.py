@@ -1,4 +1,4 @@
-"""Every backend keeps the promises of `WhisperBackend`, on whisper-micro and held-out speech; and they agree."""
+"""Every backend keeps the promises of `BatchedWhisper`, on whisper-micro and held-out speech; and they agree."""
 
 from __future__ import annotations
 

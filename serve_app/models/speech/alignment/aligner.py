@@ -1,9 +1,8 @@
 """`ForcedAligner`: times words by the letters that a CTC model recognises.
 
-As whisperx does it (Bain et al. 2023), and with its models; the loop is ours, because `whisperx.align`
-fetches NLTK's sentence splitter from the net, cuts segments anew and gives words back as other words. What differs:
-the model hears a piece once, in whole, not segment by segment; a word stays the word that it was; what is not spoken
-(punctuation) has no symbol, where whisperx lets it stand for any sound; and the search (see ctc_alignment).
+It follows whisperx (Bain et al. 2023) and uses its models, but not its loop: `whisperx.align` fetches NLTK's sentence
+splitter from the net, cuts segments again and returns other words. Here the model takes a piece as a whole, every word
+stays as it was, and punctuation has no symbol (in whisperx it may stand for any sound).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +29,12 @@ from serve_app.results import SAMPLE_RATE_HZ, Segment, SpeechRegion, Timing, Tra
 
 # Recognisers cut segments a little short: words are looked for this far into the silence around them.
 MARGIN_S = 0.2
-# A model that could not be had is asked for again after this long, not for every piece of a file.
+# After a model failed to load, it is tried again no sooner than this.
 RETRY_LOADING_S = 60.0
 
 
 class ForcedAligner:
-    """Gives words the times at which their letters are heard.
-
-    Models are loaded when their language first comes up, and kept. An instance is for one thread at a time.
-    """
+    """Sets the times of words. Loads a language's model on first use and keeps it. For one thread at a time."""
 
     def __init__(
         self,
@@ -52,12 +48,12 @@ class ForcedAligner:
         """Remember the models; none is loaded yet.
 
         Args:
-            models: align model of each language, by two-letter code; see `align_model.load_align_model`.
+            models: align model of each language, by two-letter code; see `alignment.model.load_align_model`.
             device: as in `models.devices`.
-            num_threads: threads that torch may use in this process; None leaves them as they are.
+            num_threads: threads of torch in this process; None leaves them as they are.
 
         Raises:
-            ModelLoadingError: the device is not there.
+            ModelLoadingError: the device does not exist.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
@@ -81,23 +77,23 @@ class ForcedAligner:
         *,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Transcript:
-        """Return the transcript with its words timed anew; texts, words and their order stay.
+        """Return the transcript with new times; texts, words and their order stay.
 
-        Every word then has times, in order and inside the piece. A word of which no letter is in the model's alphabet
-        (digits) is put between its neighbours and marked as interpolated. A segment begins and ends with its words.
-        A segment that has more letters than the model hears sounds keeps the recogniser's times, and a note says so.
-        In a language without a model the transcript comes back as it was.
+        All words then have times, in order and inside the piece. A word without a letter of the model's alphabet
+        (digits) is placed between its neighbours and marked as interpolated. A segment begins and ends with its words.
+        A segment with more letters than the model has frames keeps the recogniser's times, and a note reports it. In a
+        language without a model the transcript is returned unchanged.
 
         Args:
-            samples: (n,) at 16 kHz: the piece of which the transcript is, at most 30 s.
+            samples: (n,) of the piece, at 16 kHz, at most 30 s.
             transcript: of that piece alone.
             offset_s: where the piece begins in the file.
-            should_stop: asked before each segment; True ends the call.
+            should_stop: called before the model runs and before each segment; True ends the call.
 
         Raises:
-            ModelLoadingError: the language's model can't be had; asked for again after a minute.
+            ModelLoadingError: the language's model can't be loaded; the next attempt is a minute later.
             GpuMemoryError: the device has no memory left, or too little for the model.
-            ProcessingError: the model failed, the piece is too long, or `should_stop` answered True.
+            ProcessingError: the model failed, the piece is too long, or `should_stop` returned True.
         """
         duration_s = len(samples) / SAMPLE_RATE_HZ
         if transcript.language not in self._specs or not transcript.segments or not duration_s:
@@ -107,8 +103,8 @@ class ForcedAligner:
         model = self._model(transcript.language)
         has_spaces = transcript.language not in LANGUAGES_WITHOUT_SPACES
         _end_if(should_stop)
-        heard = model.log_probabilities(samples)
-        # within the piece: segments may stick out of it by a recogniser's last frame
+        log_probabilities = model.log_probabilities(samples)
+        # within the piece: a recogniser's last frame may reach beyond it
         spans = [
             SpeechRegion(*(min(max(edge_s - offset_s, 0.0), duration_s) for edge_s in (segment.start_s, segment.end_s)))
             for segment in transcript.segments
@@ -120,26 +116,40 @@ class ForcedAligner:
             if not words:
                 segments.append(segment)
                 continue
+            symbols, owners = _spell(segment.text, words, model.alphabet, has_spaces)
+            known = {owner for owner, symbol in zip(owners, symbols, strict=True) if symbol is not None}
             first, last = round(room.start_s / model.stride_s), round(room.end_s / model.stride_s)
-            origin_s = offset_s + first * model.stride_s
-            spelling = _spell(segment.text, words, model.alphabet, has_spaces)
-            times = _frames_of(heard[first:last], spelling, len(words), model.alphabet.blank_id)
+            scores = log_probabilities[first:last]
+            frames = symbol_frames(scores, symbols, model.alphabet.blank_id) if known else None
             bounds = (offset_s + room.start_s, offset_s + room.end_s)
-            if times is None:
+            if frames is None:
                 num_kept += 1
                 segments.append(_fitted(segment, words, *bounds))
-            else:
-                timed = _timed(words, origin_s + times * model.stride_s, spelling)
-                segments.append(_tight(_fitted(segment, timed, *bounds)))
+                continue
+            times_s = np.full((len(words), 2), np.nan)
+            for owner, (begin, end) in zip(owners, frames.tolist(), strict=True):
+                if owner >= 0:
+                    times_s[owner] = np.fmin(times_s[owner, 0], begin), end
+            times_s = offset_s + first * model.stride_s + times_s * model.stride_s
+            timed = [
+                replace(
+                    word,
+                    start_s=float(start_s),
+                    end_s=float(end_s),
+                    timing=Timing.ALIGNED if index in known else Timing.INTERPOLATED,
+                )
+                for index, (word, (start_s, end_s)) in enumerate(zip(words, times_s, strict=True))
+            ]
+            placed = _fitted(segment, timed, *bounds)
+            segments.append(replace(placed, start_s=placed.words[0].start_s, end_s=placed.words[-1].end_s))
         notes = transcript.notes
         if num_kept:
             notes = (*notes, f"words of {num_kept} segments could not be aligned and keep the recogniser's times")
         return replace(transcript, segments=tuple(segments), notes=notes)
 
     def _model(self, language: str) -> AlignModel:
-        model = self._models.get(language)
-        if model is not None:
-            return model
+        if language in self._models:
+            return self._models[language]
         failed_at, failure = self._failures.get(language, (-math.inf, None))
         if failure is not None and time.monotonic() < failed_at + RETRY_LOADING_S:
             raise ModelLoadingError(failure.detail)
@@ -154,20 +164,12 @@ class ForcedAligner:
         return model
 
 
-@dataclass(frozen=True, slots=True)
-class _Spelling:
-    """A segment as the model's symbols.
-
-    Attributes:
-        symbols: their numbers; None for something spoken that the alphabet lacks.
-        owners: index of the word that each belongs to, -1 for the delimiters between words.
+def _spell(
+    text: str, words: Sequence[Word], alphabet: Alphabet, has_spaces: bool
+) -> tuple[list[int | None], list[int]]:
+    """Return a segment's symbols, None for each that the alphabet lacks; and the index of each one's word, -1 between
+    words.
     """
-
-    symbols: list[int | None]
-    owners: list[int]
-
-
-def _spell(text: str, words: Sequence[Word], alphabet: Alphabet, has_spaces: bool) -> _Spelling:
     symbols: list[int | None] = []
     owners: list[int] = []
     position = 0
@@ -184,41 +186,11 @@ def _spell(text: str, words: Sequence[Word], alphabet: Alphabet, has_spaces: boo
             owners.append(-1)
         symbols += spelled
         owners += [index] * len(spelled)
-    return _Spelling(symbols, owners)
-
-
-def _frames_of(
-    heard: NDArray[np.float32], spelling: _Spelling, num_words: int, blank_id: int
-) -> NDArray[np.float64] | None:
-    """Return (words, 2), each word's first frame and end frame; NaN for one without symbols, None without a path."""
-    if all(symbol is None for symbol in spelling.symbols):
-        return None
-    frames = symbol_frames(heard, spelling.symbols, blank_id)
-    if frames is None:
-        return None
-    times = np.full((num_words, 2), np.nan)
-    for owner, (first, end) in zip(spelling.owners, frames.tolist(), strict=True):
-        if owner >= 0:
-            times[owner] = np.fmin(times[owner, 0], first), end
-    return times
-
-
-def _timed(words: Sequence[Word], times_s: NDArray[np.float64], spelling: _Spelling) -> tuple[Word, ...]:
-    """Return the words with these times, (words, 2); a word without any known letter is only put in between."""
-    known = {owner for owner, symbol in zip(spelling.owners, spelling.symbols, strict=True) if symbol is not None}
-    return tuple(
-        replace(
-            word,
-            start_s=float(start_s),
-            end_s=float(end_s),
-            timing=Timing.ALIGNED if index in known else Timing.INTERPOLATED,
-        )
-        for index, (word, (start_s, end_s)) in enumerate(zip(words, times_s, strict=True))
-    )
+    return symbols, owners
 
 
 def _fitted(segment: Segment, words: Sequence[Word], start_s: float, end_s: float) -> Segment:
-    """Return the segment with every word timed, in order and within these bounds; it holds all of them."""
+    """Return the segment with every word timed, in order and within these bounds."""
     placed = fit_words(Segment(start_s, end_s, segment.text, tuple(words))).words
     return replace(
         segment,
@@ -228,13 +200,8 @@ def _fitted(segment: Segment, words: Sequence[Word], start_s: float, end_s: floa
     )
 
 
-def _tight(segment: Segment) -> Segment:
-    """Return the segment from its first word to its last."""
-    return replace(segment, start_s=segment.words[0].start_s, end_s=segment.words[-1].end_s)
-
-
 def _words_of(text: str, has_spaces: bool) -> tuple[Word, ...]:
-    """Return the words of a text of which nothing else is known; characters where words are not told apart."""
+    """Return the words of a text, without times; its characters in a language without spaces."""
     tokens = text.split() if has_spaces else [character for character in text if not character.isspace()]
     return tuple(Word(token, math.nan, math.nan) for token in tokens)
 

@@ -1,7 +1,7 @@
-"""`Alphabet`: how a CTC model spells a word. `symbol_frames`: when each symbol of a known text sounds.
+"""`Alphabet`: how a CTC model spells a word. `symbol_frames`: the frames of each symbol of a known text.
 
-The search is the best path through the model's answer (Graves et al. 2006), not whisperx's, whose words begin seconds
-beside the truth on a model that holds letters: docs/decisions/0008-forced-alignment.md. Imports nothing heavy.
+The search finds the best path through the model's probabilities (Graves et al. 2006). whisperx's search places words
+seconds beside the truth with some models: docs/decisions/0008-forced-alignment.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Alphabet:
 
     Attributes:
         ids: number of each symbol, by its single lower-case character.
-        blank_id: number of the symbol that stands for "nothing new".
+        blank_id: number of the blank, the symbol for "nothing new".
         delimiter_id: number of the symbol between words; None where the model has none.
     """
 
@@ -35,9 +35,9 @@ class Alphabet:
     delimiter_id: int | None
 
     def spell(self, word: str) -> list[int | None]:
-        """Return the numbers of a word's symbols; None for what is spoken, but not in the alphabet (digits, mostly).
+        """Return the numbers of a word's symbols; None for a spoken one that the alphabet lacks (mostly digits).
 
-        What is not spoken (punctuation, notes, emoji) is left out. A letter that the alphabet lacks is taken apart
+        Unspoken characters (punctuation, notes, emoji) are dropped. A letter that the alphabet lacks is split
         (é → e, ﬁ → f i, 한 → ㅎ ㅏ ㄴ) where the alphabet has the parts.
         """
         symbols: list[int | None] = []
@@ -51,11 +51,7 @@ class Alphabet:
 
 
 def alphabet_of(vocabulary: Mapping[str, int], blank_id: int, delimiter: str | None = "|") -> Alphabet:
-    """Return the alphabet in a tokenizer's vocabulary: its symbols of one character, whatever their case.
-
-    Args:
-        blank_id: number of the blank, "<pad>" in most.
-    """
+    """Return the alphabet in a tokenizer's vocabulary: its symbols of one character, whatever their case."""
     ids: dict[str, int] = {}
     for symbol, number in vocabulary.items():
         letter = symbol.lower()
@@ -65,7 +61,7 @@ def alphabet_of(vocabulary: Mapping[str, int], blank_id: int, delimiter: str | N
 
 
 def _forms(character: str) -> Iterator[str]:
-    """Yield the character, then what it is made of: its base letters, then jamo as they are typed alone."""
+    """Yield the character, then its base letters, then those as jamo that are typed alone."""
     yield character
     parts = [part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part)]
     yield "".join(parts)
@@ -73,7 +69,7 @@ def _forms(character: str) -> Iterator[str]:
 
 
 def _compatibility_jamo(character: str) -> str:
-    """Return a part of a Hangul syllable (U+1100…) as the letter that stands alone (U+3131…), as vocabularies do."""
+    """Return a part of a Hangul syllable (U+1100…) as the letter that stands alone (U+3131…) in vocabularies."""
     _, _, letter = unicodedata.name(character, "").partition("SEONG ")
     try:
         return unicodedata.lookup(f"HANGUL LETTER {letter}") if letter else character
@@ -81,34 +77,33 @@ def _compatibility_jamo(character: str) -> str:
         return character
 
 
-# Nats a frame for taking a sound as one that the alphabet lacks, so that the letters next to it keep their own frames.
+# Cost of a symbol that the alphabet lacks, in nats a frame, so that its neighbours keep their own frames.
 _UNKNOWN_PENALTY = 0.1
 
 
-def symbol_frames(heard: NDArray[np.float32], symbols: Sequence[int | None], blank_id: int) -> NDArray[np.int64] | None:
-    """Return (symbols, 2): the first frame of each symbol, and the frame at which it ends.
+def symbol_frames(
+    log_probabilities: NDArray[np.float32], symbols: Sequence[int | None], blank_id: int
+) -> NDArray[np.int64] | None:
+    """Return (symbols, 2): the first frame of each symbol and the frame at which it ends.
 
-    As in whisperx, frames of "nothing new" belong to the symbol before them; those before the first symbol and after
-    the last belong to none.
+    Returns None where there are fewer frames than the symbols need. As in whisperx, blank frames belong to the symbol
+    before them; those before the first symbol and after the last belong to none.
 
     Args:
-        heard: (frames, symbols of the model) log probabilities.
-        symbols: what was said; None may be any sound, of any length.
+        log_probabilities: (frames, symbols of the model).
+        symbols: of the text; None may be any sound, of any length.
         blank_id: number of the blank.
-
-    Returns:
-        None where there are fewer frames than the symbols need.
     """
     # states: blank, symbol, blank, … symbol, blank
-    num_frames, num_states = len(heard), 2 * len(symbols) + 1
+    num_frames, num_states = len(log_probabilities), 2 * len(symbols) + 1
     if not symbols or not num_frames:
         return None
-    unknown = heard.max(axis=1) - _UNKNOWN_PENALTY
+    unknown = log_probabilities.max(axis=1) - _UNKNOWN_PENALTY
     scores = np.empty((num_frames, num_states))
-    scores[:, 0::2] = heard[:, blank_id, None]
+    scores[:, 0::2] = log_probabilities[:, blank_id, None]
     for index, symbol in enumerate(symbols):
-        scores[:, 2 * index + 1] = unknown if symbol is None else heard[:, symbol]
-    # the blank between two symbols may be left out, unless they are the same letter twice
+        scores[:, 2 * index + 1] = unknown if symbol is None else log_probabilities[:, symbol]
+    # a path may skip the blank between two different symbols
     may_skip = np.zeros(num_states, dtype=np.bool_)
     may_skip[3::2] = [a != b or b is None for a, b in pairwise(symbols)]
 

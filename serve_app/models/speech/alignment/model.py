@@ -1,7 +1,7 @@
-"""`AlignModel`: a CTC model of letters, of the Hugging Face hub, a local folder, or torchaudio's own bundles.
+"""`AlignModel`: a CTC model of letters from the Hugging Face hub, a local folder or torchaudio's bundles.
 
-Loaded here rather than by `whisperx.load_align_model`, which drops what the model's processor says (whether samples
-are to be normalised), takes weights that are not there for random ones, and unpickles torchaudio's files freely.
+`whisperx.load_align_model` is not used: it ignores whether the model wants normalised samples, fills missing weights
+with random ones, and unpickles torchaudio's files freely.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from serve_app.models.weights import fetch_weights
 from serve_app.results import SAMPLE_RATE_HZ
 
 WHISPERX = "whisperx"
-# Shorter ones are filled up with silence: convolutions need their receptive field, 25 ms in wav2vec 2.0 (Baevski et al.
-# 2020, section 4.2).
+# Shorter input is padded with silence: the convolutions of wav2vec 2.0 need 25 ms (Baevski et al. 2020, section 4.2).
 _MIN_SAMPLES = SAMPLE_RATE_HZ // 10
 # All of torchaudio's bundles have the convolutions of wav2vec 2.0.
 _BUNDLE_STRIDE = 320
@@ -38,7 +37,7 @@ class AlignModel:
 
     Attributes:
         alphabet: its symbols.
-        stride_s: time from one frame of its answer to the next.
+        stride_s: time between two output frames.
     """
 
     alphabet: Alphabet
@@ -48,12 +47,7 @@ class AlignModel:
     _normalises: bool
 
     def log_probabilities(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (frames, symbols): what is heard in each frame of (n,) samples at 16 kHz.
-
-        Raises:
-            GpuMemoryError: the device has no memory left.
-            ProcessingError: the model failed, or its answer is not numbers.
-        """
+        """Return (frames, symbols) for (n,) samples at 16 kHz; GpuMemoryError, ProcessingError."""
         waveform = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
         if self._normalises:  # as transformers' Wav2Vec2FeatureExtractor does
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
@@ -71,23 +65,39 @@ class AlignModel:
 def load_align_model(
     spec: str, language: str, *, device: torch.device, cache_dir: Path, hf_token: str | None = None
 ) -> AlignModel:
-    """Load an align model; what has to be fetched is kept in the cache folder.
+    """Load an align model; downloads are kept in the cache folder.
 
     Args:
-        spec: whatever `models.weights.fetch_weights` takes for a folder, the name of a torchaudio ASR bundle, or
+        spec: as `models.weights.fetch_weights` takes it for a folder, the name of a torchaudio ASR bundle, or
             "whisperx" for that library's choice.
-        language: two-letter code of what it is to hear.
+        language: two-letter code, for "whisperx".
 
     Raises:
-        ModelLoadingError: it can't be had, is no CTC model of 16 kHz sound, or is not whole.
+        ModelLoadingError: it can't be fetched, is no CTC model of 16 kHz audio, or lacks weights.
         GpuMemoryError: it does not fit.
     """
     if spec == WHISPERX:
-        spec = _whisperx_choice(language)
+        choice = DEFAULT_ALIGN_MODELS_TORCH.get(language) or DEFAULT_ALIGN_MODELS_HF.get(language)
+        if choice is None:
+            raise ModelLoadingError(
+                f"whisperx has no align model for {language!r}; name a wav2vec 2.0 made for CTC in that language"
+            )
+        spec = str(choice)
     bundle = getattr(torchaudio.pipelines, spec, None)
     if isinstance(bundle, torchaudio.pipelines.Wav2Vec2ASRBundle):
-        return _load_bundle(spec, bundle, device, cache_dir)
-    folder = fetch_weights(spec, cache_dir, hf_token)
+        model = _from_bundle(spec, bundle, device, cache_dir)
+    else:
+        model = _from_folder(spec, fetch_weights(spec, cache_dir, hf_token), device)
+    if not model.alphabet.ids:
+        raise ModelLoadingError(
+            f"The align model {spec} has no symbol of a single letter in its vocabulary: words can't be spelled in it"
+        )
+    with loading_errors(f"moving the align model {spec} to {device}"):
+        model._network.to(device)
+    return model
+
+
+def _from_folder(spec: str, folder: Path, device: torch.device) -> AlignModel:
     network = load_whole(AutoModelForCTC, folder, "The align model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -102,11 +112,8 @@ def load_align_model(
             f"The align model {spec} does not take samples at 16 kHz; name a wav2vec 2.0, HuBERT or WavLM made for CTC"
         )
     blank_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else network.config.pad_token_id
-    delimiter = getattr(tokenizer, "word_delimiter_token", "|")
-    with loading_errors(f"moving the align model {spec} to {device}"):
-        network.to(device)
     return AlignModel(
-        alphabet=_checked(alphabet_of(tokenizer.get_vocab(), blank_id, delimiter), spec),
+        alphabet=alphabet_of(tokenizer.get_vocab(), blank_id, getattr(tokenizer, "word_delimiter_token", "|")),
         stride_s=network.config.inputs_to_logits_ratio / SAMPLE_RATE_HZ,
         _network=network,
         _device=device,
@@ -114,16 +121,7 @@ def load_align_model(
     )
 
 
-def _whisperx_choice(language: str) -> str:
-    choice = DEFAULT_ALIGN_MODELS_TORCH.get(language) or DEFAULT_ALIGN_MODELS_HF.get(language)
-    if choice is None:
-        raise ModelLoadingError(
-            f"whisperx knows no align model for {language!r}; name a wav2vec 2.0 made for CTC in that language"
-        )
-    return str(choice)
-
-
-def _load_bundle(
+def _from_bundle(
     name: str, bundle: torchaudio.pipelines.Wav2Vec2ASRBundle, device: torch.device, cache_dir: Path
 ) -> AlignModel:
     folder = cache_dir / "torchaudio"
@@ -134,21 +132,10 @@ def _load_bundle(
             f"torchaudio's align model {name} can't be fetched or loaded ({type(error).__name__}: {error}). Put its "
             f"file into {folder}, or name a local folder in Hugging Face form instead."
         ) from error
-    with loading_errors(f"moving the align model {name} to {device}"):
-        network.to(device)
-    vocabulary = {symbol: number for number, symbol in enumerate(bundle.get_labels())}
     return AlignModel(
-        alphabet=_checked(alphabet_of(vocabulary, blank_id=0), name),
+        alphabet=alphabet_of({symbol: number for number, symbol in enumerate(bundle.get_labels())}, blank_id=0),
         stride_s=_BUNDLE_STRIDE / SAMPLE_RATE_HZ,
         _network=network,
         _device=device,
         _normalises=False,  # the bundle does so itself where it has to
     )
-
-
-def _checked(alphabet: Alphabet, spec: str) -> Alphabet:
-    if not alphabet.ids:
-        raise ModelLoadingError(
-            f"The align model {spec} has no symbol of a single letter in its vocabulary: words can't be spelled in it"
-        )
-    return alphabet

@@ -1,11 +1,11 @@
-"""`BatchedWhisper`: all that the three Whisper backends share, that is, everything but the library of the network.
+"""`BatchedWhisper`: the common part of the three Whisper backends; each adds the library that runs the network.
 
-A batch of windows is encoded once, padded to 30 s, as every Whisper was trained. Languages are detected from that
-encoding, all windows are decoded side by side, doubtful answers are decoded again, and words are aligned, all from it.
+A batch of windows is padded to 30 s and encoded once. From that encoding, languages are detected, all windows are
+decoded together, doubtful answers are decoded again, and words are aligned.
 
-Windows are decoded without timestamps: with them, Whisper often ends a window early and leaves the rest to its next
-one, so that a piece that is decoded once loses whole sentences (docs/models/whisper.md). Speech that has no words all
-the same is found (`coverage`) and decoded again, as windows of their own in the next batch.
+Windows are decoded without timestamps: with them, Whisper often ends a window early, so that a piece that is decoded
+once loses whole sentences (docs/models/whisper.md). Speech that still has no words (`coverage`) is decoded again in
+windows of its own, in the next batch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.gpu_memory import gpu_errors
-from serve_app.models.speech.whisper import transcript_draft as notes
+from serve_app.models.speech.whisper import transcript_draft as draft_notes
 from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
-from serve_app.models.speech.whisper.decoding_rules import Attempt, DecodingRules, Hypothesis, spoken
+from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.whisper.log_mel import HOP, LogMel
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import SpokenWord, TokenTimes, timed_words
@@ -34,26 +34,26 @@ from serve_app.models.speech.whisper.transcript_draft import Draft, Window, Wind
 from serve_app.results import AUTO, SAMPLE_RATE_HZ, UNDETERMINED, SpeechTask, Transcript
 
 MIN_PIECE_S = 0.1  # no word is shorter
-# A piece whose own language is at least this probable may differ from the file's: a guest who speaks another one.
+# A piece may have another language than the file (a guest's) if that is at least this probable in this much speech.
 _SURE_OF_LANGUAGE = 0.9
-# Whisper tells languages apart badly in less speech than this.
 _LEAST_SPEECH_OF_LANGUAGE_S = 3.0
-# First pass, and two that look for what it left out.
-_MAX_PASSES = 3
+_MAX_PASSES = 3  # the first, and two for speech without words
 _SILENT_PEAK = 1e-5  # -100 dBFS; 16 bits end at -90
 
 Encoded = TypeVar("Encoded")
 
 
 class BatchedWhisper(ABC, Generic[Encoded]):
-    """A loaded Whisper, as `serve_app.models.speech.whisper.backend.WhisperBackend` describes it.
+    """A loaded Whisper. Calls from several threads wait for each other.
 
-    Args:
-        number_format: that the network computes in; ends `model_version`.
+    Attributes:
+        name: which backend it is.
+        model_version: "<backend>:<model>:<number format of the network>".
+        usual_beam_size: used where the options have none.
     """
 
     name: BackendName
-    usual_beam_size = 1  # where the options name none
+    usual_beam_size = 1
 
     def __init__(self, checkpoint: WhisperCheckpoint, options: WhisperOptions, *, number_format: str) -> None:
         self.model_version = f"{self.name}:{checkpoint.name}:{number_format}"
@@ -63,12 +63,12 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         self.max_batch = options.batch_size
         self._has_language_tokens = bool(self.tokens.language_ids)
         self._beam_size = options.beam_size or self.usual_beam_size
-        self._mel = LogMel(checkpoint.num_mel_bins)
+        self._mel = LogMel(checkpoint.config["num_mel_bins"])
         self._lock = threading.Lock()
 
     @abstractmethod
     def _encode(self, features: NDArray[np.float32]) -> Encoded:
-        """Return what the decoder attends to; features are (windows, mels, 3000)."""
+        """Return the encoder's output for features of (windows, mels, 3000)."""
 
     @abstractmethod
     def _take(self, encoded: Encoded, rows: Sequence[int]) -> Encoded:
@@ -76,7 +76,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
 
     @abstractmethod
     def _language_probabilities(self, encoded: Encoded) -> NDArray[np.float32]:
-        """Return (windows, languages), in the order of `tokens.language_ids`; rows add up to 1."""
+        """Return (windows, languages) in the order of `tokens.language_ids`; rows add up to 1."""
 
     @abstractmethod
     def _generate(
@@ -86,25 +86,25 @@ class BatchedWhisper(ABC, Generic[Encoded]):
 
         Args:
             prompts: of each window, equally long, up to `no_timestamps`.
-            beam_size: hypotheses kept; 1: greedy, or sampled where there is a temperature.
-            temperature: of sampling, from a fixed seed; 0.0: none. There is one window then.
+            beam_size: hypotheses kept; 1: greedy search, or sampling.
+            temperature: of sampling, from a fixed seed and for a single window; 0.0: no sampling.
         """
 
     @abstractmethod
     def _align(
         self, encoded: Encoded, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
     ) -> list[TokenTimes]:
-        """Return the times of each window's text tokens, none of them empty.
+        """Return the times of each window's text tokens, of which there is at least one.
 
         Args:
             encoded: the windows.
-            start: what each transcript begins with.
+            start: the tokens before each transcript.
             texts: text tokens of each window.
-            num_frames: mel frames of 10 ms that each window really has.
+            num_frames: mel frames of 10 ms in each window, without padding.
         """
 
     def _free_memory(self) -> None:
-        """Give unused memory of the GPU back."""
+        """Free unused memory of the GPU."""
 
     @property
     def can_detect_languages(self) -> bool:
@@ -130,15 +130,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     def detect_languages(
         self, pieces: Sequence[SpeechPiece], *, should_stop: Callable[[], bool] = lambda: False
     ) -> list[dict[str, float]]:
-        """Return the probability of each language for each piece, the likeliest first.
-
-        Args:
-            pieces: of at most 30 s; their languages and prompts are not looked at.
-            should_stop: asked before every batch; True ends the call.
-
-        Raises:
-            GpuMemoryError, ProcessingError: as `transcribe`.
-        """
+        """Return the probability of each language for each piece, the likeliest first; errors as `transcribe`."""
         samples = [_clean(piece.samples) for piece in pieces]
         if not self.can_detect_languages:
             return [{self.languages[0]: 1.0} for _ in pieces]
@@ -157,17 +149,18 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     ) -> list[Transcript]:
         """Return one transcript for each piece, in their order; each depends on its own piece alone.
 
-        A piece that is silent, or shorter than 0.1 s, is not shown to the model.
+        Every segment has words with times and confidences. Decoding is deterministic. A piece that is silent, or
+        shorter than 0.1 s, is not decoded.
 
         Args:
             pieces: any number; memory is bounded by batches.
-            should_stop: asked before every batch; True ends the call.
+            should_stop: called before every batch; True ends the call.
 
         Raises:
-            GpuMemoryError: not even one piece finds room on the GPU.
+            GpuMemoryError: the GPU has too little memory even for one piece; the model stays usable.
             LanguageUnsupported: a piece's language is not one of the checkpoint's.
-            TaskUnsupported: a piece is to be translated, which the checkpoint can't.
-            ProcessingError: a piece is longer than 30 s, the model failed, or `should_stop` answered True.
+            TaskUnsupported: a piece must be translated, and the checkpoint can't.
+            ProcessingError: a piece is longer than 30 s, the model failed, or `should_stop` returned True.
         """
         drafts = []
         for piece in pieces:
@@ -184,22 +177,20 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         return [self._transcript(draft) for draft in drafts]
 
     def _transcript(self, draft: Draft) -> Transcript:
-        found = list(draft.notes)
-        language = draft.language or UNDETERMINED
-        if draft.piece.language != AUTO:
-            language = draft.piece.language
-        elif draft.language is not None and not self.can_detect_languages:
+        all_notes = list(draft.notes)
+        language = draft.known_language or UNDETERMINED
+        if draft.piece.language == AUTO and draft.language is not None and not self.can_detect_languages:
             language = UNDETERMINED
-            found.append(
+            all_notes.append(
                 f"the language was not detected: {self.model_version} transcribes {self.languages[0]!r} alone, and "
                 "took the speech for it"
             )
         if self.tokens.is_shortened(draft.piece.prompt):
-            found.append(f"the prompt was shortened to its last {self.tokens.max_prompt_tokens} tokens")
-        return Transcript(draft.segments(), language, self.model_version, tuple(dict.fromkeys(found)))
+            all_notes.append(f"the prompt was shortened to its last {self.tokens.max_prompt_tokens} tokens")
+        return Transcript(draft.segments(), language, self.model_version, tuple(dict.fromkeys(all_notes)))
 
     def _batches(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
-        """Yield what may be decoded side by side: the libraries want prompts of one length."""
+        """Yield windows that may be decoded together: the libraries need prompts of one length."""
 
         def length(window: Window) -> int:
             return len(self.tokens.previous(window.draft.piece.prompt))
@@ -210,7 +201,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 yield together[first : first + self.max_batch]
 
     def _decoded(self, windows: Sequence[Window], should_stop: Callable[[], bool]) -> list[WindowWords]:
-        """Decode a batch; where the GPU's memory does not suffice for it, one half after the other."""
+        """Decode a batch, or one half after the other where the GPU has too little memory."""
         if should_stop():
             raise ProcessingError("recognition was stopped, as its caller asked")
         try:
@@ -219,7 +210,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         except GpuMemoryError:
             if len(windows) == 1:
                 raise
-        # outside of the handler: an error keeps its frames alive, and they keep the batch on the GPU
+        # outside the handler, where the error no longer keeps the batch on the GPU
         self._free_memory()
         half = len(windows) // 2
         return [*self._decoded(windows[:half], should_stop), *self._decoded(windows[half:], should_stop)]
@@ -236,7 +227,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
             for window, language in zip(windows, languages, strict=True)
         ]
         answers = self._generate(encoded, prompts, self._beam_size, 0.0)
-        told = self._retry(encoded, prompts, answers)
+        notes = self._retry(encoded, prompts, answers)
         words = self._words(windows, encoded, languages, answers)
         return [
             WindowWords(
@@ -244,20 +235,20 @@ class BatchedWhisper(ABC, Generic[Encoded]):
                 language,
                 answer.avg_logprob,
                 answer.no_speech_prob,
-                not self.rules.is_doubtful(answer, self.tokens.decode(answer.tokens)),
-                tuple(about),
+                not self._is_doubtful(answer),
+                tuple(own_notes),
             )
-            for answer, language, own, about in zip(answers, languages, words, told, strict=True)
+            for answer, language, own, own_notes in zip(answers, languages, words, notes, strict=True)
         ]
 
     def _languages_of(self, windows: Sequence[Window], encoded: Encoded) -> list[str]:
-        told = [window.told_language for window in windows]
-        if None not in told:
-            return [language for language in told if language is not None]
-        if not self.can_detect_languages:
-            return [language or self.languages[0] for language in told]
+        known = [window.draft.known_language for window in windows]
+        if all(known) or not self.can_detect_languages:
+            return [language or self.languages[0] for language in known]
         detected = self._known_probabilities(encoded)
-        return [language or _chosen(own, window) for language, own, window in zip(told, detected, windows, strict=True)]
+        return [
+            language or _chosen(own, window) for language, own, window in zip(known, detected, windows, strict=True)
+        ]
 
     def _known_probabilities(self, encoded: Encoded) -> list[dict[str, float]]:
         """Return the probability of each of `languages`, by window."""
@@ -269,59 +260,51 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         ]
 
     def _retry(self, encoded: Encoded, prompts: Sequence[Sequence[int]], answers: list[Hypothesis]) -> list[list[str]]:
-        """Replace doubtful answers by better ones; return what is to be told of each window."""
-        told: list[list[str]] = [[] for _ in answers]
-        texts = [self.tokens.decode(answer.tokens) for answer in answers]
+        """Replace doubtful answers by better ones; return notes on each window."""
+        notes: list[list[str]] = [[] for _ in answers]
         for attempt in self.rules.retries(self._beam_size):
-            doubtful = [
-                index
-                for index, (answer, text) in enumerate(zip(answers, texts, strict=True))
-                if self.rules.is_doubtful(answer, text)
-            ]
-            for index, again in zip(doubtful, self._attempted(encoded, prompts, doubtful, attempt), strict=True):
-                told[index] = [notes.SAMPLED if attempt.temperature else notes.RETRIED]
-                text = self.tokens.decode(again.tokens)
-                if self.rules.prefers_second(answers[index], texts[index], again, text):
-                    answers[index], texts[index] = again, text
-        for index, (answer, text) in enumerate(zip(answers, texts, strict=True)):
-            left_out = self._left_out(answer, text)
-            if left_out and text.strip():
-                told[index].append(left_out)
-            if left_out:
-                answers[index] = Hypothesis((), answer.avg_logprob, answer.no_speech_prob)
-        return told
+            doubtful = [index for index, answer in enumerate(answers) if self._is_doubtful(answer)]
+            # a sample depends on earlier draws: one window at a time
+            num_rows = 1 if attempt.temperature else max(1, len(doubtful))
+            for first in range(0, len(doubtful), num_rows):
+                rows = doubtful[first : first + num_rows]
+                found = self._generate(
+                    self._take(encoded, rows), [prompts[row] for row in rows], attempt.beam_size, attempt.temperature
+                )
+                for index, again in zip(rows, found, strict=True):
+                    notes[index] = [draft_notes.SAMPLED if attempt.temperature else draft_notes.RETRIED]
+                    if self.rules.prefers_second(answers[index], self._text(answers[index]), again, self._text(again)):
+                        answers[index] = again
+        for index, answer in enumerate(answers):
+            text = self._text(answer)
+            if self.rules.is_silence(answer):
+                note = draft_notes.NO_SPEECH
+            elif self.rules.is_loop(text):
+                note = draft_notes.LOOP
+            elif self.rules.is_garbled(answer):
+                note = draft_notes.GARBLED
+            else:
+                continue
+            answers[index] = Hypothesis((), answer.avg_logprob, answer.no_speech_prob)
+            if text.strip():
+                notes[index].append(note)
+        return notes
 
-    def _left_out(self, answer: Hypothesis, text: str) -> str | None:
-        """Return why an answer is not to be shown; None: it is."""
-        if self.rules.is_silence(answer):
-            return notes.NO_SPEECH
-        if self.rules.is_loop(text):
-            return notes.LOOP
-        return notes.GARBLED if self.rules.is_garbled(answer) else None
+    def _text(self, answer: Hypothesis) -> str:
+        return self.tokens.decode(answer.tokens)
 
-    def _attempted(
-        self, encoded: Encoded, prompts: Sequence[Sequence[int]], rows: Sequence[int], attempt: Attempt
-    ) -> list[Hypothesis]:
-        if not rows:
-            return []
-        # a sample depends on what is drawn before it: one window at a time
-        groups = [[row] for row in rows] if attempt.temperature else [list(rows)]
-        return [
-            answer
-            for group in groups
-            for answer in self._generate(
-                self._take(encoded, group), [prompts[row] for row in group], attempt.beam_size, attempt.temperature
-            )
-        ]
+    def _is_doubtful(self, answer: Hypothesis) -> bool:
+        return self.rules.is_doubtful(answer, self._text(answer))
 
     def _words(
         self, windows: Sequence[Window], encoded: Encoded, languages: Sequence[str], answers: Sequence[Hypothesis]
     ) -> list[list[SpokenWord]]:
-        texts = [spoken(answer.tokens, self.tokens.end_of_text) for answer in answers]
+        # timestamps and control tokens lie above the end of text
+        texts = [tuple(token for token in answer.tokens if token < self.tokens.end_of_text) for answer in answers]
         words: list[list[SpokenWord]] = [[] for _ in windows]
         starts = [(language, window.draft.piece.task) for language, window in zip(languages, windows, strict=True)]
-        speaking = sorted((index for index, text in enumerate(texts) if text), key=lambda index: starts[index])
-        for (language, task), group in groupby(speaking, key=lambda index: starts[index]):
+        with_text = sorted((index for index, text in enumerate(texts) if text), key=lambda index: starts[index])
+        for (language, task), group in groupby(with_text, key=lambda index: starts[index]):
             rows = list(group)
             written = "en" if task is SpeechTask.TRANSLATE else language
             times = self._align(
@@ -342,7 +325,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
 
 
 def _chosen(probabilities: dict[str, float], window: Window) -> str:
-    """Return the window's own language; the file's where that is not surely another."""
+    """Return the window's own language if it is sure, else the file's."""
     best = max(probabilities, key=probabilities.__getitem__)
     likely = window.draft.piece.likely_language
     if likely not in probabilities:
@@ -356,7 +339,7 @@ def _is_audible(samples: NDArray[np.float32]) -> bool:
 
 
 def _clean(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return finite samples, copied only where something is wrong with them."""
+    """Return finite samples, copied only where some are not."""
     if samples.ndim != 1:
         raise ProcessingError(f"expected mono samples of shape (n,), got {samples.shape}")
     if len(samples) > MAX_PIECE_S * SAMPLE_RATE_HZ + HOP:  # a frame more: cutting rounds to samples
@@ -365,6 +348,4 @@ def _clean(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             "cut it with serve_app.models.speech.pieces.recognizer_pieces"
         )
     samples = samples.astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
-        samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return samples
+    return samples if np.isfinite(samples).all() else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)

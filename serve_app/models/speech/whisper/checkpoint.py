@@ -1,9 +1,8 @@
-"""`open_checkpoint`: a Whisper checkpoint in any form, checked and described, so that a backend can be chosen for it.
+"""`open_checkpoint`: checks and describes a Whisper checkpoint in any form.
 
-A Hugging Face folder and a CTranslate2 folder are described by their small files and the headers of the weights: no
-tensor is read, and torch is not needed. An OpenAI `.pt` file is read once; its description is kept. So a wrong
-checkpoint is refused before a library spends seconds on it and fails in words of its own. `conversion` makes the form
-that a backend reads.
+A wrong checkpoint is refused here, before a library spends seconds on it. Hugging Face and CTranslate2 folders are
+described by their small files and the headers of the weights: no tensor is read, and torch is not needed. An OpenAI
+`.pt` file is read once; its description is cached. `conversion` makes the form that a backend reads.
 """
 
 from __future__ import annotations
@@ -35,26 +34,25 @@ from serve_app.models.speech.whisper.checkpoint_files import (
 from serve_app.models.speech.whisper.ctranslate2_reader import describe_ctranslate2
 from serve_app.results import SpeechTask
 
-# Changes whenever what is derived from an OpenAI file changes.
-_DESCRIPTION_VERSION = 1
+_DESCRIPTION_VERSION = 1  # changes with the files that are derived from an OpenAI file
 
 
 @dataclass(frozen=True)
 class WhisperCheckpoint:
-    """What is known of a checkpoint before its tensors are read.
+    """A checkpoint whose tensors are not read yet.
 
     Attributes:
         name: Hugging Face id, the embedded model's name, or the folder's or file's name; a part of `model_version`.
-        form: in which it lies.
-        folder: where tokenizer.json lies. A Hugging Face folder also holds config.json, generation_config.json (with
-            languages, tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder its
-            own config.json and the weights; that of an OpenAI file what was derived from it.
+        form: in which it is stored.
+        folder: has tokenizer.json. A Hugging Face folder also has config.json, generation_config.json (with languages,
+            tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder has its own
+            config.json and the weights; the folder of an OpenAI file has the files derived from it.
         config: content of config.json in Hugging Face form.
         generation_config: content of generation_config.json in Hugging Face form.
         languages: two- or three-letter codes that it was made for; ("en",) for an English-only one.
-        number_format: of the stored weights: "float32", "float16" or "bfloat16"; of CTranslate2's also "int8", "int16".
-        weights: the safetensors files, in the order of their names, or CTranslate2's or OpenAI's one file.
-        cache_dir: where hashes of files are kept between starts; None: nowhere.
+        number_format: of the stored weights: "float32", "float16" or "bfloat16"; CTranslate2 also has "int8", "int16".
+        weights: the safetensors files, ordered by name, or CTranslate2's or OpenAI's one file.
+        cache_dir: keeps hashes of files between starts; None: they are not kept.
     """
 
     name: str
@@ -69,12 +67,12 @@ class WhisperCheckpoint:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows languages and tasks at all; an English-only one is asked for neither."""
+        """Whether it has tokens for languages and tasks; an English-only one has none."""
         return is_multilingual(self.config)
 
     @property
     def no_translation(self) -> str | None:
-        """Why it can't translate into English; None: it can. config.json may say so by "tasks"."""
+        """Why it can't translate into English; None: it can. "tasks" in config.json decides, where present."""
         declared = self.config.get("tasks")
         if declared:
             return None if SpeechTask.TRANSLATE in declared else "its config.json lists no such task"
@@ -89,16 +87,6 @@ class WhisperCheckpoint:
         return None
 
     @property
-    def num_mel_bins(self) -> int:
-        """Rows of its spectrogram: 80, and 128 from large-v3 on."""
-        return int(self.config["num_mel_bins"])
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of its embedding: 51864 English-only, 51865 up to large-v2, 51866 from large-v3 on."""
-        return int(self.config["vocab_size"])
-
-    @property
     def alignment_heads(self) -> tuple[tuple[int, int], ...]:
         """(decoder layer, head) whose cross-attention follows the words in time."""
         return tuple((int(layer), int(head)) for layer, head in self.generation_config["alignment_heads"])
@@ -107,24 +95,23 @@ class WhisperCheckpoint:
     def content_hash(self) -> str:
         """SHA-256 over the names and contents of all files that backends or converters read.
 
-        Reads the weights once; later starts take each file's hash from the cache while its size and time of change
-        are the same.
+        The cache keeps a file's hash until its size or time of change differs.
         """
         small = (self.folder / name for name in (CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER))
         return combined_sha256([*(path for path in small if path.is_file()), *self.weights], self.cache_dir)
 
 
 def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | None = None) -> WhisperCheckpoint:
-    """Check a checkpoint and say what it holds.
+    """Check and describe a checkpoint.
 
     Args:
         path: a Hugging Face folder, a CTranslate2 folder, or an OpenAI `.pt` file.
-        name: what to call it; None: as the folder or file.
-        cache_dir: where hashes are kept, the description of a `.pt` file, and a completed copy where a Hugging Face
-            folder lacks what can be derived (the weights are linked, not copied); None: what needs it is refused.
+        name: None: that of the folder or file.
+        cache_dir: for hashes, the description of a `.pt` file, and a completed copy of a Hugging Face folder that lacks
+            files; None: checkpoints that need it are refused.
 
     Raises:
-        ModelLoadingError: something is missing or broken, or it is no Whisper; says which file and what to do.
+        ModelLoadingError: a file is missing or broken, or it is no Whisper; the message says what to do.
     """
     path = path.resolve()
     if not path.exists():
@@ -161,7 +148,7 @@ def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | No
 
 
 def _described(path: Path, cache_dir: Path | None) -> Path:
-    """Return the folder with what is derived from an OpenAI file, made once for each content."""
+    """Return the folder with the files derived from an OpenAI file, made once for each content."""
     if path.suffix != ".pt":
         raise ModelLoadingError(
             f"{path} is a file, and no .pt of openai-whisper; name the folder with the whole Whisper checkpoint"
@@ -186,18 +173,18 @@ def _described(path: Path, cache_dir: Path | None) -> Path:
 
 
 def _check_spectrogram(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ModelLoadingError if the folder's preprocessor_config.json, where there is one, is another model's."""
+    """Raise ModelLoadingError if the folder's preprocessor_config.json belongs to another model."""
     path = folder / PREPROCESSOR_CONFIG
     num_mel_bins = read_json(path).get("feature_size", config["num_mel_bins"]) if path.is_file() else None
     if num_mel_bins not in (None, config["num_mel_bins"]):
         raise ModelLoadingError(
-            f"{path} makes {num_mel_bins} mel bins where the model wants {config['num_mel_bins']}; remove it, so that "
+            f"{path} makes {num_mel_bins} mel bins where the model needs {config['num_mel_bins']}; remove it, and "
             "a fitting one is made"
         )
 
 
 def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the codes that the owner declares (config.json, "languages"), else all that have a token."""
+    """Return the codes that config.json declares ("languages"), else all that have a token."""
     if not is_multilingual(config):
         return ("en",)
     declared = config.get("languages")

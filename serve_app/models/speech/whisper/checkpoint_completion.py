@@ -1,8 +1,8 @@
-"""`completed`: derives what published Whisper folders often lack from what they hold.
+"""`completed`: makes the files that published Whisper folders often lack.
 
-Fine-tuned and older checkpoints come without generation_config.json (or with one that knows neither languages nor
-alignment heads), without preprocessor_config.json, with the tokenizer's older files alone, or with pickled weights. All
-of it follows from the rest, so that a completed copy can be made once: small files are written, weights are linked.
+Fine-tuned and older checkpoints lack generation_config.json (or its languages and alignment heads),
+preprocessor_config.json or tokenizer.json, or have pickled weights. A completed copy is made once from the other files;
+whole weights are linked.
 """
 
 from __future__ import annotations
@@ -33,22 +33,17 @@ from serve_app.models.speech.whisper.checkpoint_files import (
     write_json,
 )
 
-# Changes whenever what is derived changes, so that copies made by an older version are not taken.
-_VERSION = 1
+_VERSION = 1  # changes with the derived files, so that older copies are not used
 _OLDER_TOKENIZER = ("vocab.json", "merges.txt")
 # openai-whisper, decoding.py: the first segment begins within a second, 50 steps of 0.02 s
 _MAX_INITIAL_TIMESTAMP_INDEX = 50
 
 
 def completed(folder: Path, cache_dir: Path | None) -> Path:
-    """Return the folder if it is complete, else a completed copy of it.
-
-    Args:
-        folder: resolved.
-        cache_dir: where copies are kept; None: there can be none.
+    """Return the (resolved) folder if it is complete, else a completed copy of it in the cache.
 
     Raises:
-        ModelLoadingError: something is missing that can't be derived, or there is no cache.
+        ModelLoadingError: a missing file can't be derived, or there is no cache.
     """
     config = read_config(folder)
     missing = _what_is_missing(folder, config)
@@ -79,7 +74,7 @@ _Make = Callable[[Path, Path, dict[str, Any]], None]
 
 
 def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make]:
-    """Return name → what makes it, in the order in which they are to be made."""
+    """Return the missing files by name, with the function that makes each, in order."""
     missing: dict[str, _Make] = {}
     if not (folder / WEIGHTS).is_file() and not (folder / SHARD_INDEX).is_file():
         if not (folder / PICKLED).is_file() and not (folder / PICKLED_INDEX).is_file():
@@ -98,7 +93,7 @@ def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make
                 "it of; copy them from the model that it was made of"
             )
         missing[TOKENIZER] = _write_tokenizer
-    # last: it is told from the tokenizer
+    # last: it needs the tokenizer
     path = folder / GENERATION_CONFIG
     if TOKENIZER in missing or not path.is_file() or _lacks(read_json(path), config):
         missing[GENERATION_CONFIG] = _write_generation_config
@@ -113,19 +108,15 @@ def _lacks(generation_config: Mapping[str, Any], config: Mapping[str, Any]) -> b
 
 
 def _write_generation_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
-    """Write what the folder says, and for the rest what follows from tokenizer and configuration."""
     tokenizer = tokenizers.Tokenizer.from_file(str(target / TOKENIZER))
-    said = read_json(folder / GENERATION_CONFIG) if (folder / GENERATION_CONFIG).is_file() else {}
-    write_json(target / GENERATION_CONFIG, make_generation_config(tokenizer, config, said, folder))
+    known = read_json(folder / GENERATION_CONFIG) if (folder / GENERATION_CONFIG).is_file() else {}
+    write_json(target / GENERATION_CONFIG, make_generation_config(tokenizer, config, known, folder))
 
 
 def make_generation_config(
-    tokenizer: tokenizers.Tokenizer, config: Mapping[str, Any], said: Mapping[str, Any], source: Path
+    tokenizer: tokenizers.Tokenizer, config: Mapping[str, Any], known: Mapping[str, Any], source: Path
 ) -> dict[str, Any]:
-    """Return the content of generation_config.json: what is said, and for the rest what follows from the others.
-
-    Args:
-        said: what is known; None stands for what is not.
+    """Return the content of generation_config.json: the known values, and derived ones where they are None or missing.
 
     Raises:
         ModelLoadingError: the tokenizer is not a Whisper's.
@@ -141,6 +132,7 @@ def make_generation_config(
         return int(found)
 
     end, start = token("<|endoftext|>"), token("<|startoftranscript|>")
+    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
     derived: dict[str, Any] = {
         "bos_token_id": end,
         "eos_token_id": end,
@@ -151,23 +143,18 @@ def make_generation_config(
         "max_initial_timestamp_index": _MAX_INITIAL_TIMESTAMP_INDEX,
         "max_length": config["max_target_positions"],
         "return_timestamps": False,
-        "suppress_tokens": config.get("suppress_tokens") or [],  # where older checkpoints hold them
+        "suppress_tokens": config.get("suppress_tokens") or [],  # older checkpoints have them here
         # not from config.json, where transformers writes the English-only end for every Whisper
         "begin_suppress_tokens": [*tokenizer.encode(" ", add_special_tokens=False).ids, end],
-        "alignment_heads": default_alignment_heads(config),
+        # all heads of the upper half of the decoder: openai-whisper's choice for an unknown model
+        "alignment_heads": [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)],
         "is_multilingual": is_multilingual(config),
     }
     if is_multilingual(config):
         ids = {added.content: int(at) for at, added in tokenizer.get_added_tokens_decoder().items()}
         derived["lang_to_id"] = {text: at for text, at in ids.items() if LANGUAGE_TOKEN.fullmatch(text)}
         derived["task_to_id"] = {"transcribe": token("<|transcribe|>"), "translate": token("<|translate|>")}
-    return derived | {name: value for name, value in said.items() if value is not None}
-
-
-def default_alignment_heads(config: Mapping[str, Any]) -> list[list[int]]:
-    """Return every head of the last half of the decoder's layers, openai-whisper's choice for an unknown model."""
-    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
-    return [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)]
+    return derived | {name: value for name, value in known.items() if value is not None}
 
 
 def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
@@ -175,7 +162,7 @@ def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any
 
 
 def make_preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the spectrogram of every Whisper: 25 ms windows each 10 ms, padded to 30 s; only its rows differ."""
+    """Return the settings of Whisper's spectrogram: 25 ms windows every 10 ms, padded to 30 s; only its rows differ."""
     return {
         "chunk_length": 30,
         "feature_extractor_type": "WhisperFeatureExtractor",
@@ -193,13 +180,13 @@ def make_preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_tokenizer(folder: Path, target: Path, config: dict[str, Any]) -> None:
-    """Write tokenizer.json from vocab.json, merges.txt and the small files around them, as transformers reads them."""
+    """Write tokenizer.json from vocab.json, merges.txt and the small files beside them."""
     from transformers.models.whisper import WhisperTokenizerFast
 
     try:
         tokenizer = WhisperTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         tokenizer.backend_tokenizer.save(str(target / TOKENIZER), pretty=False)
-    except Exception as error:  # transformers raises whatever its parsers do
+    except Exception as error:  # transformers' parsers raise many kinds
         raise ModelLoadingError(
             f"The tokenizer in {folder} can't be read ({type(error).__name__}: {error}); copy it from the model that "
             "the checkpoint was made of"
@@ -216,15 +203,14 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
     tensors: dict[str, Any] = {}
     for name in names:
         try:
-            state = torch.load(folder / Path(name).name, map_location="cpu", weights_only=True, mmap=True)
-            tensors |= state
+            tensors |= torch.load(folder / Path(name).name, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # a missing shard, a cut-off zip, a pickle that wants more than tensors
             raise ModelLoadingError(
                 f"The weights {folder / name} can't be read as plain tensors ({type(error).__name__}); fetch them "
                 f"again, or name a checkpoint with {WEIGHTS}"
             ) from error
     if config.get("tie_word_embeddings", True):
-        tensors.pop("proj_out.weight", None)  # is the embedding, which is there
+        tensors.pop("proj_out.weight", None)  # equal to the embedding
     save_file(
         {key: tensor.contiguous() for key, tensor in tensors.items()}, target / WEIGHTS, metadata={"format": "pt"}
     )

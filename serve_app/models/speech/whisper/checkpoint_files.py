@@ -1,10 +1,10 @@
-"""The files of a Whisper checkpoint in each form, and its tensors: names in Hugging Face's and OpenAI's, and shapes."""
+"""Files of a Whisper checkpoint in each form, and the names and shapes of its tensors."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CTRANSLATE2_WEIGHTS = "model.bin"
 CTRANSLATE2_VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
-# openai-whisper, model.py (is_multilingual), tells an English-only vocabulary by its size alone
+# openai-whisper, model.py (is_multilingual), recognises an English-only vocabulary by its size alone
 _SMALLEST_MULTILINGUAL_VOCABULARY = 51_865
 _ARCHITECTURES = {"WhisperForConditionalGeneration", "WhisperModel"}
 _SIZES = (
@@ -57,7 +57,7 @@ OPENAI_SIZES = {
 
 
 class Form(StrEnum):
-    """In which form a checkpoint lies, or is to be converted to."""
+    """Form of a checkpoint."""
 
     HUGGING_FACE = "huggingface"
     CTRANSLATE2 = "ctranslate2"
@@ -65,10 +65,7 @@ class Form(StrEnum):
 
 
 def find_form(path: Path) -> Form:
-    """Return the form of a checkpoint: a file is OpenAI's, a folder is known by its files.
-
-    Where a folder holds Hugging Face's and CTranslate2's weights side by side, the former count.
-    """
+    """Return the form of a checkpoint: a file is OpenAI's; in a folder, Hugging Face's weights come first."""
     if path.is_file():
         return Form.OPENAI
     weights = (WEIGHTS, SHARD_INDEX, PICKLED, PICKLED_INDEX)
@@ -78,11 +75,7 @@ def find_form(path: Path) -> Form:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return a folder's config.json.
-
-    Raises:
-        ModelLoadingError: it is missing or broken, lacks a size, or describes another model than a Whisper that writes.
-    """
+    """Return a folder's config.json; ModelLoadingError if it is not that of a Whisper, or lacks a size."""
     path = folder / CONFIG
     config = read_json(path)
     architectures = config.get("architectures") or ["WhisperForConditionalGeneration"]
@@ -92,18 +85,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     wrong = [name for name in _SIZES if not isinstance(config.get(name), int) or config[name] < 1]
     if wrong:
         raise ModelLoadingError(
-            f"{path} does not say {', '.join(wrong)}; copy it from the model that the checkpoint was made of"
+            f"{path} lacks {', '.join(wrong)}; copy it from the model that the checkpoint was made of"
         )
     return config
 
 
 def is_multilingual(config: Mapping[str, Any]) -> bool:
-    """Whether a Whisper of that configuration has tokens for languages and tasks."""
+    """Whether a Whisper has tokens for languages and tasks."""
     return int(config["vocab_size"]) >= _SMALLEST_MULTILINGUAL_VOCABULARY
 
 
 def find_weights(folder: Path) -> tuple[Path, ...]:
-    """Return a folder's safetensors, one file or all shards, or raise ModelLoadingError that says what is missing."""
+    """Return a folder's safetensors, one file or all shards; ModelLoadingError names a missing one."""
     whole = folder / WEIGHTS
     if whole.is_file():
         return (whole,)
@@ -123,12 +116,12 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object as the hub's files are written."""
+    """Write a JSON object in the format of the hub's files."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object, or raise ModelLoadingError that names the file."""
+    """Return a JSON object; ModelLoadingError names the file."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -149,22 +142,54 @@ _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj":
 
 
 def expected_tensors(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return what a Whisper of that configuration holds: Hugging Face name (after "model.") → (OpenAI name, shape)."""
-    return {name: (openai, shape) for name, openai, shape in _tensors(config)}
+    """Return the tensors of a Whisper: Hugging Face name (after "model.") → (OpenAI name, shape)."""
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    width = config["d_model"]
+
+    def add(name: str, openai: str, *shape: int, has_bias: bool = True) -> None:
+        tensors[f"{name}.weight"] = (f"{openai}.weight", shape)
+        if has_bias:
+            tensors[f"{name}.bias"] = (f"{openai}.bias", shape[:1])
+
+    add("encoder.conv1", "encoder.conv1", width, config["num_mel_bins"], 3)
+    add("encoder.conv2", "encoder.conv2", width, width, 3)
+    add("decoder.embed_tokens", "decoder.token_embedding", config["vocab_size"], width, has_bias=False)
+    for side, positions, final in (
+        ("encoder", "max_source_positions", "ln_post"),
+        ("decoder", "max_target_positions", "ln"),
+    ):
+        tensors[f"{side}.embed_positions.weight"] = (f"{side}.positional_embedding", (config[positions], width))
+        add(f"{side}.layer_norm", f"{side}.{final}", width)
+        attentions = {"self_attn": "attn", "encoder_attn": "cross_attn"} if side == "decoder" else {"self_attn": "attn"}
+        for layer in range(config[f"{side}_layers"]):
+            name, openai = f"{side}.layers.{layer}", f"{side}.blocks.{layer}"
+            for attention, theirs in attentions.items():
+                for projection, projected in _ATTENTION.items():
+                    # a key's bias would cancel in the softmax
+                    names = f"{name}.{attention}.{projection}", f"{openai}.{theirs}.{projected}"
+                    add(*names, width, width, has_bias=projection != "k_proj")
+                add(f"{name}.{attention}_layer_norm", f"{openai}.{theirs}_ln", width)
+            add(f"{name}.fc1", f"{openai}.mlp.0", config[f"{side}_ffn_dim"], width)
+            add(f"{name}.fc2", f"{openai}.mlp.2", width, config[f"{side}_ffn_dim"])
+            add(f"{name}.final_layer_norm", f"{openai}.mlp_ln", width)
+    return tensors
 
 
 def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
-    """Check, by the headers alone, that the files hold every tensor of that configuration in its shape.
+    """Check by the files' headers that they hold every tensor in its shape; return the number format.
 
-    Returns:
-        The number format they are stored in; "float32" where they are mixed.
+    It is "float32" where formats are mixed.
 
     Raises:
         ModelLoadingError: a file is cut off or broken, or a tensor is missing, or of another shape or type.
     """
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     for path in weights:
-        with open_safetensors(path) as file:
+        try:
+            file = safe_open(path, framework="numpy")  # spares a replica torch, which only some backends need
+        except (OSError, SafetensorError) as error:
+            raise ModelLoadingError(f"The weights {path} are cut off or broken ({error}); fetch them again") from error
+        with file:
             for key in file.keys():  # noqa: SIM118 (no mapping)
                 tensor = file.get_slice(key)
                 found[key.removeprefix(_PREFIX)] = (tuple(tensor.get_shape()), str(tensor.get_dtype()))
@@ -179,7 +204,7 @@ def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
     for name, (_, shape) in wanted.items():
         if found[name][0] != shape:
             raise ModelLoadingError(
-                f"The tensor {name} in {where} has shape {list(found[name][0])} where config.json says {list(shape)}: "
+                f"The tensor {name} in {where} has shape {list(found[name][0])} where config.json has {list(shape)}: "
                 "weights and configuration belong to different models"
             )
     types = {found[name][1] for name in wanted}
@@ -189,56 +214,3 @@ def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
             "or bfloat16 (the backends make smaller formats of it themselves)"
         )
     return _FORMATS[types.pop()] if len(types) == 1 else "float32"
-
-
-def open_safetensors(path: Path) -> Any:
-    """Return an open file whose header is sound and which is as long as that says; ModelLoadingError otherwise."""
-    try:
-        return safe_open(path, framework="numpy")  # spares a replica torch, which only some backends need
-    except (OSError, SafetensorError) as error:
-        raise ModelLoadingError(f"The weights {path} are cut off or broken ({error}); fetch them again") from error
-
-
-def _tensors(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield (Hugging Face name, OpenAI name, shape)."""
-    d_model = config["d_model"]
-    yield "encoder.conv1.weight", "encoder.conv1.weight", (d_model, config["num_mel_bins"], 3)
-    yield "encoder.conv1.bias", "encoder.conv1.bias", (d_model,)
-    yield "encoder.conv2.weight", "encoder.conv2.weight", (d_model, d_model, 3)
-    yield "encoder.conv2.bias", "encoder.conv2.bias", (d_model,)
-    yield "decoder.embed_tokens.weight", "decoder.token_embedding.weight", (config["vocab_size"], d_model)
-    for side, positions, final in (
-        ("encoder", "max_source_positions", "ln_post"),
-        ("decoder", "max_target_positions", "ln"),
-    ):
-        shape = (config[positions], d_model)
-        yield f"{side}.embed_positions.weight", f"{side}.positional_embedding", shape
-        yield from _norm(f"{side}.layer_norm", f"{side}.{final}", d_model)
-        for layer in range(config[f"{side}_layers"]):
-            yield from _layer(f"{side}.layers.{layer}", f"{side}.blocks.{layer}", d_model, config[f"{side}_ffn_dim"])
-            if side == "decoder":
-                yield from _attention(
-                    f"{side}.layers.{layer}.encoder_attn", f"{side}.blocks.{layer}.cross_attn", d_model
-                )
-
-
-def _layer(name: str, openai: str, d_model: int, ffn_dim: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield from _attention(f"{name}.self_attn", f"{openai}.attn", d_model)
-    yield f"{name}.fc1.weight", f"{openai}.mlp.0.weight", (ffn_dim, d_model)
-    yield f"{name}.fc1.bias", f"{openai}.mlp.0.bias", (ffn_dim,)
-    yield f"{name}.fc2.weight", f"{openai}.mlp.2.weight", (d_model, ffn_dim)
-    yield f"{name}.fc2.bias", f"{openai}.mlp.2.bias", (d_model,)
-    yield from _norm(f"{name}.final_layer_norm", f"{openai}.mlp_ln", d_model)
-
-
-def _attention(name: str, openai: str, d_model: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    for projection, projected in _ATTENTION.items():
-        yield f"{name}.{projection}.weight", f"{openai}.{projected}.weight", (d_model, d_model)
-        if projection != "k_proj":  # a key's bias would cancel in the softmax
-            yield f"{name}.{projection}.bias", f"{openai}.{projected}.bias", (d_model,)
-    yield from _norm(f"{name}_layer_norm", f"{openai}_ln", d_model)
-
-
-def _norm(name: str, openai: str, d_model: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield f"{name}.weight", f"{openai}.weight", (d_model,)
-    yield f"{name}.bias", f"{openai}.bias", (d_model,)

@@ -1,8 +1,8 @@
 """`to_hugging_face`, `to_ctranslate2`, `to_openai`: a Whisper checkpoint in another form, converted once per machine.
 
-Converted checkpoints lie under `<cache>/converted`, in folders named by everything that they depend on: the content of
-the checkpoint, the form, the stored number format and the converter's version. So a changed checkpoint is converted
-anew, and two replicas never convert the same twice (`serve_app.models.built_folder`).
+Results are in `<cache>/converted`. A folder's name depends on the checkpoint's content, the form, the stored number
+format and the converter's version, so that a changed checkpoint is converted again. `built_folder` keeps two replicas
+from converting the same checkpoint.
 """
 
 from __future__ import annotations
@@ -21,21 +21,17 @@ from serve_app.models.speech.whisper.checkpoint_files import Form
 
 logger = logging.getLogger(__name__)
 
-# Changes whenever the same input is to give another output.
-_VERSION = 1
+_VERSION = 1  # changes with the output for the same input
 _INTEGER_TYPES = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16")
 _HALF_TYPES = ("float16", "bfloat16")
 _FLOAT_TYPES = (*_HALF_TYPES, "float32")
 
 
 def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
-    """Return the folder of the checkpoint in Hugging Face's form.
+    """Return the folder of the checkpoint in Hugging Face's form; ModelLoadingError.
 
-    Integers of a quantized CTranslate2 folder are divided by their scales: what that library computes with in float32,
-    so that all backends compute with the same weights. The digits that quantizing took away don't come back.
-
-    Raises:
-        ModelLoadingError: the weights are broken, or the cache can't be written.
+    Integers of a quantized CTranslate2 folder are divided by their scales, as that library does in float32, so that all
+    backends compute with the same weights.
     """
     from serve_app.models.speech.whisper.writers import hugging_face_format, write_hugging_face
 
@@ -50,7 +46,7 @@ def to_hugging_face(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
 
 
 def in_hugging_face_form(checkpoint: WhisperCheckpoint, cache_dir: Path) -> WhisperCheckpoint:
-    """Return the checkpoint itself where it is a Hugging Face folder, else what it is converted to."""
+    """Return the checkpoint, converted unless it is a Hugging Face folder."""
     if checkpoint.form is Form.HUGGING_FACE:
         return checkpoint
     return open_checkpoint(to_hugging_face(checkpoint, cache_dir), name=checkpoint.name, cache_dir=cache_dir)
@@ -60,15 +56,15 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
     """Return the folder of the checkpoint in CTranslate2's form, with tokenizer.json and preprocessor_config.json.
 
     Args:
-        compute_type: what it will be computed with, by CTranslate2's names; None: any float type. CTranslate2 converts
-            between float types while it loads, so that one conversion serves them all.
+        compute_type: of the later computation, by CTranslate2's names; None: any float type, for CTranslate2 converts
+            between those while it loads.
 
     Raises:
         ModelLoadingError: the converter failed, the type is unknown, or the cache can't be written.
     """
 
     def write(folder: Path) -> None:
-        # only where there is something to convert: it brings torch and transformers, which CTranslate2 does without
+        # only for a conversion: it imports torch and transformers
         from serve_app.models.speech.whisper.writers import write_ctranslate2
 
         write_ctranslate2(in_hugging_face_form(checkpoint, cache_dir), folder, stored)
@@ -78,10 +74,10 @@ def to_ctranslate2(checkpoint: WhisperCheckpoint, cache_dir: Path, compute_type:
 
 
 def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
-    """Return the `.pt` file of the checkpoint for openai-whisper; a JSON file beside it has its alignment heads.
+    """Return the `.pt` file of the checkpoint for openai-whisper.
 
     Raises:
-        ModelLoadingError: it is a Whisper that openai-whisper can't express, or the cache can't be written.
+        ModelLoadingError: openai-whisper can't represent this Whisper, or the cache can't be written.
     """
     from serve_app.models.speech.whisper.writers import MODEL_FILE, write_openai
 
@@ -93,16 +89,10 @@ def to_openai(checkpoint: WhisperCheckpoint, cache_dir: Path) -> Path:
 
 
 def stored_format(compute_type: str | None, number_format: str) -> str:
-    """Return the format to store CTranslate2 weights in.
+    """Return the format to store CTranslate2 weights in; ModelLoadingError for an unknown compute type.
 
-    Integers as they will be computed with. Floats as they are, for nothing is gained by more digits; fewer where fewer
-    are computed with: half the disk and half the time to load.
-
-    Args:
-        compute_type: of CTranslate2; None: the backend's choice.
-
-    Raises:
-        ModelLoadingError: for a type that CTranslate2 does not know.
+    Integers are stored in the compute type. Floats keep their format, but float32 becomes a smaller compute type: it
+    takes half the disk and half the time to load.
     """
     if compute_type is None or compute_type in ("default", "auto"):
         return number_format
@@ -134,7 +124,7 @@ def _converted(
             write(folder)
         except (ModelLoadingError, OSError):
             raise
-        except Exception as error:  # each converter has errors of its own
+        except Exception as error:  # each converter raises its own kinds
             raise ModelLoadingError(
                 f"{checkpoint.name} can't be converted to {form} ({type(error).__name__}: {error}); name another "
                 "checkpoint, or the transformers backend, which needs no conversion"

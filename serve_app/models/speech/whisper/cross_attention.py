@@ -1,15 +1,16 @@
-"""`token_times`: when words are spoken, from the decoder's cross-attention, for the backends that run in torch.
+"""`token_times`: times of tokens from the decoder's cross-attention, for the backends that run in torch.
 
-After openai-whisper (whisper/timing.py, find_alignment), with three differences: the audio is not encoded a second
-time, only the alignment heads' weights are computed, and the path through them (`first_frames`, whisper.timing.dtw_cpu)
-is numpy, where numba would compile for seconds in every new process.
+It follows openai-whisper (whisper/timing.py, find_alignment), with three differences: the audio is not encoded again,
+only the alignment heads' weights are computed, and the path through them (`first_frames`, there dtw_cpu) uses numpy:
+numba would compile for seconds in every new process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,17 +21,15 @@ from serve_app.models.speech.whisper.spoken_words import TIME_PRECISION_S, Token
 
 
 def first_frames(cost: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Return the frame at which each token begins on the cheapest monotone path, (tokens,).
+    """Return (tokens,): the frame at which each token begins on the cheapest path through (tokens, frames).
 
-    Args:
-        cost: (tokens, frames), both at least 1. The path leads from the first corner to the last one by steps to the
-            next token, the next frame, or both.
+    The path leads from the first corner to the last by steps to the next token, the next frame, or both.
     """
     num_tokens, num_frames = cost.shape
     total = np.full((num_tokens + 1, num_frames + 1), np.inf)
     total[0, 0] = 0.0
     for row in range(num_tokens):
-        # total[j] = cost[j] + min(entry[j], total[j - 1]), where entry is the cheaper way out of the row above
+        # total[j] = cost[j] + min(entry[j], total[j - 1]), where entry is the cheaper step from the row above
         entry = np.minimum(total[row, :-1], total[row, 1:])
         sums = np.cumsum(cost[row], dtype=np.float64)
         total[row + 1, 1:] = sums + np.minimum.accumulate(entry - np.concatenate(([0.0], sums[:-1])))
@@ -54,29 +53,21 @@ _EPSILON = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class AlignmentHead:
-    """What one attention head compares, before scaling.
+    """Inputs of one attention head, before scaling."""
 
-    Attributes:
-        queries: (pieces, tokens, channels).
-        keys: (pieces, 1500, channels).
-    """
-
-    queries: Tensor
-    keys: Tensor
+    queries: Tensor  # (pieces, tokens, channels)
+    keys: Tensor  # (pieces, 1500, channels)
 
 
 @contextmanager
 def outputs_of(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, Tensor]]:
-    """Collect what modules return while the block runs, by their keys; the last call counts."""
+    """Collect the last output of each module while the block runs, by its key."""
     found: dict[int, Tensor] = {}
 
-    def keep(key: int) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            found[key] = output
+    def keep(_module: nn.Module, _inputs: object, output: Tensor, *, key: int) -> None:
+        found[key] = output
 
-        return hook
-
-    hooks = [module.register_forward_hook(keep(key)) for key, module in modules.items()]
+    hooks = [module.register_forward_hook(partial(keep, key=key)) for key, module in modules.items()]
     try:
         yield found
     finally:
@@ -103,9 +94,9 @@ def token_times(
     Args:
         heads: of the batch; queries of [start…, no_timestamps, text…, end_of_text, padding…].
         piece: its row in the batch.
-        num_start_tokens: how many tokens stand before no_timestamps.
+        num_start_tokens: number of tokens before no_timestamps.
         probabilities: of the text tokens.
-        num_frames: mel frames of 10 ms that the piece really has.
+        num_frames: mel frames of 10 ms in the piece, without padding.
     """
     num_rows = num_start_tokens + len(probabilities) + 2
     frames = max(1, num_frames // 2)
@@ -114,7 +105,7 @@ def token_times(
     weights = (queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5).softmax(dim=-1)  # (heads, rows, frames)
     deviation, mean = torch.std_mean(weights, dim=1, keepdim=True, unbiased=False)
     weights = _median((weights - mean) / deviation.clamp_min(_EPSILON))
-    # row i attends while the token after it is predicted
+    # row i predicts the token after it
     matrix = weights.mean(dim=0)[num_start_tokens:-1]  # (text + 1, frames)
     starts = first_frames(-matrix.cpu().numpy())
     return TokenTimes((starts * TIME_PRECISION_S).tolist(), probabilities)

@@ -1,11 +1,11 @@
-"""A Whisper in CTranslate2's form: the format of `model.bin`, what it holds, and its tensors by Hugging Face names.
+"""`describe_ctranslate2` and `ctranslate2_tensors`: a Whisper in CTranslate2's form, read without that library.
 
-The format is that of `ModelSpec._serialize` (ctranslate2/specs/model_spec.py), binary version 6, which every converter
-of Whisper writes. Name, shape and type stand before each variable's bytes, so that they are read without the weights.
+`ModelSpec._serialize` (ctranslate2/specs/model_spec.py) defines `model.bin`; all converters of Whisper write its binary
+version 6. Name, shape and type precede each variable's bytes, so that they are read without the weights.
 
-The converter joins the projections of one input (queries, keys and values) to one matrix, with zeros for the bias that
-keys don't have. Splitting it again gives the original tensors to the last bit. Sources: ctranslate2/specs/
-whisper_spec.py, transformer_spec.py, attention_spec.py and converters/transformers.py (BartLoader, WhisperLoader).
+The converter joins the projections of one input (queries, keys and values) to one matrix, with zeros for the missing
+bias of keys. Splitting it gives the original tensors to the last bit. Sources: ctranslate2/specs/whisper_spec.py,
+transformer_spec.py, attention_spec.py and converters/transformers.py (BartLoader, WhisperLoader).
 """
 
 from __future__ import annotations
@@ -41,21 +41,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BINARY_VERSION = 6
-# in the order of the numbers that stand for them
-_VARIABLE_FORMATS = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
-_ITEM_BYTES = (4, 1, 2, 4, 2, 2)
+_SPEC, _REVISION = "WhisperSpec", 3
+# a format's number in the file is its index
+_ITEM_BYTES = (("float32", 4), ("int8", 1), ("int16", 2), ("int32", 4), ("float16", 2), ("bfloat16", 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable of a model.
-
-    Attributes:
-        shape: its dimensions; () for a scalar.
-        number_format: "float32", "float16", "bfloat16", "int8", "int16" or "int32".
-        offset_bytes: where its content begins in the file.
-        num_bytes: of its content.
-    """
+    """One variable of a model: its shape, () for a scalar; its format, one of `_ITEM_BYTES`; its place in the file."""
 
     shape: tuple[int, ...]
     number_format: str
@@ -63,12 +56,8 @@ class Variable:
     num_bytes: int
 
 
-def read_variables(path: Path, spec: str, revision: int) -> dict[str, Variable]:
+def _read_variables(path: Path) -> dict[str, Variable]:
     """Return a model's variables by name; an alias stands for the variable that it names.
-
-    Args:
-        path: `model.bin`.
-        spec: name of CTranslate2's specification that the model must have.
 
     Raises:
         ModelLoadingError: the file is missing, cut off, broken, of another version, or holds another kind of model.
@@ -76,68 +65,62 @@ def read_variables(path: Path, spec: str, revision: int) -> dict[str, Variable]:
     try:
         with path.open("rb") as file:
             reader = _Reader(file)
-            found = reader.number("I")
-            if found != _BINARY_VERSION:
+            [version] = reader.numbers("I")
+            if version != _BINARY_VERSION:
                 raise ModelLoadingError(
-                    f"{path} is no CTranslate2 model of binary version {_BINARY_VERSION} (it begins with {found}); "
+                    f"{path} is no CTranslate2 model of binary version {_BINARY_VERSION} (it begins with {version}); "
                     "fetch it again, or convert the original checkpoint with a current ctranslate2"
                 )
-            name, at = reader.string(), reader.number("I")
-            if (name, at) != (spec, revision):
+            spec, [revision] = reader.string(), reader.numbers("I")
+            if (spec, revision) != (_SPEC, _REVISION):
                 raise ModelLoadingError(
-                    f"{path} holds a CTranslate2 model of the kind {name!r}, revision {at}, where {spec}, revision "
-                    f"{revision}, is needed; name another checkpoint"
+                    f"{path} holds a CTranslate2 model of the kind {spec!r}, revision {revision}, where {_SPEC}, "
+                    f"revision {_REVISION}, is needed; name another checkpoint"
                 )
-            variables = dict(reader.variable() for _ in range(reader.number("I")))
-            for _ in range(reader.number("I")):
+            variables = dict(reader.variable() for _ in range(reader.numbers("I")[0]))
+            for _ in range(reader.numbers("I")[0]):
                 alias, original = reader.string(), reader.string()
                 variables[alias] = variables[original]
-            if not reader.is_at_end():
+            if file.tell() != reader.size_bytes:
                 raise ValueError("bytes follow the last variable")
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ModelLoadingError(f"{path} is cut off or broken ({error}); fetch it again") from error
     return variables
 
 
-def read_bytes(path: Path, variable: Variable) -> NDArray[np.uint8]:
-    """Return the content of a variable, one dimension of bytes."""
+def _read_bytes(path: Path, variable: Variable) -> NDArray[np.uint8]:
     return np.fromfile(path, np.uint8, count=variable.num_bytes, offset=variable.offset_bytes)
 
 
 class _Reader:
-    """Reads the header piece by piece. Raises ValueError where the file ends too early."""
+    """Reads the header. Raises ValueError where the file ends too early."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size_bytes = os.fstat(file.fileno()).st_size
+        self.size_bytes = os.fstat(file.fileno()).st_size
 
-    def number(self, code: str) -> int:
-        """Return an unsigned number of `struct`'s code, little-endian."""
-        return self._numbers(code)[0]
+    def numbers(self, codes: str) -> tuple[int, ...]:
+        """Return unsigned little-endian numbers of `struct`'s codes."""
+        return struct.unpack(f"<{codes}", self._bytes(struct.calcsize(f"<{codes}")))
 
     def string(self) -> str:
-        """Return a string that is written with its length, a zero at its end."""
-        return self._bytes(self.number("H"))[:-1].decode("utf-8")
+        """Return a string, stored with its length and a zero at its end."""
+        return self._bytes(*self.numbers("H"))[:-1].decode("utf-8")
 
     def variable(self) -> tuple[str, Variable]:
-        """Return a variable's name and place, and go to its end."""
+        """Return a variable's name and place, and skip its content."""
         name = self.string()
-        shape = self._numbers(f"{self.number('B')}I")
-        number_format = self.number("B")
-        num_bytes, offset_bytes = self.number("I"), self._file.tell()
-        if num_bytes != math.prod(shape) * _ITEM_BYTES[number_format]:
+        [num_dimensions] = self.numbers("B")
+        shape = self.numbers(f"{num_dimensions}I")
+        number, num_bytes = self.numbers("BI")
+        offset_bytes = self._file.tell()
+        number_format, item_bytes = _ITEM_BYTES[number]
+        if num_bytes != math.prod(shape) * item_bytes:
             raise ValueError(f"{name} has {num_bytes} bytes for the shape {list(shape)}")
-        if offset_bytes + num_bytes > self._size_bytes:
+        if offset_bytes + num_bytes > self.size_bytes:
             raise ValueError(f"the file ends in {name}")
         self._file.seek(num_bytes, os.SEEK_CUR)
-        return name, Variable(shape, _VARIABLE_FORMATS[number_format], offset_bytes, num_bytes)
-
-    def is_at_end(self) -> bool:
-        """Whether everything is read."""
-        return self._file.tell() == self._size_bytes
-
-    def _numbers(self, codes: str) -> tuple[int, ...]:
-        return struct.unpack(f"<{codes}", self._bytes(struct.calcsize(f"<{codes}")))
+        return name, Variable(shape, number_format, offset_bytes, num_bytes)
 
     def _bytes(self, count: int) -> bytes:
         content = self._file.read(count)
@@ -146,12 +129,11 @@ class _Reader:
         return content
 
 
-_SPEC, _REVISION = "WhisperSpec", 3
 _EMBEDDINGS, _PROJECTION = "decoder/embeddings/weight", "decoder/projection/weight"
 _KEYS = ("alignment_heads", "lang_ids", "suppress_ids", "suppress_ids_begin")
 _LAYER = re.compile(r"(?P<side>\w+)\.layers\.(?P<number>\d+)\.(?P<part>\w+)(\.(?P<projection>\w+))?\.(?P<kind>\w+)")
 _NORM = {"weight": "gamma", "bias": "beta"}
-# part of a layer and its projection -> CTranslate2's module, which part of the joined matrix, of how many
+# part of a layer and its projection -> CTranslate2's module, index in the joined matrix, number of its parts
 _JOINED = {
     ("self_attn", "q_proj"): ("self_attention/linear_0", 0, 3),
     ("self_attn", "k_proj"): ("self_attention/linear_0", 1, 3),
@@ -172,22 +154,22 @@ _LAYER_NORMS = {
 
 
 def describe_ctranslate2(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Check a folder by its small files and the header of its weights, and say what it holds.
+    """Check a folder by its small files and the header of its weights.
 
     Returns:
-        The content that config.json and generation_config.json of the same model have in Hugging Face form, and the
-        stored number format: "float32", "float16", "bfloat16", "int8" or "int16"; "float32" where floats are mixed.
+        config.json and generation_config.json as in Hugging Face form, and the stored number format: "float32",
+        "float16", "bfloat16", "int8" or "int16"; "float32" where floats are mixed.
 
     Raises:
-        ModelLoadingError: a file is missing or broken, or it is another model than a Whisper.
+        ModelLoadingError: a file is missing or broken, or it is no Whisper.
     """
-    said = read_json(folder / CONFIG)
+    stored = read_json(folder / CONFIG)
     path = folder / CTRANSLATE2_WEIGHTS
-    variables = _variables(path)  # first: what kind of model it is says more than a missing key
-    missing = [name for name in _KEYS if name not in said]
+    variables = _read_variables(path)  # first: the kind of model explains more than a missing key
+    missing = [name for name in _KEYS if name not in stored]
     if missing:
         raise ModelLoadingError(
-            f"{folder / CONFIG} does not say {', '.join(missing)}: it is not the config.json of a Whisper in "
+            f"{folder / CONFIG} lacks {', '.join(missing)}: it is not the config.json of a Whisper in "
             "CTranslate2's form; fetch the folder again"
         )
     if not (folder / TOKENIZER).is_file():
@@ -201,33 +183,25 @@ def describe_ctranslate2(folder: Path) -> tuple[dict[str, Any], dict[str, Any], 
         )
     config = _config(path, variables)
     number_format = _check_variables(path, variables, config)
-    return config, _generation_config(folder, said, config), number_format
+    return config, _generation_config(folder, stored, config), number_format
 
 
 def ctranslate2_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Yield Hugging Face names (after "model.") and tensors, one at a time; floats as stored, integers as float32.
 
-    A quantized weight is what CTranslate2 itself computes with in float32: the stored integer divided by its scale.
-
-    Args:
-        path: `model.bin`.
-        config: as `describe_ctranslate2` returns it.
+    As in CTranslate2, a quantized weight is the stored integer divided by its scale.
     """
-    variables = _variables(path)
+    variables = _read_variables(path)
     for name in expected_tensors(config):
         source, part, parts = _source(name)
         whole = _tensor(path, variables, source)
-        yield name, whole.chunk(parts)[part].clone() if parts > 1 else whole  # writers refuse shared memory
+        yield name, whole.chunk(parts)[part].clone() if parts > 1 else whole  # writers reject shared memory
     if not config["tie_word_embeddings"]:
         yield PROJECTION, _tensor(path, variables, _PROJECTION)
 
 
-def _variables(path: Path) -> dict[str, Variable]:
-    return read_variables(path, _SPEC, _REVISION)
-
-
 def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
-    """Return what config.json says in Hugging Face form: sizes are those of the tensors."""
+    """Return config.json in Hugging Face form, with sizes from the tensors."""
 
     def size(name: str, axis: int) -> int:
         variable = variables.get(name)
@@ -238,14 +212,14 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
     def heads(side: str) -> int:
         variable = variables.get(f"{side}/num_heads")
         if variable is None or variable.shape or variable.number_format != "int16":
-            raise ModelLoadingError(f"{path} does not say how many heads the {side} has; fetch it again")
-        return int(read_bytes(path, variable).view(np.int16)[0])
+            raise ModelLoadingError(f"{path} lacks the number of heads of the {side}; fetch it again")
+        return int(_read_bytes(path, variable).view(np.int16)[0])
 
     d_model = size("encoder/conv1/weight", 0)
     config: dict[str, Any] = {
         "architectures": ["WhisperForConditionalGeneration"],
         "model_type": "whisper",
-        "activation_function": "gelu",  # whisper_spec.py: of every Whisper
+        "activation_function": "gelu",  # whisper_spec.py: in every Whisper
         "scale_embedding": False,
         "tie_word_embeddings": variables.get(_PROJECTION) in (None, variables.get(_EMBEDDINGS)),
         "d_model": d_model,
@@ -265,7 +239,7 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
 
 
 def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapping[str, Any]) -> str:
-    """Return the stored number format, or raise ModelLoadingError if a variable is missing or has another shape."""
+    """Return the stored number format; ModelLoadingError if a variable is missing or has another shape."""
     formats: set[str] = set()
     for name, (_, shape) in expected_tensors(config).items():
         source, _, parts = _source(name)
@@ -284,29 +258,27 @@ def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapp
     return (integers or formats).pop() if len(integers) == 1 or len(formats) == 1 else "float32"
 
 
-def _generation_config(folder: Path, said: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what generation_config.json says in Hugging Face form."""
+def _generation_config(folder: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return generation_config.json in Hugging Face form."""
     try:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     except Exception as error:  # the library raises plain Exception
         raise ModelLoadingError(f"{folder / TOKENIZER} can't be read ({error}); fetch it again") from error
     for name in _KEYS[1:]:
-        if not all(isinstance(id, int) for id in said[name] or ()):
+        if not all(isinstance(id, int) for id in stored[name] or ()):
             raise ModelLoadingError(f"{folder / CONFIG}: {name} is no list of token ids; fetch it again")
-    heads = said["alignment_heads"] or None
+    heads = stored["alignment_heads"] or None
     if heads is not None and not _are_heads(heads, config):
         raise ModelLoadingError(f"{folder / CONFIG}: alignment_heads are no heads of this decoder; fetch it again")
     known: dict[str, Any] = {
         "alignment_heads": heads,
-        "suppress_tokens": said["suppress_ids"] or [],
-        "begin_suppress_tokens": said["suppress_ids_begin"],
+        "suppress_tokens": stored["suppress_ids"] or [],
+        "begin_suppress_tokens": stored["suppress_ids_begin"],
     }
     if is_multilingual(config):
-        tokens = {tokenizer.id_to_token(id): id for id in said["lang_ids"] or ()}
+        tokens = {tokenizer.id_to_token(id) or "": id for id in stored["lang_ids"] or ()}
         # some converters list timestamps too
-        known["lang_to_id"] = {
-            token: id for token, id in tokens.items() if token and LANGUAGE_TOKEN.fullmatch(token)
-        } or None
+        known["lang_to_id"] = {token: id for token, id in tokens.items() if LANGUAGE_TOKEN.fullmatch(token)} or None
     return make_generation_config(tokenizer, config, known, folder)
 
 
@@ -321,7 +293,7 @@ def _are_heads(heads: Any, config: Mapping[str, Any]) -> bool:
 
 
 def _source(name: str) -> tuple[str, int, int]:
-    """Return where a tensor lies: CTranslate2's variable, which part of its rows, of how many equal parts."""
+    """Return CTranslate2's variable of a tensor, the index of the tensor's rows in it, and the number of parts."""
     in_layer = _LAYER.fullmatch(name)
     if in_layer is None:
         side, module, kind = name.split(".")
@@ -341,7 +313,7 @@ def _tensor(path: Path, variables: Mapping[str, Variable], name: str) -> Tensor:
 
     def read(name: str) -> Tensor:
         variable = variables[name]
-        content = torch.from_numpy(read_bytes(path, variable))
+        content = torch.from_numpy(_read_bytes(path, variable))
         return content.view(getattr(torch, variable.number_format)).reshape(variable.shape)
 
     tensor = read(name)

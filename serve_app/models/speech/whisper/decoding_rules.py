@@ -1,14 +1,13 @@
-"""`DecodingRules`: when Whisper's answer is doubtful, and what is tried then; the same in every backend.
+"""`DecodingRules`: when an answer of Whisper is doubtful, and how it is decoded again; the same in every backend.
 
-After Radford et al. 2022 ("Robust Speech Recognition via Large-Scale Weak Supervision"), section 4.5, with one
-difference: a beam search is tried before sampling at rising temperatures. Sampling draws from a fixed seed, window by
-window, so that a window's answer is the same however often it is decoded, and whatever it is batched with.
+They follow Radford et al. 2022 ("Robust Speech Recognition via Large-Scale Weak Supervision"), section 4.5, but a beam
+search comes before sampling at rising temperatures. Each window is sampled from a fixed seed, so that its answer does
+not depend on its batch.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 SEED = 0  # of sampling
@@ -16,10 +15,10 @@ SEED = 0  # of sampling
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a decoder made of one piece.
+    """A decoder's answer for one window.
 
     Attributes:
-        tokens: text and timestamps, without the prompt and without the end.
+        tokens: text and timestamps, without the prompt and the end.
         avg_logprob: mean log probability of the tokens and the end.
         no_speech_prob: probability of `<|nospeech|>` at the start of the transcript.
     """
@@ -31,12 +30,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How a window is decoded.
-
-    Attributes:
-        beam_size: hypotheses kept; 1: greedy, or sampled where there is a temperature.
-        temperature: of sampling; 0.0: none.
-    """
+    """How a window is decoded: by beam search, greedily (`beam_size` 1), or by sampling at a `temperature` above 0."""
 
     beam_size: int
     temperature: float = 0.0
@@ -44,19 +38,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DecodingRules:
-    """The figures of the rule.
+    """The thresholds.
 
-    The first two are openai-whisper's. What it does with an answer that stays improbable (it keeps it) does not hold
-    here: on English clips under the babble of 6 and 20 voices at 3 to -3 dB (whisper-base), answers below
-    `min_avg_logprob` had more than 80 % of their words wrong, and so had those that meet the rule of `is_silence`.
+    The first two are openai-whisper's, which keeps an answer that stays improbable. It is dropped here, and so is one
+    that counts as silence: under the babble of other voices most of their words were wrong (docs/models/whisper.md).
 
     Attributes:
-        max_compression_ratio: text that zlib makes smaller than by this is a loop.
-        min_avg_logprob: an answer less probable than this is doubtful.
-        min_shown_logprob: an answer less probable than this after all attempts is left out.
-        max_silence_logprob: an answer less probable than this counts as silence where the model doubts the speech too.
-        max_no_speech_prob: with such an answer, more than this means that nothing was said.
-        retry_beam_size: hypotheses kept at the second attempt.
+        max_compression_ratio: text that zlib shrinks by more is a loop.
+        min_avg_logprob: a less probable answer is doubtful.
+        min_shown_logprob: an answer that stays less probable is dropped.
+        max_silence_logprob: a less probable answer is silence where `no_speech_prob` is high too.
+        max_no_speech_prob: a higher `no_speech_prob` is high.
+        retry_beam_size: hypotheses of the second attempt.
         retry_temperatures: of the attempts after that; openai-whisper tries 0.2 to 1.0.
     """
 
@@ -69,46 +62,36 @@ class DecodingRules:
     retry_temperatures: tuple[float, ...] = (0.4, 0.8)
 
     def retries(self, beam_size: int) -> list[Attempt]:
-        """Return what is tried after a first attempt with that many beams."""
+        """Return the attempts after a first one with that many beams."""
         wider = [Attempt(self.retry_beam_size)] if self.retry_beam_size > beam_size else []
         return [*wider, *(Attempt(1, temperature) for temperature in self.retry_temperatures)]
 
     def is_silence(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether nothing was said at all."""
+        """Whether the window has no speech."""
         return hypothesis.avg_logprob < self.max_silence_logprob and hypothesis.no_speech_prob > self.max_no_speech_prob
 
     def is_doubtful(self, hypothesis: Hypothesis, text: str) -> bool:
-        """Tell whether the window is to be decoded again: the answer is improbable, or repeats itself."""
-        if self.is_silence(hypothesis):
-            return False
-        return self.is_improbable(hypothesis) or self.is_loop(text)
+        """Whether the window must be decoded again: the answer is improbable, or repeats itself."""
+        is_improbable = hypothesis.avg_logprob < self.min_avg_logprob
+        return not self.is_silence(hypothesis) and (is_improbable or self.is_loop(text))
 
     def prefers_second(self, first: Hypothesis, first_text: str, second: Hypothesis, second_text: str) -> bool:
-        """Tell which of two answers to keep: no loop before a loop, then the more probable one."""
+        """Whether the second answer is better: a loop is worse than none, then the more probable one wins."""
         loops = self.is_loop(first_text), self.is_loop(second_text)
         if loops[0] != loops[1]:
             return loops[0]
         return second.avg_logprob > first.avg_logprob
 
     def is_garbled(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether an answer that no attempt made better is to be left out."""
+        """Whether an answer is dropped after all attempts."""
         return hypothesis.avg_logprob < self.min_shown_logprob
 
-    def is_improbable(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether the model itself does not believe the answer."""
-        return hypothesis.avg_logprob < self.min_avg_logprob
-
     def is_loop(self, text: str) -> bool:
-        """Tell whether the text repeats itself: zlib makes it much smaller."""
+        """Whether the text repeats itself: zlib makes it much smaller."""
         return compression_ratio(text) > self.max_compression_ratio
 
 
 def compression_ratio(text: str) -> float:
-    """Return how many times smaller zlib makes the text; 1.0 for none."""
+    """Return how many times smaller zlib makes the text; 1.0 for an empty one."""
     encoded = text.encode("utf-8")
     return len(encoded) / len(zlib.compress(encoded)) if encoded else 1.0
-
-
-def spoken(tokens: Sequence[int], end_of_text: int) -> tuple[int, ...]:
-    """Return the tokens that are text: timestamps and control tokens lie above the end of text."""
-    return tuple(token for token in tokens if token < end_of_text)

@@ -1,6 +1,6 @@
-"""`FasterWhisperBackend`: Whisper by CTranslate2, the fastest of the three on CPUs, and the only one with int8.
+"""`FasterWhisperBackend`: Whisper in CTranslate2, the fastest of the three on CPUs, and the only one with int8.
 
-Torch is not loaded. Encodings stay where they were made; parts of a batch go through the host's memory.
+Torch is not loaded. Encodings stay on their device; parts of a batch are copied through the host's memory.
 """
 
 from __future__ import annotations
@@ -23,23 +23,19 @@ from serve_app.models.speech.whisper.decoding_rules import SEED, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TIME_PRECISION_S, TokenTimes
 
-# Of one greedy search while sampling: half a sentence mostly agrees with it.
-_PROPOSED_TOKENS = 16
+_PROPOSED_TOKENS = 16  # of one greedy search while sampling: half a sentence, mostly accepted
 
 
 class FasterWhisperBackend(BatchedWhisper[StorageView]):
-    """A Whisper in CTranslate2's form.
-
-    Args:
-        options: device and number format; any that CTranslate2 has for the device.
+    """A Whisper in CTranslate2's form, in any number format that CTranslate2 has for the device.
 
     Raises:
-        ModelLoadingError: the folder is broken, or the device or number format is not to be had.
+        ModelLoadingError: the folder is broken, or there is no such device or number format.
         GpuMemoryError: the model does not fit.
     """
 
     name = BackendName.FASTER_WHISPER
-    usual_beam_size = 2  # searches all windows of a batch together, so that a second hypothesis costs little
+    usual_beam_size = 2  # the search takes all windows of a batch together, so that a second hypothesis costs little
 
     def __init__(self, checkpoint: WhisperCheckpoint, converted: Path, options: WhisperOptions) -> None:
         device, index = ctranslate2_device(options.device)
@@ -64,8 +60,8 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     def _encode(self, features: NDArray[np.float32]) -> StorageView:
         if self._model.device != "cpu" or len(features) == 1:
             return self._model.encode(StorageView.from_array(features))
-        # On a CPU one after the other: attention over several windows at once leaves the caches, which takes a fifth
-        # longer (docs/models/whisper.md).
+        # on a CPU one after the other: attention over several windows leaves the caches, and takes a fifth longer
+        # (docs/models/whisper.md)
         alone = [_on_host(self._model.encode(StorageView.from_array(own))) for own in np.split(features, len(features))]
         return StorageView.from_array(np.concatenate(alone))
 
@@ -94,7 +90,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
         return [
             Hypothesis(
                 tuple(result.sequences_ids[0]),
-                # the score is the mean over the tokens without the end, of a sum that has it
+                # the score is a sum with the end, divided by the number of tokens without it
                 result.scores[0] * len(result.sequences_ids[0]) / (len(result.sequences_ids[0]) + 1),
                 result.no_speech_prob,
             )
@@ -104,9 +100,9 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
     def _sampled(self, encoded: StorageView, prompt: list[int], temperature: float) -> Hypothesis:
         """Draw one answer, always the same for a window.
 
-        CTranslate2's own sampling can't be repeated: each of its threads is seeded once. So its greedy search proposes
+        CTranslate2's own sampling can't be repeated: it seeds each of its threads once. Here its greedy search proposes
         some tokens and returns their logits. The largest of logits / temperature + Gumbel noise is a sample of their
-        distribution; behind the first token that is not the proposed one, the search begins again.
+        distribution. After the first token that differs from the proposed one, the search begins again.
         """
         noise = np.random.default_rng(SEED)
         room = self.tokens.room_after(prompt)
@@ -115,7 +111,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
         while len(tokens) < room:
             [result] = self._model.generate(
                 encoded,
-                [[*prompt, *tokens]],  # what stands behind the prompt is returned again
+                [[*prompt, *tokens]],  # CTranslate2 returns the tokens after the prompt again
                 beam_size=1,
                 max_length=_max_length(min(room, len(tokens) + _PROPOSED_TOKENS), prompt),
                 return_logits_vocab=True,
@@ -149,7 +145,7 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
 
 
 def _max_length(room: int, prompt: Sequence[int]) -> int:
-    """Return CTranslate2's bound: it takes at most half of it for new tokens, and at most what the prompt leaves."""
+    """Return CTranslate2's bound: new tokens take at most half of it, and at most what the prompt leaves."""
     return max(2 * room, room + len(prompt))
 
 

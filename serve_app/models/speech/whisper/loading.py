@@ -1,111 +1,91 @@
-"""`load_whisper`: a backend with the first of the configured models that can be loaded."""
+"""`load_whisper`: loads a backend with the first of the configured models that works."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from serve_app.errors import ModelLoadingError, ServeAppError
-from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, WhisperBackend
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.conversion import in_hugging_face_form, to_ctranslate2, to_openai
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.weights import fetch_weights, weights_name
 
+if TYPE_CHECKING:
+    from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedWhisper:
-    """A backend that is ready.
+    """A loaded backend; `spec` is the configured model, `notes` has a sentence for each that failed to load before."""
 
-    Attributes:
-        backend: the loaded model.
-        spec: which of the configured models it is.
-        notes: one sentence for each model before it in the configuration that could not be loaded.
-    """
-
-    backend: WhisperBackend
+    backend: BatchedWhisper
     spec: str
     notes: tuple[str, ...]
 
 
 def load_whisper(backend: BackendName | str, models: Sequence[str], options: WhisperOptions) -> LoadedWhisper:
-    """Load the first of the models that can be loaded, in their order: a smaller size behind each larger one.
-
-    Whatever keeps a model from being loaded counts: it can't be fetched, is no Whisper, is broken, or the device has no
-    memory for it.
+    """Load the first of the models that can be fetched, is a whole Whisper and fits into memory.
 
     Args:
-        models: what `serve_app.models.weights.fetch_weights` takes.
+        models: as `serve_app.models.weights.fetch_weights` takes them, a smaller size after each larger one.
 
     Raises:
-        ModelLoadingError: none could be; tells the reason for each.
+        ModelLoadingError: no model works; names the reason for each.
     """
     name = BackendName(backend)
     failures: list[str] = []
     for spec in models:
         try:
             loaded = _load_one(name, spec, options)
-        except Exception as error:  # whatever a library makes of a model that is unknown to it
-            failures.append(f"{weights_name(spec)} could not be loaded ({_reason(error)})")
+        except Exception as error:  # the libraries raise many kinds for a model that they don't support
+            text = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
+            failures.append(f"{weights_name(spec)} could not be loaded ({' '.join(text.split()).rstrip('.')})")
         else:
             notes = tuple(f"{failure}: {weights_name(spec)} is used instead" for failure in failures)
             return LoadedWhisper(loaded, spec, notes)
-        _release_memory()  # here, where the error is gone, and with it the frames that held half a model
+        _release_memory()  # outside the handler, where the error no longer keeps half a model alive
     if not failures:
         raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. {WHISPER_MICRO}")
     raise ModelLoadingError(f"{name} has no model that works: {'; '.join(failures)}")
 
 
-def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> WhisperBackend:
+def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> BatchedWhisper:
     if spec == WHISPER_MICRO and options.beam_size is None:
-        options = replace(options, beam_size=1)  # more hypotheses make more errors of it
+        options = replace(options, beam_size=1)  # it makes more errors with more hypotheses
     path = fetch_weights(spec, options.cache_dir, options.hf_token, options.model_mirror)
     checkpoint = open_checkpoint(path, name=weights_name(spec), cache_dir=options.cache_dir)
-    return _LOADERS[name](checkpoint, options)
+    return _make_backend(name, checkpoint, options)
 
 
-def _load_faster_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
-    from serve_app.models.speech.whisper.faster_whisper_backend import FasterWhisperBackend
+def _make_backend(name: BackendName, checkpoint: WhisperCheckpoint, options: WhisperOptions) -> BatchedWhisper:
+    """Import only the backend's library: each takes seconds and hundreds of megabytes."""
+    cache_dir = options.cache_dir
+    if name is BackendName.FASTER_WHISPER:
+        from serve_app.models.speech.whisper.faster_whisper_backend import FasterWhisperBackend
 
-    folder = checkpoint.folder  # CTranslate2 converts between number formats while it loads
-    if checkpoint.form is not Form.CTRANSLATE2:
-        folder = to_ctranslate2(checkpoint, options.cache_dir, options.chosen_compute_type)
-    return FasterWhisperBackend(checkpoint, folder, options)
+        folder = checkpoint.folder  # CTranslate2 converts between number formats while it loads
+        if checkpoint.form is not Form.CTRANSLATE2:
+            folder = to_ctranslate2(checkpoint, cache_dir, options.chosen_compute_type)
+        return FasterWhisperBackend(checkpoint, folder, options)
+    if name is BackendName.TRANSFORMERS:
+        from serve_app.models.speech.whisper.transformers_backend import TransformersBackend
 
-
-def _load_transformers(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
-    from serve_app.models.speech.whisper.transformers_backend import TransformersBackend
-
-    return TransformersBackend(in_hugging_face_form(checkpoint, options.cache_dir), options)
-
-
-def _load_openai_whisper(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> WhisperBackend:
+        checkpoint = in_hugging_face_form(checkpoint, cache_dir)
+        return TransformersBackend(checkpoint, checkpoint.folder, options)
     from serve_app.models.speech.whisper.openai_backend import OpenAIWhisperBackend
 
-    is_openai = checkpoint.form is Form.OPENAI
-    path = checkpoint.weights[0] if is_openai else to_openai(checkpoint, options.cache_dir)
+    path = checkpoint.weights[0] if checkpoint.form is Form.OPENAI else to_openai(checkpoint, cache_dir)
     return OpenAIWhisperBackend(checkpoint, path, options)
 
 
-# Each imports its library only when it is asked for: seconds and hundreds of megabytes.
-_LOADERS: Mapping[BackendName, Callable[[WhisperCheckpoint, WhisperOptions], WhisperBackend]] = {
-    BackendName.FASTER_WHISPER: _load_faster_whisper,
-    BackendName.TRANSFORMERS: _load_transformers,
-    BackendName.OPENAI_WHISPER: _load_openai_whisper,
-}
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong in one line."""
-    text = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
-
-
 def _release_memory() -> None:
-    """Give back what a failed attempt took, on the GPU too, before a smaller model is tried."""
+    """Free the memory of a failed attempt, on the GPU too."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -1,8 +1,7 @@
-"""A Whisper as OpenAI publishes it: one `.pt` file with sizes and tensors, and nothing of tokens or alignment heads.
+"""`write_description` and `openai_tensors`: a Whisper as OpenAI publishes it, one `.pt` file with sizes and tensors.
 
-What the file lacks is written once as the small files of a Hugging Face folder: OpenAI's package holds the vocabulary
-(byte-pair ranks, of which `make_tokenizer` makes a tokenizer), the tokens that are never generated, and the alignment
-heads of the published sizes.
+The file has no tokenizer, suppressed tokens or alignment heads. They come from OpenAI's package and are written
+once, as the small files of a Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s, one per encoder frame of 0.02 s
 _ASSETS = Path(whisper.__file__).parent / "assets"
 _MULTILINGUAL, _ENGLISH = "multilingual", "gpt2"
 _END, _START, _NO_TIMESTAMPS = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
-# vocabulary -> its ranks, how many languages have a token, and what the token for silence is called on the hub
+# vocabulary -> its ranks, number of languages with a token, and the hub's name of the token for silence
 _VOCABULARIES = {
     51_864: (_ENGLISH, 99, "<|nocaptions|>"),
     51_865: (_MULTILINGUAL, 99, "<|nocaptions|>"),
@@ -51,11 +50,7 @@ VOCABULARY_SIZES = tuple(_VOCABULARIES)
 
 
 def make_tokenizer(vocab_size: int) -> Tokenizer:
-    """Return the tokenizer of OpenAI's Whisper models with that vocabulary, without names for the timestamps.
-
-    Args:
-        vocab_size: one of `VOCABULARY_SIZES`: English-only, up to large-v2, from large-v3 on.
-    """
+    """Return the tokenizer for one of `VOCABULARY_SIZES`, without names for the timestamps."""
     ranks, num_languages, no_speech = _VOCABULARIES[vocab_size]
     vocabulary, merges = byte_pairs(ranks)
     tokenizer = Tokenizer(BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix=""))
@@ -73,18 +68,14 @@ def make_tokenizer(vocab_size: int) -> Tokenizer:
 
 
 def special_tokens(num_languages: int, no_speech: str = "<|nospeech|>") -> list[str]:
-    """Return what follows the byte pairs, in the order of the ids; timestamps come after them."""
+    """Return the tokens after the byte pairs, in the order of their ids; timestamps follow."""
     languages = (f"<|{code}|>" for code in itertools.islice(LANGUAGES, num_languages))
     tasks = ("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>")
     return [_END, _START, *languages, *tasks, no_speech, _NO_TIMESTAMPS]
 
 
 def byte_pairs(name: str = _MULTILINGUAL) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return GPT-2's form of tiktoken's ranks: tokens as printable characters, and the pair each was merged from.
-
-    Args:
-        name: "multilingual", or "gpt2" for English-only models.
-    """
+    """Return GPT-2's form of the ranks "multilingual" or "gpt2": tokens as printable characters, and merges."""
     lines = (_ASSETS / f"{name}.tiktoken").read_text("ascii").splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
     printable = bytes_to_unicode()
@@ -98,7 +89,7 @@ def byte_pairs(name: str = _MULTILINGUAL) -> tuple[dict[str, int], list[tuple[st
 
 
 def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes] | None:
-    """Return what the merge of that rank joined: byte-pair encoding of the token by lower ranks alone."""
+    """Return the pair that the merge of that rank joins: byte-pair encoding of the token by lower ranks alone."""
     parts = [token[index : index + 1] for index in range(len(token))]
     while len(parts) > 2:
         best = min(range(len(parts) - 1), key=lambda at: ranks.get(parts[at] + parts[at + 1], rank))
@@ -106,7 +97,7 @@ def _parts(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, byt
     return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
-# encoder layers, decoder layers, heads -> how the published models of that shape are called
+# encoder layers, decoder layers, heads -> names of the published models of that shape
 _PUBLISHED = {
     (4, 4, 6): ("tiny",),
     (6, 6, 8): ("base",),
@@ -120,17 +111,12 @@ _FORMATS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: 
 
 
 def write_description(path: Path, sha256: str, target: Path) -> None:
-    """Check a `.pt` file, and fill a folder with the small files that it has in Hugging Face form.
+    """Check a `.pt` file, and write its small files in Hugging Face form into an existing folder.
 
-    config.json says in "dtype" how the tensors are stored.
-
-    Args:
-        path: of the file.
-        sha256: of its content.
-        target: an existing folder.
+    "dtype" in config.json is the tensors' stored number format.
 
     Raises:
-        ModelLoadingError: it is broken, holds something else than a Whisper, or has a vocabulary that is not OpenAI's.
+        ModelLoadingError: it is broken, is no Whisper, or has a vocabulary that is not OpenAI's.
     """
     dims, state = _load(path)
     config = _config(path, dims)
@@ -149,17 +135,17 @@ def write_description(path: Path, sha256: str, target: Path) -> None:
 
 
 def openai_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Yield Hugging Face names (after "model.") and tensors as they are stored."""
+    """Yield Hugging Face names (after "model.") and tensors, as stored."""
     _, state = _load(path)
     for name, (openai, _) in expected_tensors(config).items():
         yield name, state[openai]
 
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return sizes and tensors; no code in the file is run, and tensors are read when they are used."""
+    """Return sizes and tensors; runs no code in the file, and reads tensors when they are used."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a cut-off zip, a pickle that wants more than tensors, another kind of file
+    except Exception as error:  # a cut-off zip, a pickle that needs more than tensors, another kind of file
         raise ModelLoadingError(
             f"{path} can't be read as OpenAI's form of a Whisper ({type(error).__name__}): it is cut off or broken, or "
             "another kind of file; fetch it again, or name a folder in Hugging Face or CTranslate2 form"
@@ -173,10 +159,10 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what config.json says in Hugging Face form."""
+    """Return config.json in Hugging Face form."""
     wrong = [name for name in OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
     if wrong:
-        raise ModelLoadingError(f"{path} does not say {', '.join(wrong)} in its dims; fetch it again")
+        raise ModelLoadingError(f"{path} lacks {', '.join(wrong)} in its dims; fetch it again")
     if dims["n_audio_state"] != dims["n_text_state"]:
         raise ModelLoadingError(
             f"{path} has an encoder and a decoder of different widths; only OpenAI's package has it"
@@ -186,7 +172,7 @@ def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
             f"{path} has a vocabulary of {dims['n_vocab']} tokens, where OpenAI's models have "
             f"{', '.join(map(str, VOCABULARY_SIZES))}: its tokenizer is unknown; name its Hugging Face folder instead"
         )
-    wide = 4 * dims["n_text_state"]  # openai-whisper, model.py: of every model
+    wide = 4 * dims["n_text_state"]  # openai-whisper, model.py
     return {
         "architectures": ["WhisperForConditionalGeneration"],
         "model_type": "whisper",
@@ -200,21 +186,21 @@ def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_tensors(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return the number format that the tensors are stored in; "float32" where they are mixed."""
+    """Return the tensors' number format; "float32" where they are mixed."""
     types: set[torch.dtype] = set()
     for openai, shape in expected_tensors(config).values():
         tensor = state.get(openai)
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype not in _FORMATS:
             found = f"{tensor.dtype}, {list(tensor.shape)}" if isinstance(tensor, Tensor) else "nothing"
             raise ModelLoadingError(
-                f"{path} holds {found} for the tensor {openai}, where its dims say {list(shape)}; fetch it again"
+                f"{path} holds {found} for the tensor {openai}, where its dims need {list(shape)}; fetch it again"
             )
         types.add(tensor.dtype)
     return _FORMATS[types.pop()] if len(types) == 1 else "float32"
 
 
 def _suppressed(config: Mapping[str, Any]) -> list[int]:
-    """Return the tokens that OpenAI's decoder never generates: symbols that nobody speaks, and controls."""
+    """Return the tokens that OpenAI's decoder never generates: unspoken symbols, and controls."""
     tokens = whisper.tokenizer.get_tokenizer(
         is_multilingual(config), num_languages=99 + (config["vocab_size"] > 51_865)
     )
@@ -223,10 +209,10 @@ def _suppressed(config: Mapping[str, Any]) -> list[int]:
 
 
 def _alignment_heads(config: Mapping[str, Any], sha256: str) -> list[list[int]] | None:
-    """Return the heads that OpenAI's package lists for this model; None where it lists none, or which is not clear.
+    """Return the heads that OpenAI's package lists for this model; None where it lists none, or several.
 
-    A published file is known by its SHA-256, which its address holds, another one by its shape: large-v1 and large-v2
-    have the same shape and different heads.
+    A published file has its SHA-256 in its address; another one is identified by its shape, which large-v1 and large-v2
+    share.
     """
     layers, heads = config["decoder_layers"], config["decoder_attention_heads"]
     names = [name for name, address in whisper._MODELS.items() if f"/{sha256}/" in address]

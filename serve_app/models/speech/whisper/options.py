@@ -1,4 +1,4 @@
-"""Options of Whisper: the section of `args:`, and what one backend is loaded with. Imports nothing heavy."""
+"""Options of Whisper: the section of `args:`, and those that one backend is loaded with."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from annotated_types import MinLen
 from serve_app.models.options import Count, ModelEnvironment, Options, PositiveSeconds, WaitSeconds
 from serve_app.models.speech.whisper.backend import BackendName
 
-_LEFT_TO_THE_BACKEND = (None, "default", "auto")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions(Options):
     """One Whisper backend; replicas, GPU fraction and queue stand under `deployments:`.
 
     Attributes:
-        enabled: false leaves it out of the graph.
+        enabled: false removes it from the graph.
         batch_size: pieces encoded and decoded in one call of the model. On 2 cores more than 8 gain nothing; on a GPU
             16 pieces of large-v3 take 2 GB more than 8.
         batch_wait_s: how long a free model waits for more pieces.
@@ -40,12 +38,12 @@ class BackendOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhisperOptions(BackendOptions):
-    """What a backend is loaded with: its options, and where and how it computes.
+    """A backend's options, and where and how it computes.
 
     Attributes:
         cache_dir: `<state dir>/models`: downloaded, completed and converted checkpoints.
         device: as in `models.devices`: "auto", "cpu", "cuda", "cuda:N", "mps".
-        compute_type: number format, by CTranslate2's names; None, "default" and "auto" leave it to the backend.
+        compute_type: number format, by CTranslate2's names; None, "default" and "auto": the backend chooses.
         hf_token: opens gated models on the Hugging Face hub.
         model_mirror: URL or folder of a mirror of the catalog's models.
     """
@@ -58,8 +56,8 @@ class WhisperOptions(BackendOptions):
 
     @property
     def chosen_compute_type(self) -> str | None:
-        """The number format that the operator insists on; None: float16 on a GPU, float32 on a CPU."""
-        return None if self.compute_type in _LEFT_TO_THE_BACKEND else self.compute_type
+        """The configured number format; None: float16 on a GPU, float32 on a CPU."""
+        return None if self.compute_type in (None, "default", "auto") else self.compute_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +68,12 @@ class WhisperArgs(Options):
         models: Hugging Face id, folder (in Hugging Face or CTranslate2 form), `.pt` file of openai-whisper, fsspec URL
             of either, or `embedded:whisper-micro`; the first that loads is served, so name a smaller size after a
             larger one.
-        device: as the diarizer's; None: what `STT_DEVICE`, else `DEVICE` says.
-        compute_type: None: what `STT_COMPUTE_TYPE` says, else float16 on a GPU and float32 on a CPU. int8 and int16 are
-            faster-whisper's alone: the others compute as if nothing was said, and `model_version` tells in what.
-        max_pause_s: a silence of so long ends a piece. Pieces of up to 30 s are the fastest, and what Whisper was
-            trained on; a model that transcribes one utterance better than several wants them apart.
-        faster_whisper: the backend of that name.
-        transformers: the backend of that name.
-        openai_whisper: the backend of that name.
+        device: as the diarizer's; None: the value of `STT_DEVICE`, else of `DEVICE`.
+        compute_type: None: the value of `STT_COMPUTE_TYPE`, else float16 on a GPU and float32 on a CPU. int8 and int16
+            apply to faster-whisper alone; the others ignore them. `model_version` ends with the format in use.
+        max_pause_s: a longer silence ends a piece. Pieces of up to 30 s are the fastest, and Whisper was trained on
+            them; a model that transcribes one utterance better than several needs a smaller value.
+        faster_whisper, transformers, openai_whisper: the backend of that name.
     """
 
     models: Annotated[tuple[str, ...], MinLen(1)] = ("embedded:whisper-micro",)
@@ -90,15 +86,12 @@ class WhisperArgs(Options):
 
     def backend(self, name: BackendName) -> BackendOptions:
         """Return the options of a backend."""
-        return {
-            BackendName.FASTER_WHISPER: self.faster_whisper,
-            BackendName.TRANSFORMERS: self.transformers,
-            BackendName.OPENAI_WHISPER: self.openai_whisper,
-        }[name]
+        options: BackendOptions = getattr(self, name.replace("-", "_"))
+        return options
 
     def to_load(self, name: BackendName, device: str, environment: ModelEnvironment) -> WhisperOptions:
-        """Return what a backend is loaded with on a device."""
-        # a number format of CTranslate2's must not take the other backends down
+        """Return the options that a backend is loaded with on a device."""
+        # the other backends must load even where a number format of CTranslate2 is set
         is_foreign = name is not BackendName.FASTER_WHISPER and (self.compute_type or "").startswith("int")
         return WhisperOptions(
             **asdict(self.backend(name)),

@@ -1,4 +1,4 @@
-"""`WhisperTokens`: a checkpoint's token ids; prompts in, words out."""
+"""`WhisperTokens`: a checkpoint's token ids, its prompts, and words from tokens."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class WhisperTokens:
         end_of_text: ends it; ids below are text.
         no_timestamps: the id before the first timestamp's.
         timestamp_begin: id of `<|0.00|>`; the next ones are 0.02 s apart.
-        no_speech: id whose probability at the start says that nothing is spoken.
-        suppressed: never to be generated: what the checkpoint's generation_config lists, and control tokens.
-        suppressed_at_begin: never to be the first text token: a space alone, and the end.
-        max_tokens: positions of the decoder, prompt included.
-        no_translation: why it can't be asked to translate; None: it can.
+        no_speech: id whose probability at the start is that of silence.
+        suppressed: never generated: those listed in generation_config.json, and control tokens.
+        suppressed_at_begin: never the first text token: a space alone, and the end.
+        max_tokens: positions of the decoder, with the prompt.
+        no_translation: why it can't translate; None: it can.
     """
 
     def __init__(self, checkpoint: WhisperCheckpoint) -> None:
@@ -50,55 +50,49 @@ class WhisperTokens:
 
     @property
     def language_ids(self) -> dict[str, int]:
-        """Id of each language's token, by code; of an English-only checkpoint: none."""
+        """Id of each language's token, by code; empty for an English-only checkpoint."""
         return {code: id for code, id in self._language_ids.items() if self._is_multilingual and id is not None}
 
     def start(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> list[int]:
-        """Return what a transcript, or a translation, of that language begins with; `no_timestamps` may follow."""
+        """Return the first tokens of a transcript, or a translation, of that language."""
         return list(self._of(language, task).sot_sequence)
 
     def previous(self, prompt: str | None) -> list[int]:
-        """Return what goes before the transcript so that it continues a text; [] for none.
-
-        A text of more than `max_prompt_tokens` is shortened to its last ones.
-        """
+        """Return the tokens before a transcript that continues a text, at most its last `max_prompt_tokens`."""
         ids = self._prompt_ids(prompt)[-self.max_prompt_tokens :]
         return [self.start_of_previous, *ids] if ids else []
 
     def is_shortened(self, prompt: str | None) -> bool:
-        """Tell whether a text has more tokens than the model takes before a transcript."""
+        """Whether a text has more than `max_prompt_tokens`."""
         return len(self._prompt_ids(prompt)) > self.max_prompt_tokens
 
     @property
     def max_prompt_tokens(self) -> int:
-        """Half of the decoder's positions less `<|startofprev|>`: openai-whisper's bound for what went before."""
+        """Half of the decoder's positions less `<|startofprev|>`: openai-whisper's bound."""
         return self.max_tokens // 2 - 1
 
     def room_after(self, prompt: Sequence[int]) -> int:
-        """Return how many tokens may follow a prompt: half of the positions, as in openai-whisper.
-
-        Speech that has more tokens than that is decoded again from where they end.
-        """
+        """Return how many tokens may follow a prompt: half of the positions, as in openai-whisper."""
         return min(self.max_tokens // 2, self.max_tokens - len(prompt) - 1)
 
-    @lru_cache(maxsize=32)  # noqa: B019 - as long-lived as its model; pieces of a file share their prompt
+    @lru_cache(maxsize=32)  # noqa: B019 - lives as long as its model; pieces of a file share their prompt
     def _prompt_ids(self, prompt: str | None) -> tuple[int, ...]:
         return tuple(self._of("en").encode(" " + prompt.strip())) if prompt and prompt.strip() else ()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of those ids that are text."""
+        """Return the text of the ids; ids above the end of text have none."""
         return self._of("en").decode(list(ids))
 
     def words(self, ids: Sequence[int], language: str) -> list[tuple[str, int]]:
-        """Split text tokens into words: each with its leading space, if any, and how many tokens it takes.
+        """Split text tokens into words, each with its leading space and its number of tokens.
 
-        Languages that are written without spaces are split at every character, as all of the libraries do.
+        Languages without spaces are split at every character, as in all libraries.
         """
         if not ids:
             return []
         words, tokens = self._of(language).split_to_word_tokens(list(ids))
         return [(word, len(own)) for word, own in zip(words, tokens, strict=True)]
 
-    @lru_cache(maxsize=256)  # noqa: B019 - as long-lived as its model; there are 100 languages
+    @lru_cache(maxsize=256)  # noqa: B019 - lives as long as its model; there are 100 languages
     def _of(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> Tokenizer:
         return Tokenizer(self._file, self._is_multilingual, task=task, language=language)

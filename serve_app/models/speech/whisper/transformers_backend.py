@@ -1,13 +1,14 @@
-"""`TransformersBackend`: Whisper by Hugging Face transformers, straight from the checkpoint.
+"""`TransformersBackend`: Whisper in Hugging Face transformers.
 
-Decoding is transformers' own search, entered below `WhisperForConditionalGeneration
-.generate`: that one encodes again, decodes long files in its own way, and takes one prompt for all pieces.
+It calls `GenerationMixin.generate`: `WhisperForConditionalGeneration.generate` encodes again, decodes long files in its
+own way, and takes one prompt for all pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,12 @@ from transformers.generation.logits_process import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from serve_app.models.devices import torch_device
-from serve_app.models.gpu_memory import loading_errors
 from serve_app.models.speech.whisper.backend import BackendName
-from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
-from serve_app.models.speech.whisper.cross_attention import (
-    AlignmentHead,
-    head_of,
-    outputs_of,
-    text_probabilities,
-    token_times,
-)
+from serve_app.models.speech.whisper.cross_attention import AlignmentHead, head_of, outputs_of
 from serve_app.models.speech.whisper.decoding_rules import Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
-from serve_app.models.speech.whisper.spoken_words import TokenTimes
-from serve_app.models.speech.whisper.torch_placement import dtype_name, free_memory, seeded, torch_dtype
+from serve_app.models.speech.whisper.torch_backend import TorchWhisper, seeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +45,28 @@ class EncodedPieces:
     projected: DynamicCache
 
     def fresh_cache(self) -> EncoderDecoderCache:
-        """Return a cache without any token, on the projections that are there already."""
+        """Return a cache without tokens that shares the projections."""
         return EncoderDecoderCache(DynamicCache(), self.projected)
 
 
-class TransformersBackend(BatchedWhisper[EncodedPieces]):
-    """A Whisper in transformers. Sets torch's number of CPU threads for the whole process.
-
-    Args:
-        options: device, number format (float32, float16, bfloat16) and threads.
-
-    Raises:
-        ModelLoadingError: the device or number format is not to be had, or transformers refuses the checkpoint.
-        GpuMemoryError: the model does not fit.
-    """
+class TransformersBackend(TorchWhisper[EncodedPieces]):
+    """A Whisper in transformers; its path is a Hugging Face folder."""
 
     name = BackendName.TRANSFORMERS
 
-    def __init__(self, checkpoint: WhisperCheckpoint, options: WhisperOptions) -> None:
-        self._device = torch_device(options.device)
-        self._dtype = torch_dtype(options, self._device)
-        torch.set_num_threads(options.num_threads)
-        with loading_errors(f"loading {checkpoint.name} from {checkpoint.folder} with transformers"):
-            model = WhisperForConditionalGeneration.from_pretrained(
-                checkpoint.folder,
-                dtype=self._dtype,
-                attn_implementation="sdpa",
-                local_files_only=True,
-                use_safetensors=True,
-            )
-            self._model: Any = model.eval().to(self._device)  # its own hints name tensors that torch does not make
-        super().__init__(checkpoint, options, number_format=dtype_name(self._dtype))
+    def __init__(self, checkpoint: WhisperCheckpoint, path: Path, options: WhisperOptions) -> None:
+        super().__init__(checkpoint, path, options)
         end = self.tokens.end_of_text
-        # what the checkpoint says of generation is given as processors; left in the model it would be warned about
-        model.generation_config = GenerationConfig(
+        # the checkpoint's generation settings become processors; transformers would warn of those left in the model
+        self._model.generation_config = GenerationConfig(
             eos_token_id=end, bos_token_id=end, pad_token_id=end, decoder_start_token_id=self.tokens.start_of_transcript
         )
-        self._heads = checkpoint.alignment_heads
-        self._num_heads = int(checkpoint.config["decoder_attention_heads"])
-        self._language_ids = self.tokens.language_ids
         self._suppress = SuppressTokensLogitsProcessor(self.tokens.suppressed, device=str(self._device))
 
-    def _free_memory(self) -> None:
-        free_memory(self._device)
+    def _load(self, path: Path) -> WhisperForConditionalGeneration:
+        return WhisperForConditionalGeneration.from_pretrained(
+            path, dtype=self._dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+        )
 
     @torch.inference_mode()
     def _encode(self, features: NDArray[np.float32]) -> EncodedPieces:
@@ -111,7 +81,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
     def _language_probabilities(self, encoded: EncodedPieces) -> NDArray[np.float32]:
         prompt = [[self.tokens.start_of_transcript]] * len(encoded.states)
         states, _ = self._decode(encoded, prompt)
-        logits = self._model.proj_out(states[:, 0])[:, list(self._language_ids.values())]
+        logits = self._model.proj_out(states[:, 0])[:, list(self.tokens.language_ids.values())]
         return logits.float().softmax(dim=-1).cpu().numpy()
 
     @torch.inference_mode()
@@ -133,36 +103,21 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
             Hypothesis(tokens, logprob, nothing) for (tokens, logprob), nothing in zip(answers, no_speech, strict=True)
         ]
 
-    @torch.inference_mode()
-    def _align(
-        self, encoded: EncodedPieces, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
-    ) -> list[TokenTimes]:
-        end = self.tokens.end_of_text
-        sequences = [[*start, self.tokens.no_timestamps, *text, end] for text in texts]
-        length = max(map(len, sequences))
+    def _attend(
+        self, encoded: EncodedPieces, tokens: Sequence[Sequence[int]]
+    ) -> tuple[list[AlignmentHead], Callable[[int, slice], Tensor]]:
         layers = {layer: self._model.model.decoder.layers[layer].encoder_attn.q_proj for layer, _ in self._heads}
         with outputs_of(layers) as queries:
-            states, cache = self._decode(encoded, [[*tokens, *[end] * (length - len(tokens))] for tokens in sequences])
+            states, cache = self._decode(encoded, tokens)
         projected: Any = cache.cross_attention_cache.layers
         heads = [
             AlignmentHead(head_of(queries[layer], head, self._num_heads), projected[layer].keys[:, head])
             for layer, head in self._heads
         ]
-        return [
-            token_times(
-                heads,
-                row,
-                num_start_tokens=len(start),
-                probabilities=text_probabilities(
-                    self._model.proj_out(states[row, len(start) : len(start) + len(text)]), text, end
-                ),
-                num_frames=frames,
-            )
-            for row, (text, frames) in enumerate(zip(texts, num_frames, strict=True))
-        ]
+        return heads, lambda row, tokens: self._model.proj_out(states[row, tokens])
 
     def _decode(self, encoded: EncodedPieces, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, EncoderDecoderCache]:
-        """Return the decoder's states, (pieces, tokens, width), and the cache behind them."""
+        """Return the decoder's states, (pieces, tokens, width), and its cache."""
         cache = encoded.fresh_cache()
         output = self._model.get_decoder()(
             input_ids=torch.tensor([list(own) for own in tokens], device=self._device),
@@ -188,8 +143,8 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
     def _search_one(
         self, states: Tensor, prompt: Sequence[int], beam_size: int, temperature: float
     ) -> tuple[tuple[int, ...], float]:
-        """Search or sample for one window; its log probability comes from one more pass, since `output_scores` would
-        keep the scores of every step, beam and id: 0.5 GB a window.
+        """Search or sample for one window. One more pass gives its log probability: `output_scores` would keep the
+        scores of every step, beam and id, 0.5 GB a window.
         """
         processors: Any = LogitsProcessorList(self._processors(len(prompt)))
         if temperature:
@@ -222,7 +177,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         past_key_values: EncoderDecoderCache | None = None,
         **settings: Any,
     ) -> list[list[int]]:
-        """Return what was generated behind the prompts."""
+        """Return the tokens generated after the prompts."""
         end = self.tokens.end_of_text
         config = GenerationConfig(
             eos_token_id=end,
@@ -232,7 +187,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
             max_new_tokens=self.tokens.room_after(prompts[0]),
             **settings,
         )
-        # a mask over the frames is asked for where padding and end are the same token; Whisper attends to all of them
+        # transformers needs a mask over the frames where padding and end are the same token
         mask = torch.ones(states.shape[:2], dtype=torch.long, device=self._device)
         inputs: dict[str, Any] = {
             "encoder_outputs": BaseModelOutput(last_hidden_state=states),  # type: ignore[arg-type]
@@ -247,7 +202,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
         return sequences[:, len(prompts[0]) :].tolist()
 
     def _processors(self, begin: int) -> list[LogitsProcessor]:
-        # as the other libraries: no window begins with a space alone, or ends at once
+        # as in the other libraries, no window begins with a space alone, or ends at once
         return [self._suppress, SuppressTokensAtBeginLogitsProcessor(self.tokens.suppressed_at_begin, begin)]
 
     def _until_end(self, sequence: list[int]) -> tuple[int, ...]:
@@ -256,7 +211,7 @@ class TransformersBackend(BatchedWhisper[EncodedPieces]):
 
 
 class _ChosenLogProbabilities(LogitsProcessor):
-    """Keeps the log probability of the likeliest token of each step, which greedy search takes."""
+    """Keeps the log probability of each step's likeliest token, which greedy search chooses."""
 
     def __init__(self) -> None:
         self.steps: list[Tensor] = []

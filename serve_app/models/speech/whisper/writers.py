@@ -1,8 +1,7 @@
-"""Writers of a Whisper checkpoint in each form, and its tensors by one set of names, whatever form it lies in."""
+"""Writers of a Whisper checkpoint in each form; they read its tensors from any form."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,26 +49,23 @@ def stored_tensors(checkpoint: WhisperCheckpoint) -> Iterator[tuple[str, Tensor]
                         yield name, file.get_tensor(key)
 
 
-# On the hub OpenAI stores smaller vocabularies, those before large-v3, in float32, though the numbers have 16 bits.
+# On the hub OpenAI stores models before large-v3 in float32, though the numbers have 16 bits.
 _FIRST_HALF_VOCABULARY = 51_866
 _HALF = ("float16", "bfloat16")
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 def hugging_face_format(checkpoint: WhisperCheckpoint) -> str:
-    """Return the number format to write: OpenAI's own for that vocabulary, so that its files come out to the last bit.
+    """Return the number format to write: OpenAI's own for that vocabulary, so that its files are equal to the last bit.
 
-    Nothing is lost: float32 holds every float16 and bfloat16, and the quotients of integers and scales.
+    float32 holds every float16 and bfloat16, and the quotients of integers and scales.
     """
-    is_half = checkpoint.number_format in _HALF and checkpoint.vocab_size >= _FIRST_HALF_VOCABULARY
+    is_half = checkpoint.number_format in _HALF and checkpoint.config["vocab_size"] >= _FIRST_HALF_VOCABULARY
     return checkpoint.number_format if is_half else "float32"
 
 
 def write_hugging_face(checkpoint: WhisperCheckpoint, target: Path) -> None:
-    """Fill a folder with config.json, generation_config.json, preprocessor_config.json, tokenizer.json and safetensors.
-
-    Takes the memory of the written weights once.
-    """
+    """Fill a folder with the files of Hugging Face's form. Takes the memory of the written weights once."""
     number_format = hugging_face_format(checkpoint)
     dtype = getattr(torch, number_format)
     tensors = {
@@ -86,29 +82,14 @@ def write_hugging_face(checkpoint: WhisperCheckpoint, target: Path) -> None:
 
 
 MODEL_FILE = "model.pt"
-ALIGNMENT_HEADS_FILE = "alignment_heads.json"
 
 
 def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
-    """Fill a folder with `model.pt` (tensors and sizes: loadable with weights_only) and `alignment_heads.json`.
-
-    Weights keep their number format; openai-whisper computes with its own.
+    """Write `model.pt` (tensors and sizes: loadable with weights_only); weights keep their number format.
 
     Raises:
-        ModelLoadingError: the architecture has something that openai-whisper's has not.
+        ModelLoadingError: the checkpoint differs from what openai-whisper fixes in its code (model.py).
     """
-    config = checkpoint.config
-    _check_expressible(checkpoint)
-    names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
-    state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
-    dims = {openai: config[name] for openai, name in OPENAI_SIZES.items()}
-    torch.save({"dims": dims, "model_state_dict": state}, target / MODEL_FILE)
-    heads = {"alignment_heads": [list(head) for head in checkpoint.alignment_heads]}
-    (target / ALIGNMENT_HEADS_FILE).write_text(json.dumps(heads), "utf-8")
-
-
-def _check_expressible(checkpoint: WhisperCheckpoint) -> None:
-    """Refuse what openai-whisper fixes in its code (model.py) and Hugging Face's form leaves open."""
     config = checkpoint.config
     wide = 4 * config["d_model"]
     usual = {
@@ -123,10 +104,14 @@ def _check_expressible(checkpoint: WhisperCheckpoint) -> None:
         raise ModelLoadingError(
             f"openai-whisper has no Whisper with {', '.join(differs)}, as {checkpoint.name} has; use another backend"
         )
+    names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
+    state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
+    dims = {openai: config[name] for openai, name in OPENAI_SIZES.items()}
+    torch.save({"dims": dims, "model_state_dict": state}, target / MODEL_FILE)
 
 
 class _Converter(TransformersConverter):
-    """Load the weights as they are stored: what config.json says of their type need not be so."""
+    """Loads the weights in their stored type, which config.json may misstate."""
 
     def __init__(self, checkpoint: WhisperCheckpoint) -> None:
         super().__init__(str(checkpoint.folder))
@@ -141,13 +126,7 @@ class _Converter(TransformersConverter):
 
 
 def write_ctranslate2(checkpoint: WhisperCheckpoint, target: Path, number_format: str) -> None:
-    """Fill a folder with what `faster_whisper.WhisperModel` loads.
-
-    Takes the memory of the stored weights once; tensors are converted one after the other.
-
-    Args:
-        number_format: of CTranslate2's quantizations.
-    """
+    """Fill a folder with the files of CTranslate2's form. Takes the memory of the stored weights once."""
     _Converter(checkpoint).convert(str(target), quantization=number_format, force=True)
-    for name in (TOKENIZER, PREPROCESSOR_CONFIG):  # faster-whisper would go to the hub for the first
+    for name in (TOKENIZER, PREPROCESSOR_CONFIG):  # faster-whisper would fetch the first from the hub
         shutil.copyfile(checkpoint.folder / name, target / name)

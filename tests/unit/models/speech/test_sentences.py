@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from serve_app.models.speech.sentences import MAX_SEGMENT_S, repeated_words, split_sentences
-from serve_app.models.speech.whisper.spoken_words import SpokenWord
+from serve_app.models.speech.joining import repeated_words
+from serve_app.models.speech.whisper.spoken_words import MAX_SEGMENT_S, SpokenWord, split_sentences
 
 
 def spoken(text: str, *, pauses: dict[int, float] | None = None, word_s: float = 0.4) -> list[SpokenWord]:

@@ -103,6 +103,7 @@ class FakeWhisper(BatchedWhisper[list[float]]):
     ) -> list[TokenTimes]:
         self.calls.append(("align", (tuple(start), len(texts))))
         assert len(encoded) == len(texts) == len(num_frames)
+        assert all(token < self.tokens.end_of_text for text in texts for token in text)
         return [
             TokenTimes(np.linspace(0, self.covered * frames / 100, len(text) + 1).tolist(), [0.5] * len(text))
             for text, frames in zip(texts, num_frames, strict=True)

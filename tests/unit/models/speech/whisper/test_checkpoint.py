@@ -31,7 +31,7 @@ def test_a_folder_says_what_it_holds(mini_whisper: Path) -> None:
     checkpoint = open_checkpoint(mini_whisper)
     assert checkpoint.name == "mini-whisper"
     assert checkpoint.folder == mini_whisper
-    assert (checkpoint.num_mel_bins, checkpoint.vocab_size) == (80, 51_865)
+    assert (checkpoint.config["num_mel_bins"], checkpoint.config["vocab_size"]) == (80, 51_865)
     assert checkpoint.is_multilingual
     assert checkpoint.languages[:4] == ("en", "zh", "de", "es")  # in the order of their tokens
     assert len(checkpoint.languages) == 99
@@ -192,14 +192,14 @@ def take_another_spectrogram(folder: Path) -> None:
         (cut_off_the_weights, r"model\.safetensors are cut off or broken"),
         (cut_into_the_header, r"model\.safetensors are cut off or broken"),
         (lose_a_tensor, r"lack 1 of \d+ tensors .* decoder\.layers\.1\.encoder_attn\.v_proj\.bias"),
-        (take_a_larger_models_config, r"has shape \[32.*\] where config\.json says \[64"),
+        (take_a_larger_models_config, r"has shape \[32.*\] where config\.json has \[64"),
         (quantize, r"stored as I8"),
-        (lose_a_size, r"does not say num_mel_bins"),
+        (lose_a_size, r"lacks num_mel_bins"),
         (garble_the_config, r"config\.json can't be read as JSON"),
         (take_a_list_for_config, r"config\.json does not hold a JSON object"),
         (lose_the_config, r"has no config\.json"),
         (lose_the_weights, r"has no weights: neither model\.safetensors, nor its shards, nor pytorch_model\.bin"),
-        (take_another_spectrogram, r"makes 128 mel bins where the model wants 80"),
+        (take_another_spectrogram, r"makes 128 mel bins where the model needs 80"),
     ],
 )
 def test_what_is_wrong_is_said(mini_whisper: Path, copy_of: Copy, break_it: Callable[[Path], None], says: str) -> None:

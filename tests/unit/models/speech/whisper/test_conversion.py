@@ -113,8 +113,6 @@ def test_an_openai_file_is_tensors_and_sizes(in_openai: Path, checkpoint: Whispe
         "n_text_layer": 2,
     }
     assert {tensor.dtype for tensor in content["model_state_dict"].values()} == {torch.float16}
-    heads = json.loads((in_openai.parent / "alignment_heads.json").read_text())["alignment_heads"]
-    assert [tuple(head) for head in heads] == list(checkpoint.alignment_heads)
     # each tensor by itself, not the whole checkpoint behind each
     assert in_openai.stat().st_size < 1.05 * checkpoint.weights[0].stat().st_size
 

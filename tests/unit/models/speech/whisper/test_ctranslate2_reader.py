@@ -91,7 +91,7 @@ def test_it_says_what_its_original_says(half: Path, mini_whisper: Path) -> None:
     assert found.languages == original.languages
     assert found.alignment_heads == original.alignment_heads
     assert found.is_multilingual
-    assert (found.num_mel_bins, found.vocab_size) == (80, 51_865)
+    assert (found.config["num_mel_bins"], found.config["vocab_size"]) == (80, 51_865)
     for name in found.config.keys() & original.config.keys():
         assert found.config[name] == original.config[name], name
     for name in found.generation_config.keys() & original.generation_config.keys():
@@ -254,7 +254,10 @@ BREAKS: list[tuple[Callable[[Path], None], str]] = [
     (lambda folder: overwrite(folder, 6, b"\xff"), r"cut off or broken \('utf-8' codec"),
     (lambda folder: overwrite(folder, 18, b"\x02"), r"kind 'WhisperSpec', revision 2, where WhisperSpec, revision 3"),
     (lambda folder: replace_once(folder, b"encoder/conv1/weight", b"encoder/conv9/weight"), r"has no encoder/conv1"),
-    (lambda folder: replace_once(folder, b"encoder/num_heads", b"encoder/num_teeth"), r"how many heads the encoder"),
+    (
+        lambda folder: replace_once(folder, b"encoder/num_heads", b"encoder/num_teeth"),
+        r"lacks the number of heads of the encoder",
+    ),
     (
         lambda folder: replace_once(folder, b"layer_1/ffn/linear_1/bias", b"layer_1/ffn/linear_1/bios"),
         r"no such variable for decoder/layer_1/ffn/linear_1/bias, where its other sizes need \[32\]",
@@ -266,7 +269,7 @@ BREAKS: list[tuple[Callable[[Path], None], str]] = [
     (lambda folder: write(folder / "config.json", "<html>"), r"config\.json can't be read as JSON"),
     (
         lambda folder: edit_json(folder / "config.json", suppress_ids=..., lang_ids=...),
-        r"not say lang_ids, suppress_ids:",
+        r"lacks lang_ids, suppress_ids:",
     ),
     (lambda folder: edit_json(folder / "config.json", lang_ids=["en"]), r"lang_ids is no list of token ids"),
     (lambda folder: edit_json(folder / "config.json", alignment_heads=[[9, 0]]), r"no heads of this decoder"),
@@ -284,7 +287,7 @@ def test_what_is_wrong_is_said(changed: Path, break_it: Callable[[Path], None], 
 
 def test_a_spectrogram_need_not_be_told(changed: Path) -> None:
     lose(changed, "preprocessor_config.json")
-    assert open_checkpoint(changed).num_mel_bins == 80
+    assert open_checkpoint(changed).config["num_mel_bins"] == 80
 
 
 def test_another_kind_of_model_is_refused(changed: Path) -> None:

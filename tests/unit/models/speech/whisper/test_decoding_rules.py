@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import whisper.utils
 
-from serve_app.models.speech.whisper.decoding_rules import Attempt, DecodingRules, Hypothesis, compression_ratio, spoken
+from serve_app.models.speech.whisper.decoding_rules import Attempt, DecodingRules, Hypothesis, compression_ratio
 
 RULES = DecodingRules()
 SENTENCE = "would you please put the cups on the table before the drummer comes"
@@ -76,7 +76,3 @@ def test_else_the_more_probable_one_is_kept_and_the_first_of_equals(text: str) -
 )
 def test_a_wider_beam_comes_before_sampling(rules: DecodingRules, beam_size: int, attempts: list[Attempt]) -> None:
     assert rules.retries(beam_size) == attempts
-
-
-def test_what_is_spoken_lies_below_the_end_of_text() -> None:
-    assert spoken([7, 101, 8, 100, 9], end_of_text=100) == (7, 8, 9)

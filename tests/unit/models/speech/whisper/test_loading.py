@@ -55,8 +55,7 @@ class StandIn:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    loaders = {**whisper_loading._LOADERS, BackendName.TRANSFORMERS: lambda given, options: StandIn(given)}
-    monkeypatch.setattr(whisper_loading, "_LOADERS", loaders)
+    monkeypatch.setattr(whisper_loading, "_make_backend", lambda name, checkpoint, options: StandIn(checkpoint))
     return StandIn
 
 
@@ -66,11 +65,11 @@ def test_whisper_micro_is_greedy_unless_told(
 ) -> None:
     asked: list[WhisperOptions] = []
 
-    def load(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> StandIn:
+    def load(name: BackendName, checkpoint: WhisperCheckpoint, options: WhisperOptions) -> StandIn:
         asked.append(options)
         return StandIn(checkpoint)
 
-    monkeypatch.setattr(whisper_loading, "_LOADERS", {BackendName.FASTER_WHISPER: load})
+    monkeypatch.setattr(whisper_loading, "_make_backend", load)
     load_whisper(BackendName.FASTER_WHISPER, [WHISPER_MICRO], replace(options, beam_size=told))
     assert [each.beam_size for each in asked] == [kept]
 
@@ -239,10 +238,10 @@ def shrink(folder: Path) -> None:
 def test_an_error_of_a_library_is_a_reason_too(
     mini_whisper: Path, options: WhisperOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(checkpoint: WhisperCheckpoint, options: WhisperOptions) -> None:
+    def fail(name: BackendName, checkpoint: WhisperCheckpoint, options: WhisperOptions) -> None:
         raise RuntimeError("unsupported\n  model revision 9")
 
-    monkeypatch.setattr(whisper_loading, "_LOADERS", {BackendName.TRANSFORMERS: fail})
+    monkeypatch.setattr(whisper_loading, "_make_backend", fail)
     with pytest.raises(
         ModelLoadingError, match=r"mini-whisper could not be loaded \(RuntimeError: unsupported model revision 9\)$"
     ):

@@ -126,8 +126,8 @@ def quantize(content: dict[str, Any]) -> None:
     ("change", "says"),
     [
         (lose_dims, "holds no Whisper in OpenAI's form: it lacks dims or model_state_dict"),
-        (lose_a_dim, r"does not say n_mels in its dims"),
-        (lose_a_tensor, r"holds nothing for the tensor decoder\.ln\.bias, where its dims say \[32\]"),
+        (lose_a_dim, r"lacks n_mels in its dims"),
+        (lose_a_tensor, r"holds nothing for the tensor decoder\.ln\.bias, where its dims need \[32\]"),
         (widen, r"holds torch\.float16, \[32, 80, 3\] for the tensor encoder\.conv1\.weight.*\[64, 80, 3\]"),
         (widen_one_side, "encoder and a decoder of different widths"),
         (take_another_vocabulary, r"vocabulary of 51870 tokens, where OpenAI's models have 51864, 51865, 51866"),

@@ -108,7 +108,7 @@ def test_a_gap_in_the_middle() -> None:
     [window] = draft.gaps()
     assert bounds(window) == pytest.approx((0.8, 9.0))
     assert window.speech == (SpeechRegion(0.0, pytest.approx(8.2)),)
-    assert window.told_language == "en"
+    assert window.draft.known_language == "en"
     draft.add(window, found("three four five.", 1.0, avg_logprob=-0.3))
     assert text_of(draft) == "one two. three four five. six seven."
     assert draft.notes == [AGAIN]
@@ -277,10 +277,10 @@ def test_what_is_told_of_a_second_answer_is_told_where_it_was_taken() -> None:
 
 def test_a_gap_has_the_language_of_the_piece() -> None:
     draft = draft_of(language="auto")
-    assert Window.whole(draft).told_language is None
+    assert draft.known_language is None
     draft.add(Window.whole(draft), found("하나", language="ko"))
     [window] = draft.gaps()
-    assert window.told_language == "ko"
+    assert window.draft.known_language == "ko"
 
 
 def test_words_are_no_longer_than_words_can_be() -> None:

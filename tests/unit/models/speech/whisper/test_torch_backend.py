@@ -9,7 +9,7 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.whisper.options import WhisperOptions
-from serve_app.models.speech.whisper.torch_placement import dtype_name, torch_dtype
+from serve_app.models.speech.whisper.torch_backend import torch_dtype
 
 
 def options(**chosen: str) -> WhisperOptions:
@@ -25,7 +25,7 @@ def test_the_format_follows_the_device_unless_chosen(left_open: dict[str, str]) 
 
 @pytest.mark.parametrize("chosen", ["float32", "float16", "bfloat16"])
 def test_a_chosen_format_is_taken_by_name(chosen: str) -> None:
-    assert dtype_name(torch_dtype(options(compute_type=chosen), torch.device("cuda"))) == chosen
+    assert torch_dtype(options(compute_type=chosen), torch.device("cuda")) == getattr(torch, chosen)
 
 
 @pytest.mark.parametrize("chosen", ["int8", "int8_float16", "int16"])
