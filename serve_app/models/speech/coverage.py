@@ -24,14 +24,7 @@ _MARGIN_S = 0.2  # around a gap, so that its first and last sounds are complete
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch to decode again, in a list of words.
-
-    Attributes:
-        start_s: its start, with a margin.
-        end_s: its end, with a margin.
-        first: index of the first doubtful word: it is longer than a word can be and hides others.
-        stop: index after the last one; equal to `first` where no word is doubtful: new words go before it.
-    """
+    """A stretch to decode again, with margins, in place of `words[first:stop]`: these are too long, and hide others."""
 
     start_s: float
     end_s: float

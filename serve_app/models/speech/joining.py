@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -35,10 +36,10 @@ def join_transcripts(
     found = list(pieces)
     segments = tuple(sorted((part for piece in found for part in piece.segments), key=lambda part: part.start_s))
     all_notes = list(dict.fromkeys([*notes, *(note for piece in found for note in piece.notes)]))
-    letters: dict[str, int] = {}
+    letters: Counter[str] = Counter()
     for piece in found:
-        letters[piece.language] = letters.get(piece.language, 0) + sum(len(segment.text) for segment in piece.segments)
-    ranked = sorted(letters, key=lambda name: -letters[name])
+        letters[piece.language] += sum(len(segment.text) for segment in piece.segments)
+    ranked = [name for name, _ in letters.most_common()]
     others = [name for name in ranked[1:] if letters[name]]
     if others:
         all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")

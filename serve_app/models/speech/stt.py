@@ -194,13 +194,9 @@ class WhisperSTT:
 
 
 def _whisper_backend(name: str) -> BackendName:
-    try:
-        found = BackendName(name)
-    except ValueError:
-        found = None
-    if found not in WHISPER_BACKENDS:
+    if name not in WHISPER_BACKENDS:
         raise InvalidRequest(f"There is no Whisper backend {name!r}; choose one of {', '.join(WHISPER_BACKENDS)}")
-    return found
+    return BackendName(name)
 
 
 def _usable_cores() -> int:

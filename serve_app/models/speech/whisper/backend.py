@@ -31,25 +31,15 @@ class BackendName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpeechPiece:
-    """One piece of a recording.
+    """One piece of a recording."""
 
-    Attributes:
-        samples: (n,) float32 mono at 16 kHz, at most 30 s.
-        offset_s: where it begins in the file; added to all times.
-        language: two-letter code, or "auto".
-        prompt: text that the piece continues, or whose spelling it shares.
-        task: transcribe, or translate into English.
-        speech: where somebody speaks, in seconds from the start of the file; None: not detected yet.
-        likely_language: the file's language: used with "auto" unless the piece is surely in another.
-    """
-
-    samples: NDArray[np.float32]
-    offset_s: float = 0.0
-    language: str = "auto"
-    prompt: str | None = None
+    samples: NDArray[np.float32]  # (n,) mono at 16 kHz, at most 30 s
+    offset_s: float = 0.0  # where it begins in the file; added to all times
+    language: str = "auto"  # or a two-letter code
+    prompt: str | None = None  # text that the piece continues, or whose spelling it shares
     task: SpeechTask = SpeechTask.TRANSCRIBE
-    speech: tuple[SpeechRegion, ...] | None = None
-    likely_language: str | None = None
+    speech: tuple[SpeechRegion, ...] | None = None  # in seconds from the start of the file; None: not detected yet
+    likely_language: str | None = None  # the file's: used with "auto" unless the piece is surely in another
 
 
 def likely_language(found: Sequence[Mapping[str, float]]) -> tuple[str, float]:

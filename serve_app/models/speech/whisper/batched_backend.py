@@ -82,25 +82,18 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     def _generate(
         self, encoded: Encoded, prompts: Sequence[Sequence[int]], beam_size: int, temperature: float
     ) -> list[Hypothesis]:
-        """Return an answer without timestamps for each window.
+        """Return an answer without timestamps for each window; sample from a fixed seed if there is a temperature.
 
-        Args:
-            prompts: of each window, equally long, up to `no_timestamps`.
-            beam_size: hypotheses kept; 1: greedy search, or sampling.
-            temperature: of sampling, from a fixed seed and for a single window; 0.0: no sampling.
+        Prompts are equally long and end with `no_timestamps`. Sampling is for a single window.
         """
 
     @abstractmethod
     def _align(
         self, encoded: Encoded, start: Sequence[int], texts: Sequence[Sequence[int]], num_frames: Sequence[int]
     ) -> list[TokenTimes]:
-        """Return the times of each window's text tokens, of which there is at least one.
+        """Return the times of each window's text tokens, after the tokens `start`; no text is empty.
 
-        Args:
-            encoded: the windows.
-            start: the tokens before each transcript.
-            texts: text tokens of each window.
-            num_frames: mel frames of 10 ms in each window, without padding.
+        `num_frames` counts the mel frames of 10 ms in each window, without padding.
         """
 
     def _free_memory(self) -> None:

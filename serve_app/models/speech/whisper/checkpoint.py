@@ -16,21 +16,9 @@ from typing import Any
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder
 from serve_app.models.file_hashes import combined_sha256, sha256_of
+from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import completed
-from serve_app.models.speech.whisper.checkpoint_files import (
-    CONFIG,
-    CTRANSLATE2_WEIGHTS,
-    GENERATION_CONFIG,
-    PREPROCESSOR_CONFIG,
-    TOKENIZER,
-    Form,
-    check_tensors,
-    find_form,
-    find_weights,
-    is_multilingual,
-    read_config,
-    read_json,
-)
+from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.ctranslate2_reader import describe_ctranslate2
 from serve_app.results import SpeechTask
 
@@ -41,34 +29,25 @@ _DESCRIPTION_VERSION = 1  # changes with the files that are derived from an Open
 class WhisperCheckpoint:
     """A checkpoint whose tensors are not read yet.
 
-    Attributes:
-        name: Hugging Face id, the embedded model's name, or the folder's or file's name; a part of `model_version`.
-        form: in which it is stored.
-        folder: has tokenizer.json. A Hugging Face folder also has config.json, generation_config.json (with languages,
-            tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder has its own
-            config.json and the weights; the folder of an OpenAI file has the files derived from it.
-        config: content of config.json in Hugging Face form.
-        generation_config: content of generation_config.json in Hugging Face form.
-        languages: two- or three-letter codes that it was made for; ("en",) for an English-only one.
-        number_format: of the stored weights: "float32", "float16" or "bfloat16"; CTranslate2 also has "int8", "int16".
-        weights: the safetensors files, ordered by name, or CTranslate2's or OpenAI's one file.
-        cache_dir: keeps hashes of files between starts; None: they are not kept.
+    Its folder has tokenizer.json. A Hugging Face folder also has config.json, generation_config.json (with languages,
+    tasks and alignment heads), preprocessor_config.json and safetensors; a CTranslate2 folder has its own config.json
+    and the weights; the folder of an OpenAI file has the files derived from it.
     """
 
-    name: str
+    name: str  # a part of `model_version`
     form: Form
     folder: Path
-    config: Mapping[str, Any]
-    generation_config: Mapping[str, Any]
-    languages: tuple[str, ...]
-    number_format: str
-    weights: tuple[Path, ...]
-    cache_dir: Path | None = field(default=None, repr=False)
+    config: Mapping[str, Any]  # config.json in Hugging Face form
+    generation_config: Mapping[str, Any]  # generation_config.json in Hugging Face form
+    languages: tuple[str, ...]  # two- or three-letter codes that it was made for
+    number_format: str  # of the weights: "float32", "float16", "bfloat16", in CTranslate2 also "int8", "int16"
+    weights: tuple[Path, ...]  # the safetensors files, ordered by name, or CTranslate2's or OpenAI's one file
+    cache_dir: Path | None = field(default=None, repr=False)  # keeps hashes of files between starts
 
     @property
     def is_multilingual(self) -> bool:
         """Whether it has tokens for languages and tasks; an English-only one has none."""
-        return is_multilingual(self.config)
+        return files.is_multilingual(self.config)
 
     @property
     def no_translation(self) -> str | None:
@@ -97,8 +76,9 @@ class WhisperCheckpoint:
 
         The cache keeps a file's hash until its size or time of change differs.
         """
-        small = (self.folder / name for name in (CONFIG, GENERATION_CONFIG, PREPROCESSOR_CONFIG, TOKENIZER))
-        return combined_sha256([*(path for path in small if path.is_file()), *self.weights], self.cache_dir)
+        names = (files.CONFIG, files.GENERATION_CONFIG, files.PREPROCESSOR_CONFIG, files.TOKENIZER)
+        small = [self.folder / name for name in names if (self.folder / name).is_file()]
+        return combined_sha256([*small, *self.weights], self.cache_dir)
 
 
 def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | None = None) -> WhisperCheckpoint:
@@ -119,31 +99,31 @@ def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | No
             f"There is no file or folder {path}; name a folder with a Whisper checkpoint in Hugging Face or "
             "CTranslate2 form, or a .pt file of openai-whisper"
         )
-    form = find_form(path)
+    form = files.find_form(path)
     weights: tuple[Path, ...]
     if form is Form.CTRANSLATE2:
-        folder, weights = path, (path / CTRANSLATE2_WEIGHTS,)
+        folder, weights = path, (path / files.CTRANSLATE2_WEIGHTS,)
         config, generation_config, number_format = describe_ctranslate2(path)
     elif form is Form.OPENAI:
         folder, weights = _described(path, cache_dir), (path,)
-        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
+        config, generation_config = files.read_config(folder), files.read_json(folder / files.GENERATION_CONFIG)
         number_format = str(config["dtype"])
     else:
         folder = completed(path, cache_dir)
-        config, generation_config = read_config(folder), read_json(folder / GENERATION_CONFIG)
-        weights = find_weights(folder)
-        number_format = check_tensors(weights, config)
-    _check_spectrogram(folder, config)
+        config, generation_config = files.read_config(folder), files.read_json(folder / files.GENERATION_CONFIG)
+        weights = files.find_weights(folder)
+        number_format = files.check_tensors(weights, config)
+    preprocessor = folder / files.PREPROCESSOR_CONFIG
+    wanted = config["num_mel_bins"]
+    num_mel_bins = files.read_json(preprocessor).get("feature_size", wanted) if preprocessor.is_file() else wanted
+    if num_mel_bins != wanted:
+        raise ModelLoadingError(
+            f"{preprocessor} makes {num_mel_bins} mel bins where the model needs {wanted}; remove it, and a fitting "
+            "one is made"
+        )
+    languages = _languages(config, generation_config)
     return WhisperCheckpoint(
-        name=name or path.name,
-        form=form,
-        folder=folder,
-        config=config,
-        generation_config=generation_config,
-        languages=_languages(config, generation_config),
-        number_format=number_format,
-        weights=weights,
-        cache_dir=cache_dir,
+        name or path.name, form, folder, config, generation_config, languages, number_format, weights, cache_dir
     )
 
 
@@ -172,20 +152,9 @@ def _described(path: Path, cache_dir: Path | None) -> Path:
     return folder
 
 
-def _check_spectrogram(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ModelLoadingError if the folder's preprocessor_config.json belongs to another model."""
-    path = folder / PREPROCESSOR_CONFIG
-    num_mel_bins = read_json(path).get("feature_size", config["num_mel_bins"]) if path.is_file() else None
-    if num_mel_bins not in (None, config["num_mel_bins"]):
-        raise ModelLoadingError(
-            f"{path} makes {num_mel_bins} mel bins where the model needs {config['num_mel_bins']}; remove it, and "
-            "a fitting one is made"
-        )
-
-
 def _languages(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the codes that config.json declares ("languages"), else all that have a token."""
-    if not is_multilingual(config):
+    if not files.is_multilingual(config):
         return ("en",)
     declared = config.get("languages")
     if declared:

@@ -18,20 +18,7 @@ import tokenizers
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder
-from serve_app.models.speech.whisper.checkpoint_files import (
-    GENERATION_CONFIG,
-    LANGUAGE_TOKEN,
-    PICKLED,
-    PICKLED_INDEX,
-    PREPROCESSOR_CONFIG,
-    SHARD_INDEX,
-    TOKENIZER,
-    WEIGHTS,
-    is_multilingual,
-    read_config,
-    read_json,
-    write_json,
-)
+from serve_app.models.speech.whisper import checkpoint_files as files
 
 _VERSION = 1  # changes with the derived files, so that older copies are not used
 _OLDER_TOKENIZER = ("vocab.json", "merges.txt")
@@ -45,7 +32,7 @@ def completed(folder: Path, cache_dir: Path | None) -> Path:
     Raises:
         ModelLoadingError: a missing file can't be derived, or there is no cache.
     """
-    config = read_config(folder)
+    config = files.read_config(folder)
     missing = _what_is_missing(folder, config)
     if not missing:
         return folder
@@ -76,41 +63,43 @@ _Make = Callable[[Path, Path, dict[str, Any]], None]
 def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make]:
     """Return the missing files by name, with the function that makes each, in order."""
     missing: dict[str, _Make] = {}
-    if not (folder / WEIGHTS).is_file() and not (folder / SHARD_INDEX).is_file():
-        if not (folder / PICKLED).is_file() and not (folder / PICKLED_INDEX).is_file():
+    if not (folder / files.WEIGHTS).is_file() and not (folder / files.SHARD_INDEX).is_file():
+        if not (folder / files.PICKLED).is_file() and not (folder / files.PICKLED_INDEX).is_file():
             raise ModelLoadingError(
-                f"The checkpoint {folder} has no weights: neither {WEIGHTS}, nor its shards, nor {PICKLED}; fetch it "
-                "again"
+                f"The checkpoint {folder} has no weights: neither {files.WEIGHTS}, nor its shards, "
+                f"nor {files.PICKLED}; fetch it again"
             )
-        missing[WEIGHTS] = _write_safetensors
-    if not (folder / PREPROCESSOR_CONFIG).is_file():
-        missing[PREPROCESSOR_CONFIG] = _write_preprocessor_config
-    if not (folder / TOKENIZER).is_file():
+        missing[files.WEIGHTS] = _write_safetensors
+    if not (folder / files.PREPROCESSOR_CONFIG).is_file():
+        missing[files.PREPROCESSOR_CONFIG] = lambda _, target, config: files.write_json(
+            target / files.PREPROCESSOR_CONFIG, make_preprocessor_config(config)
+        )
+    if not (folder / files.TOKENIZER).is_file():
         absent = [name for name in _OLDER_TOKENIZER if not (folder / name).is_file()]
         if absent:
             raise ModelLoadingError(
-                f"The checkpoint {folder} has no tokenizer: it lacks {TOKENIZER}, and {' and '.join(absent)} to make "
-                "it of; copy them from the model that it was made of"
+                f"The checkpoint {folder} has no tokenizer: it lacks {files.TOKENIZER}, and {' and '.join(absent)} to "
+                "make it of; copy them from the model that it was made of"
             )
-        missing[TOKENIZER] = _write_tokenizer
+        missing[files.TOKENIZER] = _write_tokenizer
     # last: it needs the tokenizer
-    path = folder / GENERATION_CONFIG
-    if TOKENIZER in missing or not path.is_file() or _lacks(read_json(path), config):
-        missing[GENERATION_CONFIG] = _write_generation_config
+    path = folder / files.GENERATION_CONFIG
+    if files.TOKENIZER in missing or not path.is_file() or _lacks(files.read_json(path), config):
+        missing[files.GENERATION_CONFIG] = _write_generation_config
     return missing
 
 
 def _lacks(generation_config: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     needed = ["alignment_heads", "no_timestamps_token_id", "suppress_tokens", "begin_suppress_tokens"]
-    if is_multilingual(config):
+    if files.is_multilingual(config):
         needed += ["lang_to_id", "task_to_id"]
     return any(generation_config.get(name) is None for name in needed)
 
 
 def _write_generation_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
-    tokenizer = tokenizers.Tokenizer.from_file(str(target / TOKENIZER))
-    known = read_json(folder / GENERATION_CONFIG) if (folder / GENERATION_CONFIG).is_file() else {}
-    write_json(target / GENERATION_CONFIG, make_generation_config(tokenizer, config, known, folder))
+    tokenizer = tokenizers.Tokenizer.from_file(str(target / files.TOKENIZER))
+    known = files.read_json(folder / files.GENERATION_CONFIG) if (folder / files.GENERATION_CONFIG).is_file() else {}
+    files.write_json(target / files.GENERATION_CONFIG, make_generation_config(tokenizer, config, known, folder))
 
 
 def make_generation_config(
@@ -148,17 +137,13 @@ def make_generation_config(
         "begin_suppress_tokens": [*tokenizer.encode(" ", add_special_tokens=False).ids, end],
         # all heads of the upper half of the decoder: openai-whisper's choice for an unknown model
         "alignment_heads": [[layer, head] for layer in range(layers // 2, layers) for head in range(heads)],
-        "is_multilingual": is_multilingual(config),
+        "is_multilingual": files.is_multilingual(config),
     }
-    if is_multilingual(config):
+    if files.is_multilingual(config):
         ids = {added.content: int(at) for at, added in tokenizer.get_added_tokens_decoder().items()}
-        derived["lang_to_id"] = {text: at for text, at in ids.items() if LANGUAGE_TOKEN.fullmatch(text)}
+        derived["lang_to_id"] = {text: at for text, at in ids.items() if files.LANGUAGE_TOKEN.fullmatch(text)}
         derived["task_to_id"] = {"transcribe": token("<|transcribe|>"), "translate": token("<|translate|>")}
     return derived | {name: value for name, value in known.items() if value is not None}
-
-
-def _write_preprocessor_config(folder: Path, target: Path, config: dict[str, Any]) -> None:
-    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(config))
 
 
 def make_preprocessor_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +170,7 @@ def _write_tokenizer(folder: Path, target: Path, config: dict[str, Any]) -> None
 
     try:
         tokenizer = WhisperTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-        tokenizer.backend_tokenizer.save(str(target / TOKENIZER), pretty=False)
+        tokenizer.backend_tokenizer.save(str(target / files.TOKENIZER), pretty=False)
     except Exception as error:  # transformers' parsers raise many kinds
         raise ModelLoadingError(
             f"The tokenizer in {folder} can't be read ({type(error).__name__}: {error}); copy it from the model that "
@@ -198,8 +183,9 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
     import torch
     from safetensors.torch import save_file
 
-    index = folder / PICKLED_INDEX
-    names = sorted({str(name) for name in read_json(index)["weight_map"].values()}) if index.is_file() else [PICKLED]
+    index, names = folder / files.PICKLED_INDEX, [files.PICKLED]
+    if index.is_file():
+        names = sorted({str(name) for name in files.read_json(index)["weight_map"].values()})
     tensors: dict[str, Any] = {}
     for name in names:
         try:
@@ -207,11 +193,11 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
         except Exception as error:  # a missing shard, a cut-off zip, a pickle that wants more than tensors
             raise ModelLoadingError(
                 f"The weights {folder / name} can't be read as plain tensors ({type(error).__name__}); fetch them "
-                f"again, or name a checkpoint with {WEIGHTS}"
+                f"again, or name a checkpoint with {files.WEIGHTS}"
             ) from error
     if config.get("tie_word_embeddings", True):
         tensors.pop("proj_out.weight", None)  # equal to the embedding
     save_file(
-        {key: tensor.contiguous() for key, tensor in tensors.items()}, target / WEIGHTS, metadata={"format": "pt"}
+        {key: tensor.contiguous() for key, tensor in tensors.items()}, target / files.WEIGHTS, metadata={"format": "pt"}
     )
-    (target / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
+    (target / files.WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone

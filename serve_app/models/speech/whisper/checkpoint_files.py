@@ -41,6 +41,13 @@ _SIZES = (
     "max_target_positions",
 )
 
+# of every Whisper in OpenAI's or CTranslate2's form (openai-whisper, model.py; ctranslate2, whisper_spec.py)
+FIXED_CONFIG = {
+    "architectures": ["WhisperForConditionalGeneration"],
+    "model_type": "whisper",
+    "activation_function": "gelu",
+    "scale_embedding": False,
+}
 # openai-whisper's dims -> Hugging Face's config.json
 OPENAI_SIZES = {
     "n_mels": "num_mel_bins",

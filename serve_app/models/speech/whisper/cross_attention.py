@@ -89,11 +89,10 @@ def token_times(
     probabilities: Sequence[float],
     num_frames: int,
 ) -> TokenTimes:
-    """Return the times of one piece's text tokens.
+    """Return the times of the text tokens of one piece, a row in the batch.
 
     Args:
-        heads: of the batch; queries of [start…, no_timestamps, text…, end_of_text, padding…].
-        piece: its row in the batch.
+        heads: queries of [start…, no_timestamps, text…, end_of_text, padding…].
         num_start_tokens: number of tokens before no_timestamps.
         probabilities: of the text tokens.
         num_frames: mel frames of 10 ms in the piece, without padding.

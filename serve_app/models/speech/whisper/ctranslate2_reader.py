@@ -24,18 +24,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config
-from serve_app.models.speech.whisper.checkpoint_files import (
-    CONFIG,
-    CTRANSLATE2_VOCABULARIES,
-    CTRANSLATE2_WEIGHTS,
-    LANGUAGE_TOKEN,
-    PROJECTION,
-    TOKENIZER,
-    expected_tensors,
-    is_multilingual,
-    read_json,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,23 +153,23 @@ def describe_ctranslate2(folder: Path) -> tuple[dict[str, Any], dict[str, Any], 
     Raises:
         ModelLoadingError: a file is missing or broken, or it is no Whisper.
     """
-    stored = read_json(folder / CONFIG)
-    path = folder / CTRANSLATE2_WEIGHTS
+    stored = files.read_json(folder / files.CONFIG)
+    path = folder / files.CTRANSLATE2_WEIGHTS
     variables = _read_variables(path)  # first: the kind of model explains more than a missing key
     missing = [name for name in _KEYS if name not in stored]
     if missing:
         raise ModelLoadingError(
-            f"{folder / CONFIG} lacks {', '.join(missing)}: it is not the config.json of a Whisper in "
+            f"{folder / files.CONFIG} lacks {', '.join(missing)}: it is not the config.json of a Whisper in "
             "CTranslate2's form; fetch the folder again"
         )
-    if not (folder / TOKENIZER).is_file():
+    if not (folder / files.TOKENIZER).is_file():
         raise ModelLoadingError(
-            f"The checkpoint {folder} has no {TOKENIZER}; copy it from the model that it was converted from"
+            f"The checkpoint {folder} has no {files.TOKENIZER}; copy it from the model that it was converted from"
         )
-    if not any((folder / name).is_file() for name in CTRANSLATE2_VOCABULARIES):
+    if not any((folder / name).is_file() for name in files.CTRANSLATE2_VOCABULARIES):
         raise ModelLoadingError(
-            f"The checkpoint {folder} has neither {' nor '.join(CTRANSLATE2_VOCABULARIES)}, which CTranslate2 reads; "
-            "fetch it again"
+            f"The checkpoint {folder} has neither {' nor '.join(files.CTRANSLATE2_VOCABULARIES)}, which CTranslate2 "
+            "reads; fetch it again"
         )
     config = _config(path, variables)
     number_format = _check_variables(path, variables, config)
@@ -192,12 +182,12 @@ def ctranslate2_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple
     As in CTranslate2, a quantized weight is the stored integer divided by its scale.
     """
     variables = _read_variables(path)
-    for name in expected_tensors(config):
+    for name in files.expected_tensors(config):
         source, part, parts = _source(name)
         whole = _tensor(path, variables, source)
         yield name, whole.chunk(parts)[part].clone() if parts > 1 else whole  # writers reject shared memory
     if not config["tie_word_embeddings"]:
-        yield PROJECTION, _tensor(path, variables, _PROJECTION)
+        yield files.PROJECTION, _tensor(path, variables, _PROJECTION)
 
 
 def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
@@ -217,10 +207,7 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
 
     d_model = size("encoder/conv1/weight", 0)
     config: dict[str, Any] = {
-        "architectures": ["WhisperForConditionalGeneration"],
-        "model_type": "whisper",
-        "activation_function": "gelu",  # whisper_spec.py: in every Whisper
-        "scale_embedding": False,
+        **files.FIXED_CONFIG,
         "tie_word_embeddings": variables.get(_PROJECTION) in (None, variables.get(_EMBEDDINGS)),
         "d_model": d_model,
         "num_mel_bins": size("encoder/conv1/weight", 1),
@@ -241,7 +228,7 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
 def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapping[str, Any]) -> str:
     """Return the stored number format; ModelLoadingError if a variable is missing or has another shape."""
     formats: set[str] = set()
-    for name, (_, shape) in expected_tensors(config).items():
+    for name, (_, shape) in files.expected_tensors(config).items():
         source, _, parts = _source(name)
         variable, wanted = variables.get(source), (shape[0] * parts, *shape[1:])
         if variable is None or variable.shape != wanted:
@@ -261,35 +248,32 @@ def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapp
 def _generation_config(folder: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return generation_config.json in Hugging Face form."""
     try:
-        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        tokenizer = Tokenizer.from_file(str(folder / files.TOKENIZER))
     except Exception as error:  # the library raises plain Exception
-        raise ModelLoadingError(f"{folder / TOKENIZER} can't be read ({error}); fetch it again") from error
+        raise ModelLoadingError(f"{folder / files.TOKENIZER} can't be read ({error}); fetch it again") from error
     for name in _KEYS[1:]:
         if not all(isinstance(id, int) for id in stored[name] or ()):
-            raise ModelLoadingError(f"{folder / CONFIG}: {name} is no list of token ids; fetch it again")
+            raise ModelLoadingError(f"{folder / files.CONFIG}: {name} is no list of token ids; fetch it again")
     heads = stored["alignment_heads"] or None
-    if heads is not None and not _are_heads(heads, config):
-        raise ModelLoadingError(f"{folder / CONFIG}: alignment_heads are no heads of this decoder; fetch it again")
+    pairs = [
+        [layer, head] for layer in range(config["decoder_layers"]) for head in range(config["decoder_attention_heads"])
+    ]
+    if heads is not None and not (isinstance(heads, list) and all(pair in pairs for pair in heads)):
+        raise ModelLoadingError(
+            f"{folder / files.CONFIG}: alignment_heads are no heads of this decoder; fetch it again"
+        )
     known: dict[str, Any] = {
         "alignment_heads": heads,
         "suppress_tokens": stored["suppress_ids"] or [],
         "begin_suppress_tokens": stored["suppress_ids_begin"],
     }
-    if is_multilingual(config):
+    if files.is_multilingual(config):
         tokens = {tokenizer.id_to_token(id) or "": id for id in stored["lang_ids"] or ()}
         # some converters list timestamps too
-        known["lang_to_id"] = {token: id for token, id in tokens.items() if LANGUAGE_TOKEN.fullmatch(token)} or None
+        known["lang_to_id"] = {
+            token: id for token, id in tokens.items() if files.LANGUAGE_TOKEN.fullmatch(token)
+        } or None
     return make_generation_config(tokenizer, config, known, folder)
-
-
-def _are_heads(heads: Any, config: Mapping[str, Any]) -> bool:
-    try:
-        return all(
-            layer in range(config["decoder_layers"]) and head in range(config["decoder_attention_heads"])
-            for layer, head in heads
-        )
-    except (TypeError, ValueError):
-        return False
 
 
 def _source(name: str) -> tuple[str, int, int]:

@@ -15,17 +15,11 @@ SEED = 0  # of sampling
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A decoder's answer for one window.
+    """A decoder's answer for one window."""
 
-    Attributes:
-        tokens: text and timestamps, without the prompt and the end.
-        avg_logprob: mean log probability of the tokens and the end.
-        no_speech_prob: probability of `<|nospeech|>` at the start of the transcript.
-    """
-
-    tokens: tuple[int, ...]
-    avg_logprob: float
-    no_speech_prob: float
+    tokens: tuple[int, ...]  # text and timestamps, without the prompt and the end
+    avg_logprob: float  # mean over the tokens and the end
+    no_speech_prob: float  # of `<|nospeech|>` at the start of the transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +36,16 @@ class DecodingRules:
 
     The first two are openai-whisper's, which keeps an answer that stays improbable. It is dropped here, and so is one
     that counts as silence: under the babble of other voices most of their words were wrong (docs/models/whisper.md).
-
-    Attributes:
-        max_compression_ratio: text that zlib shrinks by more is a loop.
-        min_avg_logprob: a less probable answer is doubtful.
-        min_shown_logprob: an answer that stays less probable is dropped.
-        max_silence_logprob: a less probable answer is silence where `no_speech_prob` is high too.
-        max_no_speech_prob: a higher `no_speech_prob` is high.
-        retry_beam_size: hypotheses of the second attempt.
-        retry_temperatures: of the attempts after that; openai-whisper tries 0.2 to 1.0.
     """
 
-    max_compression_ratio: float = 2.4
-    min_avg_logprob: float = -1.0
-    min_shown_logprob: float = -1.0
+    max_compression_ratio: float = 2.4  # text that zlib shrinks by more is a loop
+    min_avg_logprob: float = -1.0  # a less probable answer is doubtful
+    min_shown_logprob: float = -1.0  # an answer that stays less probable is dropped
+    # a less probable answer with a higher `no_speech_prob` is silence
     max_silence_logprob: float = -0.8
     max_no_speech_prob: float = 0.15
-    retry_beam_size: int = 5
-    retry_temperatures: tuple[float, ...] = (0.4, 0.8)
+    retry_beam_size: int = 5  # of the second attempt
+    retry_temperatures: tuple[float, ...] = (0.4, 0.8)  # of those after it; openai-whisper tries 0.2 to 1.0
 
     def retries(self, beam_size: int) -> list[Attempt]:
         """Return the attempts after a first one with that many beams."""

@@ -24,17 +24,8 @@ from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 from whisper.tokenizer import LANGUAGES
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config, make_preprocessor_config
-from serve_app.models.speech.whisper.checkpoint_files import (
-    CONFIG,
-    GENERATION_CONFIG,
-    OPENAI_SIZES,
-    PREPROCESSOR_CONFIG,
-    TOKENIZER,
-    expected_tensors,
-    is_multilingual,
-    write_json,
-)
 
 NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s, one per encoder frame of 0.02 s
 _ASSETS = Path(whisper.__file__).parent / "assets"
@@ -128,16 +119,16 @@ def write_description(path: Path, sha256: str, target: Path) -> None:
         {"alignment_heads": _alignment_heads(config, sha256), "suppress_tokens": _suppressed(config)},
         path,
     )
-    tokenizer.save(str(target / TOKENIZER), pretty=False)
-    write_json(target / CONFIG, config)
-    write_json(target / GENERATION_CONFIG, generation_config)
-    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(config))
+    tokenizer.save(str(target / files.TOKENIZER), pretty=False)
+    files.write_json(target / files.CONFIG, config)
+    files.write_json(target / files.GENERATION_CONFIG, generation_config)
+    files.write_json(target / files.PREPROCESSOR_CONFIG, make_preprocessor_config(config))
 
 
 def openai_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Yield Hugging Face names (after "model.") and tensors, as stored."""
     _, state = _load(path)
-    for name, (openai, _) in expected_tensors(config).items():
+    for name, (openai, _) in files.expected_tensors(config).items():
         yield name, state[openai]
 
 
@@ -160,7 +151,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
     """Return config.json in Hugging Face form."""
-    wrong = [name for name in OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
+    wrong = [name for name in files.OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
     if wrong:
         raise ModelLoadingError(f"{path} lacks {', '.join(wrong)} in its dims; fetch it again")
     if dims["n_audio_state"] != dims["n_text_state"]:
@@ -174,21 +165,18 @@ def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
         )
     wide = 4 * dims["n_text_state"]  # openai-whisper, model.py
     return {
-        "architectures": ["WhisperForConditionalGeneration"],
-        "model_type": "whisper",
-        "activation_function": "gelu",
-        "scale_embedding": False,
+        **files.FIXED_CONFIG,
         "tie_word_embeddings": True,
         "encoder_ffn_dim": wide,
         "decoder_ffn_dim": wide,
-        **{size: dims[name] for name, size in OPENAI_SIZES.items()},
+        **{size: dims[name] for name, size in files.OPENAI_SIZES.items()},
     }
 
 
 def _check_tensors(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return the tensors' number format; "float32" where they are mixed."""
     types: set[torch.dtype] = set()
-    for openai, shape in expected_tensors(config).values():
+    for openai, shape in files.expected_tensors(config).values():
         tensor = state.get(openai)
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype not in _FORMATS:
             found = f"{tensor.dtype}, {list(tensor.shape)}" if isinstance(tensor, Tensor) else "nothing"
@@ -202,7 +190,7 @@ def _check_tensors(path: Path, state: Mapping[str, Any], config: Mapping[str, An
 def _suppressed(config: Mapping[str, Any]) -> list[int]:
     """Return the tokens that OpenAI's decoder never generates: unspoken symbols, and controls."""
     tokens = whisper.tokenizer.get_tokenizer(
-        is_multilingual(config), num_languages=99 + (config["vocab_size"] > 51_865)
+        files.is_multilingual(config), num_languages=99 + (config["vocab_size"] > 51_865)
     )
     controls = (tokens.transcribe, tokens.translate, tokens.sot, tokens.sot_prev, tokens.sot_lm, tokens.no_speech)
     return sorted({*tokens.non_speech_tokens, *controls})
@@ -217,7 +205,7 @@ def _alignment_heads(config: Mapping[str, Any], sha256: str) -> list[list[int]] 
     layers, heads = config["decoder_layers"], config["decoder_attention_heads"]
     names = [name for name, address in whisper._MODELS.items() if f"/{sha256}/" in address]
     if not names and config["d_model"] == _HEAD_WIDTH * heads:
-        suffix = "" if is_multilingual(config) else ".en"
+        suffix = "" if files.is_multilingual(config) else ".en"
         is_third = config["vocab_size"] > 51_865
         of_shape = _PUBLISHED.get((config["encoder_layers"], layers, heads), ())
         names = [f"{name}{suffix}" for name in of_shape if ("v3" in name) == is_third]

@@ -39,35 +39,21 @@ _CLAUSE_BONUS_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class TokenTimes:
-    """Times of a window's text tokens, from cross-attention.
+    """Times of a window's text tokens, from cross-attention."""
 
-    Attributes:
-        starts_s: (tokens + 1,) from the start of the window; the last is the end of the last token.
-        probabilities: (tokens,) of each token, given those before.
-    """
-
-    starts_s: Sequence[float]
-    probabilities: Sequence[float]
+    starts_s: Sequence[float]  # (tokens + 1,) from the start of the window; the last is the end of the last token
+    probabilities: Sequence[float]  # (tokens,) of each token, given those before
 
 
 @dataclass(slots=True)
 class SpokenWord:
-    """A word in a window.
+    """A word in a window."""
 
-    Attributes:
-        text: as decoded, with the space before it where the language has spaces.
-        start_s: seconds from the start of the window.
-        end_s: as `start_s`.
-        probability: mean over its tokens.
-        avg_logprob: of the answer that has the word.
-        no_speech_prob: of that answer's window.
-    """
-
-    text: str
-    start_s: float
+    text: str  # with the space before it, where the language has spaces
+    start_s: float  # from the start of the window
     end_s: float
-    probability: float
-    avg_logprob: float = 0.0
+    probability: float  # mean over its tokens
+    avg_logprob: float = 0.0  # of the answer that has the word
     no_speech_prob: float = 0.0
 
     @property
@@ -107,11 +93,8 @@ def timed_words(
     A word may still be longer than `SpokenWord.longest_s`: `shortened` comes last, after the search for gaps.
 
     Args:
-        tokens: text tokens.
-        times: of these tokens.
         words_of: returns the words of tokens, each with its number of tokens.
         speech: detected in the window, in order.
-        duration_s: of the window.
     """
     split = words_of(tokens)
     edges = np.cumsum([0, *(count for _, count in split)]).tolist()

@@ -8,26 +8,15 @@ from functools import lru_cache
 from faster_whisper.tokenizer import Tokenizer
 from tokenizers import Tokenizer as TokenizerFile
 
-from serve_app.models.speech.whisper.checkpoint import TOKENIZER, WhisperCheckpoint
+from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
+from serve_app.models.speech.whisper.checkpoint_files import TOKENIZER
 from serve_app.results import SpeechTask
 
 _CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
 
 
 class WhisperTokens:
-    """Token ids of one checkpoint.
-
-    Attributes:
-        start_of_transcript: first id of every transcript.
-        end_of_text: ends it; ids below are text.
-        no_timestamps: the id before the first timestamp's.
-        timestamp_begin: id of `<|0.00|>`; the next ones are 0.02 s apart.
-        no_speech: id whose probability at the start is that of silence.
-        suppressed: never generated: those listed in generation_config.json, and control tokens.
-        suppressed_at_begin: never the first text token: a space alone, and the end.
-        max_tokens: positions of the decoder, with the prompt.
-        no_translation: why it can't translate; None: it can.
-    """
+    """Token ids of one checkpoint, and `no_translation`: why it can't translate, None if it can."""
 
     def __init__(self, checkpoint: WhisperCheckpoint) -> None:
         self._file = TokenizerFile.from_file(str(checkpoint.folder / TOKENIZER))
@@ -35,15 +24,17 @@ class WhisperTokens:
         english = self._of("en")
         self.start_of_transcript: int = english.sot
         self.start_of_previous: int = english.sot_prev
-        self.end_of_text: int = english.eot
+        self.end_of_text: int = english.eot  # ids below are text
         self.no_timestamps: int = english.no_timestamps
-        self.timestamp_begin: int = english.timestamp_begin
+        self.timestamp_begin: int = english.timestamp_begin  # `<|0.00|>`; the next ones are 0.02 s apart
         self.no_speech: int = english.no_speech
+        # never generated: those listed in the checkpoint, and control tokens
         listed = checkpoint.generation_config.get("suppress_tokens") or checkpoint.config.get("suppress_tokens") or ()
         controls = (self._file.token_to_id(f"<|{name}|>") for name in _CONTROLS)
         self.suppressed = tuple(sorted({*(id for id in listed if id >= 0), *(id for id in controls if id is not None)}))
+        # never the first text token: a space alone, and the end
         self.suppressed_at_begin = (*english.encode(" "), self.end_of_text)
-        self.max_tokens = int(checkpoint.config.get("max_target_positions", 448))
+        self.max_tokens = int(checkpoint.config["max_target_positions"])  # with the prompt
         has_task = self._file.token_to_id(f"<|{SpeechTask.TRANSLATE}|>") is not None
         self.no_translation = checkpoint.no_translation or (None if has_task else "its tokenizer has no such task")
         self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}

@@ -34,42 +34,25 @@ _SAME_EDGE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class WindowWords:
-    """The decoded words of a window.
+    """The answer for a window."""
 
-    Attributes:
-        words: seconds from the start of the window.
-        language: that was decoded.
-        avg_logprob: of the answer.
-        no_speech_prob: of the window.
-        is_sure: whether the answer passes all rules.
-        notes: on the answer.
-    """
-
-    words: list[SpokenWord]
+    words: list[SpokenWord]  # seconds from the start of the window
     language: str
     avg_logprob: float
     no_speech_prob: float
-    is_sure: bool
+    is_sure: bool  # it passes all rules
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """A part of a piece that is decoded at once.
-
-    Attributes:
-        draft: of the piece.
-        samples: (n,) at 16 kHz.
-        start_s: from the start of the piece.
-        speech: from the start of the window.
-        gap: that its words fill; None: it is the whole piece.
-    """
+    """A part of a piece that is decoded at once."""
 
     draft: Draft
-    samples: NDArray[np.float32]
-    start_s: float
-    speech: tuple[SpeechRegion, ...]
-    gap: Gap | None = None
+    samples: NDArray[np.float32]  # (n,) at 16 kHz
+    start_s: float  # from the start of the piece
+    speech: tuple[SpeechRegion, ...]  # from the start of the window
+    gap: Gap | None = None  # None: it is the whole piece
 
     @classmethod
     def whole(cls, draft: Draft) -> Window:
@@ -84,20 +67,12 @@ class Window:
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """Collects the words of one piece.
-
-    Attributes:
-        piece: to be transcribed.
-        samples: its samples, finite.
-        speech: where somebody speaks, from the start of the piece.
-        language: that was decoded; None: no window was decoded yet.
-        notes: on its answers, in order.
-    """
+    """Collects the words of one piece."""
 
     piece: SpeechPiece
-    samples: NDArray[np.float32]
-    speech: tuple[SpeechRegion, ...] = field(init=False)
-    language: str | None = None
+    samples: NDArray[np.float32]  # of the piece, finite
+    speech: tuple[SpeechRegion, ...] = field(init=False)  # from the start of the piece
+    language: str | None = None  # None: no window was decoded yet
     notes: list[str] = field(default_factory=list)
     _words: list[SpokenWord] = field(default_factory=list)  # seconds from the start of the piece
     _tried: list[Gap] = field(init=False)

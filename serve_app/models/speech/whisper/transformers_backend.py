@@ -34,15 +34,10 @@ from serve_app.models.speech.whisper.torch_backend import TorchWhisper, seeded
 
 @dataclass(frozen=True, slots=True)
 class EncodedPieces:
-    """A batch's encoding.
+    """A batch's encoding."""
 
-    Attributes:
-        states: (pieces, 1500, width).
-        projected: keys and values of each decoder layer's cross-attention; filled by the decoder's first call.
-    """
-
-    states: Tensor
-    projected: DynamicCache
+    states: Tensor  # (pieces, 1500, width)
+    projected: DynamicCache  # keys and values of cross-attention, filled by the decoder's first call
 
     def fresh_cache(self) -> EncoderDecoderCache:
         """Return a cache without tokens that shares the projections."""
@@ -187,17 +182,15 @@ class TransformersBackend(TorchWhisper[EncodedPieces]):
             max_new_tokens=self.tokens.room_after(prompts[0]),
             **settings,
         )
-        # transformers needs a mask over the frames where padding and end are the same token
-        mask = torch.ones(states.shape[:2], dtype=torch.long, device=self._device)
-        inputs: dict[str, Any] = {
-            "encoder_outputs": BaseModelOutput(last_hidden_state=states),  # type: ignore[arg-type]
-            "attention_mask": mask,
-            "decoder_input_ids": torch.tensor([list(prompt) for prompt in prompts], device=self._device),
-        }
-        if past_key_values is not None:
-            inputs["past_key_values"] = past_key_values
         sequences: Any = GenerationMixin.generate(
-            self._model, logits_processor=processors, generation_config=config, **inputs
+            self._model,
+            logits_processor=processors,
+            generation_config=config,
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),  # type: ignore[arg-type]
+            # a mask over the frames is needed where padding and end are the same token
+            attention_mask=torch.ones(states.shape[:2], dtype=torch.long, device=self._device),
+            decoder_input_ids=torch.tensor([list(prompt) for prompt in prompts], device=self._device),
+            past_key_values=past_key_values,
         )
         return sequences[:, len(prompts[0]) :].tolist()
 

@@ -14,20 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.checkpoint_completion import make_preprocessor_config
-from serve_app.models.speech.whisper.checkpoint_files import (
-    CONFIG,
-    GENERATION_CONFIG,
-    OPENAI_SIZES,
-    PREPROCESSOR_CONFIG,
-    PROJECTION,
-    TOKENIZER,
-    WEIGHTS,
-    Form,
-    expected_tensors,
-    write_json,
-)
+from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.ctranslate2_reader import ctranslate2_tensors
 
 
@@ -40,7 +30,7 @@ def stored_tensors(checkpoint: WhisperCheckpoint) -> Iterator[tuple[str, Tensor]
 
         yield from openai_tensors(checkpoint.weights[0], checkpoint.config)
     else:
-        wanted = {*expected_tensors(checkpoint.config), PROJECTION}
+        wanted = {*files.expected_tensors(checkpoint.config), files.PROJECTION}
         for path in checkpoint.weights:
             with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 (no mapping)
@@ -69,16 +59,18 @@ def write_hugging_face(checkpoint: WhisperCheckpoint, target: Path) -> None:
     number_format = hugging_face_format(checkpoint)
     dtype = getattr(torch, number_format)
     tensors = {
-        name if name == PROJECTION else f"model.{name}": tensor.to(dtype).contiguous()
+        name if name == files.PROJECTION else f"model.{name}": tensor.to(dtype).contiguous()
         for name, tensor in stored_tensors(checkpoint)
     }
-    save_file(tensors, target / WEIGHTS, metadata={"format": "pt"})
-    (target / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
-    shutil.copyfile(checkpoint.folder / TOKENIZER, target / TOKENIZER)
+    save_file(tensors, target / files.WEIGHTS, metadata={"format": "pt"})
+    (target / files.WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
+    shutil.copyfile(checkpoint.folder / files.TOKENIZER, target / files.TOKENIZER)
     ids = {name: checkpoint.generation_config[name] for name in _TOKEN_IDS}
-    write_json(target / CONFIG, {**checkpoint.config, **ids, "is_encoder_decoder": True, "dtype": number_format})
-    write_json(target / GENERATION_CONFIG, checkpoint.generation_config)
-    write_json(target / PREPROCESSOR_CONFIG, make_preprocessor_config(checkpoint.config))
+    files.write_json(
+        target / files.CONFIG, {**checkpoint.config, **ids, "is_encoder_decoder": True, "dtype": number_format}
+    )
+    files.write_json(target / files.GENERATION_CONFIG, checkpoint.generation_config)
+    files.write_json(target / files.PREPROCESSOR_CONFIG, make_preprocessor_config(checkpoint.config))
 
 
 MODEL_FILE = "model.pt"
@@ -104,9 +96,9 @@ def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
         raise ModelLoadingError(
             f"openai-whisper has no Whisper with {', '.join(differs)}, as {checkpoint.name} has; use another backend"
         )
-    names = {name: openai for name, (openai, _) in expected_tensors(config).items()}
+    names = {name: openai for name, (openai, _) in files.expected_tensors(config).items()}
     state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}
-    dims = {openai: config[name] for openai, name in OPENAI_SIZES.items()}
+    dims = {openai: config[name] for openai, name in files.OPENAI_SIZES.items()}
     torch.save({"dims": dims, "model_state_dict": state}, target / MODEL_FILE)
 
 
@@ -128,5 +120,5 @@ class _Converter(TransformersConverter):
 def write_ctranslate2(checkpoint: WhisperCheckpoint, target: Path, number_format: str) -> None:
     """Fill a folder with the files of CTranslate2's form. Takes the memory of the stored weights once."""
     _Converter(checkpoint).convert(str(target), quantization=number_format, force=True)
-    for name in (TOKENIZER, PREPROCESSOR_CONFIG):  # faster-whisper would fetch the first from the hub
+    for name in (files.TOKENIZER, files.PREPROCESSOR_CONFIG):  # faster-whisper would fetch the first from the hub
         shutil.copyfile(checkpoint.folder / name, target / name)
