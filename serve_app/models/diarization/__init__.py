@@ -1,7 +1,7 @@
-"""Who spoke when. Importing anything of this package imports torch and pyannote, in the one order that is right.
+"""Speaker diarization. Importing any module of this package imports torch and pyannote, with what must come first.
 
-pyannote.audio 4 reports usage to its makers unless told otherwise before its import; and it imports far more than it
-uses (see `lazy_imports`). Both are settled here, before any module of this package is run.
+pyannote.audio 4 reports usage to its makers unless a variable forbids it before the import, and it imports far more
+than it uses (`lazy_imports`).
 """
 
 import os

@@ -1,9 +1,9 @@
-"""CAM++: the speaker embedding of 3D-Speaker, as plain torch, and its checkpoint.
+"""`CamPlusPlus`: the speaker embedding CAM++ of 3D-Speaker, as plain torch, and its checkpoint.
 
 A small two-dimensional network reads filter banks, a densely connected time-delay network with context-aware masks
 follows, and statistics over time are projected to a vector (Wang et al., "CAM++: A Fast and Efficient Network for
-Speaker Verification Using Context-Aware Masking", Interspeech 2023). The modules are named as in the checkpoint
-`campplus_cn_en_common.pt` of 3D-Speaker (ModelScope, Apache-2.0), so that its state loads as it is.
+Speaker Verification Using Context-Aware Masking", Interspeech 2023). The modules have the names of the checkpoint
+`campplus_cn_en_common.pt` of 3D-Speaker (ModelScope, Apache-2.0), so that its state loads unchanged.
 """
 
 from __future__ import annotations
@@ -24,35 +24,26 @@ from serve_app.results import SAMPLE_RATE_HZ
 NUM_MELS = 80
 FRAME_SHIFT_SAMPLES = 160
 FRAME_SAMPLES = 400
-# Frames (after the stride of two) that one context of a mask is averaged over, beside the whole.
+# Frames (after the stride of two) in one local context of a mask.
 _CONTEXT_FRAMES = 100
-# Two frames are left of four after the stride; one frame has no standard deviation.
+# The stride leaves two frames of four; one frame has no standard deviation.
 _MIN_FRAMES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class CamShape:
-    """Sizes of the network.
-
-    Attributes:
-        head_channels: of the two-dimensional network.
-        initial_channels: of the first time-delay layer.
-        growth: channels that each dense layer adds.
-        layers: dense layers in each block.
-        dilations: of each block.
-        dimension: of an embedding.
-    """
+    """Sizes of the network."""
 
     head_channels: int = 32
     initial_channels: int = 128
-    growth: int = 32
-    layers: tuple[int, ...] = (12, 24, 16)
-    dilations: tuple[int, ...] = (1, 2, 2)
+    growth: int = 32  # channels that each dense layer adds
+    layers: tuple[int, ...] = (12, 24, 16)  # of each block
+    dilations: tuple[int, ...] = (1, 2, 2)  # of each block
     dimension: int = 192
 
 
 class CamPlusPlus(nn.Module):
-    """Embed crops of one speaker's frames."""
+    """Embeds crops of one speaker's frames."""
 
     def __init__(self, shape: CamShape | None = None) -> None:
         super().__init__()
@@ -61,22 +52,29 @@ class CamPlusPlus(nn.Module):
         channels = shape.initial_channels
         width = 4 * shape.growth
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        layers["tdnn"] = _TimeDelay(self.head.out_channels, channels)
+        # over time; it halves the frame rate
+        first = nn.Conv1d(self.head.out_channels, channels, 5, stride=2, padding=2, bias=False)
+        layers["tdnn"] = _chain(linear=first, nonlinear=_norm_relu(channels))
         for number, (num_layers, dilation) in enumerate(zip(shape.layers, shape.dilations, strict=True), start=1):
             layers[f"block{number}"] = _DenseBlock(num_layers, channels, width, shape.growth, dilation)
             channels += num_layers * shape.growth
-            layers[f"transit{number}"] = _Transit(channels, channels // 2)
+            halve = nn.Conv1d(channels, channels // 2, 1, bias=False)
+            layers[f"transit{number}"] = _chain(nonlinear=_norm_relu(channels), linear=halve)
             channels //= 2
         layers["out_nonlinear"] = _norm_relu(channels)
         layers["stats"] = _Statistics()
-        layers["dense"] = _Projection(2 * channels, shape.dimension)
+        layers["dense"] = _chain(
+            linear=nn.Conv1d(2 * channels, shape.dimension, 1, bias=False),
+            nonlinear=_chain(batchnorm=nn.BatchNorm1d(shape.dimension, affine=False)),
+            flatten=nn.Flatten(),
+        )
         self.xvector = nn.Sequential(layers)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings, (batch, dimension), not normalised.
 
         Args:
-            features: (batch, frames, NUM_MELS) as `filter_banks` makes them, each row's mean over time removed.
+            features: (batch, frames, NUM_MELS) from `filter_banks`, each row's mean over time removed.
 
         Raises:
             ValueError: fewer than four frames.
@@ -112,11 +110,7 @@ def load_campplus(path: Path, shape: CamShape | None = None) -> CamPlusPlus:
 def filter_banks(samples: Tensor) -> Tensor:
     """Return Kaldi's log-mel filter banks, (frames, NUM_MELS), 100 a second; the mean is not removed.
 
-    Frame k covers samples 160 k to 160 k + 400, so a part of a recording that begins at a multiple of 160 gives the
-    recording's own frames.
-
-    Args:
-        samples: (samples,), 16 kHz, in [-1, 1], at least 400.
+    Frame k covers samples 160 k to 160 k + 400. `samples`: (n,), 16 kHz, in [-1, 1], at least 400.
     """
     return torchaudio.compliance.kaldi.fbank(
         samples[None], num_mel_bins=NUM_MELS, sample_frequency=SAMPLE_RATE_HZ, dither=0.0
@@ -160,25 +154,18 @@ class _Residual(nn.Module):
         return functional.relu(y + self.shortcut(x))
 
 
-class _TimeDelay(nn.Module):
-    """The first layer over time; it halves the frame rate."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Conv1d(in_channels, out_channels, 5, stride=2, padding=2, bias=False)
-        self.nonlinear = _norm_relu(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.nonlinear(self.linear(x))
-
-
 class _DenseBlock(nn.ModuleDict):
-    """Layers that each read what all before them wrote."""
+    """Layers that each read the outputs of all before them."""
 
     def __init__(self, num_layers: int, channels: int, width: int, growth: int, dilation: int) -> None:
         super().__init__(
             {
-                f"tdnnd{number + 1}": _DenseLayer(channels + number * growth, width, growth, dilation)
+                f"tdnnd{number + 1}": _chain(
+                    nonlinear1=_norm_relu(channels + number * growth),
+                    linear1=nn.Conv1d(channels + number * growth, width, 1, bias=False),
+                    nonlinear2=_norm_relu(width),
+                    cam_layer=_ContextMask(width, growth, dilation),
+                )
                 for number in range(num_layers)
             }
         )
@@ -187,18 +174,6 @@ class _DenseBlock(nn.ModuleDict):
         for layer in self.values():
             x = torch.cat([x, layer(x)], dim=1)
         return x
-
-
-class _DenseLayer(nn.Module):
-    def __init__(self, channels: int, width: int, growth: int, dilation: int) -> None:
-        super().__init__()
-        self.nonlinear1 = _norm_relu(channels)
-        self.linear1 = nn.Conv1d(channels, width, 1, bias=False)
-        self.nonlinear2 = _norm_relu(width)
-        self.cam_layer = _ContextMask(width, growth, dilation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))))
 
 
 class _ContextMask(nn.Module):
@@ -219,30 +194,14 @@ class _ContextMask(nn.Module):
         return self.linear_local(x) * mask.repeat_interleave(_CONTEXT_FRAMES, dim=2)[..., :num_frames]
 
 
-class _Transit(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.nonlinear = _norm_relu(in_channels)
-        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.nonlinear(x))
-
-
 class _Statistics(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)
+        return torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)[:, :, None]
 
 
-class _Projection(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
-        self.nonlinear = nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(out_channels, affine=False)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.nonlinear(self.linear(x[:, :, None])[:, :, 0])
+def _chain(**modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(modules))
 
 
 def _norm_relu(channels: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(channels), relu=nn.ReLU(inplace=True)))
+    return _chain(batchnorm=nn.BatchNorm1d(channels), relu=nn.ReLU(inplace=True))

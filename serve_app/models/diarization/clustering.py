@@ -1,13 +1,13 @@
 """`ConversationClustering`: joins local speakers, named anew in every chunk, to the speakers of a recording.
 
-Average-linkage agglomeration of cosine similarities, as pyannote's, with what the chunks themselves tell:
+Average-linkage agglomeration of cosine similarities, as pyannote's, which also uses the chunks themselves:
 
-- Chunks overlap by nine tenths, so a local speaker is nearly always recognisable in the next chunk by when they speak.
-  Such runs are joined into atoms first: less noise in each vector, and a quarter of the number.
-- The segmentation network hears that two voices in one chunk differ, far more surely than an embedding trained on few
-  speakers does. Clusters that are often heard in one chunk at once therefore resist merging (`CONFLICT_PENALTY`).
+- Chunks overlap by nine tenths, so the times at which a local speaker speaks identify them in the next chunk. Runs of
+  one local speaker are joined into atoms first: less noise in each vector, and a quarter of the number.
+- The segmentation network distinguishes two voices in one chunk far better than an embedding that was trained on few
+  speakers. Clusters that often occur in the same chunk therefore resist merging (`conflict_penalty`).
 
-All thresholds were chosen on conversations of held-out speakers, wide-band and telephone together
+The thresholds were chosen on conversations of held-out speakers, wide-band and telephone together
 (`training/speaker_embedding/tuning.py`; the table is in docs/models/speaker-embedding.md).
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 from pyannote.audio.pipelines.clustering import BaseClustering
 from pyannote.core import SlidingWindowFeature
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,12 @@ class ClusteringRule:
 
     Attributes:
         stop_similarity: clusters less alike than this are different speakers.
-        conflict_penalty: what being heard at once, in every chunk of the smaller cluster, takes off the similarity.
-        brevity_bonus: what each e-fold of the smaller cluster's speech below ten seconds adds to the similarity: the
-            mean of little speech is known badly, so that even one voice may seem two.
-        min_clean_s: a local speaker must be heard alone for this long in a chunk to help find the clusters.
+        conflict_penalty: subtracted from the similarity where every chunk of the smaller cluster has the other, too.
+        brevity_bonus: added to the similarity for each e-fold of the smaller cluster's speech below ten seconds: the
+            mean of little speech is inexact, so that even one voice may seem two.
+        min_clean_s: a local speaker must speak alone for this long in a chunk to help find the clusters.
         min_speaker_s: a cluster that speaks for less than this is not a speaker of its own.
-        atom_chunks: most chunks that an atom may span.
+        atom_chunks: the most chunks in an atom.
     """
 
     stop_similarity: float = 0.33
@@ -44,16 +45,13 @@ class ClusteringRule:
     atom_chunks: int = 6
 
 
-# From here on the mean of a cluster's vectors is as well known as it will be.
-_FULL_S = 10.0
-# A syllable or two: below this the bonus for brevity does not grow.
-_BRIEFEST_S = 0.5
-# Agglomeration keeps a few square matrices: 64 MB each at this size. Longer recordings are done in two rounds.
+_FULL_S = 10.0  # more speech does not improve the mean of a cluster's vectors
+_BRIEFEST_S = 0.5  # a syllable or two: below this the bonus for brevity does not grow
+# Agglomeration keeps a few square matrices: 64 MB each at this size. Longer recordings take two rounds.
 _MAX_AT_ONCE = 4000
 _FIRST_ROUND = 1500
-# In the first round only what is surely one speaker is merged.
-_SURE_SIMILARITY = 0.6
-# How much of two local speakers' time in adjacent chunks must be the same for them to be one.
+_SURE_SIMILARITY = 0.6  # the first round merges atoms at least this alike
+# Two local speakers of adjacent chunks are one where they share at least this part of the time that either speaks.
 _MIN_AGREEMENT = 0.7
 
 
@@ -62,9 +60,9 @@ class Atoms:
     """Parts to be clustered.
 
     Attributes:
-        sums: (atoms, dimension) sums of unit vectors, each times its weight.
-        weights: (atoms,) sums of weights.
-        speech_s: (atoms,) how long each speaks; what several chunks hear counts once.
+        sums: (atoms, dimension) sums of unit vectors.
+        weights: (atoms,) how many vectors were added.
+        speech_s: (atoms,) how long each speaks; a moment in several chunks counts once.
         slots: for each atom, its chunks and local speakers: two integer arrays.
     """
 
@@ -74,7 +72,7 @@ class Atoms:
     slots: list[tuple[np.ndarray, np.ndarray]]
 
     def merged(self, groups: list[np.ndarray]) -> Atoms:
-        """Return atoms made of groups of these."""
+        """Return one atom for each group of these."""
         return Atoms(
             np.stack([self.sums[group].sum(axis=0) for group in groups]),
             np.array([self.weights[group].sum() for group in groups]),
@@ -85,21 +83,15 @@ class Atoms:
             ],
         )
 
-    def subset(self, indices: np.ndarray) -> Atoms:
-        """Return some of the atoms."""
-        return Atoms(
-            self.sums[indices], self.weights[indices], self.speech_s[indices], [self.slots[i] for i in indices]
-        )
-
 
 class ConversationClustering(BaseClustering):
-    """Cluster local speakers of all chunks; a drop-in for pyannote's clusterings."""
+    """Clusters the local speakers of all chunks, in place of pyannote's clusterings."""
 
     expects_num_clusters = False
 
-    def __init__(self, rule: ClusteringRule | None = None) -> None:
+    def __init__(self, rule: ClusteringRule = ClusteringRule()) -> None:
         super().__init__(metric="cosine")
-        self.rule = rule or ClusteringRule()
+        self.rule = rule
 
     def __call__(  # type: ignore[override]  # pyannote's own hint forgets two of the three
         self,
@@ -115,8 +107,8 @@ class ConversationClustering(BaseClustering):
         Args:
             embeddings: (chunks, local speakers, dimension); NaN where a local speaker is not active.
             segmentations: (chunks, frames, local speakers), 0 or 1.
-            num_clusters: how many there are, if known; else found, within the other two.
-            min_clusters: at least this many, if that many voices can be told apart at all.
+            num_clusters: how many there are, if known; then the other two are ignored.
+            min_clusters: at least this many, if there are as many atoms.
             max_clusters: at most this many.
 
         Returns:
@@ -144,10 +136,10 @@ class ConversationClustering(BaseClustering):
 
 
 def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift: int, rule: ClusteringRule) -> Atoms:
-    """Return runs of local speakers that are one speaker in successive chunks, of those heard alone long enough.
+    """Return runs of local speakers that are one speaker in successive chunks and speak alone for long enough.
 
-    Where nobody is heard alone for `rule.min_clean_s`, whoever has an embedding at all is taken. `shift` is the number
-    of frames between the starts of two chunks.
+    Where nobody speaks alone for `rule.min_clean_s`, every local speaker with an embedding is used. `shift`: frames
+    between the starts of two chunks.
     """
     alone_s = (active * (active.sum(axis=2, keepdims=True) == 1)).sum(axis=1) * frame_s
     embedded = np.isfinite(embeddings[..., 0])
@@ -169,14 +161,14 @@ def find_atoms(embeddings: np.ndarray, active: np.ndarray, frame_s: float, shift
     slots = [(np.array([c for c, _ in own]), np.array([s for _, s in own])) for own in members]
     vectors = _unit(np.nan_to_num(embeddings))
     sums = np.array([vectors[slot].sum(axis=0) for slot in slots]).reshape(len(slots), embeddings.shape[2])
-    # As many chunks hear a moment as steps fit into one.
+    # a moment lies in as many chunks as steps fit into one
     spoken_s = active.sum(axis=1) * (shift * frame_s / active.shape[1])
     speech_s = np.array([float(spoken_s[slot].sum()) for slot in slots])
     return Atoms(sums, np.array([float(len(chunks)) for chunks, _ in slots]), speech_s, slots)
 
 
 def predecessors(active: np.ndarray, shift: int) -> np.ndarray:
-    """Return who each local speaker is in the chunk before, (chunks, local speakers); -1: nobody who is the same.
+    """Return each local speaker's number in the chunk before, (chunks, local speakers); -1: not there.
 
     Args:
         active: (chunks, frames, local speakers), 0 or 1.
@@ -191,7 +183,7 @@ def predecessors(active: np.ndarray, shift: int) -> np.ndarray:
 
 
 def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, float]]:
-    """Return all merges, best first as average linkage finds them: (kept, absorbed, similarity less penalty)."""
+    """Return the merges in order of average linkage: (kept, absorbed, similarity less penalty)."""
     count = len(atoms.slots)
     products = (atoms.sums @ atoms.sums.T).astype(np.float32)
     conflicts = _conflicts(atoms)
@@ -211,49 +203,47 @@ def agglomerate(atoms: Atoms, rule: ClusteringRule) -> list[tuple[int, int, floa
 
     best = np.full(count, -np.inf, np.float32)
     partner = np.zeros(count, np.int64)
-    for index in range(count):
+
+    def pair_up(index: int) -> np.ndarray:
         scores = row(index)
         partner[index] = scores.argmax()
         best[index] = scores[partner[index]]
+        return scores
+
+    for index in range(count):
+        pair_up(index)
     merges: list[tuple[int, int, float]] = []
     for _ in range(count - 1):
         kept = int(best.argmax())
         absorbed = int(partner[kept])
         merges.append((kept, absorbed, float(best[kept])))
+        for sums in (products, conflicts, weights, lengths, speech_s):
+            sums[kept] += sums[absorbed]
         for matrix in (products, conflicts):
-            matrix[kept] += matrix[absorbed]
             matrix[:, kept] += matrix[:, absorbed]
-        weights[kept] += weights[absorbed]
-        lengths[kept] += lengths[absorbed]
-        speech_s[kept] += speech_s[absorbed]
         alive[absorbed] = False
         best[absorbed] = -np.inf
-        scores = row(kept)
-        partner[kept] = scores.argmax()
-        best[kept] = scores[partner[kept]]
+        scores = pair_up(kept)
         stale = alive & ((partner == kept) | (partner == absorbed))
         stale[kept] = False
         better = alive & (scores > best) & ~stale
         best[better], partner[better] = scores[better], kept
         for orphan in np.flatnonzero(stale).tolist():
-            own = row(orphan)
-            partner[orphan] = own.argmax()
-            best[orphan] = own[partner[orphan]]
+            pair_up(orphan)
     return merges
 
 
 def choose_groups(
     merges: list[tuple[int, int, float]], sizes_s: np.ndarray, rule: ClusteringRule, least: float, most: float
 ) -> list[np.ndarray]:
-    """Return the groups of atoms that are speakers, between `least` and `most` of them where that can be.
+    """Return the groups of atoms that are speakers, between `least` and `most` of them where that is possible.
 
     The merges are followed until the next falls below the threshold; groups too short to be a speaker are left out
-    (what is in them goes to the nearest speaker when all are assigned). Where the number of speakers is out of bounds,
-    the last stage of the merging with the bound's number of them is taken instead.
+    (`assign` gives their atoms to the nearest speaker). Where the number of speakers is out of bounds, the last stage
+    of the merging with the bound's number of speakers is used instead.
     """
     count = len(sizes_s)
-    num_followed = next((n for n, merge in enumerate(merges) if merge[2] < rule.stop_similarity), len(merges))
-    groups = _large(_groups_after(merges, num_followed, count), sizes_s, rule.min_speaker_s)
+    groups = _large(_groups_after(merges, _num_above(merges, rule.stop_similarity), count), sizes_s, rule.min_speaker_s)
     if least <= len(groups) <= most:
         return groups
     bound = int(least if len(groups) < least else most)
@@ -266,19 +256,17 @@ def choose_groups(
 
 
 def assign(similarities: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return each active local speaker's cluster; in one chunk they get different ones where there are enough."""
+    """Return each active local speaker's cluster; those of one chunk differ where there are enough clusters."""
     spoken = active.sum(axis=1)  # (chunks, local speakers)
     num_clusters = similarities.shape[2]
     hard = np.where(spoken > 0, similarities.argmax(axis=2), -2).astype(np.int16)
     if num_clusters == 1:
         return hard
-    # Only where two local speakers want the same cluster is there anything to settle.
     for chunk in range(len(hard)):
         present = np.flatnonzero(spoken[chunk] > 0)
-        wanted = hard[chunk, present]
-        if len(np.unique(wanted)) == len(present):
+        if len(np.unique(hard[chunk, present])) == len(present):
             continue
-        # Who speaks longer has the stronger claim.
+        # two local speakers are nearest to the same cluster: a longer speaker's similarity weighs more
         claims = similarities[chunk, present] * np.minimum(spoken[chunk, present] / active.shape[1], 1.0)[:, None]
         rows, columns = linear_sum_assignment(claims, maximize=True)
         hard[chunk, present[rows]] = columns
@@ -286,18 +274,21 @@ def assign(similarities: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 
 def _shortened(atoms: Atoms, rule: ClusteringRule) -> Atoms:
-    """Merge what is surely one speaker, block by block in time, until what is left fits into square matrices."""
+    """Merge the likest atoms, block by block in time, until the others fit into square matrices."""
     while len(atoms.slots) > _MAX_AT_ONCE:
         groups: list[np.ndarray] = []
         for first in range(0, len(atoms.slots), _FIRST_ROUND):
             block = np.arange(first, min(first + _FIRST_ROUND, len(atoms.slots)))
-            merges = agglomerate(atoms.subset(block), rule)
-            sure = next((n for n, merge in enumerate(merges) if merge[2] < _SURE_SIMILARITY), len(merges))
-            # Whatever the voices are like, a round must shorten, or it would not end.
-            sure = max(sure, len(block) // 2)
-            groups += [block[group] for group in _groups_after(merges, sure, len(block))]
+            merges = agglomerate(atoms.merged(list(block[:, None])), rule)
+            # a round that merges nothing would repeat for ever
+            num_merges = max(_num_above(merges, _SURE_SIMILARITY), len(block) // 2)
+            groups += [block[group] for group in _groups_after(merges, num_merges, len(block))]
         atoms = atoms.merged(groups)
     return atoms
+
+
+def _num_above(merges: list[tuple[int, int, float]], similarity: float) -> int:
+    return next((n for n, merge in enumerate(merges) if merge[2] < similarity), len(merges))
 
 
 def _groups_after(merges: list[tuple[int, int, float]], num_merges: int, count: int) -> list[np.ndarray]:
@@ -317,7 +308,7 @@ def _large(groups: list[np.ndarray], sizes_s: np.ndarray, min_speaker_s: float) 
 
 
 def _speaker_counts(merges: list[tuple[int, int, float]], sizes_s: np.ndarray, min_speaker_s: float) -> np.ndarray:
-    """Return, after none, one, two, ... merges, how many groups are large enough to be a speaker."""
+    """Return how many groups are large enough to be a speaker after 0, 1, 2, ... merges."""
     totals_s = sizes_s.astype(float).copy()
     counts = [int((totals_s >= min_speaker_s).sum())]
     for kept, absorbed, _ in merges:
@@ -328,23 +319,17 @@ def _speaker_counts(merges: list[tuple[int, int, float]], sizes_s: np.ndarray, m
 
 
 def _conflicts(atoms: Atoms) -> np.ndarray:
-    """Return in how many chunks two atoms are both heard, (atoms, atoms)."""
-    count = len(atoms.slots)
-    conflicts = np.zeros((count, count), np.float32)
-    by_chunk: dict[int, list[int]] = {}
-    for index, (chunks, _) in enumerate(atoms.slots):
-        for chunk in chunks:
-            by_chunk.setdefault(int(chunk), []).append(index)
-    for present in by_chunk.values():
-        for one in present:
-            for other in present:
-                if one != other:
-                    conflicts[one, other] += 1.0
+    """Return in how many chunks two atoms both occur, (atoms, atoms); 0 on the diagonal."""
+    chunks = np.concatenate([chunks for chunks, _ in atoms.slots])
+    owners = np.repeat(np.arange(len(atoms.slots)), [len(chunks) for chunks, _ in atoms.slots])
+    occurs = csr_array((np.ones(len(chunks), np.float32), (owners, chunks)))  # duplicates are summed
+    conflicts = (occurs @ occurs.T).toarray()
+    np.fill_diagonal(conflicts, 0.0)
     return conflicts
 
 
 def _links(earlier: np.ndarray, later: np.ndarray) -> dict[int, int]:
-    """Return, for local speakers of the later chunk, who they are in the earlier; both (shared frames, speakers)."""
+    """Return the later chunk's local speakers and their numbers in the earlier; both (shared frames, speakers)."""
     both = later.T @ earlier
     either = later.sum(axis=0)[:, None] + earlier.sum(axis=0)[None] - both
     agreement = both / np.maximum(either, 1.0)

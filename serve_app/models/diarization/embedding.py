@@ -1,13 +1,11 @@
 """`SpeakerEmbedding`: our speaker embedding as a pyannote model; its features, its network and its safetensors file.
 
-Features are log-mel energies and a pitchgram, 100 frames a second. The mel bands carry the vocal tract and, alas, the
-channel. The pitchgram carries the voice's pitch and nothing of the channel: the spectrum is whitened over frequency and
-correlated with combs of cosines, an autocorrelation at chosen lags. It survives the telephone, which cuts the
-fundamental away.
+Features are log-mel energies and a pitchgram, 100 frames a second. The mel bands depend on the vocal tract and on the
+channel. The pitchgram depends on the voice's pitch alone: the spectrum is whitened over frequency and correlated with
+combs of cosines, an autocorrelation at chosen lags. It works on the telephone too, which cuts the fundamental away.
 
-Two branches of the network are summed. A time-delay residual network reads mel bands freed of their mean (so a fixed
-channel drops out) beside the pitchgram; a linear branch reads long-term statistics, which learns within minutes and
-carries the network through the early epochs.
+Two branches of the network are summed. A time-delay residual network reads the pitchgram and the mel bands less their
+mean, which removes a fixed channel. A linear branch reads long-term statistics; it learns within minutes.
 
 The file holds tensors, and the network's sizes as JSON in its header: loading it runs no code.
 """
@@ -48,7 +46,7 @@ _WHITENING_BINS = 25
 
 
 class SpeechFeatures(nn.Module):
-    """Turn waveforms into frames of NUM_MELS natural-log mel energies followed by NUM_LAGS pitchgram values."""
+    """Turns waveforms into frames of NUM_MELS natural-log mel energies and NUM_LAGS pitchgram values."""
 
     mel_filters: Tensor
     combs: Tensor
@@ -57,18 +55,14 @@ class SpeechFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Constants, rebuilt rather than stored: they are no part of the trained state.
+        # Constants: they are no part of the trained state.
         self.register_buffer("mel_filters", _mel_filters(), persistent=False)
         self.register_buffer("combs", _combs(), persistent=False)
         self.register_buffer("mel_window", torch.hann_window(_MEL_WINDOW_SAMPLES), persistent=False)
         self.register_buffer("pitch_window", torch.hann_window(_PITCH_WINDOW_SAMPLES), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Return features, (batch, frames, NUM_FEATURES); frames = samples // 160 + 1.
-
-        Args:
-            waveforms: (batch, samples), 16 kHz, at least 513 samples.
-        """
+        """Return features, (batch, samples // 160 + 1, NUM_FEATURES), of (batch, samples), 16 kHz, at least 513."""
         power = _power_of(waveforms, _MEL_FFT_SAMPLES, self.mel_window)  # (batch, bins, frames)
         mels = torch.log(torch.matmul(self.mel_filters, power) + 1e-10)
         first, last = _comb_bins()
@@ -89,7 +83,7 @@ def _power_of(waveforms: Tensor, fft_samples: int, window: Tensor) -> Tensor:
 
 
 def _mel_filters() -> Tensor:
-    """Return triangular filters, (mels, bins), on the HTK mel scale, each of unit area."""
+    """Return triangular filters of unit area on the HTK mel scale, (mels, bins)."""
     low, high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in _MEL_RANGE_HZ)
     corners_hz = 700.0 * (10.0 ** (torch.linspace(low, high, NUM_MELS + 2) / 2595.0) - 1.0)
     bins_hz = torch.linspace(0.0, SAMPLE_RATE_HZ / 2, _MEL_FFT_SAMPLES // 2 + 1)
@@ -106,7 +100,7 @@ def _comb_bins() -> tuple[int, int]:
 
 
 def _combs() -> Tensor:
-    """Return cosines over frequency, (lags, bins): peaks at the harmonics of log-spaced fundamentals."""
+    """Return cosines over frequency that peak at the harmonics of log-spaced fundamentals, (lags, bins)."""
     first, last = _comb_bins()
     bins_hz = torch.arange(first, last) * (SAMPLE_RATE_HZ / _PITCH_FFT_SAMPLES)
     low, high = _PITCH_RANGE_HZ
@@ -119,14 +113,14 @@ _NUM_CEPSTRA = 24
 # Mel bands below about 3.5 kHz: what the telephone passes. Long-term means are taken there only, so that narrow-band
 # and wide-band speech of one voice agree.
 NUM_NARROW_MELS = 42
-# Anything 65 dB (in natural-log power) below the loudest band of the crop is the floor: the empty band above a
-# telephone's 4 kHz becomes a constant, which mean subtraction then removes.
+# Energies more than 65 dB (in natural-log power) below the crop's loudest band are raised to that floor: the empty band
+# above a telephone's 4 kHz becomes a constant, which mean subtraction then removes.
 _DYNAMIC_RANGE_LOG = 65.0 / 10.0 * math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """Sizes that a checkpoint must state to be loaded."""
+    """Sizes that a checkpoint states."""
 
     dimension: int = 128
     channels: int = 192
@@ -135,7 +129,7 @@ class NetworkShape:
 
 
 class SpeakerNetwork(nn.Module):
-    """Embed weighted frames of features."""
+    """Embeds weighted frames of features."""
 
     dct: Tensor
 
@@ -159,9 +153,9 @@ class SpeakerNetwork(nn.Module):
         """Return embeddings, (batch, dimension), not normalised.
 
         Args:
-            features: (batch, frames, NUM_FEATURES) as `SpeechFeatures` makes them; any gain.
-            weights: (batch, frames) in [0, 1]: how far each frame is this speaker's. An all-zero row gives a
-                finite, meaningless vector.
+            features: (batch, frames, NUM_FEATURES) from `SpeechFeatures`; any gain.
+            weights: (batch, frames) in [0, 1]: the speaker's share of each frame. A row of zeros gives a finite,
+                meaningless vector.
         """
         mels, pitchgram = features[..., :NUM_MELS], features[..., NUM_MELS:]
         loudest = mels.amax(dim=(1, 2), keepdim=True)
@@ -218,7 +212,7 @@ def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 
 
 def _dct() -> Tensor:
-    """Return cosines over the narrow mel bands, (cepstra, bands), without the constant one (that is the gain)."""
+    """Return cosines over the narrow mel bands, (cepstra, bands), without the constant one, which is the gain."""
     band = torch.arange(NUM_NARROW_MELS) + 0.5
     order = torch.arange(1, _NUM_CEPSTRA + 1)
     return torch.cos(math.pi * order[:, None] * band[None] / NUM_NARROW_MELS) * math.sqrt(2.0 / NUM_NARROW_MELS)
@@ -230,30 +224,34 @@ WEIGHTS_PATH = Path(__file__).parent / "weights" / "speaker_embedding.safetensor
 _MIN_SAMPLES = 1600
 
 
-class SpeakerEmbedding(Model):
-    """Map chunks of speech, with a mask for the speaker meant, to vectors whose cosine compares voices."""
+class EmbeddingModel(Model):
+    """A pyannote model that maps (batch, 1, samples), 16 kHz, to vectors whose cosine compares voices."""
 
-    def __init__(self, shape: NetworkShape | None = None) -> None:
+    dimension: int
+
+    def __init__(self, dimension: int) -> None:
         super().__init__(sample_rate=SAMPLE_RATE_HZ, num_channels=1, task=None)
-        self.shape = shape or NetworkShape()
-        self.speech_features = SpeechFeatures()
-        self.network = SpeakerNetwork(self.shape)
+        self.dimension = dimension
         self.specifications = Specifications(
             problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=5.0, min_duration=0.5
         )
 
-    @property
-    def dimension(self) -> int:
-        """Return the size of an embedding."""
-        return self.shape.dimension
+
+class SpeakerEmbedding(EmbeddingModel):
+    """Our embedding. It weighs the frames of a chunk by the speaker's mask."""
+
+    def __init__(self, shape: NetworkShape = NetworkShape()) -> None:
+        super().__init__(shape.dimension)
+        self.speech_features = SpeechFeatures()
+        self.network = SpeakerNetwork(shape)
 
     def forward(self, waveforms: Tensor, weights: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return embeddings, (batch, dimension), not normalised.
 
         Args:
             waveforms: (batch, 1, samples), 16 kHz.
-            weights: (batch, frames) in [0, 1] at any frame rate: how far each frame is the speaker's. None: all is.
-                An all-zero row gives a finite, meaningless vector.
+            weights: (batch, frames) in [0, 1] at any frame rate: the speaker's share of each frame; None: 1. A row of
+                zeros gives a finite, meaningless vector.
 
         Raises:
             ValueError: fewer than 1600 samples.
@@ -264,7 +262,11 @@ class SpeakerEmbedding(Model):
         # pyannote repeats a chunk once for each of its speakers: features are computed once for each distinct chunk.
         distinct, index = distinct_rows(samples)
         features = self.speech_features(samples[distinct])[index]
-        return self.network(features, _on_frames(weights, features))
+        num_rows, num_frames, _ = features.shape
+        if weights is None:
+            return self.network(features, features.new_ones(num_rows, num_frames))
+        shares = functional.interpolate(weights[:, None].to(features.dtype), size=num_frames, mode="nearest")[:, 0]
+        return self.network(features, shares)
 
 
 def load_embedding(path: Path = WEIGHTS_PATH) -> SpeakerEmbedding:
@@ -296,19 +298,12 @@ def save_embedding(network: SpeakerNetwork, path: Path) -> None:
 
 
 def distinct_rows(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows that differ from the one before, and for each row the place of its like among them."""
+    """Return the indices of the rows that differ from the row before, and for each row which of these it equals."""
     is_new = torch.ones(len(samples), dtype=torch.bool, device=samples.device)
     is_new[1:] = (samples[1:] != samples[:-1]).any(dim=1)
     return is_new.nonzero()[:, 0], torch.cumsum(is_new, dim=0) - 1
 
 
-def _on_frames(weights: Tensor | None, features: Tensor) -> Tensor:
-    num_rows, num_frames, _ = features.shape
-    if weights is None:
-        return features.new_ones(num_rows, num_frames)
-    return functional.interpolate(weights[:, None].to(features.dtype), size=num_frames, mode="nearest")[:, 0]
-
-
 def fingerprint(path: Path) -> str:
-    """Return the first eight hexadecimal digits of the file's SHA-256: which weights these are."""
+    """Return the first eight hexadecimal digits of the file's SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]

@@ -1,18 +1,13 @@
-"""`unused_packages_deferred`: imports pyannote without packages that it never uses, half of its import time.
+"""`unused_packages_deferred`: imports pyannote without packages that it never uses, in half the time (14 s to 6.5 s).
 
-Measured with pyannote.audio 4.0, lightning 2.6, torchmetrics 1.9, torch 2.8 and pandas 3.1: 14.0 s of CPU and 893 MB
-without this module, 10.5 s and 833 MB without torchmetrics' package file, 7.2 s and 722 MB without torch._dynamo's too,
-6.5 s and 694 MB without pandas too. Once pyannote imports none of them at its start, this module can go.
+`lightning` and `pyannote.audio` use `Metric` and `MetricCollection` of torchmetrics, `OptimizedModule` and `disable` of
+torch._dynamo, and pandas for reports. The package files of these three import every metric there is (with transformers,
+torchvision and librosa), all of torch.compile (with sympy), and pandas itself.
 
-`lightning` and `pyannote.audio` want `Metric` and `MetricCollection` of torchmetrics (to subclass, and to tell types)
-and `OptimizedModule` and `disable` of torch._dynamo (for isinstance, and to mark a method of lightning's trainer). The
-package files of the two, however, import every metric there is (with transformers, torchvision and librosa) and all of
-torch.compile (with sympy). pandas is imported for reports that nobody asks for.
-
-So while pyannote is imported, all three stand in `sys.modules` with their own files not run. Their submodules import as
-always, the metric classes come from where they are defined, and what stands for a name looks for the real thing
-whenever it is used. Any other name that is asked for runs the file after all. Afterwards the stand-ins are taken away
-again: a later import of any of them is an ordinary one.
+While pyannote is imported, stand-ins for the three packages lie in `sys.modules`, and their package files do not run.
+Submodules are imported as always, the metric classes come from where they are defined, and the other names have
+stand-ins that find the real object when they are used. Any further name runs the package file after all. Afterwards the
+stand-ins are removed: a later import is an ordinary one. Once pyannote imports none of the three, this module can go.
 """
 
 from __future__ import annotations
@@ -30,16 +25,15 @@ from typing import Any
 
 
 class _LazyPackage(ModuleType):
-    """A package whose own file runs when a name is asked for that is not known without it."""
+    """A package whose file runs when a name is used that `_finders` does not have."""
 
     _finders: dict[str, Callable[[], Any]]
 
     def __getattr__(self, name: str) -> Any:
-        # The import system looks for dunders (`__all__`, `__wrapped__`) that may well not exist: no reason to run.
-        if name.startswith("__") and name not in self._finders:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if name in self._finders:
             return self._finders[name]()
+        if name.startswith("__"):  # the import system looks for `__all__`, `__wrapped__`, which may not exist
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         self.__class__ = ModuleType  # type: ignore[assignment]  # first: the file asks its package for names
         assert self.__spec__ is not None
         assert self.__spec__.loader is not None
@@ -47,30 +41,32 @@ class _LazyPackage(ModuleType):
         return getattr(self, name)
 
 
-def _real_dynamo() -> Any:
-    """Return torch._dynamo if torch.compile has come into use in this process, else None."""
-    package = sys.modules.get("torch._dynamo")
-    return None if isinstance(package, _LazyPackage) else package
+def _loaded(package: str) -> Any:
+    """Return the package if its file has run in this process, else None."""
+    module = sys.modules.get(package)
+    return None if isinstance(module, _LazyPackage) else module
 
 
-class _OptimizedModuleType(type):
-    """Make isinstance exact without torch._dynamo: where that was never run, nothing can be one of its modules."""
+def _stand_in(package: str, name: str) -> type:
+    """Return a class for a package's class: isinstance is exact, and a call returns an object of the real class."""
 
-    def __instancecheck__(cls, instance: object) -> bool:
-        dynamo = _real_dynamo()
-        return dynamo is not None and isinstance(instance, dynamo.OptimizedModule)
+    class StandInType(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            module = _loaded(package)  # where it was never loaded, no object is of its class
+            return module is not None and isinstance(instance, getattr(module, name))
 
+        def __call__(cls, *args: Any, **named_args: Any) -> Any:
+            return getattr(importlib.import_module(package), name)(*args, **named_args)
 
-class _OptimizedModule(metaclass=_OptimizedModuleType):
-    """Stands for torch._dynamo.OptimizedModule in isinstance."""
+    return StandInType(name, (), {})
 
 
 def _disable(function: Callable[..., Any], *options: Any, **named_options: Any) -> Callable[..., Any]:
-    """Do as torch._dynamo.disable does once torch.compile is in use; until then there is nothing to disable."""
+    """Work as torch._dynamo.disable once torch.compile is in use; until then there is nothing to disable."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        dynamo = _real_dynamo()
+        dynamo = _loaded("torch._dynamo")
         if dynamo is None:
             return function(*args, **kwargs)
         return dynamo.disable(function, *options, **named_options)(*args, **kwargs)
@@ -88,21 +84,7 @@ def _metric_collection() -> Any:
     return importlib.import_module("torchmetrics.collections").MetricCollection
 
 
-class _DataFrameType(type):
-    """Make isinstance exact without pandas: where that was never run, nothing is a table of its."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        pandas = sys.modules.get("pandas")
-        return not (pandas is None or isinstance(pandas, _LazyPackage)) and isinstance(instance, pandas.DataFrame)
-
-
-class _DataFrame(metaclass=_DataFrameType):
-    """Stands for pandas.DataFrame in annotations; called, it makes a real one."""
-
-    def __new__(cls, *args: Any, **named_args: Any) -> Any:
-        return importlib.import_module("pandas").DataFrame(*args, **named_args)
-
-
+_OPTIMIZED_MODULE, _DATA_FRAME = _stand_in("torch._dynamo", "OptimizedModule"), _stand_in("pandas", "DataFrame")
 _FINDERS: dict[str, dict[str, Callable[[], Any]]] = {
     "torchmetrics": {
         "Metric": _metric,
@@ -110,14 +92,14 @@ _FINDERS: dict[str, dict[str, Callable[[], Any]]] = {
         "__version__": lambda: importlib.metadata.version("torchmetrics"),
         "_logger": lambda: logging.getLogger("torchmetrics"),
     },
-    "torch._dynamo": {"OptimizedModule": lambda: _OptimizedModule, "disable": lambda: _disable},
-    "pandas": {"DataFrame": lambda: _DataFrame},
+    "torch._dynamo": {"OptimizedModule": lambda: _OPTIMIZED_MODULE, "disable": lambda: _disable},
+    "pandas": {"DataFrame": lambda: _DATA_FRAME},
 }
 
 
 @contextmanager
 def unused_packages_deferred() -> Iterator[None]:
-    """Put the packages off while pyannote is imported inside; one that is imported already is left as it is."""
+    """Replace the packages by stand-ins inside; one that is imported already stays."""
     deferred = [package for name in _FINDERS if (package := _defer(name)) is not None]
     try:
         yield

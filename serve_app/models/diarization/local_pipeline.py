@@ -1,4 +1,4 @@
-"""`LocalPipeline`: pyannote's SpeakerDiarization on networks that are here; nothing is fetched from a hub."""
+"""`LocalPipeline`: pyannote's SpeakerDiarization on given networks; nothing is fetched from a hub."""
 
 from __future__ import annotations
 
@@ -20,33 +20,30 @@ from serve_app.models.diarization.networks import is_powerset
 # Chosen on conversations of held-out speakers (docs/models/speaker-embedding.md has the table).
 SEGMENTATION_STEP = 0.1
 SEGMENTATION_THRESHOLD = 0.5
-_MIN_DURATION_OFF_S = 0.0
-# Windows at once, of segmentation and of embedding. On a CPU more than four leave the caches: 16 and 32 take a fifth
-# longer and a gigabyte more (docs/models/diarization.md).
+# Windows at once, of segmentation and embedding. On a CPU more than four leave the caches (docs/models/diarization.md).
 _CPU_BATCHES = (4, 4)
 _GPU_BATCHES = (16, 32)
-# A local speaker heard alone for less than this in a chunk gets the embedding of all of their speech in it.
+# A local speaker who speaks alone for less than this in a chunk gets the embedding of all of their speech in it.
 _MIN_CLEAN_S = 0.5
-# Below this a local speaker is not embedded at all: a syllable says nothing about a voice.
+# A local speaker with less speech is not embedded: a syllable does not identify a voice.
 _MIN_ACTIVE_S = 0.15
-# A local speaker who is followed from the chunk before keeps that chunk's embedding for so long: most of what both hear
-# is the same speech.
+# A local speaker who is in the chunk before, too, keeps that chunk's embedding for this long: most of the speech is the
+# same. Not if the speech then was less than this part of the speech now, of which four seconds are enough.
 _REUSE_S = 3.0
-# ... unless there is now this much more to hear (as a ratio; more than four seconds make no difference).
 _WORTH_RATIO = 0.7
 _ENOUGH_S = 4.0
 
 
 class LocalPipeline(SpeakerDiarization):
-    """SpeakerDiarization on networks that are here.
+    """SpeakerDiarization on given networks.
 
-    Three things differ from the parent: most local speakers are not embedded (they are not active, or are the same as
-    in a chunk before), clusters are found by `ConversationClustering`, and the frames are put together without a Python
-    loop over them, in memory that does not grow with chunks times speakers.
+    Three things differ from the parent: most local speakers are not embedded, because they are not active or were
+    embedded in a chunk before; `ConversationClustering` finds the clusters; and the frames are put together without a
+    Python loop over them, in memory that does not grow with chunks times speakers.
     """
 
-    def __init__(self, segmentation: Model, embedding: Model, rule: ClusteringRule | None = None) -> None:
-        # The parent wants a PLDA for any clustering, or else fetches one from the hub; ours does not use it.
+    def __init__(self, segmentation: Model, embedding: Model, rule: ClusteringRule) -> None:
+        # the parent fetches a PLDA from the hub where none is given; our clustering does not use it
         super().__init__(
             segmentation=segmentation,
             segmentation_step=SEGMENTATION_STEP,
@@ -59,13 +56,13 @@ class LocalPipeline(SpeakerDiarization):
         )
         self.clustering = ConversationClustering(rule)
         self._expects_num_speakers = False
-        parameters = {"min_duration_off": _MIN_DURATION_OFF_S}
-        if not is_powerset(segmentation):  # there a frame has one class: nothing is compared with a threshold
+        parameters = {"min_duration_off": 0.0}
+        if not is_powerset(segmentation):  # there a frame has one class: no threshold is used
             parameters["threshold"] = SEGMENTATION_THRESHOLD
         self.instantiate({"segmentation": parameters})
 
     def to(self, device: torch.device) -> LocalPipeline:
-        """Send the networks to a device, and take as many windows at once as suit it."""
+        """Move the networks to a device, and set the batch sizes for it."""
         self.segmentation_batch_size, self.embedding_batch_size = _CPU_BATCHES if device.type == "cpu" else _GPU_BATCHES
         super().to(device)
         return self
@@ -78,8 +75,7 @@ class LocalPipeline(SpeakerDiarization):
         hook: Callable[..., None] | None = None,
     ) -> np.ndarray:
         """Return embeddings, (chunks, local speakers, dimension); NaN where a speaker is hardly active."""
-        cached = file.get("training_cache/embeddings") if self.training else None
-        if cached is not None:
+        if self.training and (cached := file.get("training_cache/embeddings")) is not None:
             return cached
         windows = binary_segmentations.sliding_window
         active = np.nan_to_num(binary_segmentations.data).astype(np.float32)  # (chunks, frames, speakers)
@@ -88,10 +84,10 @@ class LocalPipeline(SpeakerDiarization):
         clean = active * (active.sum(axis=2, keepdims=True) < 2) if exclude_overlap else active
         enough = clean.sum(axis=1) >= _MIN_CLEAN_S * frames_per_s
         masks = np.where(enough[:, None, :], clean, active).transpose(0, 2, 1)  # (chunks, speakers, frames)
-        heard_s = masks.sum(axis=2) / frames_per_s
-        heard_s[heard_s < _MIN_ACTIVE_S] = 0.0
+        speech_s = masks.sum(axis=2) / frames_per_s
+        speech_s[speech_s < _MIN_ACTIVE_S] = 0.0
         before = predecessors(active, round(windows.step * frames_per_s))
-        source = embedded_slots(heard_s, before, round(_REUSE_S / windows.step))
+        source = embedded_slots(speech_s, before, round(_REUSE_S / windows.step))
         chunks, speakers = np.nonzero(source == np.arange(source.size).reshape(source.shape))
         vectors = np.full((num_chunks * num_speakers, self._embedding.dimension), np.nan, np.float32)
         samples = file["waveform"][0]
@@ -118,8 +114,8 @@ class LocalPipeline(SpeakerDiarization):
     ) -> SlidingWindowFeature:
         """Return the discrete diarization, (frames, clusters): in each frame the `count` most active clusters.
 
-        As the parent does it (a cluster's activation in a chunk is that of its most active local speaker, chunks are
-        added up), but one cluster at a time and without a loop over frames: a 4-hour file takes seconds, not minutes.
+        The result is the parent's: a cluster's activation in a chunk is that of its most active local speaker, and
+        chunks are added up. One cluster at a time and without a loop over frames: a 4-hour file takes seconds.
         """
         num_clusters = max(int(hard_clusters.max()) + 1, int(count.data.max()))
         columns = []
@@ -148,26 +144,26 @@ class LocalPipeline(SpeakerDiarization):
         hook: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Apply the pipeline to `{"waveform": (1, samples), "sample_rate": 16000}`, without the parent's warnings."""
+        """Diarize `{"waveform": (1, samples), "sample_rate": 16000}` without the parent's warnings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return super().apply(file, num_speakers, min_speakers, max_speakers, hook, **kwargs)
 
 
-def embedded_slots(heard_s: np.ndarray, before: np.ndarray, reuse_chunks: int) -> np.ndarray:
+def embedded_slots(speech_s: np.ndarray, before: np.ndarray, reuse_chunks: int) -> np.ndarray:
     """Return whose embedding each local speaker gets, (chunks, local speakers): chunk x number of speakers + speaker.
 
     A local speaker gets an embedding of their own, or that of the same speaker in one of the `reuse_chunks` - 1 chunks
-    before, where about as much of them was heard. -1: nobody's, as nothing is heard.
+    before, where they spoke about as long. -1: none, as there is no speech.
 
     Args:
-        heard_s: (chunks, local speakers) speech that can be embedded.
-        before: (chunks, local speakers) who each is in the chunk before; -1: nobody.
+        speech_s: (chunks, local speakers) speech that can be embedded.
+        before: (chunks, local speakers) each one's number in the chunk before; -1: not there.
         reuse_chunks: how many successive chunks may share an embedding.
     """
-    num_speakers = heard_s.shape[1]
-    source = np.full(heard_s.shape, -1)
-    for chunk, speaker in zip(*np.nonzero(heard_s), strict=True):
+    num_speakers = speech_s.shape[1]
+    source = np.full(speech_s.shape, -1)
+    for chunk, speaker in zip(*np.nonzero(speech_s), strict=True):
         own = chunk * num_speakers + speaker
         source[chunk, speaker] = own
         if before[chunk, speaker] < 0:
@@ -175,6 +171,6 @@ def embedded_slots(heard_s: np.ndarray, before: np.ndarray, reuse_chunks: int) -
         earlier = source[chunk - 1, before[chunk, speaker]]
         if earlier < 0 or chunk - earlier // num_speakers >= reuse_chunks:
             continue
-        if heard_s.flat[earlier] >= _WORTH_RATIO * min(heard_s[chunk, speaker], _ENOUGH_S):
+        if speech_s.flat[earlier] >= _WORTH_RATIO * min(speech_s[chunk, speaker], _ENOUGH_S):
             source[chunk, speaker] = earlier
     return source

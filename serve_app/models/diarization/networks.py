@@ -1,4 +1,4 @@
-"""`load_networks`: the segmentation and the embedding that are named, as far as they can be had, else our own."""
+"""`Networks`: the segmentation and the embedding that the configuration names, or the embedded ones in their place."""
 
 from __future__ import annotations
 
@@ -26,37 +26,19 @@ from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint, lo
 from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
 from serve_app.models.weights import fetch_weights, weights_name
 
-# All that the checkpoints name beside tensors: plain values. Nothing else can be constructed while it is read.
-_SAFE_GLOBALS: list[Any] = [
-    Any,
-    AnyNode,
-    ContainerMetadata,
-    Introspection,
-    ListConfig,
-    Metadata,
-    Problem,
-    Resolution,
-    Specifications,
-    TorchVersion,
-    defaultdict,
-    dict,
-    int,
-    list,
-]
+# The types of the checkpoints' values beside tensors: all plain. No other object can be constructed while one is read.
+_SAFE_GLOBALS: list[Any] = [Any, AnyNode, ContainerMetadata, Introspection, ListConfig, Metadata, Problem, Resolution]
+_SAFE_GLOBALS += [Specifications, TorchVersion, defaultdict, dict, int, list]
 
 
 def is_powerset(segmentation: Any) -> bool:
-    """Whether a frame has one class, of all sets of speakers that talk at once, as in segmentation-3.0."""
+    """Return whether a frame has one class for each set of speakers that talk at once, as in segmentation-3.0."""
     return bool(segmentation.specifications.powerset)
 
 
 def find_checkpoint() -> Path:
-    """Return where the checkpoint lies; whisperx itself is not imported (it would cost seconds).
-
-    Raises:
-        ModelLoadingError: whisperx is not installed, or came without its checkpoint.
-    """
-    spec = importlib.util.find_spec("whisperx")
+    """Return the checkpoint in the whisperx wheel; ModelLoadingError where there is none."""
+    spec = importlib.util.find_spec("whisperx")  # importing it takes seconds
     for folder in (spec.submodule_search_locations if spec is not None else None) or ():
         path = Path(folder) / "assets" / "pytorch_model.bin"
         if path.is_file():
@@ -67,10 +49,10 @@ def find_checkpoint() -> Path:
 def load_segmentation(path: Path | None = None) -> PyanNet:
     """Return the network, in evaluation mode on the CPU.
 
-    segmentation-3.0 tells up to three speakers, two at once, in a chunk of 10 s (one class for each set of speakers:
-    "powerset"); the wheel's network tells up to three in 5 s, each with an activity of their own. `specifications` of
-    the network says which it is. The file is a pickle, read with `weights_only` and a closed list of value types, so
-    no code in it can run.
+    segmentation-3.0 separates up to three speakers, two at once, in a chunk of 10 s, with one class for each set of
+    speakers ("powerset"). The wheel's network separates up to three in 5 s, with an activity for each; `is_powerset`
+    distinguishes the two. The file is a pickle, read with `weights_only` and a closed list of value types, so no code
+    in it can run.
 
     Args:
         path: the checkpoint; None: the one inside the whisperx wheel.
@@ -86,10 +68,10 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
         model = PyanNet(**checkpoint["hyper_parameters"])
         model.specifications = checkpoint["pyannote.audio"]["specifications"]
         model.build()
-        # The training loss has weights of its own in the file; inference has no use for them.
+        # the file has weights of the training loss, too
         wanted = model.state_dict().keys()
         model.load_state_dict({name: tensor for name, tensor in checkpoint["state_dict"].items() if name in wanted})
-    except Exception as error:  # whatever an unknown file makes torch raise, it is a model that can't be loaded
+    except Exception as error:  # torch raises many kinds on an unknown file
         raise ModelLoadingError(
             f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). {remedy}"
         ) from error
@@ -104,12 +86,12 @@ EMBEDDINGS = (CAMPPLUS,)
 
 _SEGMENTATION_FILE = "pytorch_model.bin"
 _CAMPPLUS_FILE = "campplus_cn_en_common.pt"
-# Chosen on made conversations of the tuning speakers: docs/models/diarization.md has the tables.
+# Chosen on synthetic conversations of the tuning speakers: docs/models/diarization.md has the tables.
 CAMPPLUS_SHARE = 0.7
 _BY_CAMPPLUS = ClusteringRule(stop_similarity=0.6, conflict_penalty=0.06, brevity_bonus=0.12, min_speaker_s=0.8)
 _BY_BOTH = ClusteringRule(stop_similarity=0.54, conflict_penalty=0.06, brevity_bonus=0.09, min_speaker_s=0.8)
 _BY_OWN = ClusteringRule(stop_similarity=0.46, conflict_penalty=0.15, brevity_bonus=0.12, min_speaker_s=0.8)
-# The older segmentation was not tuned with CAM++: it serves only where segmentation-3.0 could not be had.
+# The older segmentation was not tuned with CAM++: it serves only where segmentation-3.0 can't be loaded.
 RULES = {
     (False, ("own",)): ClusteringRule(),
     (True, ("own",)): _BY_OWN,
@@ -124,11 +106,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What the pipeline is put together from.
+    """The networks of a pipeline.
 
     Attributes:
-        segmentation: tells local speakers in a chunk.
-        embedding: tells voices apart.
+        segmentation: finds local speakers in a chunk.
+        embedding: compares voices.
         rule: the clustering's thresholds, which were tuned for these two.
         version: names both, for `model_version`.
     """
@@ -149,14 +131,16 @@ def load_networks(
 ) -> Networks:
     """Return the networks that the specs name, in evaluation mode on the CPU.
 
-    What can't be had or loaded is told in the log, and left out: the whisperx wheel's segmentation serves instead, and
-    the other embedding, or our own. `version` tells which networks serve.
+    A network that can't be loaded is reported in the log and replaced: by the whisperx wheel's segmentation, or by the
+    other embedding or our own. `version` names the networks that serve.
 
     Args:
-        segmentation: what `serve_app.models.weights.fetch_weights` takes for a file or for a folder with
-            pytorch_model.bin, or `embedded:whisperx-segmentation`.
-        embeddings: one or two of `embedded:speaker-embedding` and what `fetch_weights` takes for a CAM++ checkpoint or
-            a folder with campplus_cn_en_common.pt; of two, the similarities are added with weights.
+        segmentation: spec for `fetch_weights` of a checkpoint or of a folder with pytorch_model.bin, or
+            `embedded:whisperx-segmentation`.
+        embeddings: one or two: `embedded:speaker-embedding`, and a spec for `fetch_weights` of a CAM++ checkpoint or of
+            a folder with campplus_cn_en_common.pt. Of two, the similarities are added with weights.
+        cache_dir: keeps fetched files.
+        hf_token: for the hub.
         mirror: URL or folder of a mirror of the catalog.
 
     Raises:
@@ -185,11 +169,7 @@ def load_networks(
 
 
 def embedded_networks() -> Networks:
-    """Return the networks that come with the project; nothing is fetched.
-
-    Raises:
-        ModelLoadingError: one of them is missing or broken.
-    """
+    """Return the networks that come with the project, without a download; ModelLoadingError."""
     return load_networks(EMBEDDED_SEGMENTATION, (OWN_EMBEDDING,), cache_dir=Path())
 
 
@@ -208,11 +188,7 @@ def _own_embedding() -> tuple[Model, str]:
 
 
 def _file_of(path: Path, name: str) -> Path:
-    """Return the file itself, or the file of that name in a folder.
-
-    Raises:
-        ModelLoadingError: the folder has none.
-    """
+    """Return the file itself, or the file of that name in a folder; ModelLoadingError."""
     if not path.is_dir():
         return path
     if not (path / name).is_file():

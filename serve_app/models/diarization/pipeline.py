@@ -1,4 +1,4 @@
-"""`SpeakerDiarizer`: speaker diarization behind one call, by our own pipeline or by one from the hub."""
+"""`SpeakerDiarizer`: speaker diarization with our own pipeline or one from the hub."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from serve_app.results import SAMPLE_RATE_HZ, Diarization, SpeakerTurn
 
 ProgressHook = Callable[[str, float], None]
 
-# Less is not worth five seconds of padding; nobody's voice can be told in it.
-_MIN_DURATION_S = 0.25
-# -80 dBFS: below the noise of any microphone, so nobody speaks.
-_SILENCE_PEAK = 1e-4
-# Share of the whole at which each of pyannote's steps begins and ends, by time on one CPU core.
+_MIN_DURATION_S = 0.25  # a shorter file does not identify a voice
+_SILENCE_PEAK = 1e-4  # -80 dBFS: below the noise of any microphone
+# Share of the work at which each of pyannote's steps begins and ends, by time on one CPU core.
 _STEP_SHARES = {
     "segmentation": (0.0, 0.45),
     "speaker_counting": (0.45, 0.45),
@@ -34,12 +32,9 @@ _STEP_SHARES = {
 
 
 class SpeakerDiarizer:
-    """Tell who spoke when.
+    """Diarizes recordings: with pyannote's SpeakerDiarization on given networks, or with a pipeline of the hub.
 
-    Without a model id: pyannote's SpeakerDiarization on the networks given. With one: that pipeline of the Hugging Face
-    hub, which wants a token.
-
-    An instance is not for several threads at once: pyannote keeps state on the pipeline while it runs.
+    One thread at a time: pyannote keeps state on the pipeline while it runs.
     """
 
     def __init__(
@@ -54,13 +49,14 @@ class SpeakerDiarizer:
         """Load the models.
 
         Args:
-            networks: see `networks.load_networks`; None: those that come with the project.
+            networks: of `networks.load_networks`; None: those that come with the project.
             device: as in `models.devices`.
-            num_threads: threads that torch may use in this process; None leaves them as they are.
-            model_id: id of a pipeline on the hub, or its folder; then `networks` are not used.
+            num_threads: of torch in this process; None leaves them as they are.
+            model_id: id or folder of a pipeline of the hub; then `networks` are not used.
+            hf_token: for the hub.
 
         Raises:
-            ModelLoadingError: a model is missing, broken or may not be had, or the device is not there.
+            ModelLoadingError: a model is missing, broken or gated, or the device is not there.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
@@ -86,19 +82,19 @@ class SpeakerDiarizer:
         max_speakers: int | None = None,
         on_progress: ProgressHook | None = None,
     ) -> Diarization:
-        """Return who spoke when; no turns where nobody speaks, or hardly anything is there.
+        """Return who spoke when; no turns for silence and for less than a quarter of a second.
 
         Args:
             waveform: (samples,) float32, 16 kHz mono.
-            num_speakers: how many there are, if known: the other two are then ignored. Where fewer voices can be
-                told apart, that many are returned, with a note.
+            num_speakers: how many there are, if known: the other two are then ignored. Where fewer voices are found,
+                there is a note.
             min_speakers: at least this many.
             max_speakers: at most this many.
-            on_progress: called several times a second with the step's name and the share of the whole done, in
-                [0, 1]. Whatever it raises ends the work and reaches the caller as it is: so work is cancelled.
+            on_progress: called several times a second with the step's name and the share of the work done, in [0, 1].
+                An exception that it raises cancels the work and reaches the caller unchanged.
 
         Raises:
-            InvalidRequest: the speaker counts contradict each other, or the waveform is not one.
+            InvalidRequest: the speaker counts contradict each other, or the waveform is malformed.
             GpuMemoryError: the device's memory ran out.
             ProcessingError: the pipeline failed otherwise.
         """
@@ -117,28 +113,24 @@ class SpeakerDiarizer:
         if num_speakers is not None:
             counts = {"num_speakers": num_speakers}
         progress = _Progress(on_progress)
+        file = {"waveform": tensor, "sample_rate": SAMPLE_RATE_HZ, "uri": "waveform"}
         try:
-            output = self._pipeline(
-                {"waveform": tensor, "sample_rate": SAMPLE_RATE_HZ, "uri": "waveform"}, hook=progress, **counts
-            )
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if progress.interrupted is error:
-                raise
-            raise GpuMemoryError(
-                f"Diarization of {duration_s:.0f} s ran out of memory ({error}). Run it on a CPU replica."
-            ) from error
+            output = self._pipeline(file, hook=progress, **counts)
         except Exception as error:
             if progress.interrupted is error:
                 raise
+            if isinstance(error, torch.OutOfMemoryError | MemoryError):
+                raise GpuMemoryError(
+                    f"Diarization of {duration_s:.0f} s ran out of memory ({error}). Run it on a CPU replica."
+                ) from error
             raise ProcessingError(f"Diarization failed ({type(error).__name__}: {error}).") from error
-        # Pipelines from before pyannote 4 answer with the annotation itself.
-        annotation = getattr(output, "speaker_diarization", output)
-        turns = turns_of(annotation, duration_s)
+        # pipelines from before pyannote 4 return the annotation itself
+        turns = turns_of(getattr(output, "speaker_diarization", output), duration_s)
         return Diarization(turns, self.model_version, _notes(turns, num_speakers, min_speakers, max_speakers))
 
 
 class _Progress:
-    """pyannote's hook, told to the caller as one share of the whole; remembers what the caller raised."""
+    """pyannote's hook: reports progress to the caller as one share, and keeps what the caller raises."""
 
     def __init__(self, on_progress: ProgressHook | None) -> None:
         self._on_progress = on_progress
@@ -161,7 +153,7 @@ class _Progress:
 
 
 def turns_of(annotation: Annotation, duration_s: float) -> tuple[SpeakerTurn, ...]:
-    """Return an annotation's tracks as turns: clipped to the audio, in order, speakers named by first appearance."""
+    """Return an annotation's tracks as turns: clipped to the audio, in order, speakers numbered as they appear."""
     spans = []
     for segment, _, label in annotation.itertracks(yield_label=True):
         start_s, end_s = max(0.0, float(segment.start)), min(duration_s, float(segment.end))

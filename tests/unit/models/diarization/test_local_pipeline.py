@@ -4,6 +4,7 @@ import torch
 from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
+from serve_app.models.diarization.clustering import ClusteringRule
 from serve_app.models.diarization.embedding import load_embedding
 from serve_app.models.diarization.local_pipeline import LocalPipeline, embedded_slots
 from serve_app.models.diarization.networks import load_segmentation
@@ -11,7 +12,7 @@ from serve_app.models.diarization.networks import load_segmentation
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return LocalPipeline(load_segmentation(), load_embedding())
+    return LocalPipeline(load_segmentation(), load_embedding(), ClusteringRule())
 
 
 def test_frames_are_put_together_as_pyannote_does(pipeline):
