@@ -13,7 +13,7 @@ from PIL import Image
 from loadtests.loop_scoring import LoopTruth, score_loop
 from serve_app.models.drums.audio_file import read_recording
 from serve_app.models.drums.bands import FRAMES_PER_S, band_centers_hz, log_bands
-from serve_app.models.drums.transcription import HeardDrums
+from serve_app.models.drums.transcription import TranscribedDrums
 from serve_app.results import Drum
 
 _COLORS = {Drum.KICK: "#0072B2", Drum.SNARE: "#D55E00", Drum.HIHAT: "#009E73"}
@@ -21,7 +21,7 @@ _LANE_HEIGHT = 0.8  # of 1
 _SHOWN_HZ = (100, 500, 1000, 2000, 5000, 10_000)
 
 
-def draw_loop(path: Path, loop: Path, heard: HeardDrums, truth: LoopTruth, window_s: float, title: str) -> None:
+def draw_loop(path: Path, loop: Path, heard: TranscribedDrums, truth: LoopTruth, window_s: float, title: str) -> None:
     """Write a PNG.
 
     Above, the spectrogram as the network gets it. Below, a lane for each drum: its activation; a stem where a hit is,

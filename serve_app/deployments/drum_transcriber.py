@@ -119,22 +119,21 @@ class DrumTranscriber:
         except OSError as error:
             raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
 
-        def finish(should_stop: ShouldStop) -> DrumTranscription:
-            from serve_app.models.drums.transcription import HeardDrums, finish, render
+        def finished(should_stop: ShouldStop) -> DrumTranscription:
+            from serve_app.models.drums.transcription import finish, render
 
-            heard = HeardDrums(finish(recording, activations, config, loaded, bpm), activations)
-            made = render(heard, filename, config, loaded, with_picture=options.with_picture)
-            return DrumTranscription(heard.transcript, *made, time.monotonic() - started)
+            drums = finish(recording, activations, config, loaded, bpm)
+            files = render(drums, filename, config, loaded, with_picture=options.with_picture)
+            return DrumTranscription(drums.transcript, *files, time.monotonic() - started)
 
-        return await self._readers.run(finish)
+        return await self._readers.run(finished)
 
     async def _activations(self, recording: Recording, loaded: LoadedDrums) -> DrumActivations:
-        """Cut a recording, run the network over its pieces, and join its answers."""
-        from serve_app.models.drums.activations import Stitcher
-        from serve_app.models.drums.transcription import recording_pieces
+        """Run the network over the pieces of a recording, and join its outputs."""
+        from serve_app.models.drums.activations import Stitcher, cut_pieces
 
         stitcher = Stitcher(loaded.hyper_parameters.labels)
-        pieces = _Pieces(recording_pieces(recording, loaded))
+        pieces = _Pieces(cut_pieces(recording.blocks, gain=recording.gain))
         ahead: deque[tuple[Piece, asyncio.Task[PieceOutput]]] = deque()
         try:
             while (piece := await self._readers.run(lambda should_stop: pieces.next())) is not None:

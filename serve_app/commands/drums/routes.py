@@ -40,8 +40,8 @@ class LocalRoute:
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        from serve_app.models.drums.checkpoint import EMBEDDED, load_drums
         from serve_app.models.drums.config import InferenceConfig, checked_bpm  # torch: not for a server's answers
-        from serve_app.models.drums.loading import EMBEDDED, load_drums
 
         self.config = InferenceConfig()
         self.config.grid_division.update(_given(arguments, "grid"))

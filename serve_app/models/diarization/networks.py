@@ -22,7 +22,7 @@ from torch.torch_version import TorchVersion
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.diarization.clustering import ClusteringRule
-from serve_app.models.diarization.embedding import WEIGHTS_PATH, fingerprint, load_embedding
+from serve_app.models.diarization.embedding import WEIGHTS_PATH, EmbeddingModel, fingerprint, load_embedding
 from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
 from serve_app.models.weights import fetch_weights, weights_name
 
@@ -147,7 +147,7 @@ def load_networks(
         ModelLoadingError: a network that comes with the project can't be loaded.
     """
     network, segmentation_name = _load_segmentation(segmentation, cache_dir, hf_token, mirror)
-    models: dict[str, tuple[Model, str]] = {}
+    models: dict[str, tuple[EmbeddingModel, str]] = {}
     for spec in dict.fromkeys(embeddings):
         if spec.strip() == OWN_EMBEDDING:
             models["own"] = _own_embedding()
@@ -183,7 +183,7 @@ def _load_segmentation(spec: str, cache_dir: Path, hf_token: str | None, mirror:
     return load_segmentation(), f"whisperx-{importlib.metadata.version('whisperx')}"
 
 
-def _own_embedding() -> tuple[Model, str]:
+def _own_embedding() -> tuple[EmbeddingModel, str]:
     return load_embedding(), f"serve-app-embedding-{fingerprint(WEIGHTS_PATH)}"
 
 

@@ -1,6 +1,6 @@
-"""Drums: a recording in, kick, snare and hi-hat as General MIDI out.
+"""Drum transcription: from a recording to kick, snare and hi-hat as General MIDI.
 
-The names below are loaded when they are first used: importing a part of this package, such as `bands`, loads no torch.
+The names below are loaded when they are first used: importing a module of this package does not load torch by itself.
 """
 
 from __future__ import annotations

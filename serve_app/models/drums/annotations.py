@@ -1,9 +1,8 @@
-"""`read_annotation`, `pair_files`: drum strokes written down by hand, `time<TAB>label`, and their recordings.
+"""Annotations: drum strokes written down by hand, `time<TAB>label`, and the recordings that they belong to.
 
-Labels of MDB Drums (Southall et al., ISMIR-LBD 2017), classes and subclasses, of ENST-Drums, plain names, and General
-MIDI notes. As there, a cross-stick (SST, GM 37) is no snare, a pedal hi-hat is a hi-hat, and brushes, drags, flams,
-ghost notes and strokes without the snares are a snare. Labels of other instruments, and unknown ones, are left out and
-counted.
+Labels are those of MDB Drums (Southall et al., ISMIR-LBD 2017), classes and subclasses, of ENST-Drums, plain names, and
+General MIDI notes. As there, a cross-stick (SST, GM 37) is no snare, a pedal hi-hat is a hi-hat, and brushes, drags,
+flams, ghost notes and strokes without the snares are a snare. Other labels are left out and counted.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _BLANKS = re.compile(r"[\s,;]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UNCERTAIN = "?"
 _COMMENT = ("#", "%", "//")
-# What data sets put behind a recording's name: MusicDelta_80sRock_Drum.wav, MusicDelta_80sRock_class.txt.
+# Data sets append these to a recording's name: MusicDelta_80sRock_Drum.wav, MusicDelta_80sRock_class.txt.
 _NAME_ENDS = re.compile(
     r"[ _.#-]+(drums?|only|mix|fullmix|full|audio|(sub)?class(es)?|onsets?|anno|annotations?|hits|labels?)$"
 )
@@ -43,12 +42,12 @@ _MAX_ANNOTATION_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What was played, as somebody wrote it down.
+    """The strokes of one recording.
 
     Attributes:
         times_s: strokes of each drum, in order.
-        uncertain_s: strokes of which the annotator was not sure, in order.
-        left_out: labels that are none of our three drums, and how often each stands there.
+        uncertain_s: strokes that the annotator marked as uncertain, in order.
+        left_out: labels of other instruments, and how often each occurs.
     """
 
     times_s: Mapping[Drum, tuple[float, ...]]
@@ -72,19 +71,19 @@ class Pairing:
 
 
 def drum_of(label: str) -> Drum | None:
-    """Return the drum that a label means; None for another instrument, or none that is known."""
+    """Return the drum that a label means; None for another instrument and for an unknown label."""
     return _DRUM_OF.get(label.strip().strip("\"'").lower())
 
 
 def read_annotation(path: Path) -> Annotation:
-    """Return what an annotation says.
+    """Return the strokes of an annotation's file.
 
-    A line is a time in seconds and a label, parted by tabs, spaces, commas or semicolons; of three columns (start, end,
-    label; or time, note, velocity) the label is the first that is no number, else the second. A last column `?` marks a
-    stroke as uncertain. Lines before the first such line are a header; empty lines and comments are skipped.
+    A line is a time in seconds and a label, separated by tabs, spaces, commas or semicolons. Of three columns (start,
+    end, label; or time, note, velocity) the label is the first that is no number, else the second. A last column `?`
+    marks a stroke as uncertain. Lines before the first stroke are a header; empty lines and comments are skipped.
 
     Raises:
-        InvalidRequest: the file can't be read, or a line says something else; names the line.
+        InvalidRequest: the file can't be read, or a line is malformed; names the line.
     """
     times_s: dict[Drum, list[float]] = {drum: [] for drum in Drum}
     uncertain_s: dict[Drum, list[float]] = {drum: [] for drum in Drum}
@@ -114,14 +113,14 @@ def read_annotation(path: Path) -> Annotation:
 
 
 def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
-    """Return which annotation belongs to which recording of two folders (which may be the same).
+    """Pair the recordings and annotations of two folders, which may be the same.
 
-    Names are compared without what data sets put behind them (`_Drum`, `_MIX`, `_class`, …); what has no partner then
-    gets the longest name that its own begins with. Where a recording has several annotations (MDB Drums has classes
-    and subclasses), the one with the shorter name is taken.
+    Names are compared without the endings of data sets (`_Drum`, `_MIX`, `_class`, …); a recording without a partner
+    then gets the annotation with the longest name that its own begins with. Of several annotations of a recording (MDB
+    Drums has classes and subclasses) the one with the shortest name is used.
 
     Raises:
-        InvalidRequest: no such folder, or it holds nothing of the kind.
+        InvalidRequest: a folder is missing, or has no recordings or annotations.
     """
     recordings = _files(audio_dir, AUDIO_SUFFIXES, "recordings")
     annotations = _files(annotation_dir, ANNOTATION_SUFFIXES, "annotations")
@@ -148,7 +147,7 @@ def _in_order(times_s: Mapping[Drum, Sequence[float]]) -> dict[Drum, tuple[float
 
 
 def _columns(text: str) -> list[str]:
-    """Part a line by tabs, semicolons or commas, whichever it has: then a label may hold blanks; else by blanks."""
+    """Split a line at tabs, semicolons or commas, so that a label may contain blanks; else at blanks."""
     for separator in "\t;,":
         columns = [column.strip() for column in text.split(separator) if column.strip()]
         if len(columns) > 1 and _NUMBER.fullmatch(columns[0]):
@@ -157,7 +156,7 @@ def _columns(text: str) -> list[str]:
 
 
 def _label(columns: Sequence[str]) -> str:
-    """Return the label among the columns behind the time."""
+    """Return the label in the columns after the time."""
     named = [column for column in columns if not _NUMBER.fullmatch(column)]
     if not named:
         return columns[0]
@@ -173,25 +172,22 @@ def _lines(path: Path) -> list[str]:
     except OSError as error:
         raise InvalidRequest(f"{path} can't be read: {error.strerror or error}") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    # a label in another encoding is unknown at worst, and shown as such
+    # a label in another encoding is at worst unknown
     return content.decode(encoding, "replace").splitlines()
 
 
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
     if not folder.is_dir():
         raise InvalidRequest(f"{folder} is not a folder")
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
-    )
+    visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in visible if path.suffix.lower() in suffixes)
     if not found:
         raise InvalidRequest(f"{folder} holds no {what} ({', '.join(sorted(suffixes))})")
     return found
 
 
 def _key(path: Path) -> str:
-    """Return a file's name without what data sets put behind it."""
+    """Return a file's name without the endings of data sets."""
     key = path.stem.lower()
     while (shorter := _NAME_ENDS.sub("", key)) != key and shorter:
         key = shorter
@@ -199,9 +195,9 @@ def _key(path: Path) -> str:
 
 
 def _by_beginning(keys: Mapping[Path, str], others: Iterable[str]) -> dict[Path, str]:
-    """Return for recordings the longest name that is their own's beginning, or the reverse, up to a boundary.
+    """Return for recordings the longest name that begins their own, or that their own begins, up to a word's end.
 
-    Only where nobody else has a claim to it: a wrong truth is worse than none.
+    A name that fits two recordings is left out: a wrong annotation is worse than none.
     """
     claims: dict[str, list[Path]] = {}
     for recording, key in keys.items():

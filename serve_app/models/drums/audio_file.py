@@ -1,12 +1,12 @@
-"""`read_recording`: a recording of drums as the network wants it: mono, 44.1 kHz, in blocks, and the gain to its level.
+"""`Recording`: drums as the network needs them: mono, 44.1 kHz, in blocks, with the gain to the network's level.
 
-The gain brings a recording's loud strokes to the same level whatever its own gain, however much of it is silence and
-however it is cut into blocks. Training scales its songs by the same code.
+The gain brings a recording's loud strokes to one level, whatever its own gain and however much of it is silence.
+Training scales its songs by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,24 +19,24 @@ from serve_app.models.drums.bands import HOP, SAMPLE_RATE_HZ
 FRAME = 441  # 10 ms at 44.1 kHz
 TARGET_DB = -14.0  # of the loud frames; a drum's peaks then lie near full scale
 _LOUD_FRACTION = 0.95
-# Frames further below the loudest are pauses: how long they last must not change the gain.
+# Frames further below the loudest are pauses: their length must not change the gain.
 _RANGE_DB = 40.0
 _MAX_GAIN_DB = 60.0
 _SILENCE_DB = -90.0  # about the noise of 16-bit dither
 _STEP_DB = 0.5
-# Float files may hold samples of any scale (also integers that were never divided by 32768).
+# Samples of float files may have any scale (also integers that were never divided by 32768).
 _LOWEST_DB, _HIGHEST_DB = -200.0, 120.0
 
 
 class LevelMeter:
-    """Finds the gain of a signal that comes in blocks; how it is cut makes no difference."""
+    """Finds the gain of a signal that comes in blocks of any length."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(round((_HIGHEST_DB - _LOWEST_DB) / _STEP_DB), dtype=np.int64)
         self._rest = np.empty(0, dtype=np.float32)
 
     def add(self, samples: np.ndarray) -> None:
-        """Take in the next block, (n,) float32 mono at 44.1 kHz."""
+        """Add the next block, (n,) float32 mono at 44.1 kHz."""
         if len(self._rest):
             samples = np.concatenate([self._rest, samples])
         whole = len(samples) - len(samples) % FRAME
@@ -45,18 +45,18 @@ class LevelMeter:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing so far is louder than -90 dBFS, a constant offset not counted."""
+        """Whether no frame is louder than -90 dBFS, without a constant offset."""
         return _loudest_db(self._total()) < _SILENCE_DB
 
     def gain_db(self) -> float:
-        """Return the gain for all that was added; 0 for silence, at most +60, without limit downwards."""
+        """Return the gain for the signal so far; 0 for silence, at most +60."""
         counts = self._total()
         loudest_db = _loudest_db(counts)
         if loudest_db < _SILENCE_DB:
             return 0.0
         first = max(0, int((loudest_db - _RANGE_DB - _LOWEST_DB) / _STEP_DB))
-        heard = np.cumsum(counts[first:])
-        level_db = _center_db(first + int(np.searchsorted(heard, _LOUD_FRACTION * heard[-1])))
+        total = np.cumsum(counts[first:])
+        level_db = _center_db(first + int(np.searchsorted(total, _LOUD_FRACTION * total[-1])))
         return min(TARGET_DB - level_db, _MAX_GAIN_DB)
 
     def _total(self) -> np.ndarray:
@@ -76,7 +76,7 @@ def to_factor(gain_db: float) -> float:
 
 
 def _histogram(frames: np.ndarray) -> np.ndarray:
-    """Count the levels of frames (n, samples); what is constant within a frame does not count."""
+    """Count the levels of frames (n, samples), each less its mean."""
     power = np.nan_to_num(frames.var(axis=1), nan=0.0)
     levels_db = 10.0 * np.log10(np.maximum(power, 1e-30))
     bins = ((np.clip(levels_db, _LOWEST_DB, _HIGHEST_DB - _STEP_DB / 2) - _LOWEST_DB) / _STEP_DB).astype(int)
@@ -104,11 +104,10 @@ class Recording:
     Attributes:
         duration_s: its length.
         gain: factor that brings it to the network's level.
-        is_silent: whether nothing in it is louder than -90 dBFS.
+        is_silent: whether no frame is louder than -90 dBFS.
         notes: what was missing or repaired, one sentence each.
-        blocks: (n,) float32 each, mono at 44.1 kHz, finite, without the recording's constant offset (which would be
-            a loud click at either end), gain not applied; reads the file again where it is long. A silent recording
-            has none.
+        blocks: (n,) float32 each, mono at 44.1 kHz, finite, without the recording's constant offset (a loud click at
+            either end), gain not applied; a long file is read again. A silent recording has none.
     """
 
     duration_s: float
@@ -119,7 +118,7 @@ class Recording:
 
     @property
     def num_frames(self) -> int:
-        """How many frames of `log_bands` it has."""
+        """Number of frames of `log_bands`."""
         return -(-round(self.duration_s * SAMPLE_RATE_HZ) // HOP)
 
 
@@ -129,15 +128,14 @@ def read_recording(
     max_duration_s: float = MAX_DURATION_S,
     on_block: Callable[[float], None] = lambda read_s: None,
 ) -> Recording:
-    """Read a file of any kind to its end, and measure its level.
+    """Read a file to its end, and measure its level.
 
-    All channels count alike in the mix, also what a layout calls low frequency: in a recording of drums it may be any
-    microphone.
+    All channels have the same weight, also the low-frequency one: with drums it may be any microphone.
 
     Args:
         source: path, fsspec URL, or seekable binary file, which must stay open while `blocks` are read.
         max_duration_s: longer recordings are refused.
-        on_block: called every some seconds of sound with what was read so far; may raise to give up.
+        on_block: called every few seconds of sound with the seconds read so far; may raise to stop.
 
     Raises:
         AudioExtractionError: the file is empty, not media, broken, without sound, or too long.
@@ -147,7 +145,7 @@ def read_recording(
         str(source) if isinstance(source, Path) else source,
         sample_rate_hz=SAMPLE_RATE_HZ,
         max_duration_s=max_duration_s,
-        weigh=_alike,
+        weigh=lambda names: np.full(len(names), 1.0 / len(names), dtype=np.float32),
     )
     meter = LevelMeter()
     kept: list[np.ndarray] | None = []
@@ -162,18 +160,13 @@ def read_recording(
                 kept = None
         on_block(num_samples / SAMPLE_RATE_HZ)
     centered = _Centered(stream if kept is None else kept, total / max(num_samples, 1), num_samples)
-    return Recording(
-        stream.duration_s,
-        to_factor(meter.gain_db()),
-        meter.is_silent,
-        stream.notes,
-        () if meter.is_silent else centered,
-    )
+    gain, is_silent = to_factor(meter.gain_db()), meter.is_silent
+    return Recording(stream.duration_s, gain, is_silent, stream.notes, () if is_silent else centered)
 
 
 @dataclass(frozen=True, slots=True)
 class _Centered:
-    """Blocks less their offset; as many samples as were measured, even if the file grew since."""
+    """Blocks less their offset; as many samples as were measured, even if the file has grown since."""
 
     blocks: Iterable[np.ndarray]
     offset: float
@@ -186,7 +179,3 @@ class _Centered:
                 return
             yield block[:left] - np.float32(self.offset)
             left -= len(block)
-
-
-def _alike(names: Sequence[str]) -> np.ndarray:
-    return np.full(len(names), 1.0 / len(names), dtype=np.float32)

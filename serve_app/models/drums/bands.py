@@ -1,4 +1,4 @@
-"""`log_bands`: the log-band spectrogram that the drum network sees, 100 frames a second.
+"""`log_bands`: the log-band spectrogram that the drum network reads, 100 frames a second.
 
 Front end of Böck et al., "Online real-time onset detection with recurrent neural networks" (DAFx 2012), as used for
 drums by Vogl et al., "Drum transcription via joint beat and drum modeling using convolutional recurrent neural
@@ -25,14 +25,10 @@ _BLOCK_FRAMES = 3000  # 25 MB of windows at once
 
 
 def log_bands(samples: np.ndarray) -> np.ndarray:
-    """Return the log-band spectrogram of a signal.
+    """Return the log-band spectrogram of (n,) float32 samples, mono at 44.1 kHz, at the level of `level_gain`.
 
-    Args:
-        samples: (n,) float32 at 44.1 kHz, mono, brought to the level that `audio_level` asks for.
-
-    Returns:
-        (frames, bands) float32, `frames = ceil(n / 441)`; frame i is centred on sample 441·i, and what lies outside
-        the signal counts as silence. Values run from 0 (silence) to about 4.
+    It is (ceil(n / 441), bands) float32, from 0 (silence) to about 4. Frame i is centred on sample 441·i; there is
+    silence before and after the signal.
     """
     num_frames = -(-len(samples) // HOP)
     bands = np.empty((num_frames, num_bands()), dtype=np.float32)
@@ -48,7 +44,7 @@ def log_bands(samples: np.ndarray) -> np.ndarray:
 
 
 def num_bands() -> int:
-    """Return the number of bands."""
+    """Return the number of bands of the spectrogram."""
     return _filters().shape[1]
 
 
@@ -72,7 +68,7 @@ def _edge_bins() -> np.ndarray:
 
 @cache
 def _filters() -> np.ndarray:
-    """Return triangular filters with the same sum each, (bins, bands)."""
+    """Return triangular filters of equal sum, (bins, bands)."""
     bins = np.arange(WINDOW // 2 + 1)[:, None]
     edges = _edge_bins()
     begin, center, end = edges[:-2], edges[1:-1], edges[2:]

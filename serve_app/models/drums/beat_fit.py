@@ -1,4 +1,4 @@
-"""`sections_of`: beats to the millisecond: a coarse path of tempo and phase, fitted to the strokes."""
+"""`Section`: beats to the millisecond, from a coarse path of tempo and phase that is fitted to the strokes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.linalg import solveh_banded
 
 from serve_app.models.drums.tempo import HOP_S, OnsetTrain, TempoPath
 
-# A pause this long within a change of tempo is where the change is.
+# A pause this long near a change of tempo is where the tempo changes.
 _PAUSE_S = 2.0
 _BEFORE_STROKE_BEATS = 0.3
 # Strokes this far from a beat, or from the middle between two, belong to it; narrower each round.
@@ -23,11 +23,11 @@ _INERTIA = 1e-3
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch over which the beat goes on without a break.
+    """A stretch over which the beat has no break.
 
     Attributes:
         beats_s: (n,) times of the beats from its first stroke to its last, n >= 2, rising.
-        start_s: where it takes over from the section before; 0 for the first.
+        start_s: the end of the section before; 0 for the first.
     """
 
     beats_s: NDArray[np.float64]
@@ -51,7 +51,7 @@ def sections_of(path: TempoPath, onsets: OnsetTrain) -> list[Section]:
 
 
 def _change_s(path: TempoPath, onsets: OnsetTrain, first: int) -> float:
-    """Return when the tempo changes between two windows: at the end of a long pause, or half-way."""
+    """Return when the tempo changes between two windows: after a long pause, else half-way."""
     before_s, after_s = path.time_s[first - 1], path.time_s[first]
     near = onsets.between(before_s - HOP_S, after_s + HOP_S).time_s
     pauses = np.diff(near)
@@ -61,7 +61,7 @@ def _change_s(path: TempoPath, onsets: OnsetTrain, first: int) -> float:
 
 
 def _coarse_beats(path: TempoPath, part: NDArray[np.intp], start_s: float, end_s: float) -> NDArray[np.float64]:
-    """Return the beats that these windows tell, from the last before the start to the first after the end."""
+    """Return the beats of these windows, from the last before the start to the first after the end."""
     time_s, bpm, phase = path.time_s[part], path.bpm[part], path.phase[part]
     expected = np.diff(time_s) * (bpm[:-1] + bpm[1:]) / 120
     turned = np.diff(phase)
@@ -77,10 +77,10 @@ def _coarse_beats(path: TempoPath, part: NDArray[np.intp], start_s: float, end_s
 
 
 def _fitted(beats_s: NDArray[np.float64], onsets: OnsetTrain) -> NDArray[np.float64]:
-    """Return the beats moved to where the strokes on them, and half-way between them, were played.
+    """Return the beats moved to the strokes on them and half-way between them.
 
-    A Whittaker smoother: least squares of strokes against a beat of slowly changing length. Strokes half-way count
-    by how they move, not by where they are: swing and lazy hands put them late as a whole.
+    A Whittaker smoother: least squares of strokes against a beat of slowly changing length. Of strokes half-way only
+    the changes count, not the places: with swing all of them are late.
     """
     for reach in _REACH_BEATS:
         half_beats = np.interp(onsets.time_s, beats_s, 2.0 * np.arange(len(beats_s)), left=-1, right=-1)
@@ -91,19 +91,16 @@ def _fitted(beats_s: NDArray[np.float64], onsets: OnsetTrain) -> NDArray[np.floa
             return beats_s
         lower, on_beat = nearest[near] // 2, nearest[near] % 2 == 0
         weight = onsets.weight[near] * (1 - (off_beats[near] / reach) ** 2) ** 2  # Tukey's: far strokes fade out
-        late_beats = _weighted_median(off_beats[near][~on_beat], weight[~on_beat]) if _both(weight, on_beat) else 0.0
+        # strokes on the beat are enough to place it
+        is_placed = weight[on_beat].sum() > 0.1 * weight.sum() and not on_beat.all()
+        late_beats = _weighted_median(off_beats[near][~on_beat], weight[~on_beat]) if is_placed else 0.0
         length_s = np.diff(beats_s, append=2 * beats_s[-1] - beats_s[-2])[lower]
         target_s = onsets.time_s[near] - np.where(on_beat, 0.0, late_beats * length_s)
         fitted_s = _smoothed(lower, np.where(on_beat, 0.0, 0.5), target_s, weight, beats_s)
         if (np.diff(fitted_s) < 0.5 * np.diff(beats_s)).any():
-            return beats_s  # strokes that contradict each other pulled beats together
+            return beats_s  # contradicting strokes have pulled beats together
         beats_s = fitted_s
     return beats_s
-
-
-def _both(weight: NDArray[np.floating], on_beat: NDArray[np.bool_]) -> bool:
-    """Return whether strokes on the beat are enough to say where the beat is."""
-    return bool(weight[on_beat].sum() > 0.1 * weight.sum() and not on_beat.all())
 
 
 def _weighted_median(values: NDArray[np.floating], weights: NDArray[np.floating]) -> float:
@@ -121,7 +118,7 @@ def _smoothed(
 ) -> NDArray[np.float64]:
     """Return the beats b that minimise Σ weight ((1-part) b[lower] + part b[lower+1] - target)² + stiffness Σ (Δ²b)².
 
-    Where there are no strokes they stay near what they were.
+    Beats without strokes stay near their old places.
     """
     num_beats = len(beats_s)
     upper = np.minimum(lower + 1, num_beats - 1)

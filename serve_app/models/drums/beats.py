@@ -1,8 +1,8 @@
 """`track_beats`: the beats of a recording from the strokes of its drums: tempo, phase and tempo map.
 
 The path of tempo and phase through the file (`tempo`) is fitted to the strokes (`beat_fit`) and straightened into few
-tempo changes; the beats of the grid are those of the tempo map, so that a sequencer that reads the map
-shows the very beats that strokes were quantised to.
+tempo changes. The grid's beats are those of the tempo map: a sequencer that reads the map shows the beats that strokes
+were quantised to.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from serve_app.results import TempoChange
 # Beats may lie this far from the map: less than players scatter about a steady tempo.
 TOLERANCE_S = 0.015
 _BLOCK_BEATS = 64
-# The tempo at either end, at which beats go on where nothing is played: the mean over so many beats.
-_END_BEATS = 8
+_END_BEATS = 8  # the beats before and after the strokes have the mean tempo of this many beats
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,7 @@ class Knots:
 
 
 def straightened(beats_s: NDArray[np.float64], tolerance_s: float = TOLERANCE_S) -> Knots:
-    """Return the fewest even stretches, found greedily, that pass every beat within the tolerance.
-
-    Args:
-        beats_s: (n,) rising, n >= 2.
-    """
+    """Return few even stretches, found greedily, that pass every beat, (n >= 2,) rising, within the tolerance."""
     count = np.arange(len(beats_s), dtype=np.float64)
     slope, start_s = np.polyfit(count, beats_s, 1)
     if np.abs(start_s + slope * count - beats_s).max() <= tolerance_s:
@@ -59,7 +54,7 @@ def straightened(beats_s: NDArray[np.float64], tolerance_s: float = TOLERANCE_S)
 
 
 def _longest_stretch(beats_s: NDArray[np.float64], start_s: float, tolerance_s: float) -> tuple[int, float]:
-    """Return how many beats on one even stretch from `start_s` can reach, and the length of the beat there."""
+    """Return how many beats one even stretch from `start_s` can pass, and the length of its beat."""
     lowest, highest = 0.0, np.inf
     reached = 0
     while reached < len(beats_s) - 1:
@@ -73,7 +68,7 @@ def _longest_stretch(beats_s: NDArray[np.float64], start_s: float, tolerance_s: 
             reached += kept
         if kept < len(block):
             break
-    if not reached:  # the beat jumps by more than the tolerance: straight to the next one
+    if not reached:  # the beat jumps by more than the tolerance
         return 1, float(beats_s[1] - start_s)
     count = np.arange(1, reached + 1)
     best = float(np.dot(count, beats_s[1 : reached + 1] - start_s) / np.dot(count, count))
@@ -81,7 +76,7 @@ def _longest_stretch(beats_s: NDArray[np.float64], start_s: float, tolerance_s: 
 
 
 def extended(knots: Knots, start_s: float, end_s: float) -> Knots:
-    """Return the knots with beats added before and after, as far as they lie within these times."""
+    """Return the knots with beats added before and after, up to these times."""
     beats_s = knots.beats_s()
     num_beats = min(_END_BEATS, len(beats_s) - 1)
     first_length_s = (beats_s[num_beats] - beats_s[0]) / num_beats
@@ -107,26 +102,23 @@ def cut_at(knots: Knots, end_s: float) -> Knots:
 
 
 DEFAULT_BPM = 120.0
-# Strokes closer together than this are one event, and no tempo.
-_SHORTEST_RHYTHM_S = 0.1
-# Two sections that meet: a last beat nearer than this to the next section's first is left out.
-_SHORTEST_JOINT_BEATS = 0.5
-# A first beat this little before the file's beginning is its beginning: loops are cut on the beat.
+_SHORTEST_RHYTHM_S = 0.1  # strokes within a shorter time are one event without a tempo
+_SHORTEST_JOINT_BEATS = 0.5  # a section's last beat that is nearer to the next section's first is left out
+# A first beat this little before the file's start is moved to the start: loops are cut on the beat.
 _EARLIEST_BEAT_S = 0.012
-# Stretches whose tempos differ by less are one.
-_SAME_TEMPO = 1e-6
+_SAME_TEMPO = 1e-6  # stretches whose tempos differ by less are one
 
 
 @dataclass(frozen=True)
 class BeatGrid:
-    """Where the beats fall.
+    """The beats of a file.
 
     Attributes:
-        bpm: quarter notes a minute, the whole file's: the mean over beats near the median tempo, so that pauses and
-            other songs in the same file don't move it; what the caller said where that was said.
+        bpm: quarter notes a minute, of the whole file: the caller's, or the mean over beats near the median tempo,
+            which pauses and other songs in the same file don't move.
         beats_s: (n,) rising, the beats in [0, duration]; one at 0 or after it in files shorter than a beat.
-        tempo_map: at least one; the first starts at `beats_s[0]`. Beats between are evenly spaced.
-        is_assumed: True where there were no strokes to find a tempo from.
+        tempo_map: at least one; the first starts at `beats_s[0]`. Beats between two changes are evenly spaced.
+        is_assumed: whether there were no strokes to find a tempo from.
     """
 
     bpm: float
@@ -136,27 +128,22 @@ class BeatGrid:
 
 
 def track_beats(onsets: OnsetTrain, duration_s: float, bpm_override: float | None = None) -> BeatGrid:
-    """Return the beats of a file.
-
-    Args:
-        duration_s: of the file; the grid covers it.
-        bpm_override: the tempo, exactly and throughout; only the phase is found then.
-    """
-    heard = onsets.between(0.0, np.inf)
-    if len(heard) == 0 or not heard.weight.any():
-        return _steady(bpm_override or DEFAULT_BPM, 0.0, duration_s, is_assumed=bpm_override is None)
-    has_no_tempo = heard.time_s[-1] - heard.time_s[0] < _SHORTEST_RHYTHM_S
+    """Return the beats of a file of this duration; with `bpm_override` that is the tempo throughout."""
+    onsets = onsets.between(0.0, np.inf)
+    bpm, is_assumed = bpm_override or DEFAULT_BPM, bpm_override is None
+    if len(onsets) == 0 or not onsets.weight.any():
+        return _steady(bpm, 0.0, duration_s, is_assumed=is_assumed)
+    has_no_tempo = onsets.time_s[-1] - onsets.time_s[0] < _SHORTEST_RHYTHM_S
     if bpm_override is not None or has_no_tempo:
-        grid = _at_tempo(heard, duration_s, bpm_override or DEFAULT_BPM)
-        return replace(grid, is_assumed=bpm_override is None)
-    return _grid(_joined(sections_of(tempo_path(heard), heard), duration_s), duration_s)
+        return replace(_at_tempo(onsets, duration_s, bpm), is_assumed=is_assumed)
+    return _grid(_joined(sections_of(tempo_path(onsets), onsets), duration_s), duration_s)
 
 
 def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
-    """Return the steady grid of that tempo whose beats the strokes fall on best."""
+    """Return the steady grid of that tempo which fits the strokes best."""
     beat_s = 60 / bpm
     start_s = -constant_phase(onsets, bpm) * beat_s
-    # strokes near the beat tell its place more finely than the search did
+    # strokes near the beat place it more finely than the search
     off_s = (onsets.time_s - start_s + beat_s / 2) % beat_s - beat_s / 2
     near = np.abs(off_s) < 0.1 * beat_s
     if near.any() and onsets.weight[near].any():
@@ -168,16 +155,12 @@ def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
 def _steady(bpm: float, first_s: float, duration_s: float, *, is_assumed: bool = False) -> BeatGrid:
     beat_s = 60 / bpm
     count = max(int(np.floor((duration_s - first_s) / beat_s + 1e-9)) + 1, 1)
-    return BeatGrid(
-        bpm, first_s + beat_s * np.arange(count, dtype=np.float64), (TempoChange(first_s, bpm),), is_assumed
-    )
+    beats_s = first_s + beat_s * np.arange(count, dtype=np.float64)
+    return BeatGrid(bpm, beats_s, (TempoChange(first_s, bpm),), is_assumed)
 
 
 def _joined(sections: list[Section], duration_s: float) -> Knots:
-    """Return one tempo map over the whole file.
-
-    Each section goes on at its last tempo until the next takes over; there one beat is shorter or longer.
-    """
+    """Return one tempo map: each section keeps its last tempo until the next begins, after a beat of another length."""
     starts_s = [-_EARLIEST_BEAT_S] + [section.start_s for section in sections[1:]]
     parts: list[Knots] = []
     for section, start_s, end_s in zip(sections, starts_s, [*starts_s[1:], duration_s], strict=True):

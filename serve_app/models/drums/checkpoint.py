@@ -1,15 +1,15 @@
-"""The drum network's checkpoint, `best_model.pt`: one file that says all that is needed to use it.
+"""Checkpoints of the drum network, `best_model.pt`: one file with all that is needed to use it.
 
 A plain dict of `torch.save`, read with `weights_only`: loading runs no code.
 
 | key | holds |
 | --- | --- |
 | `format`, `version` | `serve_app/drums`, 1 |
-| `model_version` | what the weights are called |
+| `model_version` | name of the weights |
 | `hyper_parameters` | sizes and labels: the fields of `HyperParameters` |
-| `features` | which spectrogram it was trained on; must be that of `bands.py` |
-| `thresholds` | label to probability: from there on a peak counts as a stroke; of kick, snare and hihat at least |
-| `facts` | how it was made: anything plain; for people |
+| `features` | the spectrogram of its training; must be that of `bands.py` |
+| `thresholds` | label to the least probability of a stroke; of kick, snare and hihat at least |
+| `facts` | how it was made, for people: numbers, strings, and lists and dicts of them |
 | `state_dict` | the parameters, stored as float16 |
 """
 
@@ -26,8 +26,11 @@ from typing import Any
 import torch
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.devices import torch_device
 from serve_app.models.drums import bands
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
+from serve_app.models.drums.options import EMBEDDED
+from serve_app.models.weights import weights_file
 from serve_app.results import Drum
 
 _FORMAT, _VERSION = "serve_app/drums", 1
@@ -37,14 +40,11 @@ _TUPLES = {"labels": str, "conv_channels": int, "dilations": int}
 
 @dataclass(frozen=True, slots=True)
 class LoadedDrums:
-    """A network that is ready.
+    """A checkpoint's content, with the network on its device in evaluation mode.
 
     Attributes:
-        network: on its device, in evaluation mode.
-        hyper_parameters: its sizes and labels.
-        thresholds: for each drum, the probability from which on a peak counts as a stroke.
+        thresholds: for each drum, the least probability of a stroke.
         model_version: the name of the weights and the beginning of the file's SHA-256.
-        facts: how it was made.
     """
 
     network: DrumNetwork
@@ -57,13 +57,7 @@ class LoadedDrums:
 def save_checkpoint(
     path: Path, network: DrumNetwork, *, thresholds: Mapping[str, float], model_version: str, facts: Mapping[str, Any]
 ) -> None:
-    """Write a network with all that is needed to use it; at once or not at all.
-
-    Args:
-        path: of the file; missing folders are made.
-        thresholds: by label.
-        facts: numbers, strings, and lists and dicts of them.
-    """
+    """Write a checkpoint, whole or not at all; missing folders are made."""
     state = {
         name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in network.state_dict().items()
@@ -88,12 +82,11 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
     """Return the network stored at `path`.
 
     Raises:
-        ModelLoadingError: the file is missing or broken, is no checkpoint of ours, lacks something, was trained on
-            another spectrogram, or the device is not there; says which.
+        ModelLoadingError: the file is missing, broken, incomplete or no checkpoint of ours, was trained on another
+            spectrogram, or the device is not there; says which.
     """
-    path = Path(path)
     try:
-        stored = path.read_bytes()
+        stored = Path(path).read_bytes()
         content = _read(stored)
         hyper_parameters = _hyper_parameters(content["hyper_parameters"])
         _check_features(content["features"])
@@ -115,8 +108,23 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
     return LoadedDrums(network.eval(), hyper_parameters, thresholds, model_version, facts)
 
 
+def load_drums(
+    spec: str = EMBEDDED, *, cache_dir: Path | None = None, device: str = "cpu", hf_token: str | None = None
+) -> LoadedDrums:
+    """Return the network of a spec for `checkpoint_path` on a device of `models.devices`; ModelLoadingError."""
+    return load_checkpoint(checkpoint_path(spec, cache_dir=cache_dir, hf_token=hf_token), torch_device(device))
+
+
+def checkpoint_path(spec: str = EMBEDDED, *, cache_dir: Path | None = None, hf_token: str | None = None) -> Path:
+    """Return a spec's checkpoint (`weights_file`); without `cache_dir` downloads go to the user's cache folder."""
+    cache_dir = cache_dir or Path.home() / ".cache" / "serve_app"
+    return weights_file(
+        spec, cache_dir, what="drum model", usual_name="best_model.pt", endings=(".pt",), hf_token=hf_token
+    )
+
+
 def features() -> dict[str, Any]:
-    """Return what tells our spectrogram from others."""
+    """Return the numbers that define our spectrogram."""
     centers_hz = bands.band_centers_hz()
     return {
         "sample_rate_hz": bands.SAMPLE_RATE_HZ,
@@ -129,7 +137,7 @@ def features() -> dict[str, Any]:
 
 
 class _Unfit(Exception):
-    """What a checkpoint lacks, in words."""
+    """The message says what is wrong with a checkpoint."""
 
 
 def _read(stored: bytes) -> dict[str, Any]:
@@ -137,9 +145,7 @@ def _read(stored: bytes) -> dict[str, Any]:
         content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _Unfit("it is no checkpoint, or holds Python objects, which might run code and are not loaded") from error
-    except (
-        Exception
-    ) as error:  # torch has no error of its own for a damaged file: IndexError, OSError, RuntimeError, ...
+    except Exception as error:  # torch raises IndexError, OSError, RuntimeError, ... on a damaged file
         raise _Unfit(f"it is damaged, or no checkpoint ({_first_line(error)})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _Unfit(f"it holds a {type(content).__name__}, not a dict with the keys {', '.join(_KEYS)}")
@@ -176,8 +182,8 @@ def _check_features(given: Any) -> None:
     expected = features()
     stated = given if isinstance(given, dict) else {}
     if differing := [name for name, value in expected.items() if stated.get(name) != value]:
-        told = ", ".join(f"{name} {stated.get(name, 'unstated')} instead of {expected[name]}" for name in differing)
-        raise _Unfit(f"it was trained on another spectrogram: {told}")
+        pairs = ", ".join(f"{name} {stated.get(name, 'unstated')} instead of {expected[name]}" for name in differing)
+        raise _Unfit(f"it was trained on another spectrogram: {pairs}")
 
 
 def _thresholds(given: Any, hyper_parameters: HyperParameters) -> dict[str, float]:
@@ -194,7 +200,7 @@ def _thresholds(given: Any, hyper_parameters: HyperParameters) -> dict[str, floa
 
 
 def _network(hyper_parameters: HyperParameters, state: Any) -> DrumNetwork:
-    """Return the network with these parameters. None are made before they are known to fit."""
+    """Return the network with these parameters, which are checked before memory is used for them."""
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
         raise _Unfit("its state_dict is no dict of tensors")
     try:

@@ -1,10 +1,10 @@
-"""`InferenceConfig`: what a caller may choose about a drum transcript.
+"""`InferenceConfig`: a caller's options of a drum transcript.
 
     config = InferenceConfig()
     config.grid_division["hihat"] = 8
     config.thresholds["hihat"] = 0.15
 
-Keys are names of `Drum`. Both dicts may be changed freely; what is in them is checked when they are used.
+Keys are names of `Drum`. Both dicts may be changed; their values are checked when they are used.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class InferenceConfig:
     """Grid and thresholds of each drum.
 
     Attributes:
-        grid_division: into how many parts the grid divides a whole note: 16 is sixteenths, 12 eighth-note triplets;
-            None or 0 leaves a drum's strokes where they were played.
-        thresholds: probability, between 0 and 1, from which on a peak of the network's activation is a stroke: lower
-            finds more and errs more. None is the threshold that was tuned when the network was trained; it comes
-            with the checkpoint.
+        grid_division: parts of a whole note on the grid: 16 is sixteenths, 12 eighth-note triplets; None or 0 leaves a
+            drum's strokes where they were played.
+        thresholds: least probability of a stroke, between 0 and 1: lower finds more and errs more; None: the one that
+            was tuned when the network was trained.
         quantized_midi: whether the MIDI file has the quantised times; otherwise the played ones.
     """
 
@@ -41,11 +40,7 @@ class InferenceConfig:
     quantized_midi: bool = True
 
     def division_of(self, drum: Drum) -> int | None:
-        """Return a drum's checked grid division; None where its strokes stay as played.
-
-        Raises:
-            InvalidRequest: it is no whole number from 0 to 192, or the dict names a drum that does not exist.
-        """
+        """Return a drum's checked grid division; None where its strokes stay as played. InvalidRequest."""
         _check_names("grid_division", self.grid_division)
         value = self.grid_division.get(drum, _DEFAULT_DIVISION)
         if value is None:
@@ -58,15 +53,7 @@ class InferenceConfig:
         return int(value) or None
 
     def threshold_of(self, drum: Drum, tuned: Mapping[str, float]) -> float:
-        """Return a drum's checked threshold.
-
-        Args:
-            drum: whose.
-            tuned: the checkpoint's thresholds, for what the config leaves open.
-
-        Raises:
-            InvalidRequest: it is not between 0 and 1, or the dict names a drum that does not exist.
-        """
+        """Return a drum's checked threshold; `tuned` are the checkpoint's. InvalidRequest."""
         _check_names("thresholds", self.thresholds)
         value = self.thresholds.get(drum)
         if value is None:
@@ -76,18 +63,14 @@ class InferenceConfig:
         return float(value)
 
     def check(self) -> None:
-        """Raise InvalidRequest where a value is wrong, before any work is done."""
+        """Raise InvalidRequest where a value is wrong."""
         for drum in Drum:
             self.division_of(drum)
             self.threshold_of(drum, dict.fromkeys(Drum, 0.5))
 
 
 def checked_bpm(bpm: Any) -> float | None:
-    """Return a tempo that a caller gave; None where none was given.
-
-    Raises:
-        InvalidRequest: it is not a number from 20 to 400.
-    """
+    """Return a caller's tempo, checked; None for None. InvalidRequest."""
     if bpm is None:
         return None
     is_number = isinstance(bpm, Real) and not isinstance(bpm, bool) and math.isfinite(bpm)

@@ -1,22 +1,20 @@
-"""`score_file`, `evaluate`: hits against annotations by hand, as drum transcription is scored in papers.
+"""Scores: hits against annotations by hand, as papers score drum transcription.
 
 A hit is right if an annotated stroke of the same drum lies within a window of 20, 30 or 50 ms and is no other hit's
-(maximum matching, `mir_eval.util.match_events`). Times as played are compared, not quantised ones.
+(maximum matching, `mir_eval.util.match_events`). Played times are compared, not quantised ones.
 
-* **Uncertain** strokes (marked `?` by the annotator) are neither demanded nor punished: a hit that matches no certain
-  stroke but an uncertain one is not counted as found.
-* **Pooled**: strokes of all files are counted together, so long files weigh more. `Score.of` a sum of counts.
-* **Macro**: the mean over files of each file's own figure. A file in which a drum is neither annotated nor found says
-  nothing of that drum and is left out; for such a file mir_eval would say 0 and madmom 1, and either moves the mean
-  without a single stroke. Where a drum is not annotated but hits are found, precision and F are 0, and recall, which
-  divides by nothing, leaves that file out; where it is annotated and none is found, all but the precision are 0.
+* **Uncertain** strokes (marked `?` by the annotator): a hit that matches only an uncertain stroke does not count.
+* **Pooled**: strokes of all files are counted together, so long files weigh more.
+* **Macro**: the mean over files of each file's own figure, without the files in which the drum is neither annotated nor
+  found (mir_eval would score such a file 0, madmom 1). Where a drum is not annotated but found, precision and F are 0
+  and there is no recall; where it is annotated but not found, recall and F are 0 and there is no precision.
 * **All**: the three drums' counts together (pooled), and the mean of their macro figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from mir_eval.util import f_measure, match_events
@@ -28,23 +26,15 @@ WINDOWS_S = (0.02, 0.03, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Strokes of one drum, in one file or several.
-
-    Attributes:
-        num_right: hits that match an annotated stroke.
-        num_annotated: strokes that there are.
-        num_found: hits.
-    """
+    """Strokes of one drum, in one file or several; `num_right` hits match an annotated stroke."""
 
     num_right: int = 0
     num_annotated: int = 0
     num_found: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the counts of both."""
-        return Counts(
-            self.num_right + other.num_right, self.num_annotated + other.num_annotated, self.num_found + other.num_found
-        )
+        """Return the sums."""
+        return Counts(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class Score:
 
     @classmethod
     def of(cls, counts: Counts) -> Score:
-        """Return what counts say."""
+        """Return the score of counts."""
         precision = counts.num_right / counts.num_found if counts.num_found else None
         recall = counts.num_right / counts.num_annotated if counts.num_annotated else None
         if precision is None and recall is None:
@@ -67,12 +57,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class FileScore:
-    """How one file was transcribed.
+    """One file's score.
 
     Attributes:
         name: of the file.
         counts: by window in seconds, then by drum.
-        offsets_s: by drum: hit minus annotation, of what matches within the largest window, (n,).
+        offsets_s: by drum, (n,): hit minus annotation of the matches within the largest window.
     """
 
     name: str
@@ -82,14 +72,7 @@ class FileScore:
 
 @dataclass(frozen=True, slots=True)
 class DrumFigures:
-    """One drum, or all, at one window: see the module's text.
-
-    Attributes:
-        counts: of all files together.
-        pooled: what they say.
-        macro: the mean over files.
-        num_files: that have a say in `macro.f`.
-    """
+    """One drum, or all, at one window: see the module's text. `num_files` count in `macro.f`."""
 
     counts: Counts
     pooled: Score
@@ -99,12 +82,12 @@ class DrumFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How a set of files was transcribed.
+    """Scores of a set of files.
 
     Attributes:
         figures: by window in seconds, then by drum and "all".
-        offset_ms: by drum: median of hit minus annotation; a steady one shows annotations by another convention. None
-            where nothing matches.
+        offset_ms: by drum: median of hit minus annotation; a large one shows another convention of the annotator. None
+            where there is no match.
     """
 
     figures: Mapping[float, Mapping[str, DrumFigures]]
@@ -122,12 +105,14 @@ def score_file(
     uncertain_s: Mapping[Drum, Sequence[float]] | None = None,
     windows_s: Sequence[float] = WINDOWS_S,
 ) -> FileScore:
-    """Return how one file was transcribed.
+    """Score one file.
 
     Args:
-        annotated_s: strokes of each drum, in any order; a drum that is missing has none.
-        uncertain_s: strokes that may be there, as `annotated_s`.
-        windows_s: how far apart the two may be.
+        name: of the file.
+        annotated_s: strokes of each drum, in any order; a missing drum has none.
+        hits: that were found.
+        uncertain_s: uncertain strokes, as `annotated_s`.
+        windows_s: how far a hit may be from its stroke.
     """
     found = list(hits)
     counts: dict[float, dict[Drum, Counts]] = {window_s: {} for window_s in windows_s}
@@ -140,8 +125,8 @@ def score_file(
         for window_s in sorted(windows_s):
             pairs = match_events(truth, times, window_s)
             others = np.delete(times, [hit for _, hit in pairs])
-            num_let_pass = len(match_events(maybe, others, window_s))
-            counts[window_s][drum] = Counts(len(pairs), len(truth), len(times) - num_let_pass)
+            num_uncounted = len(match_events(maybe, others, window_s))
+            counts[window_s][drum] = Counts(len(pairs), len(truth), len(times) - num_uncounted)
             offsets_s[drum] = np.array([times[hit] - truth[stroke] for stroke, hit in pairs])
     return FileScore(name, counts, offsets_s)
 
@@ -167,16 +152,9 @@ def _figures(counts: Sequence[Counts]) -> DrumFigures:
 
 
 def _mean(scores: Sequence[Score]) -> Score:
-    return Score(
-        _mean_known([score.precision for score in scores]),
-        _mean_known([score.recall for score in scores]),
-        _mean_known([score.f for score in scores]),
-    )
-
-
-def _mean_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    columns = ([score.precision for score in scores], [score.recall for score in scores], [score.f for score in scores])
+    known = [[value for value in column if value is not None] for column in columns]
+    return Score(*(float(np.mean(values)) if values else None for values in known))
 
 
 def _median_ms(offsets_s: Sequence[np.ndarray]) -> float | None:

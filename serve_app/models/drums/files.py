@@ -1,25 +1,22 @@
 """`midi_bytes` and `text_log`: a drum transcript as a General MIDI file, and as text for people.
 
-The MIDI file has channel 10, kick 36, snare 38, closed hi-hat 42, and the tempo map. It is written with mido, not with
-pretty_midi: docs/decisions/dependencies.md says why.
+The MIDI file has channel 10, kick 36, snare 38, closed hi-hat 42, and the tempo map; no metre, as bars are not
+detected. mido writes it, not pretty_midi (docs/decisions/dependencies.md).
 
 **Grid lines and seconds are both right.** The transcript's beats fall on whole quarter notes, so that quantised notes
-lie on grid lines of any program, and played back by the file's own tempo map every note sounds at its second. Where
-the first beat is not at 0 this takes a lead-in: what lies before the first beat (or before the first note, if that
-comes earlier) has a tempo of its own, at which it fills quarter notes and lasts as long as in the recording. The very
-first tempo event is the song's all the same, one tick long, because many programs read no other. Bars are not
-detected: the file states no metre.
+lie on grid lines of any program, and by the file's own tempo map every note sounds at its second. A first beat after 0
+needs a lead-in: the time before the first beat, or before an earlier first note, has a tempo at which it fills quarter
+notes. The first tempo event is the song's all the same, one tick long, because many programs read no other.
 
-MIDI's tempo is a whole number of microseconds a beat: over an hour its rounding alone would move notes by 6 ms. A
-tempo that changes by a microsecond now and then (first after some 10 minutes, never where the tempo is exact, as at
-120) keeps the file within a millisecond of the recording.
+MIDI's tempo is a whole number of microseconds a beat: over an hour its rounding would move notes by 6 ms. The tempo
+therefore changes by a microsecond now and then, which keeps the file within a millisecond of the recording.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,36 +24,36 @@ import mido
 import numpy as np
 
 from serve_app.models.drums.config import InferenceConfig
-from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
+from serve_app.results import Drum, DrumTranscript, TempoChange
 
 _Event = tuple[int, mido.Message | mido.MetaMessage]  # tick, message
 
 NOTES = {Drum.KICK: 36, Drum.SNARE: 38, Drum.HIHAT: 42}
 _CHANNEL = 9  # "channel 10" counts from 1
-# 480 divides by 2 to 6, 8, 10, 12, 15, 16 …: all usual grids fall on ticks. The lower ones are for long files.
+# All usual grids fall on ticks of 480: it divides by 2 to 6, 8, 10, 12, 15, 16. The lower ones are for long files.
 _TICKS_PER_BEAT = (480, 240, 96, 48, 24)
 _MAX_TICKS = 9_900_000  # pretty_midi refuses files with more than 10 million
 _NOTE_BEATS = 1 / 8
-_SHORTEST_LEAD_S = 0.001  # shorter: the song begins at tick 0
-# Between two corrections of the tempo: half a microsecond a beat, so that the error stays below a millisecond.
-_CORRECTION_BEATS = 2000
+_SHORTEST_LEAD_S = 0.001  # after a shorter lead-in the song begins at tick 0
+_CORRECTION_BEATS = 2000  # between two corrections of the tempo: half a microsecond a beat is below a millisecond
 _MAX_TEMPO = (1 << 24) - 1  # microseconds a beat, three bytes
-# The map's changes fall on beats; of a distance in beats this much, or this share, is rounding.
+# The map's changes fall on beats: this difference from a whole number of beats, or this share of it, is rounding.
 _BEAT_TOLERANCE, _BEAT_TOLERANCE_SHARE = 0.02, 1e-3
 
 
 def midi_bytes(transcript: DrumTranscript, *, quantized: bool = True) -> bytes:
     """Return the transcript as a Standard MIDI File, type 1: a tempo track and a drum track.
 
-    Strokes of one drum that fall on the same tick are one note, as loud as the loudest.
-
-    Args:
-        quantized: whether notes have their quantised times; otherwise the played ones.
+    Strokes of one drum on the same tick are one note, as loud as the loudest. `quantized`: notes have their quantised
+    times, not the played ones.
     """
     hits = transcript.hits
     times_s = np.array([max(0.0, hit.quantized_s if quantized else hit.time_s) for hit in hits], dtype=np.float64)
     clock = _lay_out(transcript, float(times_s.min(initial=math.inf)))
-    notes = _notes(hits, clock.ticks_at(times_s))
+    notes: dict[tuple[int, int], int] = {}  # (tick, note) to velocity
+    for hit, tick in zip(hits, clock.ticks_at(times_s).tolist(), strict=True):
+        key = (tick, NOTES[hit.drum])
+        notes[key] = max(notes.get(key, 0), hit.velocity)
     end_tick = int(clock.ticks_at(np.array([transcript.duration_s]))[0])
     file = mido.MidiFile(type=1, ticks_per_beat=clock.ticks_per_beat)
     file.tracks.append(_track("Tempo", _tempo_events(clock, end_tick), end_tick))
@@ -90,7 +87,7 @@ class _Clock:
 
 
 def _lay_out(transcript: DrumTranscript, first_note_s: float) -> _Clock:
-    """Put the beats on quarter notes, and what comes before them into a lead-in."""
+    """Put the beats on quarter notes, and the time before them into a lead-in."""
     changes = transcript.tempo_map
     bpm, last_bpm = changes[0].bpm, changes[-1].bpm
     starts_s = [max(0.0, change.start_s) for change in changes]
@@ -98,7 +95,7 @@ def _lay_out(transcript: DrumTranscript, first_note_s: float) -> _Clock:
     length = beats[-1] + max(0.0, transcript.duration_s - starts_s[-1]) * last_bpm / 60.0 + 2.0  # lead-in and all
     per_beat = next((each for each in _TICKS_PER_BEAT if length * each <= _MAX_TICKS), _TICKS_PER_BEAT[-1])
     tick_s = 60.0 / bpm / per_beat
-    # the song begins with its first beat, or a note before that: so many ticks before the beat, at the song's tempo
+    # the song begins with its first beat, or with a note this many ticks earlier, at the song's tempo
     pickup = math.ceil(max(0.0, starts_s[0] - first_note_s) / tick_s - 1e-3)
     lead_s = starts_s[0] - pickup * tick_s
     lead = 0
@@ -129,17 +126,8 @@ def _beats_between(change: TempoChange, following: TempoChange) -> float:
     return float(whole) if whole and is_whole else beats
 
 
-def _notes(hits: Sequence[DrumHit], ticks: np.ndarray) -> dict[tuple[int, int], int]:
-    """Return the velocity of every (tick, note)."""
-    notes: dict[tuple[int, int], int] = {}
-    for hit, tick in zip(hits, ticks.tolist(), strict=True):
-        key = (tick, NOTES[hit.drum])
-        notes[key] = max(notes.get(key, 0), hit.velocity)
-    return notes
-
-
 def _note_events(notes: dict[tuple[int, int], int], length: int) -> Iterator[_Event]:
-    """Yield starts and ends by tick; a note ends where its drum is struck again."""
+    """Yield starts and ends by tick; a note ends at the next of its drum."""
     events: list[tuple[int, int, int, int]] = []  # tick, 0 for an end (it comes first), note, velocity
     following: dict[int, int] = {}
     for tick, note in sorted(notes, reverse=True):
@@ -152,11 +140,10 @@ def _note_events(notes: dict[tuple[int, int], int], length: int) -> Iterator[_Ev
 
 
 def _tempo_events(clock: _Clock, end_tick: int) -> Iterator[_Event]:
-    """Yield tempos that bring the file's own clock, which knows whole microseconds only, to each moment in time."""
+    """Yield tempos, in whole microseconds, with which the file's own clock is right at the end of each stretch."""
     last, file_s = 0, clock.seconds[0]
     for tick, length, end_s in _stretches(clock, end_tick):
-        tempo = round((end_s - file_s) * 1e6 * clock.ticks_per_beat / length)
-        tempo = min(max(tempo, 1), _MAX_TEMPO)
+        tempo = min(max(round((end_s - file_s) * 1e6 * clock.ticks_per_beat / length), 1), _MAX_TEMPO)
         file_s += length * tempo / 1e6 / clock.ticks_per_beat
         if tempo != last:
             yield tick, mido.MetaMessage("set_tempo", tempo=tempo)
@@ -164,7 +151,7 @@ def _tempo_events(clock: _Clock, end_tick: int) -> Iterator[_Event]:
 
 
 def _stretches(clock: _Clock, end_tick: int) -> Iterator[tuple[int, int, float]]:
-    """Yield first tick, length in ticks and end in seconds of what has one tempo, none too long to correct."""
+    """Yield first tick, length in ticks and end in seconds of the stretches with one tempo."""
     longest = _CORRECTION_BEATS * clock.ticks_per_beat
     beyond = max(end_tick - int(clock.ticks[-1]), clock.ticks_per_beat)
     ticks = [*clock.ticks.tolist(), int(clock.ticks[-1]) + beyond]
@@ -190,21 +177,19 @@ _COLUMNS = ("time_s", "quantized_s", "drum", "velocity", "confidence")
 
 
 def text_log(transcript: DrumTranscript, filename: str, config: InferenceConfig) -> str:
-    """Return the log.
-
-    Lines that begin with `#` are the header; every other is a stroke: seconds played, seconds on the grid, drum,
-    velocity, confidence.
-    """
+    """Return the log: a header of lines that begin with `#`, then a stroke a line."""
     counts = {drum: sum(hit.drum == drum for hit in transcript.hits) for drum in Drum}
+    first, *later = transcript.tempo_map
+    there = f" ({first.bpm:.2f} BPM there)" if later else ""
     header = [
-        ("file", " ".join(filename.split())),  # one line, whatever the name
+        ("file", " ".join(filename.split())),  # without line breaks
         ("duration", f"{transcript.duration_s:.3f} s"),
-        ("tempo", _tempo(transcript)),
+        ("tempo", f"{transcript.bpm:.2f} BPM, first beat at {first.start_s:.3f} s{there}"),
         ("model", transcript.model_version),
         ("grid", ", ".join(f"{drum} {_division(config, drum)}" for drum in Drum)),
         ("thresholds", ", ".join(f"{drum} {_threshold(config, drum)}" for drum in Drum)),
         ("hits", f"{len(transcript.hits)} ({', '.join(f'{drum} {count}' for drum, count in counts.items())})"),
-        *(("tempo from", f"{each.start_s:.3f} s: {each.bpm:.2f} BPM") for each in transcript.tempo_map[1:]),
+        *(("tempo from", f"{each.start_s:.3f} s: {each.bpm:.2f} BPM") for each in later),
         *(("note", note) for note in transcript.notes),
     ]
     lines = [f"# {name}: {value}" for name, value in header]
@@ -214,13 +199,6 @@ def text_log(transcript: DrumTranscript, filename: str, config: InferenceConfig)
         for hit in transcript.hits
     ]
     return "\n".join(lines) + "\n"
-
-
-def _tempo(transcript: DrumTranscript) -> str:
-    first = transcript.tempo_map[0]
-    return f"{transcript.bpm:.2f} BPM, first beat at {first.start_s:.3f} s" + (
-        f" ({first.bpm:.2f} BPM there)" if len(transcript.tempo_map) > 1 else ""
-    )
 
 
 def _division(config: InferenceConfig, drum: Drum) -> str:

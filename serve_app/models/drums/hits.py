@@ -1,4 +1,4 @@
-"""`find_strokes`, `place_hits`: from activations to strokes with times and velocities, and to hits on a grid."""
+"""`Strokes` of the activations with times and velocities (`find_strokes`), and hits on a grid (`place_hits`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.models.drums.config import InferenceConfig
 from serve_app.models.drums.tempo import OnsetTrain
 from serve_app.results import Drum, DrumHit
 
-# A flam's two strokes are 20 to 40 ms apart, a fast roll's 40 ms; nearer peaks are one stroke that the network doubts.
+# A flam's two strokes are 20 to 40 ms apart, a fast roll's 40 ms; nearer peaks are one uncertain stroke.
 MIN_DISTANCE_S = 0.03
 
 
@@ -46,19 +46,13 @@ def pick_peaks(
     min_distance_s: float = MIN_DISTANCE_S,
     frames_per_s: float = FRAMES_PER_S,
 ) -> Peaks:
-    """Find local maxima of at least `threshold`; of two that are too near each other, the higher.
+    """Find local maxima of at least `threshold`; of two nearer than `min_distance_s`, the higher.
 
     Times are those of the parabola through a maximum and its neighbours; the first and the last frame can be peaks.
-    They need no correction: with the trained network the median error of kick, snare and hi-hat is within 0.2 ms of 0,
-    the median of its size 0.8 ms (4700 strokes of songs that it never heard).
-
-    Args:
-        activation: (frames,) probabilities.
-        threshold: least activation of a stroke.
-        min_distance_s: strokes of one drum are at least this far apart.
+    Their median error is below 0.2 ms (docs/models/drums.md). `activation`: (frames,) probabilities.
     """
     padded = np.pad(np.asarray(activation, dtype=np.float64), 1)
-    # as whole frames: 2.9999… from a product of floats must not let a nearer peak pass
+    # rounded: 2.9999… from a product of floats must not let a nearer peak pass
     distance = max(1.0, np.round(min_distance_s * frames_per_s, 6))
     found, _ = find_peaks(padded, height=threshold, distance=distance)
     before, at, after = padded[found - 1], padded[found], padded[found + 1]
@@ -69,23 +63,18 @@ def pick_peaks(
     return Peaks(frames, times_s, at)
 
 
-# General MIDI, "Response to Data Entry": a note's amplitude goes with the square of its velocity.
-_DB_PER_DECADE = 40.0
-# Loud strokes get this velocity; an accent may be 2.5 dB louder still.
+_DB_PER_DECADE = 40.0  # General MIDI: a note's amplitude is proportional to the square of its velocity
+# Loud strokes get this velocity; an accent may be 2.5 dB louder.
 _LOUD_VELOCITY, _LOUD_PERCENTILE = 110.0, 90.0
 
 
 def velocities(levels_db: np.ndarray) -> np.ndarray:
-    """Return the velocities of one drum's strokes in one file.
+    """Return the velocities, (n,) int from 1 to 127, of one drum's strokes in one file.
 
-    A drum's loud strokes (their 90th percentile) get 110 whatever the recording's balance; from there on 12 dB are a
-    halving. A louder stroke never gets a lower velocity, and one stroke alone gets 110.
+    A drum's loud strokes (their 90th percentile) get 110; 12 dB less is half the velocity.
 
     Args:
-        levels_db: (n,) level of each stroke; what is not finite counts as loud.
-
-    Returns:
-        (n,) int, 1 to 127.
+        levels_db: (n,) level of each stroke; levels that are not finite count as loud.
     """
     levels_db = np.asarray(levels_db, dtype=np.float64)
     finite = levels_db[np.isfinite(levels_db)]
@@ -99,20 +88,15 @@ BEATS_PER_WHOLE_NOTE = 4
 
 
 def quantize(times_s: NDArray[np.float64], grid: BeatGrid, division: int) -> NDArray[np.float64]:
-    """Return each time moved to the nearest line of the grid.
+    """Return each of the times, (n,) in any order, moved to the nearest line of the grid; lines before 0 become 0.
 
-    Lines divide the beats evenly, and go on at the first and the last tempo outside the beats. They are counted from
-    the grid's first beat; which beat begins a bar is not known, so divisions 1 and 2 may lie a beat off the bar.
+    Lines divide the beats evenly, and continue at the first and the last tempo outside the beats. They are counted from
+    the grid's first beat; bars are not detected, so divisions 1 and 2 may lie a beat off the bar.
 
     Args:
-        times_s: (n,) in any order.
-        division: lines in a whole note: 16 for sixteenths, 12 for triplets of eighths.
-
-    Returns:
-        (n,) never negative: what belongs to a line before the file's beginning goes to 0.
-
-    Raises:
-        InvalidRequest: `division` is less than 1.
+        times_s: of the strokes.
+        grid: the beats.
+        division: lines in a whole note: 16 for sixteenths, 12 for triplets of eighths; InvalidRequest below 1.
     """
     if division < 1:
         raise InvalidRequest(f"a grid divides a whole note into at least 1 part, not {division}")
@@ -126,7 +110,7 @@ def quantize(times_s: NDArray[np.float64], grid: BeatGrid, division: int) -> NDA
 
 
 def _reaching(grid: BeatGrid, earliest_s: float, latest_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the times of the beats and their numbers, with one more on each side, beyond all lines that are needed."""
+    """Return the times of the beats and their numbers, with one more on each side, beyond all needed lines."""
     first_s, last_s = float(grid.beats_s[0]), float(grid.beats_s[-1])
     first_length_s, last_length_s = 60 / grid.tempo_map[0].bpm, 60 / grid.tempo_map[-1].bpm
     # a line may lie a whole note beyond the stroke
@@ -139,12 +123,9 @@ def _reaching(grid: BeatGrid, earliest_s: float, latest_s: float) -> tuple[NDArr
     )
 
 
-# Two limbs that strike together are some milliseconds apart; the detector's scatter comes on top.
-_CHORD_S = 0.02
-# Of labels that no checkpoint's threshold is known for.
-_USUAL_THRESHOLD = 0.5
-# Weight in tempo and beat tracking of the softest strokes, against 1 of loud ones.
-_SOFT_WEIGHT = 0.25
+_CHORD_S = 0.02  # two limbs strike together within some milliseconds, and the detector's scatter adds to that
+_USUAL_THRESHOLD = 0.5  # of labels without a threshold in the checkpoint
+_SOFT_WEIGHT = 0.25  # of the softest strokes in tempo and beat tracking; loud ones have 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +146,11 @@ class Strokes:
 def find_strokes(
     activations: DrumActivations, config: InferenceConfig, tuned: Mapping[str, float], duration_s: float
 ) -> dict[str, Strokes]:
-    """Return the strokes of every label, also of those that become no hits.
-
-    Args:
-        duration_s: of the recording; no stroke is later.
-    """
+    """Return the strokes of every label, also of those that become no hits; none is later than `duration_s`."""
     found = {}
     for column, label in enumerate(activations.labels):
-        if label in set(Drum):
-            threshold = config.threshold_of(Drum(label), tuned)
-        else:
-            threshold = tuned.get(label, _USUAL_THRESHOLD)
+        is_drum = label in set(Drum)
+        threshold = config.threshold_of(Drum(label), tuned) if is_drum else tuned.get(label, _USUAL_THRESHOLD)
         peaks = pick_peaks(activations.probabilities[:, column], threshold, frames_per_s=activations.frames_per_s)
         levels_db = activations.levels_db[peaks.frames, column]
         times_s = np.clip(peaks.times_s, 0.0, duration_s)
@@ -184,7 +159,7 @@ def find_strokes(
 
 
 def onset_train(strokes: Mapping[str, Strokes]) -> OnsetTrain:
-    """Return what tempo and beats are found from: strokes of all labels, loud and sure ones with more weight."""
+    """Return the strokes of all labels for tempo and beat tracking; loud and sure ones have more weight."""
     loudness = {label: np.clip(each.velocities / _LOUD_VELOCITY, _SOFT_WEIGHT, 1.0) for label, each in strokes.items()}
     return OnsetTrain.of(
         np.concatenate([each.times_s for each in strokes.values()]),
@@ -196,8 +171,8 @@ def onset_train(strokes: Mapping[str, Strokes]) -> OnsetTrain:
 def place_hits(strokes: Mapping[str, Strokes], grid: BeatGrid, config: InferenceConfig) -> tuple[DrumHit, ...]:
     """Return the drums' hits with their places on the grid, in order of time, then of `Drum`.
 
-    What is struck together stays together: strokes of different drums within 20 ms (less on a fine grid) are moved as
-    one. Nothing is dropped, also not where two strokes of a drum come to the same line.
+    Strokes of different drums within 20 ms (less on a fine grid) are moved together. No stroke is dropped, also where
+    two strokes of a drum get the same line.
     """
     drums = np.repeat(np.arange(len(Drum)), [len(strokes[drum].times_s) for drum in Drum])
     times_s, confidences, loudness = (
@@ -208,28 +183,17 @@ def place_hits(strokes: Mapping[str, Strokes], grid: BeatGrid, config: Inference
     drums, times_s, confidences, loudness = (each[order] for each in (drums, times_s, confidences, loudness))
     divisions = [config.division_of(drum) for drum in Drum]
     finest_s = 240.0 / grid.bpm / max((each for each in divisions if each), default=1)
-    common_s = _chord_times(times_s, drums, loudness, min(_CHORD_S, finest_s / 2))
+    common_s = times_s.copy()  # of a chord, the mean of its strokes, weighted by loudness
+    for start, end in _chords(times_s.tolist(), drums.tolist(), min(_CHORD_S, finest_s / 2)):
+        common_s[start:end] = np.average(times_s[start:end], weights=loudness[start:end])
     quantized_s = times_s.copy()
     for index, division in enumerate(divisions):
         if division:
             own = drums == index
             quantized_s[own] = quantize(common_s[own], grid, division)
-    names = list(Drum)
-    rows = zip(
-        times_s.tolist(), quantized_s.tolist(), drums.tolist(), loudness.tolist(), confidences.tolist(), strict=True
-    )
-    return tuple(
-        DrumHit(time_s, grid_s, names[drum], velocity, confidence)
-        for time_s, grid_s, drum, velocity, confidence in rows
-    )
-
-
-def _chord_times(times_s: np.ndarray, drums: np.ndarray, loudness: np.ndarray, longest_s: float) -> np.ndarray:
-    """Return for each stroke the time of what it is part of: the mean of its strokes, loud ones counting more."""
-    common_s = times_s.copy()
-    for start, end in _chords(times_s.tolist(), drums.tolist(), longest_s):
-        common_s[start:end] = np.average(times_s[start:end], weights=loudness[start:end])
-    return common_s
+    struck = [list(Drum)[drum] for drum in drums]
+    columns = (times_s.tolist(), quantized_s.tolist(), struck, loudness.tolist(), confidences.tolist())
+    return tuple(map(DrumHit, *columns))
 
 
 def _chords(times_s: list[float], drums: list[int], longest_s: float) -> Iterator[tuple[int, int]]:

@@ -1,11 +1,11 @@
 """`MetricalTemplates`: where in a bar of four beats each drum is struck, and how likely.
 
 A template is a density over the bar for each label: 1 where strokes are as likely as anywhere, 9 where they are nine
-times as likely. Kicks on one and three, snares on two and four, hats on all eighths is one; a swung ride another.
-`training/drums/metre.py` learns them as a mixture of multinomials over the strokes of generated songs, with the tempo
-range in which each occurs (`metre.json`). The log-likelihood of strokes under "a beat of this tempo falls here" is a
-sum over strokes of the template's logarithm at their place in the bar, that is, a correlation, and is computed for
-all places at once from the strokes' Fourier transform at the bar's harmonics (`tempo`).
+times as likely. One template has kicks on one and three, snares on two and four, hats on all eighths; another a swung
+ride. `training/drums/metre.py` learns them as a mixture of multinomials over the strokes of generated songs, with the
+tempo range of each (`metre.json`). The log-likelihood of strokes under "a beat of this tempo falls here" is the sum of
+the template's logarithm at the strokes' places in the bar. It is a correlation, and is computed for all places at once
+from the strokes' Fourier transform at the bar's harmonics (`tempo`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 BEATS_PER_BAR = 4
-# Of the beat: a phase of the grid is known to one part in this many before it is fitted to strokes.
-PHASES_PER_BEAT = 24
+PHASES_PER_BEAT = 24  # resolution of the beat's phase before it is fitted to strokes
 NUM_HARMONICS = BEATS_PER_BAR * PHASES_PER_BEAT // 2 + 1
 # How far strokes scatter about their place: a player's hands and the detector (time), and the tempo grid (beats).
 _SCATTER_S, _SCATTER_BEATS = 0.022, 0.02
@@ -31,7 +30,7 @@ _LOWEST_DENSITY = 0.03
 
 @dataclass(frozen=True)
 class MetricalTemplates:
-    """Templates at some tempos.
+    """The templates at some tempos.
 
     Attributes:
         bpm: (tempos,).
@@ -46,7 +45,7 @@ class MetricalTemplates:
 
 
 def templates_at(bpm: NDArray[np.float64]) -> MetricalTemplates:
-    """Return the templates as strokes at these tempos would show them."""
+    """Return the templates at these tempos, blurred by the scatter of strokes."""
     shapes, share, log2_bpm, log2_bpm_sd = _learned()
     num_steps = shapes.shape[2]
     harmonics = np.arange(_FINE_STEPS // 2 + 1)

@@ -1,10 +1,9 @@
-"""`DrumNetwork`: log-bands in; for each frame and label, whether it is struck and how loud. Pure torch.
+"""`DrumNetwork`: from log-bands to strokes and levels of each frame and label. Pure torch.
 
 A convolutional recurrent network after Vogl et al., "Drum transcription via joint beat and drum modeling using
-convolutional recurrent neural networks" (ISMIR 2017): convolutions over time and frequency say what sounds, residual
-dilated convolutions over time (as Davies & Böck, EUSIPCO 2019) what began when, and a bidirectional GRU follows the
-music, both ways. One recurrent layer behind convolutions over time, instead of their three, runs and learns about
-twice as fast on a CPU.
+convolutional recurrent neural networks" (ISMIR 2017): convolutions over time and frequency detect the sounds, residual
+dilated convolutions over time (as Davies & Böck, EUSIPCO 2019) their starts, and a bidirectional GRU the course of the
+music. One recurrent layer behind convolutions over time, instead of their three, is about twice as fast on a CPU.
 """
 
 from __future__ import annotations
@@ -19,49 +18,36 @@ from torch.nn import functional
 
 LABELS = ("kick", "snare", "hihat", "tom", "cymbal", "percussion")
 
-# The GRU follows stretches of 6 s, with 2.6 s around each. Where they begin, pieces can be cut: those that start a
-# multiple of `FOLLOWED_FRAMES` apart, their first and last `FOLLOWED_FROM` frames context, get the whole's answers.
+# The GRU reads stretches of 6 s, with 2.6 s around each. Pieces that start a multiple of `FOLLOWED_FRAMES` apart, with
+# their first and last `FOLLOWED_FROM` frames as context, get the outputs of the whole recording.
 FOLLOWED_FROM, FOLLOWED_FRAMES = 300, 600
-_AROUND_FRAMES = 260  # with what the convolutions look around, less than `FOLLOWED_FROM`
+_AROUND_FRAMES = 260  # and the convolutions' reach: less than `FOLLOWED_FROM`
 _POOLED_BANDS = 3
-# What the levels' layer says lies around zero; a stroke's level, in dB, around the first of these, spread by the other.
+# Mean and spread of strokes' levels; the levels' layer computes them relative to these.
 _LEVEL_CENTER_DB, _LEVEL_SPREAD_DB = -20.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class HyperParameters:
-    """Sizes that a checkpoint must state to be loaded.
+    """Sizes that a checkpoint states."""
 
-    Attributes:
-        labels: what is told apart, in the order of the outputs.
-        num_bands: of the spectrogram.
-        conv_channels: of each pair of convolutions over time and frequency; a third of the bands is left after each.
-        width: channels of the temporal network.
-        block_width: channels within its blocks.
-        dilations: of its blocks, in frames.
-        kernel: taps of each block's dilated convolution, odd.
-        gru_width: units of the GRU in each direction.
-        dropout: share of channels, while training.
-    """
-
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...] = LABELS  # in the order of the outputs
     num_bands: int = 81
-    conv_channels: tuple[int, ...] = (16, 48)
-    width: int = 160
-    block_width: int = 128
-    dilations: tuple[int, ...] = (1, 2, 4, 8)
-    kernel: int = 5
-    gru_width: int = 96
-    dropout: float = 0.1
+    conv_channels: tuple[int, ...] = (16, 48)  # of each pair of convolutions; a third of the bands is left after each
+    width: int = 160  # channels of the temporal network
+    block_width: int = 128  # channels within its blocks
+    dilations: tuple[int, ...] = (1, 2, 4, 8)  # of its blocks, in frames
+    kernel: int = 5  # taps of each block's dilated convolution, odd
+    gru_width: int = 96  # in each direction
+    dropout: float = 0.1  # share of channels, while training
 
 
 class DrumOutput(NamedTuple):
-    """What the network says of each frame and label.
+    """The output for each frame and label, (batch, frames, labels).
 
     Attributes:
-        logits: (batch, frames, labels); the sigmoid is the probability that a stroke falls on the frame.
-        levels_db: (batch, frames, labels): the level of that stroke alone, relative to full scale of the levelled
-            music; means something at strokes only.
+        logits: the sigmoid is the probability that a stroke falls on the frame.
+        levels_db: of that stroke alone, relative to full scale of the levelled music; arbitrary where there is none.
     """
 
     logits: Tensor
@@ -69,7 +55,7 @@ class DrumOutput(NamedTuple):
 
 
 class DrumNetwork(nn.Module):
-    """Find strokes in log-bands."""
+    """Finds strokes in log-bands."""
 
     def __init__(self, hyper_parameters: HyperParameters = HyperParameters()) -> None:
         super().__init__()
@@ -91,11 +77,7 @@ class DrumNetwork(nn.Module):
         self.levels = nn.Linear(sizes.width, len(sizes.labels))
 
     def forward(self, bands: Tensor) -> DrumOutput:
-        """Return what is struck in music.
-
-        Args:
-            bands: (batch, frames, bands) as `log_bands` makes them.
-        """
+        """Return the strokes in the output of `log_bands`, (batch, frames, bands)."""
         rising = functional.pad((bands[:, 1:] - bands[:, :-1]).clamp(min=0.0), (0, 0, 1, 0))
         # channels last in memory: the convolutions run up to five times as fast, and nothing is copied below
         x = torch.stack([bands, rising], dim=3).permute(0, 3, 1, 2)  # (batch, 2, frames, bands)
@@ -109,8 +91,8 @@ class DrumNetwork(nn.Module):
     def _followed(self, x: Tensor) -> Tensor:
         """Run the GRU: (batch, frames, width) to (batch, frames, 2 * gru_width).
 
-        What a GRU remembers never quite fades, and it learns from crops of seconds: over minutes it drifts (on songs of
-        30 s hi-hat F is 0.789 whole, 0.796 in stretches), and a recording in pieces would differ from the whole.
+        A GRU's memory never quite fades, and it is trained on crops of seconds: over minutes it drifts, and the output
+        of a recording in pieces would differ from that of the whole. So it reads stretches.
         """
         if self.training:
             return self.gru(x)[0]
@@ -119,15 +101,15 @@ class DrumNetwork(nn.Module):
         windows = [(max(0, a - _AROUND_FRAMES), a, b, min(frames, b + _AROUND_FRAMES)) for a, b in pairwise(cuts)]
         followed = x.new_empty(*x.shape[:2], 2 * self.gru.hidden_size)
         for _, alike in groupby(windows, key=lambda window: (window[1] - window[0], window[3] - window[0])):
-            each = list(alike)  # all but those at the ends are: one batch
-            heard = self.gru(torch.cat([x[:, start:end] for start, _, _, end in each]))[0]
-            for (start, a, b, _), part in zip(each, heard.chunk(len(each)), strict=True):
+            each = list(alike)  # one batch: all but those at the ends
+            states = self.gru(torch.cat([x[:, start:end] for start, _, _, end in each]))[0]
+            for (start, a, b, _), part in zip(each, states.chunk(len(each)), strict=True):
                 followed[:, a:b] = part[:, a - start : b - start]
         return followed
 
 
 class _SpectralStage(nn.Sequential):
-    """Two convolutions, and of each three bands the strongest: (batch, channels, frames, bands) to the same, fewer."""
+    """Two convolutions, then the maximum of each three bands: (batch, channels, frames, bands)."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__(

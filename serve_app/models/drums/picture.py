@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from serve_app.models.drums.activations import DrumActivations
 
 ROW_S = 10.0
-MAX_ROWS = 12  # two minutes: what follows looks much the same, and a viewer must still open the picture
+MAX_ROWS = 12  # two minutes: a viewer must still open the picture
 _SHORTEST_ROW_S = 1.0
 _DOTS_PER_INCH = 100
 _WIDTH_IN, _LEFT_IN, _RIGHT_IN = 16.0, 0.6, 0.2
 _HEAD_IN, _ROW_IN, _GAP_IN, _FOOT_IN = 0.4, 1.9, 0.3, 0.3
-# From below: as a drummer's staff has them. Colours that also the colour-blind tell apart (Okabe and Ito).
+# From below, as on a drummer's staff; colours for the colour-blind, too (Okabe and Ito).
 _LANES = {Drum.KICK: "#0072B2", Drum.SNARE: "#D55E00", Drum.HIHAT: "#009E73"}
 _LANE_HEIGHT = 0.86  # of 1
 
@@ -31,13 +31,10 @@ _LANE_HEIGHT = 0.86  # of 1
 def draw_drums(
     transcript: DrumTranscript, activations: DrumActivations, thresholds: Mapping[str, float] | None = None
 ) -> bytes:
-    """Return a PNG: for each drum a lane with its activation and, as stems, its hits; beats are vertical lines.
+    """Return a PNG: for each drum a lane with its activation, hits as stems, and its threshold; beats are lines.
 
-    A stem stands where the hit was played, as high as its velocity; the triangle below it stands where the grid puts
-    it. At most the first two minutes are drawn, in rows of ten seconds. Needs no display, and runs in any thread.
-
-    Args:
-        thresholds: by drum; drawn where they are given.
+    A stem stands at the played time, as high as the velocity; the triangle below it stands at the quantised time. At
+    most the first two minutes are drawn, in rows of ten seconds. Needs no display, and runs in any thread.
     """
     shown_s = min(transcript.duration_s, ROW_S * MAX_ROWS)
     num_rows = max(1, math.ceil(shown_s / ROW_S))
@@ -48,41 +45,34 @@ def draw_drums(
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(_title(transcript, shown_s), fontsize=11, y=1 - 0.5 * _HEAD_IN / height_in, va="center")
     beats_s = beats_until(transcript, shown_s)
-    rows = [
-        figure.add_axes(
-            (
-                _LEFT_IN / _WIDTH_IN,
-                (height_in - _HEAD_IN - _ROW_IN * number + _GAP_IN) / height_in,
-                1 - (_LEFT_IN + _RIGHT_IN) / _WIDTH_IN,
-                (_ROW_IN - _GAP_IN) / height_in,
-            )
-        )
-        for number in range(1, num_rows + 1)
-    ]
-    for number, axes in enumerate(rows):
-        start_s = number * row_s
-        _prepare(axes, start_s, start_s + row_s)
-        axes.vlines(_inside(beats_s, start_s, row_s), 0, len(_LANES), color="#999999", linewidth=0.7, zorder=0)
+    left, width = _LEFT_IN / _WIDTH_IN, 1 - (_LEFT_IN + _RIGHT_IN) / _WIDTH_IN
+    for number in range(num_rows):
+        bottom_in = height_in - _HEAD_IN - _ROW_IN * (number + 1) + _GAP_IN
+        axes = figure.add_axes((left, bottom_in / height_in, width, (_ROW_IN - _GAP_IN) / height_in))
+        start_s, end_s = number * row_s, (number + 1) * row_s
+        _prepare(axes, start_s, end_s)
+        inside_s = beats_s[(beats_s >= start_s) & (beats_s < end_s)]
+        axes.vlines(inside_s, 0, len(_LANES), color="#999999", linewidth=0.7, zorder=0)
         for lane, (drum, color) in enumerate(_LANES.items()):
-            _draw_activation(axes, activations, drum, lane, color, start_s, start_s + row_s)
+            _draw_activation(axes, activations, drum, lane, color, start_s, end_s)
             if thresholds is not None:
                 level = lane + _LANE_HEIGHT * thresholds[drum]
-                axes.hlines(level, start_s, start_s + row_s, color=color, linewidth=0.6, linestyle=":")
-            _draw_hits(axes, transcript, drum, lane, color, start_s, start_s + row_s)
-    rows[-1].set_xlabel("seconds")
+                axes.hlines(level, start_s, end_s, color=color, linewidth=0.6, linestyle=":")
+            _draw_hits(axes, transcript, drum, lane, color, start_s, end_s)
+    axes.set_xlabel("seconds")
     written = io.BytesIO()
     canvas.print_png(written)
     return written.getvalue()
 
 
 def beats_until(transcript: DrumTranscript, end_s: float) -> np.ndarray:
-    """Return the times of the beats that the tempo map tells of, up to `end_s`, (n,)."""
+    """Return the times of the tempo map's beats up to `end_s`, (n,)."""
     changes = transcript.tempo_map
     ends_s = [change.start_s for change in changes[1:]] + [math.inf]
     beats: list[np.ndarray] = []
     for change, until_s in zip(changes, ends_s, strict=True):
         beat_s = 60.0 / change.bpm
-        # half a beat before the next change there is none: that one brings its own
+        # not within half a beat of the next change, which has its own beat
         count = math.ceil((min(end_s, until_s - beat_s / 2) - change.start_s) / beat_s)
         beats.append(change.start_s + beat_s * np.arange(max(0, count)))
     return np.concatenate(beats)
@@ -128,7 +118,3 @@ def _draw_hits(
     axes.plot(times_s, tops, "o", color=color, markersize=3)
     quantized_s = np.array([hit.quantized_s for hit in hits])
     axes.plot(quantized_s, np.full(len(hits), lane - 0.02), "^", color="black", markersize=3, clip_on=False)
-
-
-def _inside(times_s: np.ndarray, start_s: float, length_s: float) -> np.ndarray:
-    return times_s[(times_s >= start_s) & (times_s < start_s + length_s)]

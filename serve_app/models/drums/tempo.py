@@ -1,10 +1,10 @@
 """`tempo_path`: tempo and beat phase through a file, from the strokes of its drums.
 
 Every four seconds a window of eight (Hann, so that each stroke counts once in all) is compared with all metrical
-templates at all tempos and phases; the best sequence through the windows is found by Viterbi search, where tempo and
-phase may shift a little from one to the next, or, at a price, jump (another song, an edit). This is the bar-pointer
-model of Krebs, Böck and Widmer, "An efficient state-space model for joint tempo and meter tracking" (ISMIR 2015), with
-windows in place of frames, so that ten hours take seconds, and with drums, not a spectrum, as what is observed.
+templates at all tempos and phases. A Viterbi search finds the best sequence through the windows, where tempo and phase
+may shift a little from one to the next, or, at a price, jump (another song, an edit). This is the bar-pointer model of
+Krebs, Böck and Widmer, "An efficient state-space model for joint tempo and meter tracking" (ISMIR 2015), with windows
+instead of frames, so that ten hours take seconds, and with strokes instead of a spectrum.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from scipy import fft
 
 from serve_app.models.drums.metre import BEATS_PER_BAR, NUM_HARMONICS, PHASES_PER_BEAT, MetricalTemplates, templates_at
 
-# What the metrical templates (`metre`) know. Any other label counts as percussion.
+# The labels of the metrical templates (`metre`). Any other label counts as percussion.
 METRICAL_LABELS = ("kick", "snare", "hihat", "tom", "cymbal", "percussion")
 
 
 @dataclass(frozen=True)
 class OnsetTrain:
-    """Strokes in order of time, of every label that was heard.
+    """Strokes of every label, in order of time.
 
     Attributes:
         time_s: (n,) float64, finite and not falling.
-        weight: (n,) float32 in [0, 1], how much a stroke counts: loud and sure ones near 1, ghost notes near 0.3.
+        weight: (n,) float32 in [0, 1]: loud and sure strokes near 1, ghost notes near 0.3.
         label: (n,) index into `METRICAL_LABELS`.
     """
 
@@ -39,7 +39,7 @@ class OnsetTrain:
 
     @classmethod
     def of(cls, time_s: Iterable[float], weight: Iterable[float], label: Iterable[str]) -> OnsetTrain:
-        """Return the train of these strokes, put in order; strokes at times that are not finite are left out."""
+        """Return these strokes in order, without those at times that are not finite."""
         times = np.fromiter(time_s, dtype=np.float64)
         weights = np.clip(np.nan_to_num(np.fromiter(weight, dtype=np.float32)), 0.0, 1.0)
         known = {name: index for index, name in enumerate(METRICAL_LABELS)}
@@ -64,20 +64,18 @@ HOP_S = 4.0
 _RATE_HZ = 64
 _FFT_SIZE = 2048  # four times the window's length: its spectrum can be read between bins
 _WINDOWS_AT_ONCE = 32
-# Strokes repeat a pattern, so they are not independent: their likelihood counts for this part of its logarithm. The
-# price list below is in the same unit. All tuned on generated songs (seeds kept apart from those of the reports).
+# Strokes repeat a pattern, so they are not independent: this part of their log-likelihood counts. The prices below have
+# the same unit. All were tuned on generated songs (other seeds than those of the reports).
 _EVIDENCE = 0.25
 _TEMPLATE_PRIOR = 0.1
 _TEMPO_PRIOR = 0.3
-# Where strokes say little (even hats) a beat in the middle of the range is likelier. Per window, octaves.
+# Where strokes are ambiguous (even hats) a beat in the middle of the range is likelier. Per window, octaves.
 _LIKELY_BPM, _LIKELY_SPREAD = 115.0, 1.0
 _TEMPO_SHIFT_PRICE, _PHASE_SHIFT_PRICE = 1.0, 0.6
 _NEW_PHASE_PRICE, _NEW_TEMPO_PRICE = 8.0, 12.0
 _PRICE_AFTER_SILENCE = 0.3
-# Over longer pauses nobody keeps the beat: it begins anew.
-_LONGEST_PAUSE_S = 8.0
-# Recordings mostly begin on a beat.
-_FIRST_STROKE_BONUS = 0.5
+_LONGEST_PAUSE_S = 8.0  # after a longer pause the beat begins anew
+_FIRST_STROKE_BONUS = 0.5  # recordings mostly begin on a beat
 _SHIFTS = (-2, -1, 0, 1, 2)
 
 
@@ -89,7 +87,7 @@ class TempoPath:
         time_s: (windows,) rising.
         bpm: (windows,).
         phase: (windows,) of the beat, in [0, 1), at `time_s`.
-        is_new: (windows,) whether this one does not go on from the one before.
+        is_new: (windows,) whether the window does not continue the one before.
     """
 
     time_s: NDArray[np.float64]
@@ -123,7 +121,7 @@ def tempo_path(onsets: OnsetTrain) -> TempoPath:
 
 
 def constant_phase(onsets: OnsetTrain, bpm: float) -> float:
-    """Return the phase of the beat, in [0, 1), at time 0 that suits the strokes best where the tempo is known."""
+    """Return the phase of the beat, in [0, 1), at time 0 that fits the strokes best at a given tempo."""
     centers_s = _window_centers_s(onsets)
     total = np.zeros(PHASES_PER_BEAT)
     places = np.arange(PHASES_PER_BEAT)
@@ -134,7 +132,7 @@ def constant_phase(onsets: OnsetTrain, bpm: float) -> float:
 
 
 def _first_values(first_stroke_s: float, templates: MetricalTemplates) -> NDArray[np.float32]:
-    """Return a bonus for the states, at the first window's middle, whose beat falls on the first stroke after it."""
+    """Return a bonus for the states, at the first window's middle, with a beat on the first stroke after it."""
     phase = np.arange(PHASES_PER_BEAT) / PHASES_PER_BEAT + first_stroke_s * templates.bpm[:, None] / 60
     return (0.5 * _FIRST_STROKE_BONUS * (1 + np.cos(2 * np.pi * phase))).ravel().astype(np.float32)
 
@@ -153,9 +151,9 @@ def _window_centers_s(onsets: OnsetTrain) -> NDArray[np.float64]:
 def _evidence(
     onsets: OnsetTrain, centers_s: NDArray[np.float64], templates: MetricalTemplates
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield for each window how well each tempo and each phase of the beat at its middle explain it, (tempos, phases).
+    """Yield each window's log-likelihood at each tempo and phase of the beat at its middle, (tempos, phases).
 
-    The best of the templates and of the bar's four beats counts.
+    It is the maximum over the templates and the bar's four beats.
     """
     num_tempos, _, num_labels, num_templates = templates.spectra.shape
     harmonics_hz = np.arange(NUM_HARMONICS) * templates.bpm[:, None] / (60 * BEATS_PER_BAR)  # (tempos, harmonics)
@@ -170,8 +168,8 @@ def _evidence(
     prior = (_TEMPLATE_PRIOR * of_template.T + _TEMPO_PRIOR * likely)[:, :, None].astype(np.float32)
     for start in range(0, len(centers_s), _WINDOWS_AT_ONCE):
         spectra = _window_spectra(onsets, centers_s[start : start + _WINDOWS_AT_ONCE])  # (windows, labels, bins)
-        heard = (spectra[:, :, bin_below] * (1 - part) + spectra[:, :, bin_below + 1] * part).conj()
-        matched = heard.transpose(2, 0, 1) @ series  # (tempos x harmonics, windows, templates)
+        found = (spectra[:, :, bin_below] * (1 - part) + spectra[:, :, bin_below + 1] * part).conj()
+        matched = found.transpose(2, 0, 1) @ series  # (tempos x harmonics, windows, templates)
         matched = matched.reshape(num_tempos, NUM_HARMONICS, len(spectra), num_templates).transpose(2, 3, 0, 1)
         for window in matched:  # (templates, tempos, harmonics)
             likelihood = fft.irfft(window, places, axis=2) * np.float32(_EVIDENCE * places) + prior
@@ -189,7 +187,7 @@ def _window_spectra(onsets: OnsetTrain, centers_s: NDArray[np.float64]) -> NDArr
         place = offset_s * _RATE_HZ + half
         below = place.astype(np.intp)
         part = place - below
-        # time 0 of the transform is the middle of the window: what comes before it wraps round to the end
+        # time 0 of the transform is the window's middle: its first half wraps round to the end
         np.add.at(signal[index], (inside.label, (below - half) % _FFT_SIZE), weight * (1 - part))
         np.add.at(signal[index], (inside.label, (below + 1 - half) % _FFT_SIZE), weight * part)
     return fft.rfft(signal, axis=2)
@@ -198,7 +196,7 @@ def _window_spectra(onsets: OnsetTrain, centers_s: NDArray[np.float64]) -> NDArr
 def _advance(
     value: NDArray[np.float32], step_s: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.bool_]]:
-    """Return for each state after `step_s` the best value it can come from, from which, and whether by a jump."""
+    """Return for each state after `step_s` the best value that leads to it, of which state, and whether by a jump."""
     origin, price = _small_shifts(round(step_s, 3))
     reached = value[origin] - price  # (shifts, states)
     choice = reached.argmax(axis=0)
@@ -217,10 +215,7 @@ def _advance(
 
 @lru_cache(maxsize=4)  # nearly all steps are of one hop; after a pause they are longer
 def _small_shifts(step_s: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return from which states each can be reached by small shifts of tempo and phase, and the prices.
-
-    Both (shifts, states).
-    """
+    """Return the states that lead to each by small shifts of tempo and phase, and the prices; both (shifts, states)."""
     tempo, phase = np.arange(_NUM_TEMPOS)[:, None], np.arange(PHASES_PER_BEAT)[None, :]
     bpm = _templates().bpm
     origins, prices = [], []

@@ -11,7 +11,7 @@ from loadtests.drum_loop_pictures import draw_loop
 from loadtests.drum_speed import write_music
 from loadtests.loop_scoring import LoopTruth
 from serve_app.models.drums.activations import DrumActivations
-from serve_app.models.drums.transcription import HeardDrums
+from serve_app.models.drums.transcription import TranscribedDrums
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
 
 
@@ -25,7 +25,7 @@ def test_mistakes_are_red_crosses(tmp_path: Path) -> None:
     nothing = np.zeros((200, 3), dtype=np.float16)
     hits = (DrumHit(0.5, 0.5, Drum.SNARE, 100, 0.9),)
     transcript = DrumTranscript(hits, 120.0, (TempoChange(0.0, 120.0),), 2.0, "m")
-    heard = HeardDrums(transcript, DrumActivations(nothing, nothing, ("kick", "snare", "hihat")))
+    heard = TranscribedDrums(transcript, DrumActivations(nothing, nothing, ("kick", "snare", "hihat")))
     unsure = dict.fromkeys(Drum, (1.0,))
     right = LoopTruth({Drum.KICK: (), Drum.SNARE: (0.5,), Drum.HIHAT: ()}, unsure)
     wrong = LoopTruth({Drum.KICK: (), Drum.SNARE: (1.5,), Drum.HIHAT: ()}, unsure)

@@ -15,10 +15,10 @@ from serve_app.cli import main
 from serve_app.commands.drums import evaluate
 from serve_app.commands.drums.routes import LocalRoute
 from serve_app.errors import AudioExtractionError
-from serve_app.models.drums import loading
+from serve_app.models.drums import checkpoint
 from serve_app.models.drums.activations import DrumActivations
 from serve_app.models.drums.config import InferenceConfig
-from serve_app.models.drums.transcription import HeardDrums
+from serve_app.models.drums.transcription import TranscribedDrums
 from serve_app.results import Drum, DrumHit, DrumTranscript, TempoChange
 
 
@@ -39,14 +39,14 @@ class KnownRoute:
         made.append(arguments)
 
 
-def transcribe_drums(path: Path, loaded: Any, config: Any, *, on_progress: Callable[[float], None]) -> HeardDrums:
+def transcribe_drums(path: Path, loaded: Any, config: Any, *, on_progress: Callable[[float], None]) -> TranscribedDrums:
     on_progress(0.5)
     content = json.loads(path.read_text())
     if content is None:
         raise AudioExtractionError("not media")
     hits = tuple(DrumHit(time_s, 99.0, Drum(drum), 100, 0.9) for time_s, drum in content)
     transcript = DrumTranscript(hits, 120.0, (TempoChange(0.0, 120.0),), 10.0, loaded.model_version)
-    return HeardDrums(transcript, cast("DrumActivations", None))
+    return TranscribedDrums(transcript, cast("DrumActivations", None))
 
 
 made: list[argparse.Namespace] = []
@@ -136,11 +136,11 @@ def test_options(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tm
         asked.append((spec, options["device"], options["cache_dir"]))
         return KnownRoute.loaded
 
-    monkeypatch.setattr(loading, "load_drums", load_drums)
+    monkeypatch.setattr(checkpoint, "load_drums", load_drums)
     monkeypatch.setattr(evaluate, "LocalRoute", LocalRoute)
     configs: list[InferenceConfig] = []
 
-    def keep_config(path: Path, loaded: Any, config: InferenceConfig, **options: Any) -> HeardDrums:
+    def keep_config(path: Path, loaded: Any, config: InferenceConfig, **options: Any) -> TranscribedDrums:
         configs.append(config)
         return transcribe_drums(path, loaded, config, **options)
 

@@ -121,7 +121,7 @@ def test_no_drums_in_a_tone() -> None:
     tone = 0.1 * np.sin(2 * np.pi * 330.0 * np.arange(3 * 44_100) / 44_100) * np.hanning(3 * 44_100)
     transcript = heard(wav(tone))
     assert transcript.hits == ()
-    assert transcript.notes[0] == "No kick, snare or hi-hat was heard"
+    assert transcript.notes[0] == "No kick, snare or hi-hat was detected"
 
 
 def test_bpm_override_is_the_tempo_and_the_phase_is_found() -> None:
@@ -269,7 +269,7 @@ def test_strokes_that_share_a_line_are_noted(tmp_path: Path, use_flux: None) -> 
     assert len(pretty_midi.PrettyMIDI(str(files.midi)).instruments[0].notes) == 6
     assert files.transcript.notes == (
         "6 strokes fall on the same grid line as another of their drum; the MIDI file has the loudest of each line, "
-        "a finer grid would part them",
+        "a finer grid would separate them",
     )
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.drums.checkpoint import save_checkpoint
-from serve_app.models.drums.loading import checkpoint_path, load_drums
+from serve_app.models.drums.checkpoint import checkpoint_path, load_drums, save_checkpoint
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.results import Drum
 
