@@ -1,9 +1,6 @@
-"""The whole graph on one screen: deployments, bound to each other.
+"""`build`: binds the graph's deployments to each other (`import_path: serve_app.graph:build` of the configs)."""
 
-`build` is what `serve run configs/local.yaml` and `serve deploy` call (`import_path: serve_app.graph:build`).
-"""
-
-# no `from __future__ import annotations` here: Serve looks at the annotation of `args` itself to build GraphArgs
+# no `from __future__ import annotations`: Serve reads the annotation of `args` to build GraphArgs
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,7 +36,7 @@ _CPU: Mapping[str, Any] = MappingProxyType({"device": "cpu"})
 
 
 def build(args: GraphArgs) -> Application:
-    """Return the whole application; settings come from the environment, here and nowhere else."""
+    """Return the application. Only this function reads the settings from the environment."""
     settings = Settings.from_environment()
     environment = ModelEnvironment(
         models_dir=settings.models_dir, hf_token=_clear(settings.hf_token), mirror=_clear(settings.model_mirror)
@@ -90,7 +87,7 @@ def build(args: GraphArgs) -> Application:
 def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) -> SpeechModels:
     device = args.whisper.device or settings.stt_device or settings.device
     whisper = replace(args.whisper, device=device, compute_type=args.whisper.compute_type or settings.stt_compute_type)
-    # a number format that was chosen for the GPU may be none of the CPU's
+    # the CPU may not have the number format that was chosen for the GPU
     on_cpu = _CPU if device == "cpu" else {"device": "cpu", "compute_type": None}
     backends = {
         name: _placed(
@@ -116,7 +113,7 @@ def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) 
         models=dict.fromkeys(backends, whisper.models[0]) | {BackendName.POCKETSPHINX: "embedded:pocketsphinx-en-us"},
         aligner=aligning,
         aligned_languages=tuple(aligner.models),
-        whisper_pause_s=whisper.max_pause_s,
+        max_pause_s=whisper.max_pause_s,
         languages=languages | {BackendName.POCKETSPHINX: frozenset({"en"})},
     )
 
@@ -124,11 +121,11 @@ def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) 
 def _placed(
     deployment: Any, options: Any, on_cpu: Mapping[str, Any] = _CPU, *, cpu_fallback: bool = False, **more: Any
 ) -> list[Placed[Any]]:
-    """Return a deployment on its device and, as another one whose name ends in CPU, its fall-back.
+    """Return a deployment on its device and its fall-back, a second deployment whose name ends in CPU.
 
-    A replica decides what `auto` is, by the `num_gpus` that `deployments:` gives it: Serve applies that after the graph
-    is built. With a fall-back `auto` counts as a GPU here, and jobs that must not use one go to the fall-back; without
-    one it counts as the CPU (docs/decisions/0013-auto-device.md).
+    A replica resolves `auto` by the `num_gpus` of `deployments:`, which Serve applies after the graph is built. Here
+    `auto` counts as a GPU where there is a fall-back, for jobs that must not use one, else as the CPU
+    (docs/decisions/0013-auto-device.md).
     """
     on_gpu = cpu_fallback if options.device == AUTO else options.device != "cpu"
     placed: list[Placed[Any]] = [Placed(deployment.name, deployment.bind(options=options, **more), on_gpu=on_gpu)]

@@ -1,4 +1,4 @@
-"""Arguments of the application in a Serve config file (`args:`): the options of its deployments, nested.
+"""`GraphArgs`: arguments of the application in a Serve config file (`args:`), one section of options a deployment.
 
 Each section is declared beside the code that uses it. Replicas, GPU fractions, concurrency and queue bounds stand under
 `deployments:` in the same file.

@@ -1,1 +1,1 @@
-"""Thin Ray Serve wrappers, and the graph's own workers."""
+"""Deployments of models: thin Ray Serve wrappers around `serve_app.models`."""

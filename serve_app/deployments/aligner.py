@@ -1,4 +1,4 @@
-"""Deployment: words' times by forced alignment (whisperx)."""
+"""`Aligner`: deployment of forced alignment (whisperx), which times words."""
 
 from __future__ import annotations
 
@@ -16,17 +16,10 @@ from serve_app.results import SpeechRegion, Transcript
 
 @serve.deployment(name="Aligner")
 class Aligner:
-    """Times words anew, one piece of decoded audio at a time: more at once need more replicas.
+    """Times the words of one piece of decoded audio at a time; more at once need more replicas.
 
-    Batching: none; a piece is heard in one pass, and pieces of different length would pad each other. Cold start: the
-    libraries; a language's model is loaded when its first piece comes. Measured with random weights of
-    wav2vec2-base's shape (95 M) on one CPU core, 2026-11-20: 0.8 GB before the model, 1.3 GB at the peak of a piece of
-    10 s and 1.8 GB of one of 30 s; 1.7 and 5.5 s of CPU time for these two. Each further language adds its weights
-    (0.4 GB for this shape). Not measured on a GPU.
-
-    Args:
-        options: the models, and where they run.
-        environment: of the operator.
+    Batching: none, as pieces of different length would pad each other. Cold start: the libraries; a language's model is
+    loaded with its first piece. Memory and speed: docs/operate/running.md.
     """
 
     def __init__(self, options: AlignerOptions, environment: ModelEnvironment) -> None:
@@ -46,7 +39,7 @@ class Aligner:
         self._threads = WorkerThreads(1, "aligner")
 
     def check_health(self) -> None:
-        """Raise where the device is not there, after a while."""
+        """Raise once the device has been missing for a while."""
         self._model.check_health()
 
     async def languages(self) -> list[str]:
@@ -57,16 +50,13 @@ class Aligner:
         """Return the transcript of one piece of `media.decode.DecodedAudio` with its words timed anew.
 
         Raises:
-            ModelLoadingError: the language's model can't be had, or the device is not there.
+            ModelLoadingError: the language's model can't be loaded, or the device is not there.
             GpuMemoryError: the device has no memory left.
             ProcessingError: the model failed.
         """
         aligner = self._model.get()
         return await self._threads.run(
             lambda should_stop: aligner.align(
-                audio.cut(piece),
-                piece_transcript,
-                piece.start_s,
-                should_stop=should_stop,
+                audio.cut(piece), piece_transcript, piece.start_s, should_stop=should_stop
             )
         )

@@ -1,4 +1,4 @@
-"""Deployment: decoding, voice activity and acoustic features (CPU only, no torch)."""
+"""`AudioAnalyzer`: deployment of decoding, voice activity and acoustic features (CPU only, no torch)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from serve_app.results import SpeechActivity
 
 @serve.deployment(name="AudioAnalyzer")
 class AudioAnalyzer:
-    """Turns a stored file into the one copy of its audio that every stage reads, and measures it.
-
-    Args:
-        options: calls that run at once.
-        max_duration_s: longer files are refused.
-    """
+    """Decodes a file into the one copy of its audio that every stage reads, and measures it; refuses longer files."""
 
     def __init__(self, options: AnalyzerOptions, max_duration_s: float) -> None:
         from serve_app.media import acoustics, decode
@@ -33,7 +28,7 @@ class AudioAnalyzer:
         self._threads = WorkerThreads(options.num_threads, "audio-analyzer")
 
     async def decode(self, source: str | bytes) -> Any:
-        """Return `media.decode.DecodedAudio` of an artefact or of a file's bytes; call it by reference: it is large."""
+        """Return `media.decode.DecodedAudio` of an artefact or of a file's bytes; call by reference, as it is large."""
         media = source if isinstance(source, str) else io.BytesIO(source)
         try:
             return await self._threads.run(

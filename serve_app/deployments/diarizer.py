@@ -1,4 +1,4 @@
-"""Deployment: who spoke when (pyannote)."""
+"""`Diarizer`: deployment of speaker diarization (pyannote)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ from serve_app.services import ReplicaModel
 
 @serve.deployment(name="Diarizer")
 class Diarizer:
-    """Finds speakers' turns in decoded audio, one file at a time.
-
-    Args:
-        options: which networks, or which pipeline, and where they run.
-        environment: of the operator.
-    """
+    """Finds speakers' turns in decoded audio, one file at a time."""
 
     def __init__(self, options: DiarizerOptions, environment: ModelEnvironment) -> None:
         from serve_app.models.diarization.networks import load_networks
@@ -55,7 +50,7 @@ class Diarizer:
         self._threads = WorkerThreads(1, "diarizer")
 
     def check_health(self) -> None:
-        """Raise where the models could not be loaded, after a while."""
+        """Raise once the models have been missing for a while."""
         self._model.check_health()
 
     async def describe(self) -> ReplicaModel:

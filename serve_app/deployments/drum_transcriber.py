@@ -1,4 +1,4 @@
-"""Deployment: kick, snare and hi-hat, with their tempo, as General MIDI."""
+"""`DrumTranscriber`: deployment that transcribes kick, snare and hi-hat, with their tempo, as General MIDI."""
 
 from __future__ import annotations
 
@@ -28,32 +28,25 @@ if TYPE_CHECKING:
     from serve_app.models.drums.checkpoint import LoadedDrums
     from serve_app.models.drums.config import InferenceConfig
 
-# Of one recording, cut and not yet heard: the network never waits for it, and a long one does not fill the queue.
+# Of one recording, cut and waiting: the network never idles, and a long recording does not fill the queue.
 _PIECES_AHEAD = 2
 _DEFAULTS = DrumOptions()
 
 
 @serve.deployment(name="DrumTranscriber", max_ongoing_requests=16)
 class DrumTranscriber:
-    """Writes recordings of drums down.
+    """Transcribes recordings of drums.
 
-    Batching: pieces of half a minute, of all requests, go through the network together, those that wait in the order
-    in which they came; of one recording at most two wait, so that a long one leaves room for others. Memory: 1.0 GB
-    (PSS), half of it torch; 1.5 GB at its peak with eight recordings of five minutes in work. Each takes up to 42 MB
-    of samples (one of more than four minutes is read twice instead), 4 MB of pieces, and 9 MB an hour of activations.
-    Cold start: 8 s on 2 cores (docs/performance.md).
-
-    What happens where the model can't be loaded: `replica.loaded_model`.
-
-    Args:
-        options: the weights, device, threads, batches.
-        environment: of the operator.
+    Batching: pieces of half a minute, of all requests, go through the network together, in the order in which they
+    came; of one recording at most two wait. Memory: a recording takes up to 42 MB of samples (one of more than four
+    minutes is read twice instead), 4 MB of pieces, and 9 MB an hour of activations. Memory of a replica, cold start:
+    docs/operate/running.md, docs/performance.md.
     """
 
     def __init__(self, options: DrumModelOptions, environment: ModelEnvironment) -> None:
         import torch
 
-        from serve_app.models.drums.loading import load_drums
+        from serve_app.models.drums.checkpoint import load_drums
 
         self._options = options
         self._device = replica_device(options.device)
@@ -78,7 +71,7 @@ class DrumTranscriber:
         )
 
     def check_health(self) -> None:
-        """Raise where the model could not be loaded, after a while."""
+        """Raise once the model has been missing for a while."""
         self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
@@ -86,18 +79,18 @@ class DrumTranscriber:
         return self._model.describe(spec=self._options.model, engine="pytorch", device=self._device)
 
     async def model_version(self) -> str:
-        """Return the name of the weights; ModelLoadingError where there are none."""
+        """Return the weights' name and hash; ModelLoadingError where no model is loaded."""
         return self._model.get().model_version
 
     async def transcribe(
         self, source: str | bytes, options: DrumOptions = _DEFAULTS, filename: str = "drums"
     ) -> DrumTranscription:
-        """Return what is played in a recording.
+        """Return the strokes of a recording.
 
         Args:
             source: path, fsspec URL, or a file's bytes.
             options: of the caller.
-            filename: what the log calls the recording.
+            filename: of the recording, for the log.
 
         Raises:
             InvalidRequest: an option is wrong.
@@ -138,12 +131,12 @@ class DrumTranscriber:
         try:
             while (piece := await self._readers.run(lambda should_stop: pieces.next())) is not None:
                 if len(ahead) == _PIECES_AHEAD:
-                    heard, task = ahead.popleft()
-                    stitcher.add(heard, await task)
+                    earlier, task = ahead.popleft()
+                    stitcher.add(earlier, await task)
                 ahead.append((piece, asyncio.create_task(self._pieces.submit(piece.bands))))
             while ahead:
-                heard, task = ahead.popleft()
-                stitcher.add(heard, await task)
+                earlier, task = ahead.popleft()
+                stitcher.add(earlier, await task)
         finally:
             for _, task in ahead:
                 task.cancel()
@@ -152,7 +145,6 @@ class DrumTranscriber:
         return await self._readers.run(lambda should_stop: stitcher.finish(recording.num_frames))
 
     def _run(self, pieces: list[Any]) -> list[PieceOutput]:
-        """Run the network over the bands of some pieces."""
         import torch
 
         from serve_app.models.drums.activations import run_network
@@ -160,24 +152,24 @@ class DrumTranscriber:
 
         is_half = self._options.half and self._device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
-        with gpu_errors(f"hearing {len(pieces)} pieces of drums"), precision:
+        with gpu_errors(f"transcribing {len(pieces)} pieces of drums"), precision:
             return run_network(self._model.get().network, pieces)
 
 
 class _Pieces:
-    """The pieces of a recording, one at a time, from whichever thread asks; closing waits for one that is being cut."""
+    """The pieces of a recording, one at a time, for any thread; closing waits for a piece that is being cut."""
 
     def __init__(self, pieces: Iterator[Piece]) -> None:
         self._pieces = pieces
         self._lock = threading.Lock()
 
     def next(self) -> Piece | None:
-        """Return the next one; None at the end."""
+        """Return the next piece; None at the end."""
         with self._lock:
             return next(self._pieces, None)
 
     def close(self) -> None:
-        """Let go of the file that they are read from; there is no next one."""
+        """Release the file; there is no next piece."""
         with self._lock:
             self._pieces = iter(())
 

@@ -1,4 +1,4 @@
-"""Deployment: how speech sounds (any audio-classification model of the Hugging Face hub)."""
+"""`EmotionRecognizer`: deployment of an audio-classification model of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -17,17 +17,11 @@ from serve_app.results import Emotions, SpeechRegion
 
 @serve.deployment(name="EmotionRecognizer")
 class EmotionRecognizer:
-    """Classifies stretches of decoded audio; calls are taken one after the other.
+    """Classifies stretches of decoded audio, one call at a time; `model_id` must be given.
 
     Batching: within a call, up to 8 stretches of similar length and 60 s of audio, padding included; one by one where
-    the network was trained without a mask (wav2vec2-base). Cold start: the libraries and the model. Measured with
-    random weights of wav2vec2-base's shape (95 M) on one CPU core, 2026-11-20: 0.8 GB before the model, 1.5 GB at the
-    peak with stretches of 10 s and 1.9 GB with 30 s; 0.16 and 0.18 s of CPU time for a second of audio. Not measured:
-    batches of a network with a mask, and a GPU.
-
-    Args:
-        options: the model (`model_id` must be given), and where it runs.
-        environment: of the operator.
+    the network was trained without a mask (wav2vec2-base). Cold start: the libraries and the model. Memory and speed:
+    docs/operate/running.md.
     """
 
     def __init__(self, options: EmotionOptions, environment: ModelEnvironment) -> None:
@@ -47,14 +41,14 @@ class EmotionRecognizer:
         self._threads = WorkerThreads(1, "emotion")
 
     def check_health(self) -> None:
-        """Raise where the model could not be loaded, after a while."""
+        """Raise once the model has been missing for a while."""
         self._model.check_health()
 
     async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> Emotions:
-        """Return one answer for each region of `media.decode.DecodedAudio`; None for one that is too short to tell.
+        """Return the emotions of each region of `media.decode.DecodedAudio`; None for a region that is too short.
 
         Raises:
-            ModelLoadingError: the model can't be had.
+            ModelLoadingError: the model can't be loaded.
             GpuMemoryError: the device has no memory left, for one region alone too.
             ProcessingError: the model failed.
         """

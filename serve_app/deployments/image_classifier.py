@@ -1,4 +1,4 @@
-"""Deployments: the image classifiers. One class, two questions; each has replicas, engine and weights of its own."""
+"""`ContainerClassifier`, `BeverageDetector`: deployments of one class, each with its own engine and weights."""
 
 from __future__ import annotations
 
@@ -34,19 +34,11 @@ _USER_CONFIG_KEYS = {"model", "revision"}
 
 
 class ClassifierReplica:
-    """An image classifier. Memory, speed and cold start: docs/models/images.md.
+    """Classifies pictures for one task. Memory, speed and cold start: docs/models/images.md.
 
-    Files are decoded and resized in threads, then batched: what waits when the network is free goes into its next
-    call. Weights are replaced while it serves (`reload`, or another `user_config`): the new ones are loaded, checked
-    and warmed beside the old, which answer until then, and go on if the new ones can't be used.
-
-    What happens where no weights can be loaded at first: `replica.loaded_model`.
-
-    Args:
-        task: what it tells apart.
-        options: the weights, engine, device, threads, batches.
-        environment: of the operator.
-        max_pixels: of a picture; more are refused.
+    Files are decoded and resized in threads, then batched. Weights are replaced while the replica serves (`reload`, or
+    another `user_config`): the new ones are loaded, checked and warmed beside the old, which answer until then, and
+    stay if the new ones can't be used. A picture of more than `max_pixels` is refused.
     """
 
     def __init__(
@@ -87,13 +79,13 @@ class ClassifierReplica:
         return self._model.or_none is None
 
     def check_health(self) -> None:
-        """Raise where no weights could be loaded, after a while."""
+        """Raise once the weights have been missing for a while."""
         self._model.check_health()
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None) -> None:
-        """Take weights from `user_config`: `model` is a spec, a changed `revision` reads an unchanged one again.
+        """Load the weights of `user_config`: `model` is a spec; another `revision` reads the same spec again.
 
-        Never raises: Serve would take the replica down, and the weights that serve with it.
+        Never raises: Serve would stop the replica, which can go on with its old weights.
         """
         if user_config is None:
             return
@@ -106,13 +98,10 @@ class ClassifierReplica:
         await self.reload()
 
     async def classify(self, image: bytes) -> ImageClassification:
-        """Return what one picture shows.
-
-        Args:
-            image: the file's bytes.
+        """Return the scores of one picture's file.
 
         Raises:
-            ImageUnreadable: it is no picture that can be decoded.
+            ImageUnreadable: it can't be decoded as a picture.
             ImageTooLarge: it has too many pixels.
             ModelLoadingError: no weights could be loaded.
             GpuMemoryError: out of GPU memory, with this picture alone too.
@@ -133,7 +122,7 @@ class ClassifierReplica:
         return found
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
-        """Return an answer for each picture, in order; what one of them failed with stands in its place."""
+        """Return the scores, or the error, of each picture, in order."""
 
         async def answer(image: bytes) -> ImageClassification | ServeAppError:
             try:
@@ -144,11 +133,11 @@ class ClassifierReplica:
         return list(await asyncio.gather(*map(answer, images)))
 
     async def reload(self) -> ReplicaModel:
-        """Read the weights anew, if their file is another one than that which serves; return what serves then."""
+        """Load the weights again if their file has changed; return what this replica then serves."""
         async with self._reloading:
             try:
                 await asyncio.to_thread(self._load_if_changed)
-            except Exception as error:  # whatever it is, the weights that serve go on
+            except Exception as error:  # the old weights serve on
                 self._refused = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
                 logger.error(
                     "%s keeps its weights, as the new ones can't be loaded: %s", self._model.name, self._refused
@@ -198,12 +187,12 @@ class ClassifierReplica:
         import numpy as np
 
         self._batch_sizes.observe(len(pixels), {"task": self._task.name})
-        loaded = self._model.get()  # once: the answers bear the version that gave them, also while weights are replaced
+        loaded = self._model.get()  # once: scores and version belong together, also while weights are replaced
         return [_answer(row, loaded) for row in loaded.engine.probabilities(np.stack(pixels))]
 
 
 def warmed_sizes(batch_size: int) -> list[int]:
-    """Return the batches that a network is warmed with: powers of two, and the largest."""
+    """Return the batch sizes that a network is warmed with: powers of two, and the largest."""
     return [2**power for power in range(batch_size.bit_length()) if 2**power < batch_size] + [batch_size]
 
 
@@ -213,7 +202,5 @@ def _answer(row: np.ndarray, loaded: LoadedClassifier) -> ImageClassification:
     return ImageClassification(LabelScores(classes[int(row.argmax())], scores), loaded.facts.model_version)
 
 
-# Tells reusable containers from disposable ones.
 ContainerClassifier = serve.deployment(name="ContainerClassifier", max_ongoing_requests=16)(ClassifierReplica)
-# Tells whether a container holds a drink.
 BeverageDetector = serve.deployment(name="BeverageDetector", max_ongoing_requests=16)(ClassifierReplica)

@@ -1,4 +1,4 @@
-"""Deployment: the embedded English recogniser (pocketsphinx)."""
+"""`SpeechRecognizer`: deployment of the embedded English recogniser (pocketsphinx)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from serve_app.services import ReplicaModel
 
 @serve.deployment(name="SpeechRecognizer")
 class SpeechRecognizer:
-    """Transcribes pieces of decoded audio, one at a time.
-
-    Its decoder has one thread: more pieces at once need more replicas.
-    """
+    """Transcribes pieces of decoded audio, one at a time; more at once need more replicas."""
 
     def __init__(self) -> None:
         from serve_app.models.speech.pocketsphinx_recognizer import PocketsphinxRecognizer
@@ -28,7 +25,7 @@ class SpeechRecognizer:
         self._threads = WorkerThreads(1, "recognizer")
 
     def check_health(self) -> None:
-        """Raise where the model could not be loaded, after a while."""
+        """Raise once the model has been missing for a while."""
         self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
@@ -36,11 +33,11 @@ class SpeechRecognizer:
         return self._model.describe(spec="embedded:pocketsphinx-en-us", engine="pocketsphinx", device="cpu")
 
     async def check_language(self, language: str) -> None:
-        """Raise LanguageUnsupported, naming the backends that would serve it, for all but `auto` and `en`."""
+        """Raise LanguageUnsupported, which names the backends for it, for all but `auto` and `en`."""
         self._model.get().check_language(language)
 
     async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
+        """Return the model's facts; LanguageUnsupported as `check_language`, TaskUnsupported for a translation."""
         recognizer = self._model.get()
         recognizer.check_task(task)
         recognizer.check_language(language)
@@ -56,17 +53,14 @@ class SpeechRecognizer:
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
-        """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+        """Return the words of one piece of `media.decode.DecodedAudio`; times are from the start of the file.
 
-        Its language model is fixed: the prompt, the speech that was detected and the likely language change nothing.
+        The language model is fixed: the prompt, the detected speech and the likely language change nothing.
         """
         recognizer = self._model.get()
         recognizer.check_task(task)
         return await self._threads.run(
             lambda should_stop: recognizer.transcribe(
-                audio.cut(piece),
-                offset_s=piece.start_s,
-                language=language,
-                should_stop=should_stop,
+                audio.cut(piece), offset_s=piece.start_s, language=language, should_stop=should_stop
             )
         )

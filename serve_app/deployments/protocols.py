@@ -1,7 +1,7 @@
 """Protocols of the deployments: the methods that flows call, with their types.
 
-A deployment serves several of them, and several deployments may serve one. `serve_app.flows.handles` calls their
-methods over Ray's handles: `await call(placed, Diarizes.diarize, audio)`.
+A deployment implements several of them, and several deployments may implement one. `serve_app.flows.handles` calls
+their methods over Ray's handles: `await call(placed, Diarizes.diarize, audio)`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _DRUM_DEFAULTS = DrumOptions()
 
 @dataclass(frozen=True, slots=True)
 class RecognizerInfo:
-    """What a replica of a speech backend reports about itself.
+    """Facts of a speech backend's replica.
 
     Attributes:
-        model_version: what it loaded.
-        notes: models that it could not load before that one, and why; limits of that one.
+        model_version: of the loaded model.
+        notes: the models that could not be loaded, and why; the loaded model's limits.
         uptime_s: since its constructor began.
-        can_detect_languages: whether it serves `DetectsLanguages`.
-        is_stand_in: whether it serves whisper-micro, which is there to show and test the backends.
+        can_detect_languages: whether it implements `DetectsLanguages`.
+        is_stand_in: whether the model is whisper-micro, which demonstrates and tests the backends.
     """
 
     model_version: str
@@ -44,7 +44,7 @@ class AnalyzesAudio(Protocol):
     """AudioAnalyzer."""
 
     async def decode(self, source: str | bytes) -> DecodedAudio:
-        """Return the sound of an artefact or of a file's bytes."""
+        """Return the audio of an artefact or of a file's bytes."""
         ...
 
     async def detect_speech(self, audio: DecodedAudio) -> SpeechActivity:
@@ -52,7 +52,7 @@ class AnalyzesAudio(Protocol):
         ...
 
     async def measure(self, audio: DecodedAudio) -> FrameFeatures:
-        """Return how the whole file sounds, frame by frame."""
+        """Return the acoustic features of the whole file, frame by frame."""
         ...
 
 
@@ -60,7 +60,7 @@ class TranscribesSpeech(Protocol):
     """The Whisper backends and pocketsphinx."""
 
     async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
-        """Return what is loaded; LanguageUnsupported, TaskUnsupported, ModelLoadingError."""
+        """Return the replica's facts; LanguageUnsupported, TaskUnsupported, ModelLoadingError."""
         ...
 
     async def transcribe(
@@ -73,7 +73,7 @@ class TranscribesSpeech(Protocol):
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
-        """Return what is said in one piece of a file; times are from the start of the file."""
+        """Return the words of one piece of a file; times are from the start of the file."""
         ...
 
 
@@ -89,7 +89,7 @@ class Aligns(Protocol):
     """Aligner."""
 
     async def align(self, audio: DecodedAudio, piece_transcript: Transcript, piece: SpeechRegion) -> Transcript:
-        """Return the transcript of one piece of a file with its words timed anew."""
+        """Return the transcript of one piece of a file with aligned words."""
         ...
 
 
@@ -111,7 +111,7 @@ class RecognizesEmotion(Protocol):
     """EmotionRecognizer."""
 
     async def recognize(self, audio: DecodedAudio, regions: Sequence[SpeechRegion]) -> Emotions:
-        """Return one answer for each region of a file."""
+        """Return the emotions of each region of a file."""
         ...
 
 
@@ -121,7 +121,7 @@ class TranscribesDrums(Protocol):
     async def transcribe(
         self, source: str | bytes, options: DrumOptions = _DRUM_DEFAULTS, filename: str = "drums"
     ) -> DrumTranscription:
-        """Return what is played in a recording."""
+        """Return the strokes of a recording."""
         ...
 
 
@@ -129,7 +129,7 @@ class ClassifiesImages(Protocol):
     """ContainerClassifier and BeverageDetector."""
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
-        """Return an answer for each picture, in order; what one of them failed with stands in its place."""
+        """Return the scores, or the error, of each picture, in order."""
         ...
 
 
@@ -137,7 +137,7 @@ class Describes(Protocol):
     """Every deployment of a model that `GET /models` lists."""
 
     async def describe(self) -> ReplicaModel:
-        """Return what this replica serves."""
+        """Return the model of this replica."""
         ...
 
 
@@ -145,7 +145,7 @@ class Reloads(Describes, Protocol):
     """Deployments whose weights can be replaced while they serve."""
 
     async def reload(self) -> ReplicaModel:
-        """Read the weights anew; return what serves then."""
+        """Load the weights again; return the model that then serves."""
         ...
 
 
@@ -153,9 +153,9 @@ class HostsModels(Protocol):
     """Ingress, for the models that its own process has loaded."""
 
     async def describe_model(self, name: str) -> ReplicaModel:
-        """Return what this process serves of a model."""
+        """Return a model of this process."""
         ...
 
     async def reload_model(self, name: str) -> ReplicaModel:
-        """Have this process read a model's weights anew; return what serves then."""
+        """Load the weights of a model of this process again; return the model that then serves."""
         ...

@@ -1,9 +1,7 @@
-"""Deployments: the Whisper backends, side by side, each over the same checkpoint.
+"""`FasterWhisper`, `TransformersWhisper`, `OpenAIWhisper`: deployments of the Whisper backends over one checkpoint.
 
-All three take the same calls as `SpeechRecognizer`. Pieces of several requests are batched inside a replica, and a
-long file's pieces spread over all replicas of the backend.
-
-Memory and cold start: see docs/models/whisper.md for what was measured of each.
+A replica batches pieces of several requests; a long file's pieces spread over all replicas of the backend. Memory and
+cold start: docs/models/whisper.md.
 """
 
 from __future__ import annotations
@@ -35,14 +33,7 @@ _OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech
 
 
 class WhisperReplica:
-    """What the backends' deployments have in common.
-
-    What happens where no model can be loaded: `replica.loaded_model`.
-
-    Args:
-        options: of all Whisper backends; the replica takes what is its own backend's.
-        environment: of the operator.
-    """
+    """A replica of one backend; `options` are those of all three."""
 
     backend_name: BackendName
 
@@ -67,7 +58,7 @@ class WhisperReplica:
         )
 
     def check_health(self) -> None:
-        """Raise where no model could be loaded, after a while."""
+        """Raise once the model has been missing for a while."""
         self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
@@ -81,12 +72,12 @@ class WhisperReplica:
         )
 
     async def prepare(self, language: str, task: SpeechTask = SpeechTask.TRANSCRIBE) -> RecognizerInfo:
-        """Return what is loaded.
+        """Return the loaded model's facts.
 
         Raises:
-            TaskUnsupported: what is loaded can't translate.
+            TaskUnsupported: the model can't translate.
             LanguageUnsupported: it does not transcribe the language.
-            ModelLoadingError: nothing is loaded.
+            ModelLoadingError: no model could be loaded.
         """
         loaded = self._model.get()
         loaded.backend.check_task(task)
@@ -103,8 +94,8 @@ class WhisperReplica:
     async def detect_languages(self, audio: Any, pieces: Sequence[SpeechRegion]) -> list[dict[str, float]]:
         """Return the probability of each language for each piece of a file; errors as `transcribe`."""
         backend = self._model.get().backend
-        shown = [SpeechPiece(audio.cut(piece), piece.start_s) for piece in pieces]
-        return await self._threads.run(lambda should_stop: backend.detect_languages(shown, should_stop=should_stop))
+        cut = [SpeechPiece(audio.cut(piece), piece.start_s) for piece in pieces]
+        return await self._threads.run(lambda should_stop: backend.detect_languages(cut, should_stop=should_stop))
 
     async def transcribe(
         self,
@@ -116,20 +107,20 @@ class WhisperReplica:
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
-        """Return what is said in one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+        """Return the words of one piece of `media.decode.DecodedAudio`; times are from the start of the file.
 
         Args:
             audio: the file.
-            piece: what to transcribe, at most 30 s.
+            piece: at most 30 s.
             language: two-letter code, or "auto".
-            prompt: text that the piece continues, or whose spelling it shares.
-            task: whether its words are wanted, or their translation into English.
-            speech: where somebody speaks in the file; None: it is looked for in the piece.
+            prompt: text that the piece continues, or that has its spelling.
+            task: transcribe, or translate into English.
+            speech: where somebody speaks in the file; None: detected in the piece.
             likely_language: with "auto": the file's language, which the piece has unless it is surely in another.
 
         Raises:
             TaskUnsupported: the loaded model can't translate.
-            LanguageUnsupported: the loaded model does not hear this language.
+            LanguageUnsupported: the loaded model does not transcribe this language.
             ModelLoadingError: no model could be loaded.
             GpuMemoryError: out of GPU memory, with this piece alone too.
             ProcessingError: the model failed.
@@ -156,20 +147,20 @@ class WhisperReplica:
 
 @serve.deployment(name="FasterWhisper", max_ongoing_requests=32)
 class FasterWhisper(WhisperReplica):
-    """Whisper by CTranslate2 (faster-whisper): the fastest on a CPU and the smallest on a GPU."""
+    """Whisper with CTranslate2 (faster-whisper): the fastest on a CPU and the smallest on a GPU."""
 
     backend_name = BackendName.FASTER_WHISPER
 
 
 @serve.deployment(name="TransformersWhisper", max_ongoing_requests=32)
 class TransformersWhisper(WhisperReplica):
-    """Whisper by Hugging Face transformers: takes any checkpoint as it is published."""
+    """Whisper with Hugging Face transformers: loads any checkpoint as it is published."""
 
     backend_name = BackendName.TRANSFORMERS
 
 
 @serve.deployment(name="OpenAIWhisper", max_ongoing_requests=32)
 class OpenAIWhisper(WhisperReplica):
-    """Whisper by its authors' own code: the reference that the others are held to."""
+    """Whisper with its authors' code: the reference for the other two."""
 
     backend_name = BackendName.OPENAI_WHISPER

@@ -1,1 +1,1 @@
-"""What is done over the deployments' handles, one module a system; none needs Ray to be tested."""
+"""Flows over the deployments' handles, one module a system; none needs Ray to be tested."""

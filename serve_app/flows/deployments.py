@@ -1,4 +1,4 @@
-"""The graph's deployments, by what they are for: `graph.build` binds them, Serve makes handles of them."""
+"""`Deployments`: the graph's deployments by system: `graph.build` binds them, Serve replaces them by handles."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from serve_app.flows.video import VideoModels
 
 @dataclass(frozen=True, slots=True)
 class Deployments:
-    """All that the ingress and the runners call. A further system is a field more.
+    """The deployments that the ingress and the runners call. A new system adds a field.
 
     Attributes:
         video: the deployments of the video DAG.
-        drums: the deployment that transcribes drums, and after it the one that takes over when its GPU memory ran out.
-        classifiers: by task, the deployment that classifies pictures, and after it the one that takes over.
+        drums: transcribe drums, in order of preference; the next one is called when GPU memory ran out.
+        classifiers: by task, classify pictures, in order of preference.
     """
 
     video: VideoModels
@@ -31,6 +31,6 @@ class Deployments:
         return [each.name for each in (*self.video.placed(), *(each for group in others for each in group))]
 
     def loaded_once(self) -> dict[str, Sequence[Placed[Any]]]:
-        """Return, by short name, the deployments whose model is not exchanged while they serve."""
+        """Return, by short name, the deployments whose model is never replaced while they serve."""
         speech = {str(name): placed for name, placed in self.video.speech.backends.items()}
         return speech | {"diarization": self.video.diarizers, "drums": self.drums}

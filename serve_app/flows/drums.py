@@ -1,4 +1,4 @@
-"""`DrumFlow`: transcribes uploaded drums while the caller waits; `services.DrumService` over the deployments."""
+"""`DrumFlow`: transcribes uploaded drums while the caller waits (`services.DrumService`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class DrumFlow:
     """Transcribes uploads.
 
     Args:
-        transcribers: the deployment, and after it the one that takes over when its GPU memory ran out.
-        media: where large uploads are kept meanwhile.
-        patience_s: how long to wait for a full queue or a lost replica.
+        transcribers: in order of preference; the next one is called when GPU memory ran out.
+        media: keeps large uploads meanwhile.
+        patience_s: how long a full queue or a lost replica is waited for.
         max_at_once: requests in one ingress replica; more are answered 503.
         max_recordings: of one request at once: enough to fill a batch of the network.
     """
@@ -40,7 +40,7 @@ class DrumFlow:
     async def transcribe(
         self, recordings: Sequence[DrumRecording], options: DrumOptions
     ) -> Sequence[DrumTranscription | Exception]:
-        """Return an answer for each recording, in order; what one of them failed with stands in its place."""
+        """Return the transcription, or the error, of each recording, in order."""
         async with self._seats:
             return await answer_each(
                 recordings, lambda recording: self._transcribe(recording, options), self._max_recordings

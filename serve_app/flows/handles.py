@@ -1,6 +1,7 @@
-"""`Placed` deployments, `Calls` of their methods, and what every flow does about a full queue or a full GPU.
+"""`Placed` deployments, `Calls` of their methods, fall-back to the CPU, and admission of requests.
 
-A method is named by its Protocol, so that mypy checks the arguments: `await call(placed, Diarizes.diarize, audio)`.
+The method of a call is that of a Protocol, so that mypy checks the arguments: `await call(placed, Diarizes.diarize,
+audio)`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ Item = TypeVar("Item")
 Health = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns every deployment's state by name."""
 
-# How soon a refused caller should come back: about when one of the seats is free again. A picture takes well under a
-# second, a recording some seconds, a video minutes.
+# Retry-After of a refused caller: about when a seat is free again. A picture takes well under a second, a recording
+# some seconds, a video minutes.
 IMAGE_RETRY_AFTER_S = 2.0
 RECORDING_RETRY_AFTER_S = 5.0
 ANALYSIS_RETRY_AFTER_S = 10.0
@@ -46,14 +47,14 @@ _RETRY_AFTER_S = 5.0
 _SILENT_RETRY_AFTER_S = 10.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
-# AioRpcError: the connection of a call that goes by gRPC (`_by_reference=False`) broke
+# AioRpcError: the connection of a call by gRPC (`_by_reference=False`) broke
 _LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, AioRpcError)
 _LOST_OR_REMOTE = (*_LOST, RayTaskError)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed(Generic[D]):
-    """A deployment that serves the Protocol `D`, and where its replicas run.
+    """A deployment that implements the Protocol `D`, and where its replicas run.
 
     Attributes:
         name: of the deployment.
@@ -70,46 +71,38 @@ class Placed(Generic[D]):
         return enable_gpu or not self.on_gpu
 
     def without_object_store(self) -> Placed[D]:
-        """Return it for calls that go straight from process to process by gRPC, which takes 4 MiB."""
+        """Return it for calls by gRPC, directly from process to process, with at most 4 MiB of arguments."""
         return replace(self, handle=self.handle.options(_by_reference=False))
 
 
 def translate(error: BaseException, deployment: str) -> ServeAppError | None:
-    """Return our error for what a handle call raised; None where it is not a failure of the callee.
+    """Return our error for an exception of a handle call; None where it is not a failure of the callee.
 
-    Over a handle a callee's exception arrives as `RayTaskError(TheError)`: the cause is answered, never its
-    `str()`, which holds the whole remote traceback.
+    A callee's exception arrives as `RayTaskError(TheError)`, whose `str()` holds the whole remote traceback.
     """
-    if isinstance(error, ServeAppError) and not isinstance(error, RayTaskError):
+    is_remote = isinstance(error, RayTaskError)
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    if isinstance(error, ServeAppError):
         return error
-    if isinstance(error, RayTaskError):
-        cause = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, ServeAppError):
-            return cause
-        if isinstance(cause, _LOST):
-            return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
-        return ProcessingError(f"{deployment} failed with {type(cause).__name__}; its log has the details")
+    if isinstance(error, _LOST):
+        return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
+    if is_remote:
+        return ProcessingError(f"{deployment} failed with {type(error).__name__}; its log has the details")
     if isinstance(error, BackPressureError):
         return Unavailable(f"the queue of {deployment} is full", _RETRY_AFTER_S)
     if isinstance(error, DeploymentUnavailableError):
         return Unavailable(f"{deployment} is not available: it failed to deploy", _RETRY_AFTER_S)
-    if isinstance(error, _LOST):
-        return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
     if isinstance(error, RequestCancelledError | TaskCancelledError):
-        # nobody here cancelled it (that would be asyncio.CancelledError): the replica was going down
+        # not cancelled here, which is asyncio.CancelledError: the replica is shutting down
         return ReplicaLost(f"{deployment} dropped the call while shutting down", _RETRY_AFTER_S)
     return None
 
 
 class Calls:
-    """Calls of deployments, tried again while their queue is full or a replica was lost.
+    """Calls of deployments, repeated while their queue is full or a replica was lost.
 
-    Every call raises the errors of `serve_app.errors`, whatever Ray raised.
-
-    Args:
-        patience_s: how long to go on trying; 0 fails at once (a synchronous caller can try again itself).
+    Every call raises errors of `serve_app.errors` instead of Ray's. `patience_s`: how long a call is repeated.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -129,7 +122,7 @@ class Calls:
     def shared(
         self, placed: Placed[D], method: Callable[Concatenate[D, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> SharedResult[T]:
-        """Return the method's result as something that other calls take by reference."""
+        """Return the method's result, which other calls take by reference."""
 
         async def make() -> ray.ObjectRef[Any]:
             response = _remote(placed.handle.options(_by_reference=True), method).remote(*args, **kwargs)
@@ -151,7 +144,7 @@ class Calls:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Return the method's result; its first argument is read where it lies, and made again if it was lost."""
+        """Return the method's result; its first argument is read by reference, and made again if it was lost."""
 
         async def attempt() -> T:
             reference = await first.reference()
@@ -159,7 +152,7 @@ class Calls:
                 result: T = await _remote(placed.handle, method).remote(reference, *args, **kwargs)
                 return result
             except _LOST_OR_REMOTE as raised:
-                # Ray does not say whether the callee or the audio was lost, and making the audio again is cheap
+                # the callee or the audio was lost: Ray does not report which, and decoding again is cheap
                 if isinstance(translate(raised, placed.name), ReplicaLost):
                     first.forget(reference)
                 raise
@@ -167,7 +160,7 @@ class Calls:
         return await self.persist(placed.name, attempt)
 
     async def persist(self, deployment: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return what `attempt()` returns, trying again as long as it may pass; any error of `serve_app.errors`."""
+        """Return the result of `attempt()`, repeated while its failure may pass; errors of `serve_app.errors`."""
         deadline = time.monotonic() + self._patience_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -186,12 +179,9 @@ class Calls:
 
 
 class SharedResult(Generic[T]):
-    """A large result in the object store: made once, read by many, never moved through the caller.
+    """A large result in the object store: made once, read by many calls, never moved through the caller.
 
-    A failure to make it shows in the calls that take it.
-
-    Args:
-        make: makes it and returns a reference to it.
+    `make` returns a reference to it. Its failure is raised by the calls that take the result.
     """
 
     def __init__(self, make: Callable[[], Awaitable[ray.ObjectRef[Any]]]) -> None:
@@ -207,7 +197,7 @@ class SharedResult(Generic[T]):
             return self._reference
 
     def forget(self, reference: ray.ObjectRef[Any]) -> None:
-        """Have the result made again, unless somebody did so since this reference was taken."""
+        """Have the result made again, unless it was since this reference was taken."""
         if self._reference == reference:
             self._reference = None
 
@@ -219,7 +209,7 @@ async def call_every_replica(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> list[T]:
-    """Return what every running replica answers; those that died under the call are left out.
+    """Return the answer of every running replica, without those that died during the call.
 
     Raises:
         Unavailable: not all of them answered in time.
@@ -248,16 +238,13 @@ async def _until_made(reference: ray.ObjectRef[Any]) -> None:
 async def with_fallback(
     candidates: Sequence[Item], attempt: Callable[[Item], Awaitable[T]], what: str, notes: list[str] | None = None
 ) -> T:
-    """Return what `attempt` returns for the first candidate that has enough GPU memory.
+    """Return the result of `attempt` for the first candidate that has enough GPU memory.
 
     Args:
-        candidates: at least one, in order of preference; the last one runs on the CPU where there are several.
-        attempt: calls one of them.
-        what: it does; for the note.
-        notes: takes a note if the first candidate ran out of GPU memory.
-
-    Raises:
-        GpuMemoryError: the last candidate ran out of GPU memory as well.
+        candidates: at least one, in order of preference; of several the last one runs on the CPU.
+        attempt: calls a candidate; GpuMemoryError of the last one is raised.
+        what: names the work in the note.
+        notes: gets a note if a candidate ran out of GPU memory.
     """
     *preferred, last = candidates
     for candidate in preferred:
@@ -270,13 +257,7 @@ async def with_fallback(
 
 
 class Seats:
-    """Room for a number of requests at once: `async with seats:` raises Unavailable while all seats are taken.
-
-    Args:
-        count: of seats.
-        refusal: message of that error.
-        retry_after_s: of that error.
-    """
+    """Seats for `count` requests at once: `async with seats:` raises Unavailable, with `refusal`, if none is free."""
 
     def __init__(self, count: int, refusal: str, retry_after_s: float) -> None:
         self._free = count
@@ -295,13 +276,7 @@ class Seats:
 async def answer_each(
     items: Sequence[Item], answer: Callable[[Item], Awaitable[T]], at_once: int
 ) -> list[T | Exception]:
-    """Return an answer for each item, in order; what one of them failed with stands in its place.
-
-    Args:
-        items: of one request.
-        answer: answers one of them.
-        at_once: the most items in work at a time.
-    """
+    """Return the answer, or the error, of each item of a request, in order; `at_once` are in work at a time."""
     few = asyncio.Semaphore(at_once)
 
     async def attempt(item: Item) -> T | Exception:
@@ -313,7 +288,7 @@ async def answer_each(
 
     if len(items) == 1:  # as in nearly all requests: without a task
         return [await attempt(items[0])]
-    # a group, not gather: when the caller leaves it waits for all, which still read the caller's files
+    # a group, not gather: a group that is cancelled waits for its tasks, which still read the caller's files
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attempt(item)) for item in items]
     return [task.result() for task in tasks]

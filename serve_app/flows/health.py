@@ -1,4 +1,4 @@
-"""State of the graph's deployments, as Serve's controller sees them."""
+"""`GraphHealth`: the state of the graph's deployments in Serve's controller."""
 
 from __future__ import annotations
 
@@ -9,48 +9,42 @@ from ray import serve
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
 HEALTHY = DeploymentStatus.HEALTHY.value
-# One that is still starting (`deployment_state`: updated, without any replica) will answer: its first callers wait, as
-# for one that is scaled to zero.
+# A deployment that is still starting will answer: its first callers wait, as for one that is scaled to zero.
 USABLE = (HEALTHY, DeploymentStatus.UPDATING.value)
 
 _STATUS_KEPT_S = 1.0
 
 
 class GraphHealth:
-    """`services.HealthService` over Serve's controller.
-
-    Args:
-        app_name: of the Serve application.
-        expected: names of its deployments.
-    """
+    """`services.HealthService`; `expected` are the names of the application's deployments."""
 
     def __init__(self, app_name: str, expected: Sequence[str]) -> None:
         self._app_name = app_name
         self._expected = expected
-        self._asking = asyncio.Lock()
-        self._asked_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
         self._states: dict[str, str] = {}
 
     async def deployments(self) -> Mapping[str, str]:
         """Return every enabled deployment's state, at most a second old."""
         loop = asyncio.get_running_loop()
-        async with self._asking:
-            if loop.time() - self._asked_at > _STATUS_KEPT_S:
-                self._states = await asyncio.to_thread(self._ask)
-                self._asked_at = loop.time()
+        async with self._reading:
+            if loop.time() - self._read_at > _STATUS_KEPT_S:
+                self._states = await asyncio.to_thread(self._read)
+                self._read_at = loop.time()
         return self._states
 
-    def _ask(self) -> dict[str, str]:
+    def _read(self) -> dict[str, str]:
         application = serve.status().applications.get(self._app_name)
         found = application.deployments if application is not None else {}
         return {name: deployment_state(found.get(name)) for name in self._expected}
 
 
 def deployment_state(deployment: DeploymentStatusOverview | None) -> str:
-    """Return a deployment's state as callers care for it.
+    """Return a deployment's state for callers: HEALTHY where it takes requests.
 
-    One that scales takes requests, also while it starts its first replica for one that waits (Serve calls that
-    UPSCALING; the start of a whole graph is UPDATING). One that is updated does as long as a replica of it runs.
+    One that scales takes requests, also while it starts its first replica for a waiting one (UPSCALING; the start of a
+    whole graph is UPDATING). One that is updated takes requests while a replica runs.
     """
     if deployment is None:
         return "NOT_DEPLOYED"

@@ -1,7 +1,7 @@
-"""`ImageFlow`: classifies pictures while the caller waits; `services.ImageService` over the deployments.
+"""`ImageFlow`: classifies pictures while the caller waits (`services.ImageService`).
 
-Files travel to the replicas as they came. Pictures that arrive while calls are under way share the next call: under
-load the cost of a hop is divided among many pictures, and a lone picture is sent at once.
+Files go to the replicas unchanged. Pictures that arrive while calls are under way share the next call: under load many
+pictures share the cost of a call, and a lone picture is sent at once.
 """
 
 from __future__ import annotations
@@ -22,19 +22,16 @@ from serve_app.services import ImageClassification, ReplicaModel
 if TYPE_CHECKING:
     from serve_app.deployments.image_classifier import ClassifierReplica
 
-# Small pictures share a call; a phone's photograph fills one, as the small ones would wait for its decoding.
+# A phone's photograph fills a call: small pictures would wait for its decoding.
 _BYTES_IN_CALL = 2 * 1024**2
-# Of one request at once: enough to fill a batch of the network, few enough to leave memory to others.
-_IMAGES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8  # of one request: enough to fill a batch of the network
 
 
 class LocalClassifier:
-    """A classifier of this process: a small network on a CPU, where a hop would cost more than the network does.
+    """A classifier in this process: for a small network on a CPU, a call of a replica costs more than the network.
 
-    It is loaded by the first request that needs it, beside the event loop, so that the ingress starts no later.
-
-    Args:
-        make: returns the deployment's class without Serve around it; blocks while its weights are loaded.
+    The first request loads it, beside the event loop, so that the ingress starts no later. `make` returns the
+    deployment's class without Serve; it blocks while the weights are loaded.
     """
 
     def __init__(self, make: Callable[[], ClassifierReplica]) -> None:
@@ -44,15 +41,15 @@ class LocalClassifier:
         self._made_at = 0.0
 
     async def classify(self, image: bytes) -> ImageClassification:
-        """Return what one picture shows; errors as `ClassifierReplica.classify`."""
+        """Return the scores of one picture; errors as `ClassifierReplica.classify`."""
         return await (await self._ready()).classify(image)
 
     async def describe(self) -> ReplicaModel:
-        """Return what this process serves; loads it if nothing has yet."""
+        """Return the model of this process; loads it first where it is not loaded yet."""
         return await (await self._ready()).describe()
 
     async def reload(self) -> ReplicaModel:
-        """Read the weights anew, if their file is another one than that which serves."""
+        """Load the weights again if their file has changed."""
         return await (await self._ready()).reload()
 
     async def _ready(self) -> ClassifierReplica:
@@ -61,7 +58,7 @@ class LocalClassifier:
             return seen
         async with self._making:
             replica = self._replica
-            if replica is None or replica is seen:  # nobody else has made it meanwhile
+            if replica is None or replica is seen:  # no other request has made it meanwhile
                 replica = self._replica = await asyncio.to_thread(self._make)
                 self._made_at = time.monotonic()
         return replica
@@ -71,13 +68,13 @@ class ImageFlow:
     """Classifies pictures.
 
     Args:
-        classifiers: by task, the deployment, and after it the one that takes over when its GPU memory ran out.
-        local: by task, classifiers of this process, which are called instead.
+        classifiers: by task, deployments in order of preference; the next one is called when GPU memory ran out.
         media: fetches addresses.
-        patience_s: how long to wait for a full queue or a lost replica.
+        patience_s: how long a full queue or a lost replica is waited for.
         max_at_once: requests in one ingress replica; more are answered 503.
         max_calls: the most calls of one deployment at a time; pictures that arrive meanwhile share the next call.
         max_images_in_call: the most pictures in one call.
+        local: by task, classifiers in this process, which are called instead.
     """
 
     def __init__(
@@ -99,7 +96,7 @@ class ImageFlow:
         self._batchers = {task: [self._batcher(each) for each in placed] for task, placed in classifiers.items()}
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
-        """Return an answer for each picture, in order; what one of them failed with stands in its place."""
+        """Return the scores, or the error, of each picture, in order."""
         async with self._seats:
             return await answer_each(images, lambda image: self._classify(task, image), _IMAGES_AT_ONCE)
 

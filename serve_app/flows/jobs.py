@@ -1,4 +1,4 @@
-"""`StoredJobs`: video jobs for the HTTP layer, and `EventWatcher`: their events, live."""
+"""`StoredJobs`: video jobs for the HTTP layer, and `EventWatcher`: their live events."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ logger = logging.getLogger("ray.serve")
 
 
 class StoredJobs:
-    """`services.JobService` over the job store.
+    """`services.JobService` (the methods are documented there) over the job store.
 
     Args:
         store: the job table.
-        media: says where callbacks may go, and removes the files of deleted jobs.
+        media: checks addresses of callbacks, and removes the files of deleted jobs.
         max_queued: jobs that may wait; more are refused.
-        tick_s: how often the table is asked for events while somebody follows a job.
+        tick_s: how often the table is read for events while a client follows a job.
     """
 
     def __init__(self, store: JobStore, media: MediaSource, max_queued: int, *, tick_s: float = 0.5) -> None:
@@ -33,7 +33,6 @@ class StoredJobs:
         self._watcher = EventWatcher(store, tick_s)
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
-        """Store a job after its callback base was checked."""
         if request.callback_base is not None:
             await self._media.check_callback_base(request.callback_base)
         job = await asyncio.to_thread(self._store.submit, request, max_queued=self._max_queued)
@@ -41,42 +40,34 @@ class StoredJobs:
         return SubmittedJob(job, estimated_s)
 
     async def get(self, job_id: str) -> Job:
-        """Return one job."""
         return await asyncio.to_thread(self._store.get, job_id)
 
     async def queue_position(self, job_id: str) -> int | None:
-        """Return how many jobs are before this one."""
         return await asyncio.to_thread(self._store.queue_position, job_id)
 
     async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        """Return jobs, newest first."""
         return await asyncio.to_thread(self._store.page, status, limit, cursor)
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for a job's end."""
         return await asyncio.to_thread(self._store.cancel, job_id)
 
     async def delete(self, job_id: str) -> None:
-        """Remove an ended job with its artefacts."""
         await asyncio.to_thread(self._store.delete, job_id)
         await asyncio.to_thread(self._media.discard, job_key(job_id))
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
-        """Yield a job's events as they are stored, until its last one."""
         async for event in self._watcher.events(job_id, after_seq):
             yield event
 
     async def deliveries(self, job_id: str) -> list[Delivery]:
-        """Return the job's deliveries."""
         return await asyncio.to_thread(self._store.deliveries, job_id)
 
     async def replay(self, job_id: str) -> int:
-        """Queue all deliveries again."""
         return await asyncio.to_thread(self._store.replay, job_id)
 
 
 class _Watcher:
-    """One client that follows one job."""
+    """A client that follows a job."""
 
     def __init__(self, job_id: str, after_seq: int) -> None:
         self.job_id = job_id
@@ -84,7 +75,7 @@ class _Watcher:
         self.news: asyncio.Queue[JobNews | None] = asyncio.Queue()
 
     def report(self, news: JobNews) -> None:
-        """Pass on the events that this client has not seen yet."""
+        """Queue the events that this client has not got yet."""
         unseen = tuple(event for event in news.events if event.seq > self.after_seq)
         if unseen or news.ended:
             self.after_seq = unseen[-1].seq if unseen else self.after_seq
@@ -92,21 +83,16 @@ class _Watcher:
 
 
 class EventWatcher:
-    """Asks the job table for the events of all followed jobs, with one query a tick; none while nobody follows one.
+    """Reads the events of all followed jobs from the job table, with one query every `tick_s`, none without clients."""
 
-    Args:
-        store: the job table.
-        tick_s: seconds between two queries.
-    """
-
-    def __init__(self, store: JobStore, tick_s: float = 0.5) -> None:
+    def __init__(self, store: JobStore, tick_s: float) -> None:
         self._store = store
         self._tick_s = tick_s
         self._watchers: set[_Watcher] = set()
         self._following: asyncio.Task[None] | None = None
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
-        """Yield the job's events with `seq > after_seq` as they come, until it has ended; JobNotFound."""
+        """Yield the job's events with `seq > after_seq` as they are stored, until it has ended; JobNotFound."""
         await asyncio.to_thread(self._store.get, job_id)
         watcher = _Watcher(job_id, after_seq)
         self._watchers.add(watcher)

@@ -1,4 +1,4 @@
-"""`MediaSource`: fetches what callers name, keeps what they upload, and says where callbacks may go."""
+"""`MediaSource`: fetches callers' addresses, keeps their uploads, and checks the addresses of callbacks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from serve_app.results import AudioSource
 from serve_app.settings import Settings
 
 _COPY_BYTES = 1 << 20
-# Up to here an upload travels with the call; above, through the artefact store, which any node can read.
+# A larger upload goes through the artefact store, which any node can read, not with the call.
 _INLINE_BYTES = 2 * 1024**2
 _IMAGE_FETCH_S = 60.0  # its caller waits
 _CALLBACK_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
 class MediaSource:
-    """Fetches what callers name into the artefact store."""
+    """Files from callers, in the artefact store."""
 
     def __init__(self, settings: Settings) -> None:
         self._policy = AddressPolicy(settings.allowed_hosts)
@@ -39,11 +39,11 @@ class MediaSource:
         self._limits = FetchLimits(max_bytes=settings.max_download_bytes, total_s=settings.download_timeout_s)
         self._image_limits = FetchLimits(max_bytes=settings.max_image_bytes, total_s=_IMAGE_FETCH_S)
         self._artifacts = ArtifactStore(settings.artifacts_url)
-        # beside the artefacts of a local store, so that a fetched file is moved there, not copied
+        # beside a local artefact store, so that a fetched file is moved there, not copied
         self._incoming = settings.state_dir / "incoming"
 
     async def fetch(self, url: str, folder: str) -> AudioSource:
-        """Return the file that a URL names, kept under `folder`; DownloadError and its kinds."""
+        """Fetch a URL's file into `folder`; DownloadError and its kinds."""
         await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
             fetched = await fetch(url, Path(incoming) / "media", sources=self._sources, limits=self._limits)
@@ -52,20 +52,20 @@ class MediaSource:
         return AudioSource(self._artifacts.locate(key), fetched.num_bytes, fetched.filename)
 
     async def fetch_image(self, url: str) -> bytes:
-        """Return the bytes of the picture that a URL names; DownloadError and its kinds."""
+        """Return the bytes of a URL's picture; DownloadError and its kinds."""
         await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
             fetched = await fetch(url, Path(incoming) / "image", sources=self._sources, limits=self._image_limits)
             return await asyncio.to_thread(fetched.path.read_bytes)
 
     async def hand_over(self, file: BinaryIO, folder: str) -> bytes | str:
-        """Return an upload as deployments take it: its bytes, or where it lies under `folder` if it is large."""
+        """Return an upload for a deployment: its bytes, or its place in `folder` if it is large."""
         content = await asyncio.to_thread(_content_if_small, file)
         return await asyncio.to_thread(self._keep, file, folder) if content is None else content
 
     @asynccontextmanager
     async def handed_over(self, file: BinaryIO) -> AsyncIterator[bytes | str]:
-        """Yield what `hand_over` returns, from a folder of its own that is removed afterwards."""
+        """Yield `hand_over`'s result with a folder of its own, which is removed afterwards."""
         content = await asyncio.to_thread(_content_if_small, file)
         if content is not None:
             yield content
@@ -101,7 +101,7 @@ class MediaSource:
         self._artifacts.delete_prefix(folder)
 
     def sweep(self, older_than_s: float) -> None:
-        """Remove files that processes left behind when they died in the middle of a fetch or an analysis."""
+        """Remove files of processes that died during a fetch or an analysis."""
         self._artifacts.sweep("jobs", older_than_s)
         limit = time.time() - older_than_s
         for folder in self._incoming.glob("*") if self._incoming.exists() else ():
@@ -109,11 +109,11 @@ class MediaSource:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def check_callback_base(self, url: str) -> None:
-        """Raise CallbackRefused unless callbacks may go there."""
+        """Raise CallbackRefused where the policy forbids callbacks."""
         await check_callback_base(url, self._policy)
 
     def callback_client(self) -> httpx.AsyncClient:
-        """Return the client that sends callbacks, held to the same addresses as downloads."""
+        """Return the client for callbacks, which may reach the same addresses as downloads."""
         return guarded_client(self._policy, timeout=_CALLBACK_TIMEOUT, headers={"user-agent": "serve_app"})
 
 

@@ -1,4 +1,4 @@
-"""`SpeechFlow`: transcribes uploads while the caller waits; `services.SpeechService` over the deployments."""
+"""`SpeechFlow`: transcribes uploads while the caller waits (`services.SpeechService`)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from serve_app.services import SpeechBackend, Transcription, TranscriptionReques
 
 
 class SpeechFlow:
-    """Transcribes uploads with whatever backend the caller names.
+    """Transcribes uploads with the backend that the caller names.
 
     Args:
         models: the deployments.
-        media: where large uploads are kept meanwhile.
-        patience_s: how long to wait for a full queue or a lost replica.
+        media: keeps large uploads meanwhile.
+        patience_s: how long a full queue or a lost replica is waited for.
         health: every deployment's state by name.
         max_at_once: requests in one ingress replica; more are answered 503.
         max_pieces: of one file at once: enough to fill a batch on several replicas.
@@ -46,7 +46,7 @@ class SpeechFlow:
         self._created_at = time.time()
 
     async def backends(self) -> Sequence[SpeechBackend]:
-        """Return the deployed backends in the contract's order."""
+        """Return the deployed backends in the order of `BackendName`."""
         health = await self._speech.healthy()
         return [
             SpeechBackend(name, self._models.speech.models[name], healthy, self._created_at)
@@ -54,13 +54,13 @@ class SpeechFlow:
         ]
 
     async def transcribe(self, request: TranscriptionRequest) -> Transcription:
-        """Return an upload's words."""
+        """Return an upload's transcription."""
         parts = [part async for part in self.stream(request)]
         assert isinstance(parts[-1], Transcription)
         return parts[-1]
 
     async def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
-        """Yield segments in order of time as soon as they are known, then the whole."""
+        """Yield segments in order of time as soon as they are transcribed, then the whole."""
         async with self._seats:
             options = SpeechOptions(
                 request.language, True, self._max_pieces, request.prompt, request.align, request.task
@@ -83,7 +83,7 @@ class SpeechFlow:
                     pieces,
                     language=request.language,
                     notes=(*chosen.notes, *activity.notes),
-                    # a translation's words are not where the speech is
+                    # the times of a translation's words are not those of the speech
                     speech=activity.regions if request.task is SpeechTask.TRANSCRIBE else None,
                 )
                 if chosen.start_s:

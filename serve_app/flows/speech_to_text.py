@@ -1,6 +1,6 @@
-"""`SpeechToText`: chooses the speech backend for a file, and spreads the file's pieces over its replicas.
+"""`SpeechToText`: chooses the speech backend for a file, and distributes the file's pieces to its replicas.
 
-choose a backend ─ cut at silences ─ pieces, few at a time ─┬─ transcribe (─ align) ─┬─ stitch
+choose a backend ─ cut at silences ─ pieces, few at a time ─┬─ transcribe (─ align) ─┬─ join
                                                             └─ …                     ┘
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Audio = SharedResult[DecodedAudio]
 
 _RETRY_AFTER_S = 10.0
-# A replica that is younger than the call has waited was started for it; below this it is not worth a word.
+# A replica that is younger than the call's wait was started for the call; a shorter wait is not reported.
 _NOTABLE_START_S = 0.5
 # whisper-micro transcribes one utterance better than several (docs/models/whisper-micro.md)
 _STAND_IN_PAUSE_S = 0.3
@@ -49,19 +49,19 @@ class SpeechModels:
     """The speech backends of the graph.
 
     Attributes:
-        backends: each backend's deployments in order of preference; a later one takes over when GPU memory ran out.
+        backends: each backend's deployments in order of preference; the next one is called when GPU memory ran out.
         models: the model that each backend loads first.
         aligner: forced alignment, None where it is not deployed.
-        aligned_languages: languages that the aligner has a model for.
-        whisper_pause_s: a silence this long ends a piece for a Whisper backend.
-        languages: what each backend transcribes, as far as that is known before its model is loaded.
+        aligned_languages: the languages of the aligner's models.
+        max_pause_s: a silence this long ends a piece for a Whisper backend.
+        languages: of each backend, where they are known before its model is loaded.
     """
 
     backends: Mapping[BackendName, Sequence[Placed[TranscribesSpeech]]]
     models: Mapping[BackendName, str]
     aligner: Placed[Aligns] | None = None
     aligned_languages: tuple[str, ...] = ()
-    whisper_pause_s: float = MAX_PAUSE_S
+    max_pause_s: float = MAX_PAUSE_S
     languages: Mapping[BackendName, frozenset[str]] = field(default_factory=dict)
 
 
@@ -72,10 +72,10 @@ class ChosenBackend:
     Attributes:
         name: of the backend.
         start_s: how long its replica took to start, where it was started for this file; else 0.
-        notes: what was passed over, backends and sizes of the model, and why.
-        can_detect_languages: whether it detects which language is spoken.
-        is_stand_in: whether all that it has is whisper-micro.
-        gives_way: whether it leaves English to pocketsphinx, as a stand-in does where the request names no backend.
+        notes: the backends and models that were passed over, and why.
+        can_detect_languages: whether it detects the spoken language.
+        is_stand_in: whether its model is whisper-micro.
+        gives_way: whether pocketsphinx transcribes English instead: for a stand-in, where the request names no backend.
     """
 
     name: BackendName
@@ -88,12 +88,7 @@ class ChosenBackend:
 
 @dataclass(frozen=True, slots=True)
 class DetectedLanguage:
-    """What is spoken in a file.
-
-    Attributes:
-        language: two-letter code.
-        probability: mean over the windows that were looked at.
-    """
+    """The language of a file: its two-letter code, and its mean probability over some windows."""
 
     language: str
     probability: float
@@ -101,15 +96,15 @@ class DetectedLanguage:
 
 @dataclass(frozen=True, slots=True)
 class SpeechOptions:
-    """How a file is to be transcribed.
+    """Options of a transcription.
 
     Attributes:
         language: two-letter code, or "auto".
         enable_gpu: whether GPU replicas may be used.
         max_workers: pieces at once.
-        prompt: text whose spelling the file shares.
-        align: run forced alignment, where it is deployed; a translation is never aligned.
-        task: whether the words are wanted, or their translation into English.
+        prompt: text with the spelling of the file.
+        align: align words, where the aligner is deployed; a translation is never aligned.
+        task: transcribe, or translate into English.
     """
 
     language: str = "auto"
@@ -121,13 +116,7 @@ class SpeechOptions:
 
 
 class SpeechToText:
-    """Transcribes decoded files over the speech deployments.
-
-    Args:
-        models: the deployments.
-        call: how they are called.
-        health: every deployment's state by name.
-    """
+    """Transcribes decoded files over the speech deployments; `health` returns every deployment's state by name."""
 
     def __init__(self, models: SpeechModels, call: Calls, health: Health) -> None:
         self._models = models
@@ -135,7 +124,7 @@ class SpeechToText:
         self._health = health
 
     async def healthy(self) -> dict[BackendName, bool]:
-        """Return every deployed backend, in the contract's order, and whether it takes requests."""
+        """Return every deployed backend, in the order of `BackendName`, and whether it takes requests."""
         states = await self._health()
         return {
             name: any(states.get(placed.name) in USABLE for placed in self._models.backends[name])
@@ -148,13 +137,13 @@ class SpeechToText:
     ) -> ChosenBackend:
         """Return the named backend, or the first of `order` that is healthy, loads, and serves the task and language.
 
-        A backend that is scaled to zero is started, unless it is known that it does not transcribe the language. For
-        "auto", pocketsphinx comes last, as it can't detect a language.
+        A backend that is scaled to zero is started, unless it is known not to transcribe the language. For "auto",
+        pocketsphinx comes last, as it can't detect a language.
 
         Args:
             options: the language, the task, and whether GPUs may be used.
             backend: a name; it is never replaced by another.
-            order: of preference; None: the contract's, in which whisper-micro transcribes English too.
+            order: of preference; None: that of `BackendName`, and whisper-micro transcribes English, too.
 
         Raises:
             InvalidRequest: the named backend is not deployed, or runs on a GPU only and `enable_gpu` is false.
@@ -167,17 +156,17 @@ class SpeechToText:
         if backend is not None:
             return await self._named(backend, health, options)
         failures: list[ServeAppError] = []
-        asked = [name for name in (order or tuple(BackendName)) if name in health]
+        candidates = [name for name in (order or tuple(BackendName)) if name in health]
         if options.language == AUTO:
-            asked.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
+            candidates.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
         checkpoint_refuses = False
-        for name in asked:
+        for name in candidates:
             is_whisper = name is not BackendName.POCKETSPHINX
             if not health[name]:
                 failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
                 continue
             if is_whisper and checkpoint_refuses:
-                continue  # all Whisper backends serve one checkpoint: starting the next one would change nothing
+                continue  # all Whisper backends serve one checkpoint
             try:
                 chosen = await self._prepared(name, options)
             except (LanguageUnsupported, TaskUnsupported) as error:
@@ -186,7 +175,7 @@ class SpeechToText:
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
             else:
-                has_pocketsphinx = BackendName.POCKETSPHINX in asked and health[BackendName.POCKETSPHINX]
+                has_pocketsphinx = BackendName.POCKETSPHINX in candidates and health[BackendName.POCKETSPHINX]
                 yields = chosen.is_stand_in and order is not None and has_pocketsphinx
                 return replace(chosen, gives_way=yields, notes=(*_passed_over(failures), *chosen.notes))
         raise _worst(failures)
@@ -198,7 +187,7 @@ class SpeechToText:
         name = BackendName(backend)
         if not health[name]:
             raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
-        return replace(await self._prepared(name, options), gives_way=False)  # it was asked for
+        return await self._prepared(name, options)
 
     async def _prepared(self, name: BackendName, options: SpeechOptions) -> ChosenBackend:
         known = self._models.languages.get(name)
@@ -208,10 +197,10 @@ class SpeechToText:
                 f"{options.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
                 "args.whisper.models, e.g. whisper-base"
             )
-        asked_at = time.monotonic()
+        called_at = time.monotonic()
         first = self._allowed(name, options)[0]
         info = await self._call(first, TranscribesSpeech.prepare, options.language, options.task)
-        waited_s = time.monotonic() - asked_at
+        waited_s = time.monotonic() - called_at
         started = waited_s > _NOTABLE_START_S and info.uptime_s <= waited_s
         return ChosenBackend(
             name, waited_s if started else 0.0, info.notes, info.can_detect_languages, info.is_stand_in
@@ -230,8 +219,8 @@ class SpeechToText:
     ) -> AsyncIterator[Transcript]:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
 
-        Pieces are what lies between silences, at most 30 s; the cuts depend on the file and `whisper_pause_s` alone.
-        With "auto", the file's language is detected first, in three of its pieces.
+        Pieces lie between silences and have at most 30 s; the cuts depend on the file and `max_pause_s` alone. With
+        "auto", the file's language is detected first, in three of its pieces.
         """
         cuts = self._cut(activity, chosen)
         likely: str | None = None
@@ -242,14 +231,13 @@ class SpeechToText:
             likely = detected.language
         gave_way = chosen.gives_way and "en" in (options.language, likely)
         if gave_way:
-            # "auto" stays: whisper-micro knows synthetic speech alone, and takes real Korean for English
+            # the language stays "auto": whisper-micro, of synthetic speech alone, detects real Korean as English
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
             cuts = self._cut(activity, chosen)
         free = asyncio.Semaphore(options.max_workers)
 
         async def transcribe(piece: SpeechRegion) -> Transcript:
-            # by its bounds, not its number: a takeover under another config cuts elsewhere, and must not take what was
-            # transcribed in one place for what is said in another
+            # by its bounds, not its number: a runner with another config cuts at other places
             name = f"transcribe/{round(piece.start_s * 1000):09d}-{round(piece.end_s * 1000):09d}"
             speech = speech_inside(activity.regions, piece)
             async with free:
@@ -270,7 +258,7 @@ class SpeechToText:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _cut(self, activity: SpeechActivity, chosen: ChosenBackend) -> Sequence[SpeechRegion]:
-        max_pause_s = self._models.whisper_pause_s
+        max_pause_s = self._models.max_pause_s
         if chosen.name is BackendName.POCKETSPHINX:
             max_pause_s = MAX_PAUSE_S
         elif chosen.is_stand_in:
@@ -281,7 +269,7 @@ class SpeechToText:
         self, audio: Audio, cuts: Sequence[SpeechRegion], chosen: ChosenBackend, options: SpeechOptions
     ) -> DetectedLanguage:
         windows = language_windows(cuts)
-        # `chosen.can_detect_languages` says that the backend does
+        # the caller has checked `chosen.can_detect_languages`
         candidates = cast("list[Placed[DetectsLanguages]]", self._allowed(chosen.name, options))
         found = await with_fallback(
             candidates,
@@ -321,7 +309,7 @@ class SpeechToText:
     async def _align(
         self, audio: Audio, piece: SpeechRegion, transcript: Transcript, options: SpeechOptions
     ) -> Transcript:
-        """Return the piece with its words timed anew; where that can't be, as it is, with a note."""
+        """Return the piece with aligned words; where they can't be aligned, unchanged, with a note."""
         aligner = self._models.aligner
         if aligner is None or not options.align or options.task is SpeechTask.TRANSLATE or not transcript.segments:
             return transcript
@@ -340,7 +328,7 @@ class SpeechToText:
 
 
 def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
-    """Return a note for each backend that should have been used; what a model was not made for is no fault."""
+    """Return a note for each backend that should have been used, but not for an unsupported language or task."""
     return [
         f"a preferred speech backend was passed over: {error.detail}"
         for error in failures
@@ -349,7 +337,7 @@ def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
 
 
 def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
-    """Return the failure that explains best why no backend can transcribe a file."""
+    """Return the failure that explains best why no backend can transcribe the file."""
     for kind in (ModelLoadingError, LanguageUnsupported, TaskUnsupported, InvalidRequest, Unavailable):
         found = [error for error in failures if isinstance(error, kind)]
         if found and kind is ModelLoadingError:

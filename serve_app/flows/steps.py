@@ -1,4 +1,4 @@
-"""`Steps`: run the steps of a pipeline, plainly or so that a finished step is never run again."""
+"""`Steps` of a pipeline: `PlainSteps` runs them, `DurableSteps` keeps the results and never repeats a finished step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Steps(Protocol):
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
     ) -> T:
-        """Return the step's result, from `work()` or from an earlier run; report the stages in `announce` with it."""
+        """Return the result of `work()`, or of an earlier run of the step; report the stages in `announce` with it."""
         ...
 
     async def announce(self, *stages: Stage) -> None:
@@ -38,7 +38,7 @@ class Steps(Protocol):
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Keep how long the block took as the seconds of `name`, in place of its sub-steps (`name/...`)."""
+        """Store the duration of the block as the seconds of `name`, in place of its sub-steps (`name/...`)."""
         started = time.monotonic()
         yield
         for part in [part for part in self.seconds if part.startswith(f"{name}/")]:
@@ -55,7 +55,7 @@ class PlainSteps(Steps):
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
     ) -> T:
-        """Return `work()`'s result."""
+        """Return the result of `work()`."""
         started = time.monotonic()
         result = await work()
         self.seconds[name] = time.monotonic() - started
@@ -69,10 +69,10 @@ class DurableSteps(Steps):
     """Keeps each step's result, under its name, in the job store.
 
     Args:
-        store: where the results are kept.
-        claim: the right to the job; LeaseLost is raised once it is lost.
+        store: keeps the results.
+        claim: on the job; LeaseLost is raised once it is lost.
         done: results of the steps that an earlier runner finished, by name (`JobStore.steps`).
-        done_seconds: how long those took (`JobStore.step_seconds`).
+        done_seconds: their durations (`JobStore.step_seconds`).
         on_step: called with the name and the seconds of each step that was run (metrics).
     """
 

@@ -1,4 +1,4 @@
-"""The video DAG, written once: JobRunner runs it with durable steps, the ingress's synchronous route with plain ones.
+"""`VideoPipeline`: the video DAG. JobRunner runs it with durable steps, the synchronous route with plain ones.
 
 fetch ─ decode ─ detect speech ─┬─ diarize ───────────────┬─ recognize emotion ─ merge
                                 ├─ transcribe, by pieces ─┤
@@ -42,19 +42,19 @@ from serve_app.services import AnalysisRequest
 if TYPE_CHECKING:
     from serve_app.flows.speech_to_text import Audio
 
-_EMOTION_BATCH = 64  # segments in one call: a step that is worth keeping, and an answer within seconds
+_EMOTION_BATCH = 64  # segments in one call: a step of some seconds
 
 
 @dataclass(frozen=True, slots=True)
 class VideoModels:
-    """The deployments that the DAG is made of; `graph.build` binds them, Serve makes handles of them.
+    """The deployments of the DAG.
 
     Attributes:
         analyzer: decodes files, detects speech and measures acoustics.
         speech: the speech backends.
         speech_order: a job uses the first of these backends that is healthy and transcribes its language.
-        diarizers: in order of preference; a later one takes over when GPU memory ran out.
-        emotion: recognisers of emotion in order of preference; empty where no model for it is configured.
+        diarizers: in order of preference; the next one is called when GPU memory ran out.
+        emotion: recognisers of emotion in order of preference; empty where no model is configured.
     """
 
     analyzer: Placed[AnalyzesAudio]
@@ -71,12 +71,12 @@ class VideoModels:
 
 
 class VideoPipeline:
-    """Analyzes one file after another.
+    """Analyzes files.
 
     Args:
         models: the deployments.
-        media: where files come from and are kept meanwhile.
-        patience_s: how long to wait for a full queue or a lost replica before giving up.
+        media: fetches files, and keeps them meanwhile.
+        patience_s: how long a full queue or a lost replica is waited for.
         health: every deployment's state by name.
     """
 
@@ -91,16 +91,16 @@ class VideoPipeline:
         """Return the result of the analysis.
 
         Args:
-            request: what to analyze, and how.
+            request: the file, and the options.
             folder: of this job's artefacts in the artefact store.
-            steps: how to run the steps.
+            steps: run the steps.
 
         Raises:
-            ServeAppError: as the failing stage says.
-            LeaseLost: the job is another runner's now.
+            ServeAppError: of the failing stage.
+            LeaseLost: another runner has the job.
         """
         started = time.monotonic()
-        # before anything is fetched: a language that nobody here speaks will not be spoken later either
+        # before the download: an unsupported language is reported at once
         options = SpeechOptions(
             request.language, request.enable_gpu, request.max_workers, request.prompt, request.align
         )
@@ -158,13 +158,13 @@ class VideoPipeline:
         return await asyncio.to_thread(merge)
 
     async def _fetch(self, source: BinaryIO | str, folder: str, steps: Steps) -> bytes | str:
-        """Return the file as the analyzer takes it."""
+        """Return the file for the analyzer."""
         if not isinstance(source, str):
-            return await self._media.hand_over(source, folder)  # whoever uploads waits: nothing to keep as a step
+            return await self._media.hand_over(source, folder)  # no step: the caller of an upload waits
         fetched = await steps.run(
             "fetch", AudioSource, lambda: self._media.fetch(source, folder), announce=(Stage.DOWNLOADED,)
         )
-        # a step's result says that the file was there; an operator may have emptied the store since
+        # an operator may have emptied the store since the step
         if not await asyncio.to_thread(self._media.exists, folder):
             fetched = await self._media.fetch(source, folder)
         return fetched.url
@@ -246,7 +246,7 @@ class VideoPipeline:
     async def _recognize_part(
         self, audio: Audio, regions: Sequence[SpeechRegion], candidates: Sequence[Placed[RecognizesEmotion]]
     ) -> Emotions:
-        """Return one answer a region; a failing model leaves them out, for the words are worth more than the mood."""
+        """Return the emotions of each region; where the model fails, None and a note: the words matter more."""
         notes: list[str] = []
         try:
             emotions = await with_fallback(
@@ -262,7 +262,7 @@ class VideoPipeline:
 
 
 class AnalysisFlow:
-    """Runs the video pipeline while the caller waits: `services.AnalysisService`."""
+    """Runs the video pipeline while the caller waits (`services.AnalysisService`)."""
 
     def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
         self._pipeline = pipeline
@@ -283,7 +283,7 @@ def _skipped(reason: str) -> Emotions:
 
 @asynccontextmanager
 async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """Yield a group of tasks; the first failure ends the others, and is raised as it is."""
+    """Yield a group of tasks; the first failure cancels the others, and is raised without an exception group."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group

@@ -1,4 +1,4 @@
-"""`DeployedModels`: what is loaded where, and weights read anew; `services.ModelService` over all replicas."""
+"""`DeployedModels`: describes the models of all replicas, and reloads their weights (`services.ModelService`)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from serve_app.flows.health import HEALTHY, deployment_state
 from serve_app.services import DeployedModel, ReplicaModel
 
 _DESCRIBE_S = 5.0
-# A conversion takes some ten seconds, on a busy machine a minute or two.
-_RELOAD_S = 600.0
+_RELOAD_S = 600.0  # a conversion takes some ten seconds, on a busy machine a minute or two
 _POLL_S = 0.5
 _RETRY_AFTER_S = 10.0
 
@@ -30,11 +29,10 @@ class DeployedModels:
 
     Args:
         app_name: of the Serve application.
-        models: by short name, the deployments of those that can be replaced while they serve.
-        hosted: models that the replicas of the ingress have in themselves, too; they answer `describe_model` and
-            `reload_model` with the name.
+        models: by short name, the deployments whose weights can be replaced while they serve.
+        hosted: names of models that the replicas of the ingress have, too (`HostsModels`).
         host: name of the ingress's deployment.
-        fixed: by short name, the deployments of those that are loaded once; they answer `describe`.
+        fixed: by short name, the deployments whose weights are loaded once.
     """
 
     def __init__(
@@ -64,7 +62,7 @@ class DeployedModels:
             state, num_running, _ = states[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
-                # a replica that went down meanwhile, or is too busy to answer: the state says more
+                # a replica may be down by now, or too busy: the state remains
                 with suppress(ServeAppError):
                     replicas = await call_every_replica(placed, Describes.describe, _DESCRIBE_S)
             return DeployedModel(name, placed.name, state, tuple(replicas), name in self._models)
@@ -79,12 +77,12 @@ class DeployedModels:
         return await asyncio.gather(*hosted, *(describe(name, placed) for name, placed in self._placed()))
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
-        """Have every replica of one of `names()` read its weights anew, and return what serves then."""
+        """Have every replica of one of `names()` load its weights again; return the models that then serve."""
         hosted = [self._reload_hosted(name)] if name in self._hosted else []
         return await asyncio.gather(*hosted, *(self._reload(name, placed) for placed in self._models[name]))
 
     async def _reload_hosted(self, name: str) -> DeployedModel:
-        # this process is one of them, so that there is one at least; one that starts later reads the new file
+        # at least this process answers; one that starts later reads the new file
         replicas = await call_every_replica(self._ingress(), HostsModels.reload_model, _RELOAD_S, name)
         return DeployedModel(name, self._host, HEALTHY, tuple(replicas))
 
@@ -101,12 +99,12 @@ class DeployedModels:
                 replicas = await call_every_replica(placed, Reloads.reload, deadline - time.monotonic())
             elif not num_starting and name in self._hosted:  # scaled to zero, and the ingress has read the file
                 return DeployedModel(name, placed.name, state, ())
-            elif not num_starting:  # scaled to zero: one is started, to see whether the file can be loaded
+            elif not num_starting:  # scaled to zero: the call starts one, which shows whether the file can be loaded
                 replicas = [await self._call(placed, Reloads.describe)]
             if replicas and len(replicas) >= num_running and not num_starting:
                 return DeployedModel(name, placed.name, state, tuple(replicas))
             if time.monotonic() > deadline:
-                raise Unavailable(f"not every replica of {placed.name} has read its weights anew", _RETRY_AFTER_S)
+                raise Unavailable(f"not every replica of {placed.name} has reloaded its weights", _RETRY_AFTER_S)
             await asyncio.sleep(_POLL_S)
 
     def _placed(self) -> list[tuple[str, Placed[Any]]]:

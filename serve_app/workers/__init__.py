@@ -1,1 +1,1 @@
-"""The deployments that do work for callers: the HTTP ingress and the runner of video jobs."""
+"""Deployments of the graph's own work: the HTTP ingress and the runner of video jobs."""

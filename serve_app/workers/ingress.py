@@ -1,4 +1,4 @@
-"""Deployment: the one HTTP ingress. Adapts the job store and deployment handles to `serve_app.services`."""
+"""`Ingress`: deployment of the HTTP API. It adapts the job store and deployment handles to `serve_app.services`."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ from serve_app.services import ReplicaModel, Services
 from serve_app.settings import Settings
 from serve_app.workers.options import IngressOptions
 
-# A synchronous caller can try again itself; a replica that was lost under it is still worth one more try.
-_PATIENCE_S = 2.0
+_PATIENCE_S = 2.0  # enough for one more try after a lost replica; a synchronous caller can repeat the request
 
 
 @serve.deployment(name="Ingress")
 @serve.ingress()
 class Ingress:
-    """Serves the HTTP contract: one FastAPI app, built when the replica starts.
+    """Serves one FastAPI app, built when the replica starts.
 
     Args:
         settings: of the whole graph.
-        options: of work at once.
-        environment: of the operator, for the classifiers that this process has in itself.
+        options: limits of work at once.
+        environment: for the classifiers of this process.
         deployments: of the graph.
-        local_classifiers: by task, the options of the classifiers that this process has in itself, which answer then.
-        job_runner: bound here only so that Serve deploys it with the graph: its work comes from the job table.
+        local_classifiers: by task, the options of the classifiers of this process, which answer instead.
+        job_runner: not called; bound here so that Serve deploys it with the graph.
     """
 
     def __init__(
@@ -105,11 +104,11 @@ class Ingress:
         )
 
     async def describe_model(self, name: str) -> ReplicaModel:
-        """Return what this process serves of a model that it has in itself."""
+        """Return a model of this process."""
         return await self._local[name].describe()
 
     async def reload_model(self, name: str) -> ReplicaModel:
-        """Have this process read the weights of a model that it has in itself anew."""
+        """Load the weights of a model of this process again."""
         return await self._local[name].reload()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

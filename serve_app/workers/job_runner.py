@@ -1,4 +1,4 @@
-"""Deployment: consumer of the durable job queue, and sender of its callbacks."""
+"""`JobRunner`: deployment that consumes the durable job queue and sends its callbacks."""
 
 from __future__ import annotations
 
@@ -21,28 +21,19 @@ from serve_app.settings import Settings
 from serve_app.workers.options import RunnerOptions
 from serve_app.workers.runner import Runner
 
-# A full queue or a lost replica is waited out: the job has no caller who would try again.
-_PATIENCE_S = 600.0
+_PATIENCE_S = 600.0  # no caller repeats a job's calls
 
 
 @serve.deployment(name="JobRunner")
 class JobRunner:
-    """Runs a `Runner` in a replica: video jobs from the job table, which all replicas share.
+    """Runs a `Runner`: video jobs from the job table, which all replicas share.
 
-    It takes no requests. Serve therefore sees no ongoing request when it stops a replica; jobs in work are handed
-    back then, without counting an attempt.
-
-    Args:
-        settings: of the whole graph.
-        options: how one replica works.
-        deployments: of the graph.
+    It takes no requests, so that Serve sees none when it stops a replica; jobs in work are then handed back, without
+    counting an attempt.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: the loops start in the replica's own event loop
-        self,
-        settings: Settings,
-        options: RunnerOptions,
-        deployments: Deployments,
+        self, settings: Settings, options: RunnerOptions, deployments: Deployments
     ) -> None:
         join_serve_log()
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -70,11 +61,11 @@ class JobRunner:
         self._runner.start()
 
     def check_health(self) -> None:
-        """Raise if one of the runner's loops has ended: Serve then replaces the replica."""
+        """Raise if a loop of the runner has ended: Serve then replaces the replica."""
         self._runner.check_health()
 
     async def __del__(self) -> None:
-        """Hand all jobs back, so that another runner goes on with them."""
+        """Hand all jobs back to other runners."""
         if not hasattr(self, "_runner"):
             return
         await self._runner.stop()
@@ -83,7 +74,7 @@ class JobRunner:
 
 
 class _RayMetrics:
-    """`RunnerMetrics` as Ray exports them."""
+    """`RunnerMetrics` that Ray exports."""
 
     def __init__(self) -> None:
         self._jobs_ended = metrics.Counter(

@@ -24,12 +24,12 @@ logger = logging.getLogger("ray.serve")
 
 
 class QueueDepthPolicy:
-    """Wants one replica per `jobs_per_replica` jobs that wait or run; Serve limits it to the configured range.
+    """Asks for one replica per `jobs_per_replica` jobs that wait or run; Serve limits it to the configured range.
 
     Args:
-        database_url: of the job store; None: from the controller's own environment. Serve shows the policy's arguments,
-            so a URL with a password must not be one.
-        jobs_per_replica: jobs that one replica works on at once.
+        database_url: of the job store; None: from the controller's environment. Serve shows the policy's arguments in
+            its status, so it must hold no password.
+        jobs_per_replica: jobs in work at once in one replica.
         poll_interval_s: how often the table is read.
     """
 
@@ -48,7 +48,7 @@ class QueueDepthPolicy:
         now = time.monotonic()
         if (self._reading is None or self._reading.done()) and now - self._read_at >= self._poll_interval_s:
             self._read_at = now
-            # one short task a read: a loop of its own would keep this policy alive after a redeploy
+            # a task for each read: a loop would keep this policy alive after a redeploy
             self._reading = asyncio.get_running_loop().create_task(self._read())
         if self._num_jobs is None:
             return context.target_num_replicas, {}
@@ -70,15 +70,14 @@ class QueueDepthPolicy:
 
             url = self._database_url or Settings.from_environment().database_url.get_secret_value()
             store = JobStore(url)
-            store.create_schema()  # the controller asks before the first runner is there
+            store.create_schema()  # the controller reads before the first runner has started
             self._store = store
         depth = self._store.queue_depth()
         return depth.queued + depth.running
 
 
 def by_queue_depth(options: RunnerOptions, database_url: str) -> AutoscalingConfig:
-    """Return how the runners scale."""
-    # Serve shows a policy's arguments in its status: a URL with a password is read from the environment there
+    """Return the autoscaling of the runners."""
     shown = None if make_url(database_url).password else database_url
     return AutoscalingConfig(
         min_replicas=options.min_replicas,

@@ -1,4 +1,4 @@
-"""`Runner`: brings video jobs of the job store to their ends. It knows nothing of Ray."""
+"""`Runner`: runs video jobs of the job store to their ends, without Ray."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ class RunnerMetrics(Protocol):
     """Takes the runner's measurements."""
 
     def job_ended(self, status: str) -> None:
-        """Count a job that this runner brought to an end."""
+        """Count a job that this runner ended."""
         ...
 
     def step_finished(self, step: str, seconds: float) -> None:
-        """Note how long a step took, under its name without the number of the piece."""
+        """Record a step's duration, under its name without the piece."""
         ...
 
     def queue_depth(self, depth: QueueDepth) -> None:
-        """Note how many jobs are in the table."""
+        """Record the number of jobs in the table."""
         ...
 
 
 class Runner:
-    """Claims jobs, analyzes them in durable steps, stores how they ended, and runs the courier of their callbacks.
+    """Claims jobs, analyzes them in durable steps, stores their results, and runs the courier of their callbacks.
 
     Args:
         store: the job table, which several runners share.
-        analyze: the work of one job: its request, the folder of its artefacts, and the hook for its steps.
+        analyze: the work of one job: its request, the folder of its artefacts, and its steps.
         courier: delivers the callbacks; runs and stops with this runner.
         media: removes the files of ended jobs.
-        options: how this runner works.
+        options: of this runner.
         metrics: takes the measurements.
-        owner: names this runner in the table.
+        owner: this runner's name in the table.
         locale: language of a failed job's message.
         retention_s: how long an ended job is kept.
         clock: returns monotonic seconds.
@@ -115,13 +115,13 @@ class Runner:
         logger.info("runner %s takes jobs", self._owner)
 
     def check_health(self) -> None:
-        """Raise if one of the loops has ended before `stop` was called."""
+        """Raise if a loop has ended before `stop` was called."""
         for loop in self._loops:
             if loop.done() and not self._stop.is_set():
                 raise RuntimeError(f"the {loop.get_name()} loop of the runner has ended")
 
     async def stop(self) -> None:
-        """Hand all jobs back, so that another runner goes on with them."""
+        """Hand all jobs back to other runners."""
         self._stop.set()  # the courier gives back what it holds by itself
         consume, courier, maintain = self._loops
         consume.cancel()
@@ -177,7 +177,7 @@ class Runner:
             elif ending is None:
                 await self._settle(claim, work)
         except asyncio.CancelledError:
-            # the replica is going down: this is no user's cancel and no failed attempt
+            # the replica shuts down: no user has cancelled, and no attempt has failed
             lease.cancel()
             await _ended(work)
             with contextlib.suppress(LeaseLost):
@@ -186,7 +186,7 @@ class Runner:
         except LeaseLost:
             logger.warning("job %s: another runner has it now", job_id)
         except Exception:
-            # the lease runs out and another runner resumes after the last finished step
+            # the lease will run out, and another runner resume after the last finished step
             logger.exception("job %s: its end could not be stored", job_id)
         finally:
             work.cancel()
@@ -194,7 +194,7 @@ class Runner:
             self._courier.wake()
 
     async def _settle(self, claim: Claim, work: asyncio.Task[AnalysisResult]) -> None:
-        """Store how the work ended."""
+        """Store the result of the work, or its failure."""
         job_id = claim.job.job_id
         error = work.exception()
         if error is None:
@@ -247,14 +247,14 @@ class Runner:
                     return _Ending.LOST
 
     async def _discard(self, job_id: str) -> None:
-        """Remove an ended job's artefacts; what a fault leaves behind goes when the record does."""
+        """Remove an ended job's artefacts; after a failure they are removed with the record."""
         try:
             await asyncio.to_thread(self._media.discard, job_key(job_id))
-        except Exception:  # object stores raise their own kinds; the job's end is stored already
+        except Exception:  # object stores raise many kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
 
     async def _maintain(self) -> None:
-        """Report the queue's depth, and remove jobs whose retention is over, with what is left of them."""
+        """Report the queue's depth, and remove jobs whose retention is over, with their files."""
         next_purge = self._clock() + self._chance() * _PURGE_EVERY_S
         while True:
             await self._sleep(_DEPTH_EVERY_S)

@@ -297,7 +297,7 @@ class TestWhatIsDeployed:
 
     def test_speech_is_as_configured(self) -> None:
         graph = Graph({"whisper": {"max_pause_s": 1.5}, "speech": {"video_order": ["pocketsphinx"]}})
-        assert graph.deployments.video.speech.whisper_pause_s == 1.5
+        assert graph.deployments.video.speech.max_pause_s == 1.5
         assert graph.deployments.video.speech_order == (BackendName.POCKETSPHINX,)
 
     def test_runners_and_ingress_call_the_same_deployments(self) -> None:

@@ -1,1 +1,1 @@
-"""What replicas of several deployments share."""
+"""Parts of a replica: its model, batches, threads and process."""

@@ -1,10 +1,9 @@
-"""Dynamic batching: what waits when the model is free goes into its next call.
+"""`Batcher`: dynamic batching: the items that wait when the model is free share its next call.
 
-The same at a caller: what waits while the calls under way have not returned shares the next one.
+A caller uses it, too: items that arrive while its calls are under way share the next call.
 
-`serve.batch` closes a batch `batch_wait_timeout_s` after its first item also while the model is still busy, so that
-under load from many clients the batches that queue up behind a slow call hold one item each. Here nothing is closed
-before the model can take it.
+`serve.batch` closes a batch `batch_wait_timeout_s` after its first item even while the model is busy, so that under
+load from many clients the batches behind a slow call hold one item each. Here a batch is closed when the model is free.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ class Batcher(Generic[Item, Answer]):
     """Gathers single items into calls of `work`, in the order in which they came.
 
     Args:
-        work: answers a batch; one answer for each item, in order. An answer that is an exception is raised to the
+        work: returns one answer for each item of a batch, in order. An answer that is an exception is raised to the
             caller of its item alone; an exception that `work` raises is raised to all.
-        isolate: what `work` raises where one item is at fault, or all at once were too many: the items then go into
-            calls of their own, so that the others don't suffer.
-        max_items: in one call.
-        wait_s: for more items when the model is free and there are fewer; 0 takes what is there.
+        max_items: of a call.
+        wait_s: how long a free model waits until there are `max_items`.
+        isolate: exceptions of `work` where one item is at fault, or the batch was too large: each item then gets a call
+            of its own.
         max_calls: under way at once.
-        weight: of an item; a call takes no more than `max_weight` of it together, or one item that is heavier alone.
-        max_weight: see `weight`.
+        weight: of an item.
+        max_weight: of a call's items together; a heavier item has a call of its own.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Batcher(Generic[Item, Answer]):
             await self._gather()
             if batch := self._next_batch():
                 await self._answer(batch)
-        # at once, not by the callback, which comes a turn later: an item that arrives until then would start no loop
+        # not by the callback, which runs a turn later: an item that arrives until then would start no loop
         self._loops.discard(asyncio.current_task())
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
@@ -83,7 +82,7 @@ class Batcher(Generic[Item, Answer]):
         total = 0.0
         while self._waiting and len(batch) < self._max_items:
             item, future = self._waiting[0]
-            if not future.done():  # else its caller has gone
+            if not future.done():  # its caller has not left
                 total += self._weight(item)
                 if batch and total > self._max_weight:
                     break
@@ -110,7 +109,7 @@ class Batcher(Generic[Item, Answer]):
         except Exception as error:
             if len(batch) > 1 and isinstance(error, self._isolate):
                 for each in batch:
-                    if not each[1].done():  # else its caller has gone
+                    if not each[1].done():
                         await self._answer([each])
                 return
             answers = [error] * len(batch)

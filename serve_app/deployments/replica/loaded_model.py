@@ -1,8 +1,8 @@
-"""The model of a replica, or the reason why there is none.
+"""`LoadedModel`: the model of a replica, or the reason why there is none.
 
-A constructor that fails is repeated by Serve in silence, and callers only see that nothing is up. So a model that can't
-be loaded does not fail it: every call is answered with the reason, and after `GRACE_S` the health check fails, so that
-Serve shows the deployment as unhealthy and starts another replica, which tries again.
+Serve repeats a failing constructor in silence, and callers only see that the deployment is down. So a model that can't
+be loaded does not fail the constructor: every call raises the reason, and after `GRACE_S` the health check fails, so
+that Serve shows the deployment as unhealthy and starts another replica, which tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRACE_S = 30.0
 
 
 class LoadedModel(Generic[T]):
-    """What a replica serves. It is loaded in the constructor, which blocks, and may be exchanged later.
+    """The model that a replica serves. The constructor loads it, and blocks; it may be exchanged later.
 
     Args:
         name: of the deployment, for the log.
@@ -34,8 +34,8 @@ class LoadedModel(Generic[T]):
         version: returns the model's version.
 
     Attributes:
-        name: see above.
-        failure: why no model could be loaded; None as soon as there is one.
+        name: of the deployment.
+        failure: why no model could be loaded; None once there is one.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LoadedModel(Generic[T]):
         self.failure: str | None = None
         try:
             self.exchange(load())
-        except ModelError as error:  # one that fails while it is warmed, or finds no memory, too
+        except ModelError as error:  # also one that fails while it is warmed, or finds no memory
             self.failure = error.detail
             logger.error("%s can't load its model: %s", name, error.detail)
         else:
@@ -78,11 +78,11 @@ class LoadedModel(Generic[T]):
         return self._model
 
     def exchange(self, model: T) -> None:
-        """Serve another model from now on; calls under way end on the one that they began with."""
+        """Serve another model from now on; calls under way end with the old one."""
         self._model, self._loaded_at, self.failure = model, time.time(), None
 
     def check_health(self) -> None:
-        """Raise once the failure to load a model has been reported to callers for `GRACE_S`."""
+        """Raise if there is no model `GRACE_S` after the start."""
         if self.failure is not None and self.uptime_s > GRACE_S:
             raise RuntimeError(self.failure)
 
@@ -98,18 +98,7 @@ class LoadedModel(Generic[T]):
         architecture: str | None = None,
         max_difference: float | None = None,
     ) -> ReplicaModel:
-        """Return what this replica serves.
-
-        Args:
-            spec: what names its weights in the configuration.
-            engine: library that runs it.
-            device: that it computes on.
-            notes: about the model.
-            failure: why it serves another model than the configuration names now, where it does.
-            sha256: of the file of weights.
-            architecture: of the network.
-            max_difference: from the reference's answers.
-        """
+        """Return the replica's facts; the arguments are the fields of `ReplicaModel` that only the deployment has."""
         model = self._model
         return ReplicaModel(
             replica=replica_id(),

@@ -1,4 +1,4 @@
-"""A replica's process: its id, the device that Ray gave it, and its log."""
+"""Facts of a replica's process: its id, the device that Ray gave it, and its log."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def replica_id() -> str:
 
 
 def replica_device(name: str | None) -> str:
-    """Return where this replica computes: `auto` is a GPU where Ray gave it one (`num_gpus`), else the CPU.
+    """Return the device of this replica: `auto` is a GPU where Ray gave it one (`num_gpus`), else the CPU.
 
-    What torch sees does not tell: Ray hides no GPU from a replica that was given none.
+    Torch can't be asked: Ray hides no GPU from a replica without one.
     """
     if name not in (None, AUTO):
         return name
@@ -32,17 +32,16 @@ def replica_device(name: str | None) -> str:
 
 
 def join_serve_log() -> None:
-    """Send everything under the logger `serve_app` to where Serve's own log goes; access lines to its files alone.
+    """Send the logger `serve_app` to the handlers of Serve's log; access lines only to its files.
 
-    Serve sets handlers up for its own logger only; without this, INFO of any other logger is lost in a replica. What a
-    replica writes to its terminal Ray carries line by line to the driver's: of a small picture's 9 ms of CPU, 1 went
-    there.
+    Serve adds handlers to its own logger only, so that a replica would lose INFO of any other. Ray copies a replica's
+    terminal line by line to the driver's, which costs a small picture 1 of its 9 ms of CPU.
     """
     ours, serves = logging.getLogger("serve_app"), logging.getLogger("ray.serve")
     ours.setLevel(logging.INFO)
     ours.handlers = list(serves.handlers)
     ours.propagate = False
     access = logging.getLogger("serve_app.access")
-    # FileHandler is a StreamHandler, too: the terminal's is the plain one
+    # FileHandler is a StreamHandler, too; the terminal's handler is a plain one
     files = [handler for handler in serves.handlers if type(handler) is not logging.StreamHandler]
     access.handlers, access.propagate = (files, False) if files else ([], True)

@@ -1,4 +1,4 @@
-"""Blocking model calls beside a replica's event loop."""
+"""`WorkerThreads`: blocking model calls beside a replica's event loop."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ShouldStop = Callable[[], bool]
 class WorkerThreads:
     """Runs blocking calls, at most `num_threads` at once.
 
-    A cancelled caller stops its call: `should_stop` turns true, and the thread is free again once the call has
-    noticed. Until then the next call waits, so that a model is never entered by more threads than it allows.
+    A cancelled caller stops its call: `should_stop` becomes true, and the thread is free once the call has returned.
+    Until then the next call waits, so that a model never runs in more threads than it allows.
     """
 
     def __init__(self, num_threads: int, name: str) -> None:
@@ -33,5 +33,5 @@ class WorkerThreads:
             raise
 
     def close(self) -> None:
-        """Let the threads end once their calls have; no call may follow."""
+        """End the threads after their calls; no call may follow."""
         self._executor.shutdown(wait=False)

@@ -276,7 +276,7 @@ def test_a_model_that_wants_utterances_apart_gets_them_apart() -> None:
 
     def num_pieces(pause_s: float, name: BackendName = FASTER) -> int:
         service = speech({name: Recognizer("f")})
-        service._models = replace(service._models, whisper_pause_s=pause_s)
+        service._models = replace(service._models, max_pause_s=pause_s)
 
         async def run() -> int:
             activity = SpeechActivity(24.0, regions)
@@ -295,7 +295,7 @@ def test_a_step_kept_under_other_cuts_is_not_taken_for_this_one() -> None:
 
     def step_names(pause_s: float) -> set[str]:
         service = speech({FASTER: Recognizer("f")})
-        service._models = replace(service._models, whisper_pause_s=pause_s)
+        service._models = replace(service._models, max_pause_s=pause_s)
         steps = PlainSteps()
 
         async def run() -> None:

@@ -203,7 +203,7 @@ class TestReload:
         [
             (TimeoutError(), "ContainerClassifier does not answer"),
             (DeploymentUnavailableError.__new__(DeploymentUnavailableError), "ContainerClassifier does not answer"),
-            ([ActorDiedError()], "not every replica of ContainerClassifier has read its weights anew"),
+            ([ActorDiedError()], "not every replica of ContainerClassifier has reloaded its weights"),
         ],
         ids=["too late", "gone", "lost again and again"],
     )
