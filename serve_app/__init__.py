@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 __all__ = ["InferenceConfig", "WhisperSTT", "__version__", "drum_wav_to_midi"]
 
 _LAZY = {  # importing this package must stay cheap
-    "InferenceConfig": "serve_app.models.drums",
+    "InferenceConfig": "serve_app.models.drums.config",
     "WhisperSTT": "serve_app.models.speech.stt",
-    "drum_wav_to_midi": "serve_app.models.drums",
+    "drum_wav_to_midi": "serve_app.models.drums.transcription",
 }
 
 

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torchaudio.functional import create_dct, melscale_fbanks
 
 from serve_app.errors import ModelLoadingError
 from serve_app.results import SAMPLE_RATE_HZ
@@ -84,13 +85,7 @@ def _power_of(waveforms: Tensor, fft_samples: int, window: Tensor) -> Tensor:
 
 def _mel_filters() -> Tensor:
     """Return triangular filters of unit area on the HTK mel scale, (mels, bins)."""
-    low, high = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in _MEL_RANGE_HZ)
-    corners_hz = 700.0 * (10.0 ** (torch.linspace(low, high, NUM_MELS + 2) / 2595.0) - 1.0)
-    bins_hz = torch.linspace(0.0, SAMPLE_RATE_HZ / 2, _MEL_FFT_SAMPLES // 2 + 1)
-    left, centre, right = corners_hz[:-2, None], corners_hz[1:-1, None], corners_hz[2:, None]
-    rising = (bins_hz - left) / (centre - left)
-    falling = (right - bins_hz) / (right - centre)
-    filters = torch.minimum(rising, falling).clamp(min=0.0)
+    filters = melscale_fbanks(_MEL_FFT_SAMPLES // 2 + 1, *_MEL_RANGE_HZ, NUM_MELS, SAMPLE_RATE_HZ).T
     return filters / filters.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
@@ -136,7 +131,9 @@ class SpeakerNetwork(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
-        self.register_buffer("dct", _dct(), persistent=False)
+        # over the narrow mel bands, (cepstra, bands), without the constant one, which is the gain
+        dct = create_dct(_NUM_CEPSTRA + 1, NUM_NARROW_MELS, norm="ortho").T[1:].contiguous()
+        self.register_buffer("dct", dct, persistent=False)
         self.stem = nn.Conv1d(NUM_FEATURES, shape.channels, 5, stride=2, padding=2)
         self.stem_norm = nn.BatchNorm1d(shape.channels)
         self.blocks = nn.ModuleList(_Block(shape.channels, dilation) for dilation in shape.dilations)
@@ -209,13 +206,6 @@ def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
     variance = ((frames - mean[:, None]).square() * share).sum(dim=1)
     # The gradient of a square root is infinite at zero.
     return mean, torch.sqrt(variance + 1e-5)
-
-
-def _dct() -> Tensor:
-    """Return cosines over the narrow mel bands, (cepstra, bands), without the constant one, which is the gain."""
-    band = torch.arange(NUM_NARROW_MELS) + 0.5
-    order = torch.arange(1, _NUM_CEPSTRA + 1)
-    return torch.cos(math.pi * order[:, None] * band[None] / NUM_NARROW_MELS) * math.sqrt(2.0 / NUM_NARROW_MELS)
 
 
 WEIGHTS_PATH = Path(__file__).parent / "weights" / "speaker_embedding.safetensors"

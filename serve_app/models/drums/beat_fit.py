@@ -93,7 +93,10 @@ def _fitted(beats_s: NDArray[np.float64], onsets: OnsetTrain) -> NDArray[np.floa
         weight = onsets.weight[near] * (1 - (off_beats[near] / reach) ** 2) ** 2  # Tukey's: far strokes fade out
         # strokes on the beat are enough to place it
         is_placed = weight[on_beat].sum() > 0.1 * weight.sum() and not on_beat.all()
-        late_beats = _weighted_median(off_beats[near][~on_beat], weight[~on_beat]) if is_placed else 0.0
+        late_beats = 0.0
+        if is_placed:
+            late, shares = off_beats[near][~on_beat], weight[~on_beat]
+            late_beats = np.quantile(late, 0.5, weights=shares, method="inverted_cdf")
         length_s = np.diff(beats_s, append=2 * beats_s[-1] - beats_s[-2])[lower]
         target_s = onsets.time_s[near] - np.where(on_beat, 0.0, late_beats * length_s)
         fitted_s = _smoothed(lower, np.where(on_beat, 0.0, 0.5), target_s, weight, beats_s)
@@ -101,12 +104,6 @@ def _fitted(beats_s: NDArray[np.float64], onsets: OnsetTrain) -> NDArray[np.floa
             return beats_s  # contradicting strokes have pulled beats together
         beats_s = fitted_s
     return beats_s
-
-
-def _weighted_median(values: NDArray[np.floating], weights: NDArray[np.floating]) -> float:
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def _smoothed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,12 @@ import pytest
 import soundfile
 import torch
 
-import serve_app.models.drums as drums
+import serve_app
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
-from serve_app.models.drums import InferenceConfig, audio_file, transcription
+from serve_app.models.drums import audio_file, transcription
 from serve_app.models.drums.activations import cut_pieces, run_network
 from serve_app.models.drums.checkpoint import save_checkpoint
+from serve_app.models.drums.config import InferenceConfig
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.models.drums.transcription import drum_wav_to_midi, transcribe_drums
 from serve_app.results import Drum, DrumHit, DrumTranscript
@@ -301,8 +301,7 @@ def test_what_is_no_sound_leaves_no_files(tmp_path: Path, use_flux: None) -> Non
 
 
 def test_package_offers_the_contracts_names() -> None:
-    assert drums.drum_wav_to_midi is drum_wav_to_midi
-    assert drums.InferenceConfig is InferenceConfig
-    assert dataclasses.is_dataclass(drums.DrumFiles)
+    assert serve_app.drum_wav_to_midi is drum_wav_to_midi
+    assert serve_app.InferenceConfig is InferenceConfig
     with pytest.raises(AttributeError, match="no attribute 'other'"):
-        drums.other  # noqa: B018
+        serve_app.other  # noqa: B018
