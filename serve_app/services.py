@@ -1,4 +1,4 @@
-"""`Services`: the seam between HTTP and Ray, what the API layer calls, as Protocols.
+"""`Services`: Protocols of all that the API layer calls; the seam between HTTP and Ray.
 
 The ingress implements them over the job store and deployment handles; tests of the API implement them in memory.
 Every method may raise any error of `serve_app.errors`.
@@ -17,12 +17,7 @@ from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, Speech
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A stored job and when to expect its end.
-
-    Attributes:
-        job: the stored job, new or the one that was there already.
-        estimated_s: seconds until it should be done; None until speeds have been measured.
-    """
+    """A stored job, and the seconds until it should be done; None until speeds have been measured."""
 
     job: Job
     estimated_s: float | None
@@ -33,11 +28,10 @@ class AnalysisRequest(AnalysisOptions):
     """One synchronous analysis: the same work as a video job, answered at once.
 
     Attributes:
-        source: address to fetch the file from; or an uploaded file, seekable, at the start, open until the call
-            returns.
-        backend: name of a speech backend; None: the first that is configured for video jobs, healthy and fit.
-        prompt: text that the recording continues, or whose spelling it shares; None: none.
-        align: whether words get the best times there are.
+        source: address of the file; or an upload, seekable, at its start, open until the call returns.
+        backend: None: the first that is configured for video jobs, healthy and fit.
+        prompt: text that the recording continues, or whose spelling it shares.
+        align: whether to align words with the audio.
     """
 
     source: BinaryIO | str
@@ -52,39 +46,30 @@ class JobService(Protocol):
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Store a job, or return the one that has this id and request; JobConflict, Overloaded, CallbackRefused."""
-        ...
 
     async def get(self, job_id: str) -> Job:
         """Return one job, with its result if it has one; JobNotFound."""
-        ...
 
     async def queue_position(self, job_id: str) -> int | None:
         """Return how many jobs will be taken before this one (0: next), None once it was taken."""
-        ...
 
     async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
         """Return jobs, newest first, without their results."""
-        ...
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; at once where it still waits. JobConflict once it has ended otherwise."""
-        ...
 
     async def delete(self, job_id: str) -> None:
         """Remove an ended job with its artefacts; JobConflict while it is active."""
-        ...
 
     def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         """Yield a job's events with `seq > after_seq`, as they come, until it has ended."""
-        ...
 
     async def deliveries(self, job_id: str) -> list[Delivery]:
         """Return what was sent, or is to be sent, to the job's callback, in order."""
-        ...
 
     async def replay(self, job_id: str) -> int:
         """Queue all of a job's deliveries again; return how many."""
-        ...
 
 
 class AnalysisService(Protocol):
@@ -92,7 +77,6 @@ class AnalysisService(Protocol):
 
     async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
         """Return the result of the analysis; MediaError, ModelError, Overloaded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +84,12 @@ class TranscriptionRequest:
     """An uploaded recording to transcribe or translate.
 
     Attributes:
-        file: its bytes, seekable, at the start; open until the call returns.
-        filename: what the caller named it; for display only.
+        file: seekable, at its start, open until the call returns.
+        filename: for display only.
         language: "auto" or a two-letter code.
-        backend: name of a speech backend; None: the first healthy one in the contract's order.
-        prompt: text that the recording continues, or whose spelling it shares; None: none.
-        align: whether words get the best times there are (forced alignment, where it is deployed).
-        task: transcribe, or translate into English.
+        backend: None: the first healthy one in the configured order.
+        prompt: text that the recording continues, or whose spelling it shares.
+        align: whether to align words with the audio, where that is deployed.
     """
 
     file: BinaryIO
@@ -120,12 +103,10 @@ class TranscriptionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """A recording's words.
+    """A whole recording's words.
 
     Attributes:
-        transcript: of the whole recording, stitched; its notes say what was degraded.
         duration_s: of the decoded audio.
-        backend: name of the backend that transcribed it.
         stage_seconds: how long each stage took; `backend_start` where a replica had to be started for this request.
     """
 
@@ -140,10 +121,10 @@ class SpeechBackend:
     """A speech backend that the operator configured.
 
     Attributes:
-        name: as the contract's `backend` names it.
+        name: as requests name it.
         model: the model that it loads first (Hugging Face id, path, `embedded:…`).
-        healthy: whether it takes requests now; one that is scaled to zero does.
-        created_at: seconds since the epoch when the graph was started.
+        healthy: whether it takes requests now; a backend that is scaled to zero does.
+        created_at: POSIX seconds of the graph's start.
     """
 
     name: str
@@ -165,25 +146,17 @@ class SpeechService(Protocol):
             MediaError: the recording is unusable.
             ModelError: the model failed.
         """
-        ...
 
     def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
         """Yield segments in order of time as soon as they are known, then the whole; errors as `transcribe`."""
-        ...
 
     async def backends(self) -> Sequence[SpeechBackend]:
-        """Return the configured backends in the contract's order."""
-        ...
+        """Return the configured backends, in order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrumRecording:
-    """An uploaded recording of drums.
-
-    Attributes:
-        file: its bytes, seekable, at the start; open until the call returns.
-        filename: what the caller named it; for display only.
-    """
+    """An uploaded recording of drums: seekable, at its start, open until the call returns; its name for display."""
 
     file: BinaryIO
     filename: str
@@ -191,13 +164,13 @@ class DrumRecording:
 
 @dataclass(frozen=True, slots=True)
 class DrumOptions:
-    """What a caller wants of drum transcripts; the model has defaults for what is left out.
+    """Options of drum transcripts; the model has defaults for what is left out.
 
     Attributes:
-        bpm: the tempo, where the caller knows it; None: detected.
+        bpm: None: detected.
         grid_division: by drum: into how many parts the grid divides a whole note; 16: sixteenths.
         thresholds: by drum: the least activation that is a hit, between 0 and 1.
-        with_picture: whether a picture of activations and hits is wanted.
+        with_picture: whether to draw activations and hits.
     """
 
     bpm: float | None = None
@@ -208,14 +181,9 @@ class DrumOptions:
 
 @dataclass(frozen=True, slots=True)
 class DrumTranscription:
-    """A recording's drums.
+    """A recording's drums: hits, the same as a General MIDI file and as text, a PNG where one was asked for.
 
-    Attributes:
-        transcript: the hits.
-        midi: the same as a General MIDI file.
-        text_log: the same for people to read.
-        picture: PNG of activations and hits; None where none was asked for.
-        took_s: how long the work took, waiting included.
+    `took_s` includes the wait for a replica.
     """
 
     transcript: DrumTranscript
@@ -236,17 +204,11 @@ class DrumService(Protocol):
         Raises:
             Unavailable: too many requests are under way; nothing was begun.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImageClassification:
-    """What a picture shows.
-
-    Attributes:
-        scores: the likeliest class, and the probability of each.
-        model_version: name of the weights' file and the beginning of its SHA-256.
-    """
+    """The class of a picture; `model_version` is the weights' file name and the beginning of its SHA-256."""
 
     scores: LabelScores
     model_version: str
@@ -259,35 +221,17 @@ class ImageService(Protocol):
         """Return an answer for each picture, in order: its classification, or the error that it failed with.
 
         Args:
-            task: what is asked: "container" or "beverage".
-            images: files, seekable, at the start, open until the call returns; or addresses to fetch them from.
+            task: "container" or "beverage".
+            images: files, seekable, at their start, open until the call returns; or addresses.
 
         Raises:
             Unavailable: too many requests are under way; nothing was begun.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaModel:
-    """What one replica serves.
-
-    Attributes:
-        replica: its id.
-        node: name of the machine that it runs on.
-        pid: of its process.
-        spec: what names its weights in the configuration.
-        model_version: of the weights; None where none are loaded, like the next three.
-        sha256: of the weights' file.
-        architecture: of the network.
-        engine: library and number format.
-        device: that it computes on.
-        warm: whether it has run the network already.
-        loaded_at: when it began to serve these weights, in seconds since the epoch.
-        max_difference: the largest from PyTorch's probabilities in float32, on the probe before it served.
-        notes: how the weights were understood; what was passed over.
-        failure: why it does not serve the weights that the configuration names now; None: it does.
-    """
+    """What one replica serves; `api.weights.ReplicaModelView` describes each field."""
 
     replica: str
     node: str
@@ -299,23 +243,15 @@ class ReplicaModel:
     engine: str | None
     device: str
     warm: bool
-    loaded_at: float | None
+    loaded_at: float | None  # POSIX seconds
     max_difference: float | None
     notes: tuple[str, ...]
-    failure: str | None
+    failure: str | None  # why it does not serve the weights that the configuration names now; None: it does
 
 
 @dataclass(frozen=True, slots=True)
 class DeployedModel:
-    """A model of the graph.
-
-    Attributes:
-        name: short name, of commands.
-        deployment: name of its deployment.
-        state: of the deployment; "HEALTHY" takes requests.
-        replicas: those that run; none: scaled to zero, or not up.
-        reloads: whether its weights can be replaced while it serves.
-    """
+    """A model of the graph; `api.weights.DeployedModelView` describes each field."""
 
     name: str
     deployment: str
@@ -329,11 +265,9 @@ class ModelService(Protocol):
 
     def names(self) -> Sequence[str]:
         """Return the short names of the models whose weights can be replaced."""
-        ...
 
     async def models(self) -> Sequence[DeployedModel]:
         """Return the models of the graph; replicas that do not answer in time are left out, and none is started."""
-        ...
 
     async def reload(self, name: str) -> Sequence[DeployedModel]:
         """Reload the weights of one of `names()` in every replica, and return what serves then.
@@ -341,7 +275,6 @@ class ModelService(Protocol):
         Raises:
             Unavailable: not every replica answered in time.
         """
-        ...
 
 
 class HealthService(Protocol):
@@ -349,7 +282,6 @@ class HealthService(Protocol):
 
     async def deployments(self) -> Mapping[str, str]:
         """Return every enabled deployment's state by name; "HEALTHY" takes requests."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

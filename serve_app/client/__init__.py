@@ -8,7 +8,7 @@
         print(client.transcribe("clip.wav", language="en")["text"])
         print(client.transcribe_drums("loop.wav")["bpm"])
 
-Answers are the JSON objects of the HTTP contract, as dicts. Failures are raised as the classes of `serve_app.errors`.
+Answers are the JSON objects of the routes, as dicts. Failures are raised as the classes of `serve_app.errors`.
 """
 
 from serve_app.client.event_stream import ClientEvent

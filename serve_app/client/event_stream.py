@@ -14,9 +14,9 @@ class ClientEvent:
     """One event of a job.
 
     Attributes:
-        seq: its number within the job; pass it as `after_seq` to go on after it.
+        seq: its number within the job; `after_seq` takes it, to go on after this event.
         name: `progress`, `completed`, `failed` or `cancelled`.
-        payload: the same as in the job's callback.
+        payload: the body of the job's callback.
     """
 
     seq: int

@@ -8,7 +8,7 @@ import httpx
 
 from serve_app.errors import InvalidRequest, MediaTooLarge, Overloaded, ProcessingError, ServeAppError, Unavailable
 
-_BODY_TOO_LARGE = "REQUEST_TOO_LARGE"  # new routes' code of it
+_BODY_TOO_LARGE = "REQUEST_TOO_LARGE"
 
 
 def error_from_response(answer: httpx.Response) -> ServeAppError:
@@ -22,7 +22,7 @@ def error_from_response(answer: httpx.Response) -> ServeAppError:
     if isinstance(failure, dict):
         code, detail = failure.get("code"), str(failure.get("message"))
     else:
-        # POST /transcribe: `error` is a sentence, and a wrong request shows in FastAPI's `detail`
+        # POST /transcribe: `error` is a sentence; a malformed request has FastAPI's `detail`
         code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
         detail = str(failure or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
     kind = _kind_of(code, answer.status_code)
@@ -42,13 +42,13 @@ def _kind_of(code: str | None, status: int) -> type[ServeAppError]:
     if status == MediaTooLarge.http_status and code in (ProcessingError.code, _BODY_TOO_LARGE):
         return MediaTooLarge  # POST /transcribe has no code of its own for an upload over the limit
     known = next((kind for kind in kinds if kind.code == code), None)
-    # 502: what a gateway answers while the process behind it is gone; it passes, as 503 does. A 504 would come again:
-    # the work takes longer than the gateway waits
+    # A gateway answers 502 while the process behind it is gone, which passes, as 503 does. 504 would come again: the
+    # work takes longer than the gateway waits.
     return known or (Unavailable if status == httpx.codes.BAD_GATEWAY else ServeAppError)
 
 
 def _tree(root: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
-    """Yield a class and all below it, each before those that are more special."""
+    """Yield a class and its subclasses, level by level."""
     level = [root]
     while level:
         yield from level

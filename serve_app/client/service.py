@@ -1,4 +1,4 @@
-"""`Client`: one method for each route."""
+"""`Client`: a method for each route, but those under `/v1`, which OpenAI's client calls, and `GET /health/live`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, parse_b
 from serve_app.client.failures import error_from_response
 from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
-# A busy service may leave an upload half read while it works on others.
-_UPLOAD_STALL_S = 300.0
+_UPLOAD_STALL_S = 300.0  # a busy service may leave an upload half read while it works on others
 _MAX_RECONNECT_WAIT_S = 30.0
 File = Path | str | BinaryIO  # a path, or a file open in binary mode
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 class Client:
-    """A connection pool to one service. Thread-safe; close it, or use it as a context manager.
+    """Connections to one service. Thread-safe; close it, or use it as a context manager.
 
     Args:
         base_url: e.g. http://127.0.0.1:8000.
         timeout_s: limit of each wait for the network; `analyze` has its own.
-        headers: sent with every request, e.g. an Authorization that a gateway wants.
+        headers: sent with every request, e.g. the Authorization that a gateway checks.
         max_reconnects: how often in a row `events` and `wait` may fail before the failure is raised.
         transport: replaces the network, in tests.
     """
@@ -52,7 +51,7 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """Where the service is, without a trailing slash."""
+        """Address of the service, without a trailing slash."""
         return str(self._http.base_url).rstrip("/")
 
     def __enter__(self) -> Self:
@@ -62,7 +61,6 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
         self._http.close()
 
     def submit(self, video_url: str, *, job_id: str | None = None, **options: Any) -> dict[str, Any]:
@@ -70,8 +68,8 @@ class Client:
 
         Args:
             video_url: the file to analyse.
-            job_id: a UUID is made up where it is None; choose your own to be able to repeat a submission safely.
-            **options: the contract's other fields (`fastapi_base_url`, `language`, `enable_gpu`, `max_workers`, …).
+            job_id: default: a new UUID; choose your own to be able to repeat a submission safely.
+            **options: the route's other fields (`fastapi_base_url`, `language`, `enable_gpu`, `max_workers`, …).
 
         Raises:
             InvalidRequest: a field is wrong, or the callback base may not be reached (CallbackRefused).
@@ -96,6 +94,10 @@ class Client:
     def delete(self, job_id: str) -> None:
         """Remove an ended job; JobNotFound, JobConflict while it is active."""
         self._send("DELETE", f"/jobs/{_quoted(job_id)}")
+
+    def transcript(self, job_id: str, form: Literal["srt", "vtt", "txt", "json"] = "srt") -> str:
+        """Return a completed job's transcript as a file's text; JobNotFound, JobConflict before it has completed."""
+        return self._send("GET", f"/jobs/{_quoted(job_id)}/transcript.{form}").text
 
     def deliveries(self, job_id: str) -> list[dict[str, Any]]:
         """Return what was sent, or is to be sent, to the job's callback; JobNotFound."""
@@ -146,11 +148,6 @@ class Client:
     def wait(self, job_id: str, *, timeout_s: float | None = None, poll_s: float = 1.0) -> dict[str, Any]:
         """Return the job once it has ended, however it ended: look at its `status`.
 
-        Args:
-            job_id: of the job.
-            timeout_s: limit; None waits for ever.
-            poll_s: how often to look.
-
         Raises:
             TimeoutError: it has not ended in time; it goes on all the same.
             Unavailable: the service could not be reached more than `max_reconnects` times in a row.
@@ -186,10 +183,7 @@ class Client:
     ) -> dict[str, Any]:
         """Analyse one file and wait for the result; `audio_path` wins over `video_url` wins over `video_path`.
 
-        Args:
-            audio_path, video_url, video_path: the file, by the contract's three names.
-            timeout_s: limit; None waits as long as it takes.
-            **options: the contract's other fields (`language`, `enable_gpu`, `num_speakers`, …).
+        `options` are the route's other fields (`language`, `enable_gpu`, `num_speakers`, …).
 
         Raises:
             MediaError: the file can't be fetched, or has no usable audio.
@@ -215,17 +209,16 @@ class Client:
         Args:
             file: a path, or a file open in binary mode, which is read from its start if it can be rewound.
             language: `auto`, or a two-letter code.
-            backend: name of a speech backend; None: the first healthy one.
-            diarize: tell speakers apart and analyse the recording in full: the answer is that of `analyze`.
+            backend: a speech backend; None: the first healthy one.
+            diarize: analyse the recording in full, speakers included: the answer is that of `analyze`.
             filename: shown in the answer; default: the file's own.
-            timeout_s: limit of the wait for the answer; None waits as long as it takes: a first request may have to
-                wait for a backend's start.
+            timeout_s: of the wait for the answer; None: no limit, as a first request may wait for a backend's start.
             **options: the form's other fields: `prompt`, `align`, and with `diarize` `num_speakers`, `min_speakers`,
                 `max_speakers`, `enable_gpu`, `emotion_detection`, `max_workers`; None is not sent.
 
         Raises:
             OSError: the file can't be read.
-            InvalidRequest: no such backend, or no such language; an option of `diarize` without it.
+            InvalidRequest: no such backend or language; an option of `diarize` without it.
             MediaError: the file has no usable audio, or is too large.
             ModelError: the model failed, or the language is not served.
             Overloaded: a queue is full (Unavailable: the backend is not up); worth another try after `retry_after_s`.
@@ -247,15 +240,11 @@ class Client:
         """Upload a recording of drums and return its hits, tempo and MIDI file (base64); the file is streamed.
 
         Args:
-            file, filename, timeout_s: as for `transcribe`.
+            file, filename, timeout_s: as for `transcribe`, whose errors this raises too.
             bpm: the tempo; None: detected.
             grid: by drum (`kick`, `snare`, `hihat`): into how many parts a whole note is divided, e.g. 16.
             thresholds: by drum: the least activation that is a hit, between 0 and 1.
             plot: also return a picture of activations and hits (PNG, base64).
-
-        Raises:
-            InvalidRequest: a value is not allowed; names the field.
-            OSError, MediaError, ModelError, Overloaded: as `transcribe`.
         """
         fields = _given(bpm=bpm, plot=plot or None)
         fields |= {f"grid_{drum}": division for drum, division in (grid or {}).items()}
@@ -265,17 +254,9 @@ class Client:
     def classify_reusable(
         self, file: File | None = None, *, image_url: str | None = None, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """Return whether the container in a picture is reusable; either a file or an address.
+        """Return whether the container in a picture is reusable; give either a file or an address.
 
-        Args:
-            file: a path, or a file open in binary mode.
-            image_url: where the service finds the picture.
-            timeout_s: as for `transcribe`.
-
-        Raises:
-            InvalidRequest: neither a file nor an address, or both.
-            MediaError: it is no picture, too large, or can't be fetched.
-            OSError, ModelError, Overloaded: as `transcribe`.
+        Arguments and errors are those of `transcribe`. MediaError: it is no picture, too large, or can't be fetched.
         """
         return self._classify("/classify-reusable", file, image_url, timeout_s)
 
@@ -287,9 +268,9 @@ class Client:
         confidence_threshold: float = 0.7,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """Return whether the container in a picture holds a drink; either a file or an address.
+        """Return whether the container in a picture holds a drink, as `classify_reusable`.
 
-        Arguments and errors as `classify_reusable`; `confidence_threshold` is how sure a drink must be for `is_valid`.
+        A drink is valid (`is_valid`) with at least the confidence `confidence_threshold`.
         """
         path = f"/verify-beverage?confidence_threshold={confidence_threshold}"
         return self._classify(path, file, image_url, timeout_s)
@@ -302,10 +283,18 @@ class Client:
         """Have every replica of a model read its weights anew; `reloaded` is false where one could not.
 
         Raises:
-            ServeAppError: no such model; names those that there are.
-            Unavailable: not every replica has answered in time.
+            ServeAppError: no model has this name.
+            Unavailable: not every replica answered in time.
         """
         return self._json("POST", f"/models/{_quoted(name)}/reload", timeout=self._answer_within(timeout_s))
+
+    def health(self) -> dict[str, Any]:
+        """Return the service's health."""
+        return self._json("GET", "/health")
+
+    def ready(self) -> dict[str, Any]:
+        """Return every deployment's state; Unavailable, which names those that are not up."""
+        return self._json("GET", "/health/ready")
 
     def _classify(self, path: str, file: File | None, image_url: str | None, timeout_s: float | None) -> dict[str, Any]:
         if (file is None) == (image_url is None):
@@ -315,14 +304,8 @@ class Client:
         return self._json("POST", path, json={"image_url": image_url}, timeout=self._answer_within(timeout_s))
 
     def _upload(
-        self,
-        path: str,
-        file: File,
-        fields: Mapping[str, Any],
-        filename: str | None,
-        timeout_s: float | None,
+        self, path: str, file: File, fields: Mapping[str, Any], filename: str | None, timeout_s: float | None
     ) -> dict[str, Any]:
-        """Send a form with a file, and return the JSON answer."""
         if isinstance(file, Path | str):
             with open(file, "rb") as opened:
                 return self._upload(path, opened, fields, filename or Path(file).name, timeout_s)
@@ -330,23 +313,13 @@ class Client:
         return self._json(
             "POST",
             path,
-            data={name: _form_value(value) for name, value in fields.items()},
+            data={
+                name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in fields.items()
+            },
             files={"file": (_sendable(name), file)},
             headers={"Accept": "application/json"},
             timeout=self._answer_within(timeout_s, write_s=_UPLOAD_STALL_S),
         )
-
-    def transcript(self, job_id: str, form: Literal["srt", "vtt", "txt", "json"] = "srt") -> str:
-        """Return a completed job's transcript as a file's text; JobNotFound, JobConflict before it has completed."""
-        return self._send("GET", f"/jobs/{_quoted(job_id)}/transcript.{form}").text
-
-    def health(self) -> dict[str, Any]:
-        """Return the service's health."""
-        return self._json("GET", "/health")
-
-    def ready(self) -> dict[str, Any]:
-        """Return every deployment's state; Unavailable, which names those that are not up."""
-        return self._json("GET", "/health/ready")
 
     def _answer_within(self, seconds: float | None, *, write_s: float | None = None) -> httpx.Timeout:
         return httpx.Timeout(self._timeout_s, read=seconds, write=write_s or self._timeout_s)
@@ -369,16 +342,12 @@ class Client:
 
 
 def _quoted(job_id: str) -> str:
-    """Keep an id one part of the path; what else is wrong with it, the service tells."""
+    """Keep an id one part of the path; the service checks the rest."""
     return quote(job_id, safe="")
 
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _form_value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _sendable(filename: str) -> str:

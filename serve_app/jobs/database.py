@@ -17,22 +17,18 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from serve_app.errors import JobError
 from serve_app.jobs import tables
 
-# How long a SQLite writer waits for others. Writes take milliseconds, but a disk may stall.
-_BUSY_TIMEOUT_S = 30.0
-# Any number that nothing else in the database locks.
-_SCHEMA_LOCK = 0x5E12BE0A
+_BUSY_TIMEOUT_S = 30.0  # a SQLite writer waits for others: writes take milliseconds, but a disk may stall
+_SCHEMA_LOCK = 0x5E12BE0A  # any number that nothing else in the database locks
 
 
 class Database:
     """Transactions on one job database, used by any number of threads and processes.
 
     Args:
-        url: SQLAlchemy URL: `sqlite:///<file>` or `postgresql+psycopg://…`.
+        url: SQLAlchemy URL: `sqlite:///<file>` or `postgresql+psycopg://…`. ValueError: another kind of database, or
+            SQLite in memory, which other processes can't open.
         clock: returns POSIX seconds. Default: the clock that all users of the database share, which is the server's on
             Postgres and the host's for a SQLite file.
-
-    Raises:
-        ValueError: if the URL names another kind of database, or SQLite in memory, which other processes can't open.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
@@ -85,11 +81,7 @@ class Database:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def create_schema(self) -> None:
-        """Create the tables that are missing; safe while others do the same.
-
-        Raises:
-            JobError: if the tables were made by a newer version.
-        """
+        """Create the tables that are missing; safe while others do the same. JobError: a newer version made them."""
         if self.is_sqlite:
             self._use_write_ahead_log()
         with self._writer.begin() as connection:
@@ -125,11 +117,8 @@ class Database:
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
+    for pragma in (f"busy_timeout={int(_BUSY_TIMEOUT_S * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""`Courier`: sends the events that are due to their callbacks and notes the outcome in the store."""
+"""`Courier`: sends the events that are due to their callbacks and records the outcome in the store."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ _logger = logging.getLogger(__name__)
 _POLL_S = 0.25  # while there is work; doubled each time nothing is due
 _IDLE_POLL_S = 1.0
 _GRACE_S = 2.0  # time for deliveries under way at shutdown
-# Only an answer's status counts. So much of its body is read, in so many seconds, to use the connection again.
-_MAX_ANSWER_BYTES = 4096
-_BODY_S = 1.0
+# Only an answer's status counts. This much of its body is read, in this time, to use the connection again.
+_MAX_ANSWER_BYTES, _BODY_S = 4096, 1.0
 
 # A host without any answer gets no delivery for a while, longer each time: its time-outs would take every place.
 _HOST_PAUSE = retry.Backoff(first_s=1.0, cap_s=60.0, jitter=0.0)
@@ -41,7 +40,7 @@ class _HostState:
 
 
 class HostGate:
-    """Says how many deliveries each host may have under way: none for a while, then one, if it did not answer.
+    """Counts the deliveries under way to each host. A host that did not answer gets none for a while, then one.
 
     Args:
         per_host: most deliveries under way to a host that answers.
@@ -63,11 +62,11 @@ class HostGate:
         return {host: self._occupied(state, now) for host, state in self._hosts.items()}
 
     def start(self, host: str) -> None:
-        """Note that a delivery is under way."""
+        """Count a delivery that begins."""
         self._hosts.setdefault(host, _HostState()).in_flight += 1
 
     def finish(self, host: str, *, reached: bool | None) -> None:
-        """Note the end of a delivery, and whether there was any answer; None: the attempt was cut short."""
+        """Count a delivery's end, and whether there was any answer; None: the attempt was cut short."""
         state = self._hosts[host]
         state.in_flight -= 1
         if reached:
@@ -158,7 +157,7 @@ class Courier:
         occupied = self._gate.occupied()
         due = await self._ask_store(
             "claim deliveries",
-            lambda: self._store.claim_deliveries(self._owner, room, per_host=self._max_per_host, in_flight=occupied),
+            partial(self._store.claim_deliveries, self._owner, room, per_host=self._max_per_host, in_flight=occupied),
         )
         for delivery in due or []:
             self._gate.start(delivery.host)
@@ -178,14 +177,14 @@ class Courier:
             reached = status_code is not None
         finally:
             self._gate.finish(due.host, reached=reached)
-        if status_code is not None and retry.is_taken(status_code):
-            await self._ask_store("note a delivery", lambda: self._store.record_delivered(due, status_code=status_code))
-            return
-        _logger.info("job %s: event %d was not delivered to %s: %s", due.job_id, due.seq, due.host, error)
-        await self._ask_store(
-            "note a failed delivery",
-            lambda: self._store.record_failure(due, error=error, status_code=status_code, retry_after_s=retry_after_s),
-        )
+        if status_code is not None and httpx.codes.is_success(status_code):
+            record: Callable[[], object] = partial(self._store.record_delivered, due, status_code=status_code)
+        else:
+            _logger.info("job %s: event %d was not delivered to %s: %s", due.job_id, due.seq, due.host, error)
+            record = partial(
+                self._store.record_failure, due, error=error, status_code=status_code, retry_after_s=retry_after_s
+            )
+        await self._ask_store("record a delivery", record)
 
     async def _post(self, due: DueDelivery) -> tuple[int | None, float | None, str]:
         """Return the answer's status (None: no answer), its Retry-After in seconds, and what went wrong."""
@@ -223,7 +222,7 @@ class Courier:
             await response.aclose()
 
     async def _ask_store(self, what: str, call: Callable[[], _T]) -> _T | None:
-        """Call the store in a thread; log its errors. A delivery that was not noted is sent again after its lease."""
+        """Call the store in a thread; log its errors. An outcome that is not recorded is sent again after its lease."""
         try:
             return await asyncio.to_thread(call)
         except Exception:

@@ -1,4 +1,4 @@
-"""A job's events: written in the transaction of the change that they report, read by couriers and watchers."""
+"""Events of jobs: written in the transaction of the change that they report, read by couriers and watchers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,7 @@ RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.re
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """The events of a job that a watcher has not seen yet.
-
-    Attributes:
-        events: in order.
-        ended: whether no event can follow these.
-    """
+    """The events of a job, in order, that a watcher has not seen yet; `ended`: none can follow these."""
 
     events: tuple[JobEvent, ...]
     ended: bool
@@ -39,10 +34,10 @@ def append(
 
     Args:
         connection: a transaction that has just updated the job's row: that lock makes numbers gapless, and keeps a
-            delivery from ending unseen between the look at what is pending and the insert.
+            delivery from ending unseen between the query for pending ones and the insert.
         job_id: the job.
         key: names what may happen only once in a job; the unique index refuses a second event with this key.
-        payload: the contract's callback body, without `result`.
+        payload: the callback's body, without `result`.
         target: base of the callback; None if the job has no callback.
         now: POSIX seconds.
     """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, func, select, update
 
 from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import JobConflict, JobNotFound, ProcessingError
@@ -32,15 +32,10 @@ _FENCES_PER_JOB = 1 << 20
 
 
 class Lifecycle:
-    """A runner's half of the job store. Every method is one transaction, but for `claim`.
+    """A runner's half of the job store; `JobStore` documents its arguments.
 
-    Args:
-        db: the database.
-        lease_s: how long a runner keeps a job without a write or a renewal. Every write renews the lease.
-        max_attempts: failed attempts after which a job fails for good.
-        max_crashes: takeovers in a row, without a finished step between them, after which a job fails for good,
-            because it kills its runners.
-        locale: language of the messages.
+    Every method is one transaction, but for `claim`. A method that takes a claim renews its lease. It raises LeaseLost,
+    and stores nothing, if the job was taken over or has ended.
     """
 
     def __init__(self, db: Database, *, lease_s: float, max_attempts: int, max_crashes: int, locale: Locale) -> None:
@@ -51,7 +46,7 @@ class Lifecycle:
         self._locale = locale
 
     def claim(self, owner: str) -> Claim | None:
-        """Take over the oldest job whose lease ran out, or else take the oldest that is due; None if there is none."""
+        """Claim the oldest job whose lease ran out, or else the oldest that is due; None if there is none."""
         if self._db.is_sqlite and not self._any_claimable():
             return None  # an idle runner must not wait for the one write lock
         while True:
@@ -64,47 +59,29 @@ class Lifecycle:
                 return self._take(connection, row, owner, now)
 
     def renew(self, claim: Claim) -> bool:
-        """Extend the lease; return whether a client asked to cancel the job. LeaseLost."""
+        """Return whether a client asked to cancel the job."""
         with self._db.write() as (connection, now):
             return bool(self._hold(connection, claim, now).cancel_requested)
 
     def steps(self, job_id: str) -> dict[str, Any]:
         """Return the results of a job's finished steps by name; none once the job has ended."""
-        with self._db.read() as connection:
-            rows = connection.execute(
-                select(job_steps.c.name, job_steps.c.result)
-                .where(job_steps.c.job_id == job_id, job_steps.c.result.is_not(None))
-                .order_by(job_steps.c.finished_at)
-            )
-            return {row.name: json.loads(row.result) for row in rows}
+        return {name: json.loads(text) for name, text in self._steps(job_id, job_steps.c.result).items()}
 
     def step_seconds(self, job_id: str) -> dict[str, float]:
         """Return how long each finished step took, by name, in the order of their ends; kept after the job's end."""
+        return self._steps(job_id, job_steps.c.seconds)
+
+    def _steps(self, job_id: str, column: Column[Any]) -> dict[str, Any]:
+        query = select(job_steps.c.name, column).where(job_steps.c.job_id == job_id, column.is_not(None))
         with self._db.read() as connection:
-            rows = connection.execute(
-                select(job_steps.c.name, job_steps.c.seconds)
-                .where(job_steps.c.job_id == job_id)
-                .order_by(job_steps.c.finished_at)
-            )
-            return {row.name: row.seconds for row in rows}
+            return dict(connection.execute(query.order_by(job_steps.c.finished_at)).tuples())
 
     def commit_step(
         self, claim: Claim, name: str, result: Any, *, seconds: float, announce: Sequence[Stage] = ()
     ) -> None:
-        """Store a step's result together with the progress that follows from it.
+        """Store a step's result, any JSON value, together with the stages that start now.
 
-        The first result of a name stays; committing it again changes nothing.
-
-        Args:
-            claim: the right to the job.
-            name: of the step, unique in the job.
-            result: any JSON value.
-            seconds: how long the step took.
-            announce: stages that start now.
-
-        Raises:
-            LeaseLost: if the job was taken over or has ended; nothing is stored.
-            ValueError: if the result holds a value that JSON does not have.
+        The first result of a name stays; committing it again changes nothing. ValueError: JSON can't hold the result.
         """
         text = encode(result)
         with self._db.write() as (connection, now):
@@ -120,32 +97,17 @@ class Lifecycle:
             self._announce(connection, claim, held.progress, announce, now)
 
     def announce(self, claim: Claim, *stages: Stage) -> None:
-        """Report stages that start now; stages at or below the progress so far are left out. LeaseLost."""
+        """Report stages that start now; stages at or below the progress so far are left out."""
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
             self._announce(connection, claim, held.progress, stages, now)
 
     def complete(self, claim: Claim, result: AnalysisResult) -> Job:
-        """End a job with its result. A cancellation that came too late is ignored.
-
-        Raises:
-            LeaseLost: if the job was taken over or has ended.
-            ValueError: if the result holds a value that JSON does not have.
-        """
+        """End a job with its result, also if a cancellation came too late. ValueError: JSON can't hold the result."""
+        shown = {"progress": int(Stage.COMPLETED), "message": stage_message(Stage.COMPLETED, self._locale)}
         text = encode(result)
-        message = stage_message(Stage.COMPLETED, self._locale)
-        progress = int(Stage.COMPLETED)
         with self._db.write() as (connection, now):
-            return end(
-                connection,
-                held_by(claim),
-                JobStatus.COMPLETED,
-                now,
-                payload={"progress": progress, "message": message},
-                progress=progress,
-                message=message,
-                result=text,
-            )
+            return end(connection, held_by(claim), JobStatus.COMPLETED, now, payload=shown, **shown, result=text)
 
     def fail(self, claim: Claim, code: str, message: str, *, retry_after_s: float | None) -> Job:
         """End an attempt that failed: queue the job again if it may be tried again, else end it.
@@ -154,11 +116,8 @@ class Lifecycle:
             claim: the right to the job.
             code: the contract's error code.
             message: the contract's sentence.
-            retry_after_s: when to try again; None: never. Ignored when the attempts are used up or a client asked to
-                cancel the job.
-
-        Raises:
-            LeaseLost: if the job was taken over or has ended.
+            retry_after_s: when to try again; None: never. Ignored once the attempts are used up or a client has asked
+                to cancel the job.
         """
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
@@ -168,20 +127,17 @@ class Lifecycle:
             return self._hand_back(connection, claim, held, now, due_at=now + retry_after_s, attempts=attempts)
 
     def release(self, claim: Claim) -> Job:
-        """Hand a job back without counting an attempt: it keeps its place and its steps. LeaseLost.
-
-        It ends as cancelled if a client asked for that.
-        """
+        """Hand a job back without counting an attempt. It keeps its place and its steps; a cancelled one ends."""
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
             return self._hand_back(connection, claim, held, now, due_at=now, attempts=held.attempts)
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once if no runner works on it; otherwise `renew` tells its runner.
+        """Cancel a job: at once if no runner works on it; otherwise its runner learns it from `renew`.
 
         Raises:
-            JobNotFound: if there is no such job.
-            JobConflict: if it has completed or failed.
+            JobNotFound: no job has this id.
+            JobConflict: it has completed or failed.
         """
         with self._db.write() as (connection, now):
             row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == job_id).with_for_update()).first()
@@ -204,12 +160,7 @@ class Lifecycle:
             )
 
     def finish_cancel(self, claim: Claim) -> Job:
-        """End a job as cancelled, after its work was stopped.
-
-        Raises:
-            LeaseLost: if the job was taken over or has ended.
-            JobConflict: if no client asked for it: a runner that shuts down must release the job.
-        """
+        """End a job as cancelled, once its work is stopped; JobConflict if no client asked for it."""
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
                 raise JobConflict(f"no client asked to cancel job {claim.job.job_id}: release it instead")
@@ -221,16 +172,9 @@ class Lifecycle:
 
     def _next_claimable(self, connection: Connection, now: float) -> AnyRow | None:
         # Two queries instead of one with OR: each reads the head of an index, however many jobs have ended.
-        expired = (
-            select(*JOB_COLUMNS)
-            .where(jobs.c.status == JobStatus.PROCESSING, jobs.c.lease_until <= now)
-            .order_by(jobs.c.number)
-        )
-        due = (
-            select(*JOB_COLUMNS).where(jobs.c.status == JobStatus.QUEUED, jobs.c.due_at <= now).order_by(jobs.c.number)
-        )
-        for query in (expired, due):
-            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).first()
+        for status, since in ((JobStatus.PROCESSING, jobs.c.lease_until), (JobStatus.QUEUED, jobs.c.due_at)):
+            oldest = select(*JOB_COLUMNS).where(jobs.c.status == status, since <= now).order_by(jobs.c.number).limit(1)
+            row = connection.execute(oldest.with_for_update(skip_locked=True)).first()
             if row is not None:
                 return row
         return None
@@ -258,14 +202,13 @@ class Lifecycle:
                 lease_until=now + self._lease_s,
                 started_at=func.coalesce(jobs.c.started_at, now),
                 crashes=row.crashes + (row.status == JobStatus.PROCESSING),
-                message=self._message_at(row.progress),
+                message=stage_message(Stage(row.progress), self._locale)
+                if row.progress
+                else accepted_message(self._locale),
             )
             .returning(*JOB_COLUMNS)
         ).one()
         return Claim(to_job(taken), taken.fence, owner)
-
-    def _message_at(self, progress: int) -> str:
-        return stage_message(Stage(progress), self._locale) if progress else accepted_message(self._locale)
 
     def _hold(self, connection: Connection, claim: Claim, now: float) -> AnyRow:
         return hold(connection, claim, lease_until=now + self._lease_s)
@@ -305,29 +248,12 @@ class Lifecycle:
         return to_job(queued)
 
     def _cancel(self, connection: Connection, where: ColumnElement[bool], now: float) -> Job:
-        message = cancelled_message(self._locale)
-        return end(
-            connection,
-            where,
-            JobStatus.CANCELLED,
-            now,
-            payload={"message": message},
-            message=message,
-            cancel_requested=True,
-        )
+        shown = {"message": cancelled_message(self._locale)}
+        return end(connection, where, JobStatus.CANCELLED, now, payload=shown, **shown, cancel_requested=True)
 
     def _fail(
         self, connection: Connection, where: ColumnElement[bool], code: str, message: str, now: float, *, attempts: int
     ) -> Job:
-        message = storable(message)
-        return end(
-            connection,
-            where,
-            JobStatus.FAILED,
-            now,
-            payload={"error_message": message, "error_code": code},
-            message=message,
-            error_code=code,
-            error_message=message,
-            attempts=attempts,
-        )
+        shown = {"error_message": storable(message), "error_code": code}
+        values = {"message": shown["error_message"], "attempts": attempts}
+        return end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)

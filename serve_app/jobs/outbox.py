@@ -20,8 +20,8 @@ from serve_app.jobs.events import RESULT_OF_EVENT, compose
 from serve_app.jobs.record import Delivery, DeliveryStatus, JobEvent
 from serve_app.jobs.tables import job_events, jobs, storable
 
-# Candidates read for each delivery wanted, because some belong to hosts without a free place.
-_CANDIDATES_PER_CLAIM = 4
+_CANDIDATES_PER_CLAIM = 4  # read for each delivery wanted, because some belong to hosts without a free place
+_GONE = 410  # the receiver asks for no more of this job's events
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,7 @@ class DueDelivery:
 
 
 class Outbox:
-    """A courier's half of the job store. Every method is one transaction.
-
-    Args:
-        db: the database.
-        delivery_lease_s: how long a courier keeps a claimed delivery; must exceed its time-out.
-    """
+    """A courier's half of the job store; `JobStore` documents its arguments. Every method is one transaction."""
 
     def __init__(self, db: Database, *, delivery_lease_s: float) -> None:
         self._db = db
@@ -94,15 +89,13 @@ class Outbox:
             return claimed
 
     def record_delivered(self, due: DueDelivery, *, status_code: int) -> bool:
-        """Note that the receiver accepted an event; the job's next one is due now.
+        """Record that the receiver accepted an event; the job's next one is due now.
 
-        Returns:
-            False if the claim is out of date (its lease ran out, or the job was replayed or deleted) and nothing
-            was noted.
+        False: the claim is out of date (its lease ran out, or the job was replayed or deleted); nothing was recorded.
         """
         with self._db.write() as (connection, now):
             _lock_job(connection, due.job_id)
-            noted = connection.execute(
+            num_recorded = connection.execute(
                 update(job_events)
                 .where(_claimed_as(due))
                 .values(
@@ -115,19 +108,14 @@ class Outbox:
                     lease_until=None,
                 )
             ).rowcount
-            if noted:
+            if num_recorded:
                 _advance(connection, due.job_id, now)
-            return bool(noted)
+            return bool(num_recorded)
 
     def record_failure(
-        self,
-        due: DueDelivery,
-        *,
-        error: str,
-        status_code: int | None = None,
-        retry_after_s: float | None = None,
+        self, due: DueDelivery, *, error: str, status_code: int | None = None, retry_after_s: float | None = None
     ) -> DeliveryStatus | None:
-        """Note that an event was not delivered: it is due again later, or dead.
+        """Record that an event was not delivered: it is due again later, or dead.
 
         Args:
             due: the claim.
@@ -136,7 +124,7 @@ class Outbox:
             retry_after_s: what the receiver asked for.
 
         Returns:
-            The event's new state; None if the claim is out of date and nothing was noted.
+            The event's new state; None if the claim is out of date and nothing was recorded.
         """
         with self._db.write() as (connection, now):
             _lock_job(connection, due.job_id)
@@ -145,31 +133,31 @@ class Outbox:
             ).first()
             if row is None:
                 return None
-            decision = retry.after_failure(
-                status_code,
-                attempts=row.attempts + 1,
-                chance=self._random.random(),
-                past_deadline=now >= row.give_up_at,
-                retry_after_s=retry_after_s,
-            )
-            again = isinstance(decision, retry.Retry)
+            attempts = row.attempts + 1
+            again = status_code != _GONE and now < row.give_up_at
+            wait_s = retry.delivery_retry_after_s(attempts, self._random.random(), retry_after_s)
+            status = DeliveryStatus.PENDING if again else DeliveryStatus.DEAD
             connection.execute(
                 update(job_events)
                 .where(_claimed_as(due))
                 .values(
-                    delivery=DeliveryStatus.PENDING if again else DeliveryStatus.DEAD,
-                    attempts=row.attempts + 1,
+                    delivery=status,
+                    attempts=attempts,
                     last_error=storable(error),
                     last_status_code=status_code,
-                    next_attempt_at=now + decision.after_s if isinstance(decision, retry.Retry) else None,
+                    next_attempt_at=now + wait_s if again else None,
                     lease_until=None,
                 )
             )
-            if isinstance(decision, retry.GiveUp):
-                if decision.whole_job:
-                    _bury(connection, due.job_id, error)
+            if status_code == _GONE:
+                pending = and_(job_events.c.job_id == due.job_id, job_events.c.delivery == DeliveryStatus.PENDING)
+                given_up = {"delivery": status, "last_error": storable(error)}
+                connection.execute(
+                    update(job_events).where(pending).values(next_attempt_at=None, lease_until=None, **given_up)
+                )
+            elif not again:
                 _advance(connection, due.job_id, now)
-            return DeliveryStatus.PENDING if again else DeliveryStatus.DEAD
+            return status
 
     def give_back(self, due: DueDelivery) -> None:
         """Undo a claim: the event is due again, with no attempt counted."""
@@ -179,7 +167,8 @@ class Outbox:
     def deliveries(self, job_id: str) -> list[Delivery]:
         """Return the state of each of a job's events, in order. JobNotFound."""
         with self._db.read() as connection:
-            _require_job(connection, job_id)
+            if connection.execute(select(jobs.c.number).where(jobs.c.job_id == job_id)).first() is None:
+                raise JobNotFound(f"No job has the id {job_id}")
             rows = connection.execute(
                 select(job_events, RESULT_OF_EVENT)
                 .join(jobs, jobs.c.job_id == job_events.c.job_id)
@@ -239,16 +228,8 @@ class Outbox:
             select(job_events, RESULT_OF_EVENT).join(jobs, jobs.c.job_id == job_events.c.job_id).where(this)
         ).one()
         body = json.dumps(compose(row.payload, row.result), ensure_ascii=False, separators=(",", ":"))
-        return DueDelivery(
-            job_id=job_id,
-            seq=seq,
-            webhook_id=row.webhook_id,
-            target=row.target,
-            host=row.host,
-            body=body.encode("utf-8", "replace"),
-            attempts=row.attempts,
-            fence=row.fence,
-        )
+        utf8 = body.encode("utf-8", "replace")
+        return DueDelivery(job_id, seq, row.webhook_id, row.target, row.host, utf8, row.attempts, row.fence)
 
 
 def _due(now: float, full: Collection[str]) -> ColumnElement[bool]:
@@ -278,21 +259,8 @@ def _lock_job(connection: Connection, job_id: str) -> bool:
     return connection.execute(locked).first() is not None
 
 
-def _require_job(connection: Connection, job_id: str) -> None:
-    if connection.execute(select(jobs.c.number).where(jobs.c.job_id == job_id)).first() is None:
-        raise JobNotFound(f"No job has the id {job_id}")
-
-
 def _advance(connection: Connection, job_id: str, now: float) -> None:
     """Make a job's first pending event due. The job's row must be locked."""
     mine = and_(job_events.c.job_id == job_id, job_events.c.delivery == DeliveryStatus.PENDING)
     first = select(func.min(job_events.c.seq)).where(mine).scalar_subquery()
     connection.execute(update(job_events).where(mine, job_events.c.seq == first).values(next_attempt_at=now))
-
-
-def _bury(connection: Connection, job_id: str, error: str) -> None:
-    connection.execute(
-        update(job_events)
-        .where(job_events.c.job_id == job_id, job_events.c.delivery == DeliveryStatus.PENDING)
-        .values(delivery=DeliveryStatus.DEAD, last_error=storable(error), next_attempt_at=None, lease_until=None)
-    )

@@ -1,4 +1,4 @@
-"""`Job`, its states and legal transitions, its events and deliveries: values only."""
+"""`Job`, its states and legal transitions, its request, events and deliveries: values only."""
 
 from __future__ import annotations
 
@@ -23,15 +23,12 @@ class JobStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the job has ended."""
-        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+        return not LEGAL_TRANSITIONS[self]
 
 
 LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.PROCESSING, JobStatus.CANCELLED}),
-    # back to QUEUED: released at shutdown, or to be tried again
-    JobStatus.PROCESSING: frozenset(
-        {JobStatus.PROCESSING, JobStatus.QUEUED, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}
-    ),
+    JobStatus.PROCESSING: frozenset(JobStatus),  # also back to QUEUED: released at shutdown, or to be tried again
     JobStatus.COMPLETED: frozenset(),
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
@@ -111,11 +108,11 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job and is reported to its callback.
+    """A change of a job that is reported to its callback.
 
     Attributes:
         seq: 1, 2, 3, … within the job.
-        payload: the contract's callback body, complete.
+        payload: the callback's whole body.
     """
 
     job_id: str

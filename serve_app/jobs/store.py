@@ -17,11 +17,9 @@ from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobReq
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, to_job
 from serve_app.messages import Locale, queued_message
 
-# Speeds are those of the last few jobs: enough to even out long and short files, few enough to follow a new machine.
-_MEASURED_JOBS = 20
+_MEASURED_JOBS = 20  # speeds even out long and short files, and still follow a new machine
 # Retry-After of a refused client before any job was measured, and its bounds after: longer would miss free places.
-_RETRY_AFTER_S = 5.0
-_RETRY_AFTER_BOUNDS_S = (1.0, 120.0)
+_RETRY_AFTER_S, _MIN_RETRY_AFTER_S, _MAX_RETRY_AFTER_S = 5.0, 1.0, 120.0
 _ENDED = tuple(status.value for status in JobStatus if status.is_final)
 _PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
 
@@ -43,13 +41,14 @@ class JobStore(Lifecycle, Outbox):
         url: SQLAlchemy URL, `sqlite:///<file>` (its folder is made) or `postgresql+psycopg://…`.
         lease_s: how long a runner keeps a job without a write or a renewal; renew after a third of it.
         max_attempts: failed attempts after which a job fails for good.
-        max_crashes: runners lost in a row, without a finished step between them, after which a job fails for good.
+        max_crashes: runners lost in a row, without a finished step between them, after which a job fails for good,
+            because it kills its runners.
         delivery_lease_s: how long a courier keeps a delivery; must exceed its time-out.
         locale: language of the messages.
         clock: returns POSIX seconds; default: the database's own, so that hosts whose clocks differ agree.
 
     Raises:
-        ValueError: if the URL names another kind of database.
+        ValueError: the URL names another kind of database.
     """
 
     def __init__(
@@ -68,11 +67,7 @@ class JobStore(Lifecycle, Outbox):
         Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s)
 
     def create_schema(self) -> None:
-        """Create the tables that are missing; safe while other processes do the same.
-
-        Raises:
-            JobError: if the tables were made by a newer version.
-        """
+        """Create the tables that are missing; safe while others do the same. JobError: a newer version made them."""
         self._db.create_schema()
 
     def close(self) -> None:
@@ -88,8 +83,8 @@ class JobStore(Lifecycle, Outbox):
                 number on Postgres.
 
         Raises:
-            JobConflict: if another request has this id.
-            Overloaded: if too many jobs wait; `retry_after_s` says when a place should be free.
+            JobConflict: another request has this id.
+            Overloaded: too many jobs wait; `retry_after_s` is when a place should be free.
         """
         with self._db.write() as (connection, now):
             existing = _existing(connection, request)
@@ -131,11 +126,7 @@ class JobStore(Lifecycle, Outbox):
         return to_job(row, result=row.result)
 
     def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        """Return jobs, newest first, without their results.
-
-        Raises:
-            InvalidRequest: if the cursor is malformed.
-        """
+        """Return jobs, newest first, without their results. InvalidRequest: the cursor is malformed."""
         query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
         if status is not None:
             query = query.where(jobs.c.status == status)
@@ -178,12 +169,7 @@ class JobStore(Lifecycle, Outbox):
             return mean_s * (1 + _num_ahead(connection, row) // num_places)
 
     def delete(self, job_id: str) -> None:
-        """Remove an ended job with its steps, events and deliveries.
-
-        Raises:
-            JobNotFound: if there is no such job.
-            JobConflict: while it is active.
-        """
+        """Remove an ended job with its steps, events and deliveries. JobNotFound; JobConflict while it is active."""
         with self._db.write() as (connection, _now):
             gone = connection.execute(delete(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(_ENDED))).rowcount
             if not gone:
@@ -230,8 +216,9 @@ class JobStore(Lifecycle, Outbox):
         if depth.queued < max_queued:
             return
         mean_s = _mean_processing_s(connection)
-        low_s, high_s = _RETRY_AFTER_BOUNDS_S
-        wait_s = _RETRY_AFTER_S if mean_s is None else min(max(mean_s / max(1, depth.running), low_s), high_s)
+        wait_s = _RETRY_AFTER_S
+        if mean_s is not None:
+            wait_s = min(max(mean_s / max(1, depth.running), _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
         raise Overloaded(f"{depth.queued} jobs are waiting already; try again later", wait_s)
 
 

@@ -10,7 +10,7 @@ JSON is kept as text: no query looks inside, and every database returns the same
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -108,26 +108,16 @@ job_events = Table(
     UniqueConstraint("job_id", "key", name="job_events_once"),
 )
 _PENDING = job_events.c.delivery == DeliveryStatus.PENDING.value
-Index(
-    "job_events_due",
-    job_events.c.next_attempt_at,
-    job_events.c.host,
-    sqlite_where=_PENDING,
-    postgresql_where=_PENDING,
-)
+_due_columns = (job_events.c.next_attempt_at, job_events.c.host)
+Index("job_events_due", *_due_columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
 
 # All columns of a Job except the result, which lists and claims do not need.
 JOB_COLUMNS = tuple(column for column in jobs.c if column.name != "result")
 
 
 def encode(value: Any) -> str:
-    """Return compact JSON text that every database accepts.
-
-    Raises:
-        ValueError: on NaN or infinity, which JSON does not have.
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return storable(text)
+    """Return compact JSON text that every database accepts. ValueError: NaN or infinity, which JSON does not have."""
+    return storable(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def storable(text: str) -> str:
@@ -136,7 +126,6 @@ def storable(text: str) -> str:
 
 
 def encode_request(request: JobRequest) -> str:
-    """Return a request as it is stored."""
     return encode(asdict(request))
 
 
@@ -147,17 +136,6 @@ def decode_request(text: str) -> JobRequest:
 
 def to_job(row: AnyRow, *, result: str | None = None) -> Job:
     """Return the record of a row of JOB_COLUMNS."""
-    return Job(
-        request=decode_request(row.request),
-        status=JobStatus(row.status),
-        progress=row.progress,
-        message=row.message,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        attempts=row.attempts,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        cancel_requested=row.cancel_requested,
-        result=None if result is None else json.loads(result),
-    )
+    values = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "result"}
+    values |= {"request": decode_request(row.request), "status": JobStatus(row.status)}
+    return Job(**values, result=None if result is None else json.loads(result))

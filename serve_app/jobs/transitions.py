@@ -63,26 +63,17 @@ def hold(connection: Connection, claim: Claim, *, lease_until: float) -> AnyRow:
 
 
 def end(
-    connection: Connection,
-    where: ColumnElement[bool],
-    status: JobStatus,
-    now: float,
-    *,
-    payload: dict[str, Any],
-    **values: Any,
+    connection: Connection, where: ColumnElement[bool], status: JobStatus, now: float, *, payload: Any, **values: Any
 ) -> Job:
     """End a job in the caller's transaction: set its state, add its last event, drop its steps' results.
 
     Args:
         connection: the transaction.
-        where: which job, and under whose claim.
+        where: which job, and under whose claim; LeaseLost if no active job meets it.
         status: how it ends.
         now: POSIX seconds.
         payload: fields of the event besides `job_id` and `status`.
         values: further columns of the job's row to set.
-
-    Raises:
-        LeaseLost: if no active job meets `where`.
     """
     row = connection.execute(
         transition(where, status)

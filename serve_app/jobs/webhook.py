@@ -1,4 +1,4 @@
-"""Headers and signature of a callback, after Standard Webhooks 1.0 (standardwebhooks.com)."""
+"""Address, headers and signature of a callback, after Standard Webhooks 1.0 (standardwebhooks.com)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-RESULT_PATH = "/api/upload-video/result"
-
 _PREFIX = "whsec_"
 _MIN_KEY_BYTES = 16  # 128 bits: below that a key can be guessed
 
 
 def callback_url(base: str) -> str:
     """Return the URL that a job's events are sent to."""
-    return base.rstrip("/") + RESULT_PATH
+    return base.rstrip("/") + "/api/upload-video/result"
 
 
 def parse_secrets(text: str | None) -> tuple[bytes, ...]:
     """Return the signing keys of a setting: `whsec_<base64>`, several with spaces between while rotating.
 
-    Raises:
-        ValueError: if a secret is malformed or too short. The message gives its position and never its text.
+    ValueError: a secret is malformed or too short; the message gives its position and never its text.
     """
     keys = []
     for place, secret in enumerate((text or "").split(), start=1):
@@ -47,14 +44,9 @@ def signature(keys: Sequence[bytes], webhook_id: str, timestamp_s: int, body: by
 
 
 def headers(keys: Sequence[bytes], *, webhook_id: str, seq: int, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """Return an attempt's headers.
+    """Return an attempt's headers; without keys there is no signature.
 
-    Args:
-        keys: signing keys; none: no signature.
-        webhook_id: the same at every attempt, so that a receiver can recognise a repetition.
-        seq: the event's number within its job.
-        timestamp_s: POSIX seconds of this attempt.
-        body: the bytes to send.
+    `webhook_id` is the same at every attempt, so that a receiver can recognise a repetition; `timestamp_s` is not.
     """
     values = {
         "content-type": "application/json",

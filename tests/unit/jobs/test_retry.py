@@ -7,10 +7,7 @@ from serve_app.jobs.retry import (
     DELIVERY_BACKOFF,
     JOB_BACKOFF,
     Backoff,
-    GiveUp,
-    Retry,
-    after_failure,
-    is_taken,
+    delivery_retry_after_s,
     job_retry_after_s,
 )
 
@@ -31,26 +28,11 @@ def test_jitter_takes_away_at_most_its_share():
     assert max(delays_s) == 10.0
 
 
-@pytest.mark.parametrize(("status_code", "taken"), [(199, False), (200, True), (204, True), (299, True), (302, False)])
-def test_only_2xx_is_taken(status_code, taken):
-    assert is_taken(status_code) is taken
-
-
-@pytest.mark.parametrize("status_code", [None, 302, 400, 404, 429, 500, 503])
-def test_everything_else_is_tried_again(status_code):
-    decision = after_failure(status_code, attempts=3, chance=0.0, past_deadline=False)
-    assert decision == Retry(DELIVERY_BACKOFF.delay_s(3, 0.0))
-
-
-def test_gone_ends_the_whole_job_and_age_ends_the_event():
-    assert after_failure(410, attempts=1, chance=0.0, past_deadline=False) == GiveUp(whole_job=True)
-    assert after_failure(500, attempts=1, chance=0.0, past_deadline=True) == GiveUp(whole_job=False)
-
-
 def test_a_receivers_wish_is_kept_within_the_cap():
-    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=30) == Retry(30)
-    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=1e9) == Retry(600)
-    assert after_failure(503, attempts=1, chance=0.0, past_deadline=False, retry_after_s=0) == Retry(0.5)
+    assert delivery_retry_after_s(3, 0.0) == DELIVERY_BACKOFF.delay_s(3, 0.0)
+    assert delivery_retry_after_s(1, 0.0, 30) == 30
+    assert delivery_retry_after_s(1, 0.0, 1e9) == 600
+    assert delivery_retry_after_s(1, 0.0, 0) == 0.5
 
 
 def test_jobs_are_tried_again_only_after_what_may_pass():
