@@ -1,1 +1,1 @@
-"""The result of a video analysis: what it is, and how it is put together."""
+"""The result of a video analysis: its type and its assembly."""

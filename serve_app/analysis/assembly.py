@@ -1,7 +1,7 @@
-"""`assemble`: puts what all stages found together as an `AnalysisResult`.
+"""`assemble`: makes an `AnalysisResult` of the results of all stages.
 
 Every number in it is finite: times are rounded to milliseconds (which keeps their order), levels and frequencies to two
-decimals, and what is unknown is None.
+decimals, and unknown values are None.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from serve_app.results import AUTO, AcousticFeatures, Diarization, LabelScores, 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known of a run beside its models' answers.
+    """Facts of a run that no model gives.
 
     Attributes:
         duration_s: of the decoded audio.
         language_requested: "auto" or a two-letter code.
         processing_time_s: from the start of the job's work to its end.
-        stage_seconds: how long each stage took, by name; stages that ran side by side overlap.
+        stage_seconds: by stage; stages that ran side by side overlap.
         notes: anything skipped, retried or degraded outside transcription and diarization, one sentence each.
     """
 
@@ -56,21 +56,18 @@ def assemble(
     """Return the result of an analysis.
 
     Words without any speaker (diarization found nobody, or did not run) are one speaker's, with a note. Speakers are
-    numbered in the order in which they first appear in the segments; those who take turns but are never understood
-    come after them, in `speaker_turns` only.
+    numbered in the order in which they first appear in the segments; those without segments come after them, in
+    `speaker_turns` only.
 
     Args:
         spoken: from `attribution.attribute`.
-        features: one for each word of `spoken`, in order.
+        features: one for each word of `spoken`, in order; ValueError if their numbers differ.
         transcript: for its language, model and notes.
         diarization: for its turns and notes.
         facts: everything else.
         emotions: one for each of `spoken`, None where it could not be recognised; empty where none was asked for, and
-            no segment then has the key `emotion`.
+            no segment then has the key `emotion`. ValueError if their numbers differ.
         emotion_model_version: the model that recognised them.
-
-    Raises:
-        ValueError: if features and words, or emotions and segments, differ in number.
     """
     notes = [*facts.notes, *transcript.notes, *diarization.notes]
     parts = _parts(spoken, features, emotions, facts.duration_s)
@@ -145,8 +142,6 @@ class _SpeechWithoutWords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A segment with its words' features and its emotion."""
-
     spoken: SpokenSegment
     features: Sequence[AcousticFeatures]
     emotion: LabelScores | None
@@ -158,7 +153,7 @@ def _parts(
     emotions: Sequence[LabelScores | None],
     duration_s: float,
 ) -> list[_Part]:
-    """Return what was said, in order of time and inside the file, each with its words' features and its emotion."""
+    """Return the segments in order of time and inside the file, each with its words' features and its emotion."""
     num_words = sum(len(part.segment.words) for part in spoken)
     if len(features) != num_words:
         raise ValueError(f"{num_words} words need as many features, got {len(features)}")
@@ -174,7 +169,7 @@ def _parts(
 
 
 def _until(segment: Segment, duration_s: float) -> Segment:
-    """Return the segment without what sticks out of the file by a recogniser's last frame."""
+    """Return the segment cut at the file's end, which a recogniser's last frame may pass."""
     if segment.end_s <= duration_s:
         return segment
     words = tuple(
@@ -185,7 +180,7 @@ def _until(segment: Segment, duration_s: float) -> Segment:
 
 
 def _numbered(appearing: Iterable[str | None], turns: Iterable[SpeakerTurn]) -> dict[str | None, str]:
-    """Return each speaker's public name, numbered by first appearance."""
+    """Return each speaker's name in the result, numbered by first appearance."""
     silent = (turn.speaker_id for turn in sorted(turns, key=_start))
     return {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys((*appearing, *silent)))}
 
@@ -231,5 +226,5 @@ def _ms(seconds: float) -> float:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    """Return a number that JSON can hold: not-a-number and infinities are unknown."""
+    """Return a number that JSON can hold; None for not-a-number and infinities."""
     return round(float(value), digits) if value is not None and math.isfinite(value) else None

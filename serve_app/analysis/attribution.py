@@ -1,8 +1,8 @@
-"""Words × speakers: every word gets times inside its segment, and the speaker who speaks most during it.
+"""Attribution of words to speakers: a word gets times inside its segment, and the speaker who speaks most during it.
 
-A segment is split wherever the speaker changes, so that a segment has one speaker and a single word thrown in by
-another ("yes") stays that speaker's own. Only a word that several speakers cover alike, or that mostly lies where
-nobody speaks, goes to the speaker of the rest of its sentence.
+A segment is split wherever the speaker changes, so that it has one speaker, and a single word that another throws in
+("yes") keeps its speaker. Only a word that several speakers cover alike, or that lies mostly where nobody speaks, goes
+to the speaker of the rest of its sentence.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from serve_app.results import Segment, SpeakerTurn, Timing, Word
 
 # Diarization trims soft word ends and bridges breaths, recognisers stretch words into them: half a second to either
-# side is still the same utterance, further away it is anybody's.
+# side is still the same utterance; further away it may be anybody's.
 MAX_GAP_S = 0.5
-# Times come from frame grids of 10 and 17 ms; overlaps closer than this are equal but for float rounding.
-_TIE_S = 1e-6
-# A word of which its speaker covers less than this is not surely theirs: times at a turn's edge are known that badly.
-_SURE_SHARE = 0.5
-# Another speaker who covers this much of what the first one covers may have said it as well: people talk at once.
-_RIVAL_SHARE = 0.8
+_TIE_S = 1e-6  # times come from frame grids of 10 and 17 ms; closer overlaps are equal but for float rounding
+_SURE_SHARE = 0.5  # a word of which its speaker covers less is uncertain, as times at a turn's edge are
+_RIVAL_SHARE = 0.8  # another speaker who covers this share of the first one's part may have spoken the word
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +61,8 @@ def assign_speakers(
     Vectorised per speaker: the time a speaker has spoken up to t is piecewise linear in t, so a word's overlap is the
     difference of two interpolations, whatever the number of turns. O(speakers × words × log turns).
 
-    With `sentences`, the number of each word's sentence, a word that is not surely one speaker's goes to the speaker of
-    most of its sentence's sure words, if that one speaks during it or within `max_gap_s`.
+    With `sentences`, the number of each word's sentence, an uncertain word goes to the speaker of most of its
+    sentence's certain words, if that one speaks during it or within `max_gap_s`.
     """
     starts = np.asarray(words_start_s, dtype=np.float64)
     ends = np.asarray(words_end_s, dtype=np.float64)
@@ -141,10 +138,10 @@ def split_by_speaker(
 def fit_words(segment: Segment) -> Segment:
     """Return the segment with every word timed, inside it, in order and without overlap.
 
-    A word whose start or end is NaN (an aligner's "don't know") shares the room between its timed neighbours with the
-    other untimed ones beside it, in proportion to their letters, and says so by `Timing.INTERPOLATED`; so do the words
-    of a segment that has only a text. Times that stick out are moved to the segment's bounds; a word that would begin
-    before its predecessor is moved to where that began, and each word ends where the next begins at the latest.
+    A word whose start or end is NaN (an aligner found none) shares the time between its timed neighbours with the other
+    untimed words beside it, in proportion to their letters, and is marked `Timing.INTERPOLATED`; so are the words of a
+    segment that has only a text. Times outside the segment are moved to its bounds; a word that would begin before its
+    predecessor begins with it, and each word ends where the next begins at the latest.
     """
     start_s, end_s = segment.start_s, max(segment.start_s, segment.end_s)
     words = segment.words or tuple(Word(token, math.nan, math.nan) for token in segment.text.split())
@@ -183,7 +180,7 @@ def _by_sentence(
     may_be: NDArray[np.bool_],  # (speakers, words)
     durations_s: NDArray[np.float64],
 ) -> NDArray[np.intp]:
-    """Give words that are not surely one speaker's to the speaker of most of their sentence, where that can be."""
+    """Give uncertain words to the speaker of most of their sentence, if that one may have spoken them."""
     if not len(chosen):
         return chosen
     spoken_s = np.zeros((int(sentences[-1]) + 1, len(may_be)))  # (sentences, speakers), of sure words
@@ -215,7 +212,7 @@ def _spoken_until(
 def _fill_from_neighbours(
     chosen: NDArray[np.intp], starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Give each word without a speaker that of the word with one which is nearest in time."""
+    """Give each word without a speaker that of the nearest word, in time, that has one."""
     has = np.flatnonzero(chosen >= 0)
     if not len(has) or len(has) == len(chosen):
         return chosen

@@ -1,8 +1,7 @@
-"""`AnalysisResult`: the result object of the contract (section 1), as callbacks, answers and the job store have it.
+"""`AnalysisResult`: the JSON object of a video analysis in callbacks, answers and the job store.
 
-The types describe JSON and are JSON: a result is stored and sent as it is, without a conversion, and so is one that
-another version stored. Keys that are `NotRequired` came after the first contract, or are absent where nothing was
-measured.
+Its types describe JSON: a result is stored and sent without a conversion, also one that another version stored. Keys
+that are `NotRequired` are absent where nothing was measured, and in results of earlier versions.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class ResultEmotion(TypedDict):
     """The emotion of a segment."""
 
     label: Annotated[str, Field(description="the likeliest emotion")]
-    scores: Annotated[dict[str, float | None], Field(description="of every emotion that the model knows")]
+    scores: Annotated[dict[str, float | None], Field(description="of each of the model's emotions")]
 
 
 class ResultSegment(TypedDict):
@@ -89,12 +88,12 @@ class ResultWordSegment(TypedDict):
 class ResultSpeakerTotals(TypedDict):
     """How much one speaker says."""
 
-    total_duration: Annotated[float, Field(description="seconds")]
+    total_duration: Annotated[float, Field(description="seconds of this speaker's segments, pauses inside included")]
     segment_count: int
 
 
 class ResultTurn(TypedDict):
-    """A speaker's uninterrupted stretch; stretches of several speakers may overlap."""
+    """Uninterrupted speech of one speaker; turns of several speakers may overlap."""
 
     start_time: _Seconds
     end_time: _Seconds
@@ -102,7 +101,7 @@ class ResultTurn(TypedDict):
 
 
 class ResultMetadata(TypedDict):
-    """How the result came about."""
+    """Models, counts, times and notes of the analysis."""
 
     model_version: Annotated[str, Field(description="the model that transcribed, after any fall-back")]
     diarization_model_version: NotRequired[str]
@@ -162,26 +161,25 @@ RESULT_EXAMPLE: JsonDict = {
 
 @with_config(ConfigDict(json_schema_extra={"examples": [RESULT_EXAMPLE]}))
 class AnalysisResult(TypedDict):
-    """What was said in a file, by whom, when and how. Later versions may add fields, at any depth."""
+    """Who said what in a file, and when. Later versions may add fields, at any depth."""
 
     segments: list[ResultSegment]
     word_segments: list[ResultWordSegment]
     speakers: Annotated[dict[str, ResultSpeakerTotals], Field(description="by `speaker_id`")]
     text: str
-    language: Annotated[str, Field(description="two-letter code of what was spoken; `und`: it could not be detected")]
+    language: Annotated[str, Field(description="two-letter code of the language spoken; `und`: not detected")]
     duration: Annotated[float, Field(description="seconds")]
     speaker_turns: NotRequired[Annotated[list[ResultTurn], Field(description="the diarization itself")]]
     metadata: ResultMetadata
 
 
 class Unchecked:
-    """Annotation of a field: documents its type in OpenAPI, and passes its value on as it is.
+    """Annotation of a field that documents its type in OpenAPI and does not validate its value.
 
-    A result is not validated on its way out: one that another version stored must not lose a key or gain one.
+    A result that another version stored must not lose a key or gain one on its way out.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Return a schema that takes any Python value; documentation is made of its JSON half."""
         return core_schema.json_or_python_schema(
             handler(source), core_schema.any_schema(), serialization=core_schema.simple_ser_schema("any")
         )

@@ -23,7 +23,7 @@ DOCS_PATH, REDOC_PATH = "/docs", "/redoc"
 _DESCRIPTION = """\
 Video jobs, speech, images and drums behind one address.
 
-**Failures.** New routes answer `{"error": {"code", "message", "request_id"}}`. The routes of the systems replaced add
+**Failures.** Most routes answer `{"error": {"code", "message", "request_id"}}`. Those kept from earlier services add
 FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`; routes under `/v1` answer
 as OpenAI's. 429 and 503 carry `Retry-After`.
 
@@ -39,25 +39,25 @@ as OpenAI's. 429 and 503 carry `Retry-After`.
 """
 
 _TAGS = [
-    {"name": "jobs", "description": "Videos, analysed in the background; progress and result go to a callback."},
-    {"name": "speech", "description": "Speech, answered at once."},
+    {"name": "jobs", "description": "Analyse videos in the background; progress and result go to a callback."},
+    {"name": "speech", "description": "Transcribe recordings, or analyse files, at once."},
     {"name": "openai", "description": "Speech for OpenAI's clients: set their base URL to this address and `/v1`."},
-    {"name": "drums", "description": "Recordings of drums, written down as General MIDI."},
-    {"name": "images", "description": "Pictures of containers, classified."},
-    {"name": "models", "description": "What is loaded where; new weights without downtime."},
+    {"name": "drums", "description": "Transcribe recordings of drums to General MIDI."},
+    {"name": "images", "description": "Classify pictures of containers."},
+    {"name": "models", "description": "List the loaded models; replace their weights without downtime."},
     {"name": "health", "description": "For people, load balancers and orchestrators."},
 ]
 
 
 def create_app(services: Services, settings: ApiSettings) -> FastAPI:
-    """Build the application over services; each call builds its own, and nothing is shared between two."""
+    """Build an application over services; two applications share nothing."""
     app = FastAPI(
         title="serve-app",
         version=__version__,
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         redirect_slashes=False,
-        # clients of the systems replaced may leave Content-Type out; no cookie grants anything here, so that is no risk
+        # clients of the services replaced may leave Content-Type out; no cookie grants anything here: that is no risk
         strict_content_type=False,
         docs_url=DOCS_PATH,
         redoc_url=REDOC_PATH,

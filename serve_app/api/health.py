@@ -1,4 +1,4 @@
-"""Routes of the service's health: is it there, alive, and ready?"""
+"""Routes of the service's health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/health", route_class=ApiRoute, tags=["health"])
 
 
 class HealthView(BaseModel):
-    """Sign of life of this process."""
+    """State of this process."""
 
     status: str = Field(examples=["healthy"])
     timestamp: str = Field(examples=["2024-01-15T10:30:00Z"])
@@ -39,13 +39,13 @@ class ReadinessView(BaseModel):
 
 @contract_router.get("/health", summary="Health")
 async def health() -> HealthView:
-    """Answer as long as this process does; `/health/ready` reports the models' state."""
+    """Answer while this process runs; `/health/ready` reports the models' state."""
     return HealthView(status="healthy", timestamp=timestamp(time.time()))
 
 
 @router.get("/live", summary="Liveness")
 async def live() -> HealthView:
-    """Answer as long as this process does: restart it where this fails."""
+    """Answer while this process runs: restart it where this fails."""
     return HealthView(status="alive", timestamp=timestamp(time.time()))
 
 
@@ -56,7 +56,7 @@ async def live() -> HealthView:
     responses={503: {"description": "Some deployment is not up; `error.message` names each, with its state"}},
 )
 async def ready(request: Request, services: InjectedServices, settings: InjectedSettings) -> JSONResponse:
-    """Answer 200 once every enabled deployment is up: send requests here only then."""
+    """Answer 200 once every enabled deployment is up; send requests only then."""
     try:
         async with asyncio.timeout(settings.readiness_timeout_s):
             deployments = dict(await services.health.deployments())
@@ -65,12 +65,10 @@ async def ready(request: Request, services: InjectedServices, settings: Injected
             "The state of the deployments is not known: Serve did not answer in time", _READY_RETRY_AFTER_S
         ) from error
     down = {name: state for name, state in deployments.items() if state != UP}
-    content = {
-        "status": "ready" if deployments and not down else "not_ready",
-        "timestamp": timestamp(time.time()),
-        "deployments": deployments,
-    }
-    if content["status"] == "ready":
+    is_ready = deployments and not down
+    status = "ready" if is_ready else "not_ready"
+    content = {"status": status, "timestamp": timestamp(time.time()), "deployments": deployments}
+    if is_ready:
         return JSONResponse(content)
     named = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
     failure = describe(Unavailable(f"Not up: {named}", _READY_RETRY_AFTER_S), settings.locale)

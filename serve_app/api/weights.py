@@ -1,4 +1,4 @@
-"""Routes of the models' weights: what is loaded where, and new weights without downtime."""
+"""Routes of the models' weights: list them, and reload them without downtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from starlette.exceptions import HTTPException
 
 from serve_app.api.http.answers import timestamp
-from serve_app.api.http.failures import ApiRoute, ErrorBody, error_responses
+from serve_app.api.http.failures import ApiRoute, error_responses
 from serve_app.api.http.options import InjectedServices
 from serve_app.services import DeployedModel
 
@@ -25,17 +25,17 @@ class ReplicaModelView(BaseModel, from_attributes=True):
     replica: str
     node: str
     pid: int
-    spec: str = Field(description="what names its weights in the configuration")
+    spec: str = Field(description="of its weights, in the configuration")
     model_version: str | None = Field(description="name of the weights' file and the beginning of its SHA-256")
     sha256: str | None
     architecture: str | None
     engine: str | None = Field(description="library and number format")
     device: str
-    warm: bool = Field(description="whether it has run the network already")
+    warm: bool = Field(description="the network has run already")
     loaded_at: Annotated[str | None, BeforeValidator(_shown_time)]
     max_difference: float | None = Field(description="from PyTorch's probabilities in float32, on the probe")
     notes: list[str]
-    failure: str | None = Field(description="why it does not serve what the configuration names now; null: it does")
+    failure: str | None = Field(description="why it does not serve the configured weights; null: it does")
 
 
 class DeployedModelView(BaseModel, from_attributes=True):
@@ -45,7 +45,7 @@ class DeployedModelView(BaseModel, from_attributes=True):
     deployment: str
     state: str = Field(description="`HEALTHY` where it takes requests")
     replicas: list[ReplicaModelView] = Field(description="those that run; empty: scaled to zero, or not up")
-    reloads: bool = Field(description="whether its weights can be replaced while it serves")
+    reloads: bool = Field(description="its weights can be replaced while it serves")
 
 
 class DeployedModelsView(BaseModel):
@@ -57,10 +57,7 @@ class DeployedModelsView(BaseModel):
 class ReloadView(DeployedModelsView):
     """What serves after a reload."""
 
-    reloaded: bool = Field(
-        description="every replica serves what the configuration names now; false: see each `failure`; the old weights "
-        "still serve"
-    )
+    reloaded: bool = Field(description="every replica serves the configured weights; false: see each `failure`")
 
 
 router = APIRouter(route_class=ApiRoute, tags=["models"])
@@ -68,22 +65,22 @@ router = APIRouter(route_class=ApiRoute, tags=["models"])
 
 @router.get("/models", summary="What is loaded where", responses=error_responses(503))
 async def list_models(services: InjectedServices) -> DeployedModelsView:
-    """Return the models of the graph, and what each of their replicas serves. None is started for it."""
+    """Return the models of the graph, and what each running replica serves. This starts no replica."""
     return DeployedModelsView(models=_views(await services.models.models()))
 
 
 @router.post(
     "/models/{name}/reload",
     summary="Reload a model's weights in every replica",
-    responses=error_responses(503) | {404: {"model": ErrorBody, "description": "No model has this name"}},
+    responses=error_responses(503, own={404: "No model has this name"}),
 )
 async def reload_model(
     name: Annotated[str, Path(description="of `GET /models`", max_length=64)], services: InjectedServices
 ) -> ReloadView:
-    """Swap the weights in every replica of a model, with no request failed; return once all have.
+    """Replace the weights in every replica of a model; no request fails. Return once all have answered.
 
-    The file is the one that the configuration names, or that its link leads to now. One that can't be loaded leaves the
-    old weights serving: `reloaded` is false then, and each replica's `failure` says why.
+    The file is the configured one; a link is followed anew. If it can't be loaded, the old weights go on serving,
+    `reloaded` is false, and each replica's `failure` gives the reason.
     """
     names = services.models.names()
     if name not in names:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from serve_app.api.http.failures import ErrorBody
+from serve_app.api.http.failures import FileFailureView
 from serve_app.results import Drum
 from serve_app.services import DrumTranscription
 
@@ -27,7 +27,7 @@ class DrumHitView(BaseModel):
 
 
 class TempoChangeView(BaseModel):
-    """From here on the beat has this tempo; a beat falls on `time`."""
+    """The tempo from a time on; a beat falls on that time."""
 
     time: float
     bpm: float
@@ -37,28 +37,22 @@ class DrumView(BaseModel):
     """A recording's drums."""
 
     filename: str
-    bpm: float = Field(description="quarter notes a minute: detected, or as the form has it")
+    bpm: float = Field(description="quarter notes a minute: detected, or the form's")
     duration: float = Field(description="seconds")
     hits: list[DrumHitView] = Field(description="in order of time")
     tempo_map: list[TempoChangeView] = Field(description="one entry where the tempo is steady")
     midi: str = Field(description="the General MIDI file (channel 10), base64")
-    log: str = Field(description="the same to read")
+    log: str = Field(description="the hits as text")
     picture: str | None = Field(description="PNG of activations and hits, base64; null unless `plot` asked for it")
     model_version: str
     processing_time: float = Field(description="seconds")
     notes: list[str] = Field(description="what was repaired, degraded or assumed")
 
 
-class DrumFailureView(ErrorBody):
-    """A recording among several that could not be transcribed."""
-
-    filename: str
-
-
 class DrumBatchView(BaseModel):
-    """Answer to several recordings: each one's own, in the order in which they were sent."""
+    """Answer to several recordings: one of each, in the order in which they were sent."""
 
-    results: list[DrumView | DrumFailureView]
+    results: list[DrumView | FileFailureView]
 
 
 def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
@@ -67,11 +61,11 @@ def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
     return DrumView(
         filename=filename,
         bpm=round(transcript.bpm, 3),
-        duration=_ms(transcript.duration_s),
+        duration=round(transcript.duration_s, 3),
         hits=[
             DrumHitView(
-                time=_tenth_ms(hit.time_s),
-                quantized_time=_tenth_ms(hit.quantized_s),
+                time=round(hit.time_s, 4),
+                quantized_time=round(hit.quantized_s, 4),
                 drum=hit.drum,
                 velocity=hit.velocity,
                 confidence=round(hit.confidence, 4),
@@ -79,13 +73,13 @@ def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
             for hit in transcript.hits
         ],
         tempo_map=[
-            TempoChangeView(time=_tenth_ms(change.start_s), bpm=round(change.bpm, 3)) for change in transcript.tempo_map
+            TempoChangeView(time=round(change.start_s, 4), bpm=round(change.bpm, 3)) for change in transcript.tempo_map
         ],
         midi=base64.b64encode(transcription.midi).decode(),
         log=transcription.text_log,
         picture=None if transcription.picture is None else base64.b64encode(transcription.picture).decode(),
         model_version=transcript.model_version,
-        processing_time=_ms(transcription.took_s),
+        processing_time=round(transcription.took_s, 3),
         notes=list(transcript.notes),
     )
 
@@ -98,11 +92,3 @@ def midi_disposition(filename: str) -> str:
         return f'attachment; filename="{plain}"'
     encoded = name.encode("utf-8", "replace")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(encoded, safe='')}"
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds, 3)
-
-
-def _tenth_ms(seconds: float) -> float:
-    return round(seconds, 4)

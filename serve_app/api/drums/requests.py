@@ -43,7 +43,6 @@ class DrumForm(UploadForm, frozen=True):
     plot: bool = Field(default=False, description="also answer a picture of activations and hits; with JSON only")
 
     def options(self) -> DrumOptions:
-        """Return what the form asks for."""
         return DrumOptions(self.bpm, self._given("grid"), self._given("threshold"), self.plot)
 
     def _given(self, what: str) -> dict[Drum, Any]:
@@ -67,7 +66,7 @@ def drum_form_content(max_files: int) -> dict[str, Any]:
 
 
 def preferred(request: Request, offers: Sequence[str]) -> str:
-    """Return the offer that `Accept` weighs most, of several the one that it names most closely; else the first."""
+    """Return the offer of the highest weight in `Accept`; of equal ones the most closely named, then the first."""
     weights: dict[str, float] = {}
     for accepted in ",".join(request.headers.getlist("accept")).lower().split(","):
         name, _, parameters = accepted.partition(";")

@@ -11,19 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api.drums.answers import (
-    JSON,
-    MIDI_TYPES,
-    DrumBatchView,
-    DrumFailureView,
-    DrumView,
-    midi_disposition,
-    view_drums,
-)
+from serve_app.api.drums.answers import JSON, MIDI_TYPES, DrumBatchView, DrumView, midi_disposition, view_drums
 from serve_app.api.drums.requests import DrumForm, drum_form_content, preferred
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
-from serve_app.api.http.failures import ApiRoute, ErrorBody, describe, error_responses, failed_item
+from serve_app.api.http.failures import ApiRoute, FileFailureView, describe, error_responses, failed_item
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_multipart
 from serve_app.api.http.uploads import UploadedFile, open_uploads
@@ -33,8 +25,6 @@ MAX_FILES = 32  # more are better sent in several requests: one lost connection 
 
 
 class DrumRoute(ApiRoute):
-    """A route that takes recordings."""
-
     takes_uploads = True
 
 
@@ -48,8 +38,7 @@ router = APIRouter(route_class=DrumRoute, tags=["drums"])
     response_description="`DrumView` of one recording, `DrumBatchView` of several; MIDI where `Accept` asks for it",
     responses={
         200: {"content": {MIDI_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}},
-        **error_responses(406, 413, 415, 422, 429, 503),
-        500: {"model": ErrorBody, "description": "`PROCESSING_ERROR`: the model failed"},
+        **error_responses(406, 413, 415, 422, 429, 503, own={500: "`PROCESSING_ERROR`: the model failed"}),
     },
     openapi_extra={"requestBody": {"required": True, "content": drum_form_content(MAX_FILES)}},
 )
@@ -57,8 +46,7 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
     """Return the kick, snare and hi-hat of a recording: hits with velocities, the tempo, a MIDI file and a text log.
 
     `Accept: audio/midi` answers the MIDI file alone, for one recording; JSON otherwise. Several parts named `file` are
-    a batch: each is answered on its own, and one that fails does not take the others down. The work ends if the client
-    leaves.
+    a batch: each has an answer of its own, and a failure of one is not the others'. The work ends if the client leaves.
     """
     if not is_multipart(request):
         raise HTTPException(415, "Send multipart/form-data with one file or several")
@@ -79,7 +67,7 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
                 raise answer
             if wanted != JSON:
                 return _midi(answer, form.files[0].filename, wanted)
-            view = await asyncio.to_thread(_one, answer, form.files[0].filename)
+            view = await asyncio.to_thread(lambda: view_drums(answer, form.files[0].filename).model_dump_json())
         else:
             items = [
                 failed_item(sent.filename, describe(answer, settings.locale), request, answer)
@@ -101,13 +89,9 @@ def _midi(transcription: DrumTranscription, filename: str, media_type: str) -> R
     return Response(transcription.midi, media_type=media_type, headers=headers)
 
 
-def _one(transcription: DrumTranscription, filename: str) -> str:
-    return view_drums(transcription, filename).model_dump_json()
-
-
 def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...]) -> str:
     results = [
-        DrumFailureView.model_validate(answer) if isinstance(answer, dict) else view_drums(answer, sent.filename)
+        FileFailureView.model_validate(answer) if isinstance(answer, dict) else view_drums(answer, sent.filename)
         for answer, sent in zip(answers, files, strict=True)
     ]
     return DrumBatchView(results=results).model_dump_json()

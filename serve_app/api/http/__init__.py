@@ -1,1 +1,1 @@
-"""What every route shares: errors, uploads, request ids, event streams."""
+"""Parts that the routes share: errors, uploads, request ids, event streams."""

@@ -1,4 +1,4 @@
-"""Parts that answers of several systems share."""
+"""Times and version headers, which answers of several systems share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def timestamp(posix_s: float) -> str:
 
 
 def version_headers(*versions: str) -> dict[str, str]:
-    """Return the header that names the models which answered; none where none did."""
+    """Return the header that names the models that answered; nothing where none did."""
     different = dict.fromkeys(versions)
     # a comma separates several
     safe = " /:;+=@()" if len(different) > 1 else " /:;,+=@()"

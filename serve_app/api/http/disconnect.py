@@ -1,4 +1,4 @@
-"""`while_connected`: work that ends when its client leaves; a server reports that, but does not stop the route."""
+"""`while_connected`: work that ends when its client leaves; a server reports the departure, but stops no route."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ _T = TypeVar("_T")
 async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Return what work returns; once the client has left, cancel it and wait for its end.
 
-    Args:
-        request: its body must have been read: the next message can then only be the client's leaving.
-        work: not started yet.
+    The request's body must have been read: the next message can then only be the client's departure.
 
     Raises:
         ClientDisconnect: the client has left, and nobody is there to answer.

@@ -21,20 +21,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _End:
-    """Stands after the last item."""
-
     def __init__(self, error: Exception | None) -> None:
         self.error = error
 
 
 class Pump(Generic[T_co]):
-    """Reads a source ahead by one item, so that waiting for the next one can be given up without losing it.
+    """Reads a source ahead by one item, so that a wait for the next one can be given up without losing it.
 
-    The source runs, and is closed, in a single task: it may use task groups and time-outs across its items, which a
-    source that is asked by one task after another can't.
-
-    Args:
-        source: closed at its end, at its failure, and by `close`.
+    The source runs in a single task: it may use task groups and time-outs across its items. It is closed at its end, at
+    its failure, and by `close`.
     """
 
     def __init__(self, source: AsyncIterator[T_co]) -> None:
@@ -44,20 +39,15 @@ class Pump(Generic[T_co]):
         self._task = asyncio.create_task(self._run())
 
     async def next(self) -> T_co:
-        """Return the next item; may be cancelled and called again.
-
-        Raises:
-            StopAsyncIteration: the source has ended.
-            Exception: whatever the source raised.
-        """
+        """Return the next item, or raise the source's error or StopAsyncIteration; may be cancelled and repeated."""
         item = await self._ready.get()
         if not isinstance(item, _End):
             return item
-        self._ready.put_nowait(item)  # it stays the end, however often one asks
+        self._ready.put_nowait(item)  # for the next call
         raise item.error or StopAsyncIteration
 
     async def close(self) -> None:
-        """Stop the source and wait for its end; not needed after the last item, and does no harm."""
+        """Stop the source and wait for its end; changes nothing after the last item."""
         self._task.cancel()
         # the server's cancellation must not cut off the source's own cleaning up
         with anyio.CancelScope(shield=True):
@@ -84,11 +74,9 @@ class Pump(Generic[T_co]):
 
 
 class EventStream(StreamingResponse):
-    """An answer of server-sent events that lets go of what it holds, however it ends.
+    """An answer of server-sent events. However it ends, it closes `blocks` and calls `on_end`.
 
-    Args:
-        blocks: encoded events; closed at the end.
-        on_end: called at the end, also where the client has left before the first block was asked for.
+    Starlette alone does neither where the client has left before the first block.
     """
 
     def __init__(self, blocks: AsyncGenerator[bytes, None], on_end: Callable[[], Awaitable[None]]) -> None:
@@ -106,7 +94,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except ClientDisconnect:
-            pass  # a newer server raises it when the client has left; nothing is wrong
+            pass  # newer servers raise it when the client has left
         finally:
             with anyio.CancelScope(shield=True):
                 await self._blocks.aclose()
@@ -122,8 +110,10 @@ def encode_block(name: str, payload: Any, seq: int | None = None) -> bytes:
     return f"{numbered}event: {name}\ndata: {data}\n\n".encode()
 
 
-async def or_heartbeats(pump: Pump[_T], heartbeat_s: float) -> AsyncIterator[_T | None]:
-    """Yield a pump's items until its end, and None after each `heartbeat_s` of silence."""
+async def or_heartbeats(first: _T | None, pump: Pump[_T], heartbeat_s: float) -> AsyncIterator[_T | None]:
+    """Yield a first item, if there is one, the pump's until its end, and None after each `heartbeat_s` of silence."""
+    if first is not None:
+        yield first
     while True:
         try:
             async with asyncio.timeout(heartbeat_s):
@@ -152,11 +142,7 @@ def stream_events(
 ) -> EventStream:
     """Answer with events as they come, a comment in each longer silence, and an end after the job's last event.
 
-    Args:
-        events: the job's events; closed when the stream ends, also when the client leaves.
-        first: an event already taken from `events`.
-        heartbeat_s: longest silence.
-        retry_ms: how soon a client should reconnect.
+    `first` is an event already taken from `events`, which is closed when the stream ends, also when the client leaves.
     """
     pump = Pump(events)
     return EventStream(_encode_all(pump, first, heartbeat_s, retry_ms), pump.close)
@@ -167,11 +153,7 @@ async def _encode_all(
 ) -> AsyncGenerator[bytes, None]:
     try:
         yield f"retry: {retry_ms}\n\n".encode()
-        if first is not None:
-            yield encode_event(first)
-            if event_name(first) != "progress":
-                return
-        async for event in or_heartbeats(pump, heartbeat_s):
+        async for event in or_heartbeats(first, pump, heartbeat_s):
             yield HEARTBEAT if event is None else encode_event(event)
             if event is not None and event_name(event) != "progress":
                 return

@@ -1,12 +1,12 @@
 """`Failure`: one description of what went wrong, and a body for each kind of route.
 
-    new routes           {"error": {"code", "message", "request_id"}}
-    the contract's own   the same, and `detail` as FastAPI writes it, which today's clients read
+    our own routes       {"error": {"code", "message", "request_id"}}
+    the contract's       the same, and `detail` as FastAPI writes it, which today's clients read
     POST /transcribe     the contract's answer with `success: false`, `error`, `error_code`
     /v1/…                {"error": {"message", "type", "param", "code"}}, as OpenAI's clients read it
 
-A route answers its own failures through its class; what no route caught (an unknown path, a wrong method) goes
-through `handle_unrouted`.
+The class of a route answers its failures; `handle_unrouted` answers those outside any route (an unknown path, a wrong
+method).
 """
 
 from __future__ import annotations
@@ -58,13 +58,19 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Body of every failure on new routes."""
+    """Body of a failure."""
 
     error: ErrorDetail
 
 
+class FileFailureView(ErrorBody):
+    """One of several files, which failed."""
+
+    filename: str
+
+
 class ContractErrorBody(ErrorBody):
-    """Body of every failure on the contract's own routes."""
+    """Body of a failure, with `detail` for clients that read FastAPI's."""
 
     detail: str | list[dict[str, Any]] = Field(
         description="as FastAPI writes it: a sentence, or what is wrong with each field",
@@ -77,11 +83,10 @@ class Failure:
     """A failure, ready to be sent.
 
     Attributes:
-        status: HTTP status.
         code: stable name, from the error tree or the HTTP status.
-        contract_code: the nearest code of the contract's table.
+        contract_code: the nearest of a job's five error codes.
         message: sentence for the client.
-        fields: FastAPI's list of what is wrong with the request; None where it is not about the request's form.
+        fields: FastAPI's list of the request's malformed fields; None for other failures.
         headers: e.g. Retry-After.
     """
 
@@ -94,7 +99,7 @@ class Failure:
 
 
 def describe(error: Exception, locale: Locale) -> Failure:
-    """Describe any exception; the text of one that is not ours stays in the log."""
+    """Describe any exception; the text of foreign ones stays in the log."""
     fields: list[dict[str, Any]] | None = None
     headers: dict[str, str] = {}
     if isinstance(error, ServeAppError):
@@ -128,13 +133,13 @@ def _clean(location: tuple[Any, ...]) -> list[Any]:
 
 
 def log_failure(failure: Failure, request: Request, error: Exception) -> None:
-    """Log a failure that is not the client's, with its traceback."""
+    """Log a failure of the server, with its traceback."""
     if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
 
 
 def error_body(failure: Failure, request: Request) -> dict[str, Any]:
-    """Return the body of new routes."""
+    """Return the body of our own routes."""
     return {"error": {"code": failure.code, "message": failure.message, "request_id": request_id_of(request.scope)}}
 
 
@@ -145,7 +150,7 @@ def failed_item(filename: str, failure: Failure, request: Request, error: Except
 
 
 class OpenAIErrorDetail(BaseModel):
-    """What went wrong, as OpenAI's clients read it."""
+    """A failure, as OpenAI's clients read it."""
 
     message: str = Field(description="a sentence for people; do not parse it")
     type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`")
@@ -154,24 +159,13 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIErrorBody(BaseModel):
-    """Body of every failure on OpenAI's routes."""
+    """Body of a failure on OpenAI's routes."""
 
     error: OpenAIErrorDetail
 
 
-def openai_status(failure: Failure) -> int:
-    """Return a failure's status on OpenAI's routes: a malformed request is a 400 there."""
-    return 400 if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else failure.status
-
-
 def openai_error_body(failure: Failure, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """Return the body of OpenAI's routes.
-
-    Args:
-        failure: what went wrong.
-        code: a name that OpenAI has for it; ours if None.
-        param: the field that is wrong; the first of the failure's if None.
-    """
+    """Return the body of OpenAI's routes; `code` and `param` are the failure's own by default."""
     if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = "server_error"
     else:
@@ -182,7 +176,7 @@ def openai_error_body(failure: Failure, code: str | None = None, param: str | No
 
 
 class ApiRoute(APIRoute):
-    """A new route: bounds its body and answers its own failures."""
+    """A route of our own; use it for every route you add. Bounds the body and answers failures."""
 
     takes_uploads = False
 
@@ -191,15 +185,9 @@ class ApiRoute(APIRoute):
         return settings.max_upload_bytes if self.takes_uploads and is_multipart(request) else settings.max_body_bytes
 
     def describe(self, error: Exception, locale: Locale) -> Failure:
-        """Describe a failure."""
         return describe(error, locale)
 
-    def failure_status(self, failure: Failure) -> int:
-        """Return the HTTP status of a failure."""
-        return failure.status
-
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return the body of a failure's answer."""
         return error_body(failure, request)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -215,17 +203,15 @@ class ApiRoute(APIRoute):
             except Exception as error:
                 failure = self.describe(error, settings.locale)
                 log_failure(failure, request, error)
-                content, status = self.failure_content(failure, request), self.failure_status(failure)
-                return JSONResponse(content, status, dict(failure.headers))
+                return JSONResponse(self.failure_content(failure, request), failure.status, dict(failure.headers))
 
         return guarded
 
 
 class ContractRoute(ApiRoute):
-    """A route of the fixed contract."""
+    """A route kept from the services that serve_app replaces; add none. Its failures have FastAPI's `detail` too."""
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return FastAPI's `detail` beside our own body."""
         detail = failure.message if failure.fields is None else failure.fields
         return {"detail": detail, **error_body(failure, request)}
 
@@ -239,17 +225,19 @@ async def handle_unrouted(request: Request, error: Exception) -> Response:
     return JSONResponse(content, failure.status, dict(failure.headers))
 
 
-def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
-    """Return OpenAPI's description of the failures that a route can answer."""
+def error_responses(
+    *statuses: int, body: type[BaseModel] = ErrorBody, own: Mapping[int, str] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's description of a route's failures; `own` describes those that mean something else there."""
     meanings = {
         400: "`DOWNLOAD_ERROR`: the address can't be fetched",
         404: "No job has this id",
         406: "`Accept` asks for a kind of answer that this request can't have",
-        409: "The id is taken by another request, or the job's state forbids the action",
         413: "The body, or the file, is too large",
         415: "The body is of a type that this route does not take",
         422: "The request is malformed; each wrong field is named",
         429: "A queue is full; try again after `Retry-After` seconds",
         503: "Not up yet, or too busy; try again after `Retry-After` seconds",
     }
-    return {status: {"model": body, "description": meanings[status]} for status in statuses}
+    described = {status: meanings[status] for status in statuses} | dict(own or {})
+    return {status: {"model": body, "description": described[status]} for status in sorted(described)}

@@ -16,15 +16,15 @@ class ApiSettings:
     """Settings of the HTTP layer, passed down by the graph.
 
     Attributes:
-        locale: language of the contract's messages.
+        locale: language of the messages to clients of video jobs.
         cors_origins: origins whose pages may call this API; `*` for any. None by default.
         backend_url: callback base of a job that names none; None: such a job has no callback.
         max_body_bytes: limit of a JSON body; a valid one is a few kilobytes.
         max_upload_bytes: limit of a form with a recording; an hour of uncompressed 48 kHz stereo takes 0.7 GB.
         max_image_bytes: limit of one picture in a form.
         heartbeat_s: longest silence on an event stream, below the idle limit of common proxies (60 s).
-        retry_ms: how soon an event stream's client should reconnect.
-        readiness_timeout_s: how long a readiness probe waits for the deployments' states.
+        retry_ms: after which an event stream's client should reconnect.
+        readiness_timeout_s: limit of a readiness probe's wait for the deployments' states.
         proxy_echoes_request_id: the server in front adds `x-request-id` to every answer, as Ray Serve does.
     """
 

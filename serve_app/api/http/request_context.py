@@ -30,12 +30,11 @@ _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
-    """Return the id of the request that a scope belongs to."""
     return str(scope.get(_SCOPE_KEY, ""))
 
 
 class RequestContextMiddleware:
-    """Give each request an id, log it, harden its answer, and answer for what nobody caught.
+    """Gives each request an id, logs it, adds security headers, and answers 500 to errors that nothing else caught.
 
     A client's `x-request-id` is taken if it is safe to log and echo (1 to 128 letters, digits, '.', '_', '-').
 
@@ -95,7 +94,7 @@ def _write_access_line(scope: Scope, request_id: str, status: int, took_s: float
 
     The query is left out: it is where secrets end up. A status of 0 means that the client left before the answer.
     """
-    # probes come every few seconds and say nothing while all is well
+    # probes come every few seconds, and are of no interest while all is well
     level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
     if not _access_log.isEnabledFor(level):
         return

@@ -1,6 +1,6 @@
-"""Bodies of requests: how long they may be, JSON that a route reads by hand, and objects whose fields are checked.
+"""Bodies of requests: their limits, JSON that a route reads by hand, and objects whose fields are checked.
 
-Numbers and booleans are read as leniently as the systems replaced did ("4" and "true" are fine), and an explicit null
+Numbers and booleans are read as leniently as by the services replaced ("4" and "true" are fine), and an explicit null
 means "not given". Unknown fields and unsafe text are refused with a sentence that names the field.
 """
 
@@ -30,19 +30,16 @@ MAX_URL_CHARS = 8192  # presigned S3 URLs with session tokens reach about 2000
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def media_type(request: Request) -> str:
-    """Return the media type of a request's body, without its parameters."""
+def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_multipart(request: Request) -> bool:
-    """Return whether a request says that its body is a form with files."""
-    return media_type(request) == "multipart/form-data"
+    return _media_type(request) == "multipart/form-data"
 
 
 def is_json(request: Request) -> bool:
-    """Return whether a request says that its body is JSON."""
-    sent = media_type(request)
+    sent = _media_type(request)
     return sent == "application/json" or sent.endswith("+json")
 
 
@@ -81,14 +78,12 @@ def limited(request: Request, max_bytes: int) -> Request:
 
 
 def check_text(text: str) -> str:
-    """Return a text without control characters; PydanticCustomError for another."""
     if _CONTROL_CHARACTER.search(text):
         raise PydanticCustomError("control_character", "Control characters are not allowed")
     return text
 
 
 def blank_to_none(value: Any) -> Any:
-    """Return None for an empty text."""
     return None if value == "" else value
 
 
@@ -130,11 +125,7 @@ _RequestT = TypeVar("_RequestT", bound=WireRequest)
 
 
 def checked(kind: type[_RequestT], data: Any) -> _RequestT:
-    """Return a request that a route has read by hand.
-
-    Raises:
-        RequestValidationError: as FastAPI raises it; names each wrong field.
-    """
+    """Validate what a route has read by hand; RequestValidationError, as FastAPI raises it, names each wrong field."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

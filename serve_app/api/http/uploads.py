@@ -31,12 +31,7 @@ _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u20
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """One file of a form.
-
-    Attributes:
-        file: its bytes, at the start; closed by whoever read the form.
-        filename: fit to be shown.
-    """
+    """One file of a form, at its start, and a name of it that is safe to show."""
 
     file: BinaryIO
     filename: str
@@ -44,19 +39,14 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class Upload(UploadedFile):
-    """A form with one file, and its other fields as `Uploads` has them."""
+    """A form with one file; its other fields as in `Uploads`."""
 
     fields: Mapping[str, str | list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """A form with files.
-
-    Attributes:
-        files: at least one, in the order in which they were sent.
-        fields: the other fields, as sent; those in `repeatable` as lists.
-    """
+    """A form: its files, at least one, in order, and its other fields; those in `repeatable` are lists."""
 
     files: tuple[UploadedFile, ...]
     fields: Mapping[str, str | list[str]]
@@ -102,22 +92,20 @@ async def open_uploads(
     max_file_bytes: int | None = None,
     spool_bytes: int = SPOOL_BYTES,
 ) -> AsyncIterator[Uploads]:
-    """Read a form to its end and hand out its files, which are closed and gone afterwards.
+    """Read a form to its end and yield its files, which are closed and gone afterwards.
 
-    They lie in memory up to `spool_bytes` together and in temporary files beyond; how long the body may be is the
-    route's to say (`ApiRoute.max_bytes`). Among several, one may be empty: it must not take the others down.
+    `ApiRoute.max_bytes` limits the body. Among several files one may be empty: it must not fail the others.
 
     Args:
         request: whose body has not been read.
-        max_files: how many files it may have, each in a field of the same name.
+        max_files: how many files it may have, each in a field named `file`.
         repeatable: other fields that may be sent more than once.
-        refused: why a field that others know is refused here, by name; what it holds may be of any length.
-        max_file_bytes: of one file; no more of a longer one is read. None: the body's limit is all.
-        spool_bytes: of all files together that may lie in memory.
+        refused: fields that other servers take, of any length, and why they are refused here.
+        max_file_bytes: of one file; None: no limit but the body's.
+        spool_bytes: of all files together in memory; the rest lies in temporary files.
 
     Raises:
-        RequestValidationError: no form, no file, too many of them, a single one that is empty, a field sent twice, or
-            one that is refused; names the field.
+        RequestValidationError: no form, no file, too many files, a single empty one, a field sent twice or refused.
         HTTPException: 413, a file is too long.
     """
     # not request.form(), which would answer 400 for each of these
@@ -132,10 +120,8 @@ async def open_uploads(
         if not parser.ended:
             raise MultiPartException("The form is cut off: its last boundary is missing.")
     except MultiPartException as error:
-        files = (
-            f"one file, named {FILE_FIELD}" if max_files == 1 else f"up to {max_files} files, each named {FILE_FIELD}"
-        )
-        sentence = f"{error.message} Send {files}, and each other field once"
+        files = "one file, named" if max_files == 1 else f"up to {max_files} files, each named"
+        sentence = f"{error.message} Send {files} {FILE_FIELD}, and each other field once"
         raise _refused((), "form_malformed", sentence) from error
     try:
         if parser.refused_name is not None:
@@ -147,10 +133,9 @@ async def open_uploads(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser with bounds of files.
+    """Starlette's parser with limits of files.
 
-    It also knows whether the form was whole: Starlette's drops an unfinished part. Of a field in `refused` it keeps
-    nothing but the first one's name.
+    `ended`: the form is whole (Starlette drops an unfinished part). Of the fields in `refused` it keeps the first name.
     """
 
     ended = False
@@ -187,7 +172,7 @@ def display_name(path: str) -> str:
 
 
 def url_display_name(url: str) -> str:
-    """Return the last part of an address's path, fit to be shown."""
+    """Return `display_name` of an address's path."""
     try:
         path = urlsplit(url).path
     except ValueError:

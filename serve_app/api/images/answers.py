@@ -1,40 +1,39 @@
-"""Answers of the image classifiers: the contract's fields, sentences included."""
+"""Answers of the image classifiers; fields and sentences are the contract's."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
-from serve_app.api.http.failures import ErrorBody
+from serve_app.api.http.failures import FileFailureView
 from serve_app.services import ImageClassification
 
 _DIGITS = 6
+_Confidence = Annotated[float, Field(description="probability of the predicted class")]
+_Probabilities = Annotated[dict[str, float], Field(description="of each class; they add up to 1")]
+_Message = Annotated[str, Field(description="a sentence for people")]
 
 
 class ContainerView(BaseModel):
     """Whether a container can be used again."""
 
     is_reusable: bool
-    confidence: float = Field(description="probability of the predicted class")
+    confidence: _Confidence
     predicted_class: str = Field(description="`disposable` or `reusable`")
-    probabilities: dict[str, float] = Field(description="of each class; they add up to 1")
-    message: str = Field(description="a sentence for people")
+    probabilities: _Probabilities
+    message: _Message
 
 
 class BeverageView(BaseModel):
     """Whether a container holds a drink."""
 
     has_beverage: bool
-    confidence: float = Field(description="probability of the predicted class")
+    confidence: _Confidence
     predicted_class: str = Field(description="`empty`, `with_beverage` or `unclear`")
     is_valid: bool = Field(description="a drink was found, with at least the confidence asked for")
-    probabilities: dict[str, float] = Field(description="of each class; they add up to 1")
-    message: str = Field(description="a sentence for people")
-
-
-class ImageFailureView(ErrorBody):
-    """A picture among several that could not be classified."""
-
-    filename: str
+    probabilities: _Probabilities
+    message: _Message
 
 
 class ContainerBatchItem(ContainerView):
@@ -50,19 +49,18 @@ class BeverageBatchItem(BeverageView):
 
 
 class ContainerBatchView(BaseModel):
-    """Answer to several pictures: each one's own, in the order in which they were sent."""
+    """Answer to several pictures: one of each, in the order in which they were sent."""
 
-    results: list[ContainerBatchItem | ImageFailureView]
+    results: list[ContainerBatchItem | FileFailureView]
 
 
 class BeverageBatchView(BaseModel):
-    """Answer to several pictures: each one's own, in the order in which they were sent."""
+    """Answer to several pictures: one of each, in the order in which they were sent."""
 
-    results: list[BeverageBatchItem | ImageFailureView]
+    results: list[BeverageBatchItem | FileFailureView]
 
 
 def view_container(found: ImageClassification) -> ContainerView:
-    """Describe what was found of a container."""
     label, scores = found.scores.label, found.scores.scores
     confidence = scores[label]
     is_reusable = label == "reusable"
@@ -77,7 +75,7 @@ def view_container(found: ImageClassification) -> ContainerView:
 
 
 def view_beverage(found: ImageClassification, confidence_threshold: float) -> BeverageView:
-    """Describe what was found in a container; a drink of less confidence than the threshold is no valid use."""
+    """Describe the contents of a container; a drink of less confidence than the threshold is no valid use."""
     label, scores = found.scores.label, found.scores.scores
     confidence = _rounded(scores[label])  # as it is sent: 0.7 of a network in 32 bits is a little less
     has_beverage = label == "with_beverage"

@@ -30,7 +30,6 @@ class ImageLinks(WireRequest, frozen=True):
 
     @property
     def urls(self) -> list[str]:
-        """All addresses."""
         return self.image_urls or [self.image_url or ""]
 
 

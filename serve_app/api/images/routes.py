@@ -44,22 +44,18 @@ View = ContainerView | BeverageView
 
 
 class ImageRoute(ContractRoute):
-    """Allows a form as much as its pictures need."""
-
     def max_bytes(self, request: Request, settings: ApiSettings) -> int:
-        """Return how long a request's body may be."""
         if not is_multipart(request):
             return settings.max_body_bytes
         return min(settings.max_upload_bytes, MAX_FILES * settings.max_image_bytes) + _FORM_BYTES
 
     def describe(self, error: Exception, locale: Locale) -> Failure:
-        """Describe a failure."""
         return _describe(error, locale)
 
 
 def _describe(error: Exception, locale: Locale) -> Failure:
-    """Describe a failure; the contract's sentences for downloads speak of videos."""
     failure = describe(error, locale)
+    # the contract's sentences for downloads are about videos
     return replace(failure, message=error.detail) if isinstance(error, MediaError) and error.detail else failure
 
 
@@ -99,7 +95,7 @@ async def verify_beverage(
     services: InjectedServices,
     settings: InjectedSettings,
     confidence_threshold: Annotated[
-        float, Query(ge=0, le=1, description="how sure a drink must be for `is_valid`")
+        float, Query(ge=0, le=1, description="the least confidence of a drink that is valid")
     ] = 0.7,
 ) -> Response:
     """Return whether the container in a picture holds a drink.
@@ -113,11 +109,7 @@ async def verify_beverage(
 
 
 async def _answer(
-    task: str,
-    view: Callable[[ImageClassification], View],
-    request: Request,
-    services: Services,
-    settings: ApiSettings,
+    task: str, view: Callable[[ImageClassification], View], request: Request, services: Services, settings: ApiSettings
 ) -> Response:
     if is_multipart(request):
         async with open_uploads(

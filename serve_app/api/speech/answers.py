@@ -1,4 +1,4 @@
-"""Answers of `POST /transcribe`: a transcription of an upload, or an analysis of a file."""
+"""Answers of `POST /transcribe`: the transcription of an upload, or the analysis of a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WordView(BaseModel):
 
 
 class SegmentView(BaseModel):
-    """A run of words without a long pause, in Whisper's form: `start` and `end` like its words'."""
+    """A run of words without a long pause."""
 
     id: int
     start: float = Field(description="seconds from the start of the file")
@@ -39,7 +39,7 @@ class UploadView(BaseModel):
     """Answer of `POST /transcribe` to an upload, also for a failure."""
 
     text: str
-    language: str | None = Field(description="two-letter code of what is spoken")
+    language: str | None = Field(description="two-letter code of the language spoken")
     duration: float = Field(description="seconds")
     backend: str | None = Field(description="the backend that transcribed it")
     segments: list[SegmentView]
@@ -71,13 +71,17 @@ class TranscribeView(BaseModel):
     )
 
 
+# The contract's order of an analysis's metadata.
+_COUNTS = ("total_segments", "unique_speakers", "processing_time")
+_LANGUAGE = ("language_requested", "language_detected", "processing_mode")
+
+
 def full_text(transcript: Transcript) -> str:
-    """Return the whole text on one line, as a job's `text`."""
+    """Return the whole text on one line."""
     return " ".join(text for segment in transcript.segments if (text := segment.text.strip()))
 
 
 def view_upload(transcription: Transcription, *, filename: str, language_requested: str, took_s: float) -> UploadView:
-    """Describe a transcription."""
     transcript = transcription.transcript
     return UploadView(
         text=full_text(transcript),
@@ -96,19 +100,9 @@ def view_upload(transcription: Transcription, *, filename: str, language_request
 
 
 def view_analysis(result: AnalysisResult, filename: str) -> TranscribeView:
-    """Describe an analysis."""
     facts: dict[str, Any] = {**result["metadata"]}
-    metadata = {
-        "filename": filename,
-        "duration": result["duration"],
-        "total_segments": facts["total_segments"],
-        "unique_speakers": facts["unique_speakers"],
-        "processing_time": facts["processing_time"],
-        "language_requested": facts["language_requested"],
-        "language_detected": facts["language_detected"],
-        "processing_mode": facts["processing_mode"],
-        "processed_at": timestamp(time.time()),
-    }
+    metadata = {"filename": filename, "duration": result["duration"]}
+    metadata |= {name: facts[name] for name in (*_COUNTS, *_LANGUAGE)} | {"processed_at": timestamp(time.time())}
     return TranscribeView(
         success=True,
         segments=result["segments"],
@@ -120,11 +114,8 @@ def view_analysis(result: AnalysisResult, filename: str) -> TranscribeView:
 
 
 def failed_upload(message: str, code: str) -> dict[str, Any]:
-    """Return the answer to an upload that failed."""
-    view = UploadView(
-        text="", language=None, duration=0.0, backend=None, segments=[], success=False, error=message, error_code=code
-    )
-    return view.model_dump()
+    nothing: dict[str, Any] = {"text": "", "language": None, "duration": 0.0, "backend": None, "segments": []}
+    return UploadView(**nothing, success=False, error=message, error_code=code).model_dump()
 
 
 def _segment(number: int, segment: Segment) -> SegmentView:

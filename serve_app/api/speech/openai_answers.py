@@ -1,4 +1,4 @@
-"""Transcriptions as OpenAI's clients read them (API reference, Audio: the transcription objects and stream events)."""
+"""Answers for OpenAI's clients (API reference, Audio: the transcription objects and stream events)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModelListView(BaseModel):
 
 
 def view_models(backends: list[SpeechBackend]) -> list[ModelView]:
-    """Describe backends, and the names that stand for the first healthy one; nothing where none is deployed."""
+    """Describe backends, and the names of the first healthy one; nothing where none is deployed."""
     models = [
         ModelView(id=known.name, created=int(known.created_at), healthy=known.healthy, model=known.model)
         for known in backends
@@ -60,7 +60,7 @@ def verbose_json(
 ) -> str:
     """Return response format `verbose_json`, with the lists that were asked for.
 
-    Beside OpenAI's fields it has `language_code` (of what is spoken, also where `language` is that of a translation),
+    Beside OpenAI's fields it has `language_code` (of the recording, also where `language` is that of a translation),
     `backend`, `model_version`, `stage_seconds` and `notes`. `tokens` and `seek` mean nothing where recordings are cut
     at silences: they are empty and 0.
     """
@@ -91,7 +91,7 @@ def verbose_json(
 
 
 def diarized_json(result: AnalysisResult) -> str:
-    """Return response format `diarized_json` of a result object (CONTRACT.md, section 1).
+    """Return response format `diarized_json` of an analysis.
 
     Beside OpenAI's fields it has `language_code`, `model_version`, `diarization_model_version`, `stage_seconds` and
     `notes`.
@@ -112,47 +112,20 @@ def diarized_json(result: AnalysisResult) -> str:
 
 
 def diarized_events(result: AnalysisResult) -> Iterator[dict[str, Any]]:
-    """Yield the events of a result object: each segment's text, then the segment with its speaker; then the end."""
+    """Yield the events of an analysis: each segment's text, then the segment with its speaker; then the end."""
     for number, segment in enumerate(_diarized_segments(result)):
-        yield {**_delta(segment["text"], first=not number), "segment_id": segment["id"]}
+        yield {**delta_event(segment["text"], is_first=not number), "segment_id": segment["id"]}
         yield segment
-    yield _done(result["text"])
+    yield done_event(result["text"])
 
 
-def delta_event(segment: Segment, *, first: bool) -> dict[str, Any]:
-    """Return the event of a segment's text; all deltas one after the other are the whole text."""
-    return _delta(segment.text.strip(), first=first)
+def delta_event(text: str, *, is_first: bool) -> dict[str, Any]:
+    """Return the event of a segment's text; the concatenation of all deltas is the whole text."""
+    return {"type": "transcript.text.delta", "delta": ("" if is_first else " ") + text}
 
 
-def segment_event(number: int, segment: Segment) -> dict[str, Any]:
-    """Return the event of a segment's times; speakers are not told apart here, so the speaker has no name."""
-    return _segment_event(number, segment.start_s, segment.end_s, "", segment.text)
-
-
-def done_event(transcription: Transcription) -> dict[str, Any]:
-    """Return the last event."""
-    return _done(full_text(transcription.transcript))
-
-
-def _diarized_segments(result: AnalysisResult) -> list[dict[str, Any]]:
-    found = result["segments"]
-    speakers = list(dict.fromkeys(segment["speaker"]["speaker_id"] for segment in found))
-    labels = {speaker_id: _label(number) for number, speaker_id in enumerate(speakers)}
-    return [
-        _segment_event(
-            number, part["start_time"], part["end_time"], labels[part["speaker"]["speaker_id"]], part["text"]
-        )
-        for number, part in enumerate(found)
-    ]
-
-
-def _label(number: int) -> str:
-    """Return A, B, …, Z, AA, AB, …"""
-    rest, letter = divmod(number, 26)
-    return (_label(rest - 1) if rest else "") + chr(ord("A") + letter)
-
-
-def _segment_event(number: int, start_s: float, end_s: float, speaker: str, text: str) -> dict[str, Any]:
+def segment_event(number: int, start_s: float, end_s: float, text: str, speaker: str = "") -> dict[str, Any]:
+    """Return the event of a segment; a speaker without a name: speakers were not asked for."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number}",
@@ -163,12 +136,25 @@ def _segment_event(number: int, start_s: float, end_s: float, speaker: str, text
     }
 
 
-def _delta(text: str, *, first: bool) -> dict[str, Any]:
-    return {"type": "transcript.text.delta", "delta": ("" if first else " ") + text}
-
-
-def _done(text: str) -> dict[str, Any]:
+def done_event(text: str) -> dict[str, Any]:
+    """Return the last event."""
     return {"type": "transcript.text.done", "text": text}
+
+
+def _diarized_segments(result: AnalysisResult) -> list[dict[str, Any]]:
+    found = result["segments"]
+    speakers = list(dict.fromkeys(segment["speaker"]["speaker_id"] for segment in found))
+    labels = {speaker_id: _label(number) for number, speaker_id in enumerate(speakers)}
+    return [
+        segment_event(number, part["start_time"], part["end_time"], part["text"], labels[part["speaker"]["speaker_id"]])
+        for number, part in enumerate(found)
+    ]
+
+
+def _label(number: int) -> str:
+    """Return A, B, …, Z, AA, AB, …"""
+    rest, letter = divmod(number, 26)
+    return (_label(rest - 1) if rest else "") + chr(ord("A") + letter)
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
@@ -188,13 +174,12 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
 
 
 def _compression_ratio(text: str) -> float:
-    """Return how well a text compresses: beyond 2.4 it repeats itself (Radford et al. 2022, section 4.5)."""
+    """Return a text's compression ratio; above 2.4 the text repeats itself (Radford et al. 2022, section 4.5)."""
     raw = text.encode()
     return round(len(raw) / len(zlib.compress(raw)), 4)
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a figure that JSON can hold; null where it is unknown."""
     return None if value is None or not math.isfinite(value) else value
 
 

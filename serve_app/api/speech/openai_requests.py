@@ -8,8 +8,8 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.http.uploads import UploadForm
-from serve_app.api.speech.languages import AUTO
 from serve_app.api.speech.requests import MAX_NAME_CHARS, Prompt, SpokenLanguage
+from serve_app.results import AUTO
 
 DEFAULT_MODEL = "whisper-1"
 # What clients ask OpenAI for (openai.types.AudioModel); here each is whichever backend is first.

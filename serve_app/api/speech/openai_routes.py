@@ -1,10 +1,11 @@
-"""Routes of speech for OpenAI's clients: with `…/v1` as their base URL, they transcribe and translate here."""
+"""Routes of speech for OpenAI's clients, which take `…/v1` as their base URL."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -25,9 +26,8 @@ from serve_app.api.http.failures import (
     error_responses,
     log_failure,
     openai_error_body,
-    openai_status,
 )
-from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_multipart
 from serve_app.api.http.uploads import form_content, open_upload
 from serve_app.api.speech import openai_answers as answers
@@ -40,6 +40,7 @@ from serve_app.api.speech.openai_requests import (
     OpenAITranscriptionForm,
     OpenAITranslationForm,
 )
+from serve_app.messages import Locale
 from serve_app.results import Segment, SpeechTask
 from serve_app.services import AnalysisRequest, Services, Transcription, TranscriptionRequest
 from serve_app.subtitles.files import TranscriptForm, passages_of_segments, srt, vtt
@@ -50,12 +51,11 @@ class OpenAIRoute(ApiRoute):
 
     takes_uploads = True
 
-    def failure_status(self, failure: Failure) -> int:
-        """Return 400 for what is wrong with a request."""
-        return openai_status(failure)
+    def describe(self, error: Exception, locale: Locale) -> Failure:
+        failure = describe(error, locale)
+        return replace(failure, status=400) if failure.status == 422 else failure
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return OpenAI's error object."""
         if failure.status == 404:  # nothing else can be missing here
             return openai_error_body(failure, "model_not_found", "model")
         return openai_error_body(failure)
@@ -69,10 +69,11 @@ _CONTENT: dict[str, Any] = {
     "application/x-subrip": {"schema": {"type": "string"}},
     "text/vtt": {"schema": {"type": "string"}},
 }
-_FAILURES: dict[int | str, dict[str, Any]] = {
-    **error_responses(413, 415, 429, 503, body=OpenAIErrorBody),
-    404: {"model": OpenAIErrorBody, "description": "No such model"},
-}
+_NO_MODEL = {404: "No model has this name"}
+
+
+def _failures(malformed: str) -> dict[int | str, dict[str, Any]]:
+    return error_responses(413, 415, 429, 503, body=OpenAIErrorBody, own={400: malformed, **_NO_MODEL})
 
 
 @router.post(
@@ -84,8 +85,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
             "description": "As `response_format` says; events with `stream`. `x-model-version` names the model",
             "content": {**_CONTENT, "text/event-stream": {"schema": {"type": "string"}}},
         },
-        400: {"model": OpenAIErrorBody, "description": "The request is malformed, or the file has no audio"},
-        **_FAILURES,
+        **_failures("The request is malformed, or the file has no audio"),
     },
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranscriptionForm)}},
 )
@@ -93,12 +93,12 @@ async def create_transcription(request: Request, services: InjectedServices, set
     """Transcribe a recording.
 
     `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. A bearer
-    token is accepted and not looked at. `temperature` and `chunking_strategy` are checked and change nothing.
-    `include[]`, `keywords[]`, `languages[]`, `known_speaker_names[]` and `known_speaker_references[]` ask for what is
-    not to be had here: refused (400). Subtitles have at most two lines of 42 columns.
+    token is accepted and not checked. `temperature` and `chunking_strategy` are checked and change nothing.
+    `include[]`, `keywords[]`, `languages[]`, `known_speaker_names[]` and `known_speaker_references[]` are not
+    supported: 400. Subtitles have at most two lines of 42 columns.
 
-    `diarized_json`, with any model, tells speakers apart by the pipeline of `POST /transcribe` with `diarize=true`
-    (as many at once: 503 beyond) and calls them A, B, … in order of appearance.
+    `diarized_json`, with any model, runs the pipeline of `POST /transcribe` with `diarize=true`, under the same limit
+    of requests at once (503), and names the speakers A, B, … in order of appearance.
 
     Events of a stream: `transcript.text.delta`, `transcript.text.segment` if asked for, at the end
     `transcript.text.done`, or `error`. With `diarized_json` all of them come at the end, as speakers are only known
@@ -129,9 +129,10 @@ async def create_transcription(request: Request, services: InjectedServices, set
             return await asyncio.to_thread(_answer, transcription, form.response_format, form.timestamp_granularities)
         pump = Pump(services.speech.stream(wanted))
         stack.push_async_callback(pump.close)
-        # the answer begins with the first words, so that what goes wrong before them still has its status
+        # the answer begins with the first words, so that a failure before them still has its status
         first = await while_connected(request, pump.next())
-        blocks = _blocks(request, pump, first, settings, "segment" in form.timestamp_granularities)
+        items = or_heartbeats(first, pump, settings.heartbeat_s)
+        blocks = _blocks(request, items, settings.locale, "segment" in form.timestamp_granularities)
         # from here on the answer holds the recording, which the service still reads
         return EventStream(blocks, stack.pop_all().aclose)
 
@@ -141,25 +142,18 @@ async def create_transcription(request: Request, services: InjectedServices, set
     summary="Translate a recording into English, as OpenAI does",
     response_class=Response,
     responses={
-        200: {
-            "description": "As `response_format` says. `x-model-version` names the model",
-            "content": _CONTENT,
-        },
-        400: {
-            "model": OpenAIErrorBody,
-            "description": "The request is malformed, the file has no audio, or the model can't translate",
-        },
-        **_FAILURES,
+        200: {"description": "As `response_format` says. `x-model-version` names the model", "content": _CONTENT},
+        **_failures("The request is malformed, the file has no audio, or the model can't translate"),
     },
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
 )
 async def create_translation(request: Request, services: InjectedServices) -> Response:
-    """Translate a recording in any language that the model knows into English.
+    """Translate a recording in any of the model's languages into English.
 
     `model` is a backend's name, or `whisper-1` for the first healthy one whose model can translate: Whisper's
-    multilingual sizes but large-v3-turbo. `language` is that of the recording; OpenAI's own clients can't name it, and
-    it is detected. Times are the model's own, without forced alignment. `temperature` is checked and changes nothing.
-    The work ends if the client leaves.
+    multilingual sizes but large-v3-turbo. `language` is that of the recording. OpenAI's own clients can't send it; it
+    is detected then. Times are the model's own, without forced alignment. `temperature` is checked and changes
+    nothing. The work ends if the client leaves.
     """
     async with open_upload(_form(request)) as upload:
         form = checked(OpenAITranslationForm, upload.fields)
@@ -177,7 +171,6 @@ async def create_translation(request: Request, services: InjectedServices) -> Re
 
 
 def _form(request: Request) -> Request:
-    """Return a request that is a form; HTTPException 415 for any other."""
     if not is_multipart(request):
         raise HTTPException(415, "Send multipart/form-data with a file and a model")
     return request
@@ -189,7 +182,6 @@ def _answer(
     granularities: Sequence[str],
     task: SpeechTask = SpeechTask.TRANSCRIBE,
 ) -> Response:
-    """Return the answer in the form that was asked for."""
     headers = version_headers(transcription.transcript.model_version)
     match response_format:
         case "json":
@@ -220,40 +212,28 @@ def _diarized(result: AnalysisResult, stream: bool) -> Response:
 
 
 async def _blocks(
-    request: Request,
-    pump: Pump[Segment | Transcription],
-    first: Segment | Transcription,
-    settings: ApiSettings,
-    with_segments: bool,
+    request: Request, items: AsyncIterator[Segment | Transcription | None], locale: Locale, with_segments: bool
 ) -> AsyncGenerator[bytes, None]:
-    num_segments, first_text = 0, True
+    num_segments, is_first = 0, True
     try:
-        async for item in _from(first, or_heartbeats(pump, settings.heartbeat_s)):
+        async for item in items:
             if item is None:
                 yield HEARTBEAT
             elif isinstance(item, Transcription):
-                yield _block(answers.done_event(item))
+                yield _block(answers.done_event(full_text(item.transcript)))
                 return
             else:
-                if item.text.strip():
-                    yield _block(answers.delta_event(item, first=first_text))
-                    first_text = False
+                if text := item.text.strip():
+                    yield _block(answers.delta_event(text, is_first=is_first))
+                    is_first = False
                 if with_segments:
-                    yield _block(answers.segment_event(num_segments, item))
+                    yield _block(answers.segment_event(num_segments, item.start_s, item.end_s, item.text))
                 num_segments += 1
     except Exception as error:
-        # the status is out: OpenAI's clients raise at an event whose data is an error
-        failure = describe(error, settings.locale)
+        # the status is sent already: OpenAI's clients raise at an event whose data is an error
+        failure = describe(error, locale)
         log_failure(failure, request, error)
         yield encode_block("error", openai_error_body(failure))
-
-
-async def _from(
-    first: Segment | Transcription, others: AsyncIterator[Segment | Transcription | None]
-) -> AsyncIterator[Segment | Transcription | None]:
-    yield first
-    async for item in others:
-        yield item
 
 
 def _block(event: dict[str, Any]) -> bytes:
@@ -271,19 +251,18 @@ async def list_models(services: InjectedServices) -> answers.ModelListView:
 @router.get(
     "/models/{model_id}",
     summary="One model",
-    responses={404: {"model": OpenAIErrorBody, "description": "No such model"}},
+    responses=error_responses(body=OpenAIErrorBody, own=_NO_MODEL),
 )
 async def get_model(model_id: str, services: InjectedServices) -> answers.ModelView:
-    """Return one of them."""
-    models = await _model_views(services)
-    for model in models:
-        if model.id == model_id:
-            return model
-    raise _not_found([model.id for model in models])
+    """Return a model of `GET /v1/models`."""
+    models = {model.id: model for model in await _model_views(services)}
+    if model_id not in models:
+        raise _not_found(list(models))
+    return models[model_id]
 
 
 async def _named_backend(services: Services, model: str, aliases: Sequence[str]) -> str | None:
-    """Return the backend that a model's name means; None: the first healthy one. HTTPException 404 for any other."""
+    """Return the backend of a model's name, None for the first healthy one; HTTPException 404."""
     if model in aliases:
         return None
     names = [known.name for known in await services.speech.backends()]

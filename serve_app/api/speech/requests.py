@@ -19,13 +19,14 @@ from pydantic_core import PydanticCustomError
 
 from serve_app.api.http.requests import OptionalMediaUrl
 from serve_app.api.http.uploads import Upload, UploadForm
-from serve_app.api.speech.languages import AUTO, WHISPER_LANGUAGES
+from serve_app.api.speech.languages import WHISPER_LANGUAGES
 from serve_app.api.video.requests import AnalysisFields
 from serve_app.jobs.record import AnalysisOptions
+from serve_app.results import AUTO
 from serve_app.services import AnalysisRequest, TranscriptionRequest
 
 MAX_NAME_CHARS = 256
-_MAX_PROMPT_CHARS = 8192  # Whisper looks at the last 224 tokens
+_MAX_PROMPT_CHARS = 8192  # Whisper reads the last 224 tokens
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LANGUAGES = (AUTO, *WHISPER_LANGUAGES)
 
@@ -36,9 +37,8 @@ def _fold(value: Any) -> Any:
 
 def _check_language(code: str) -> str:
     if code not in _LANGUAGES:
-        raise PydanticCustomError(
-            "language_unknown", "Use auto, ko, en, ja, zh, or the code of another language that Whisper knows"
-        )
+        sentence = "Use auto, ko, en, ja, zh, or the code of another language that Whisper knows"
+        raise PydanticCustomError("language_unknown", sentence)
     return code
 
 
@@ -74,7 +74,7 @@ class TranscribeForm(UploadForm, AnalysisFields, frozen=True):
         description="a speech backend, as `GET /v1/models` lists them; absent: the first healthy one",
     )
     prompt: Prompt | None = None
-    align: bool = Field(default=True, description="give words the best times that can be had; false is faster")
+    align: bool = Field(default=True, description="align words with the audio; false is faster, with rougher times")
     diarize: bool = Field(
         default=False,
         validate_default=True,
@@ -91,11 +91,9 @@ class TranscribeForm(UploadForm, AnalysisFields, frozen=True):
         return value
 
     def to_transcription_request(self, upload: Upload) -> TranscriptionRequest:
-        """Return the request as the speech service takes it."""
         return TranscriptionRequest(upload.file, upload.filename, self.language, self.backend, self.prompt, self.align)
 
     def to_analysis_request(self, upload: Upload) -> AnalysisRequest:
-        """Return the request as the analysis service takes it."""
         return AnalysisRequest(
             upload.file, backend=self.backend, prompt=self.prompt, align=self.align, **self.options()
         )
@@ -129,9 +127,7 @@ class TranscribeRequest(AnalysisFields, frozen=True):
 
     @property
     def source_url(self) -> str:
-        """The file to analyse; empty if none was named."""
         return self.audio_path or self.video_url or self.video_path or ""
 
     def to_analysis_request(self) -> AnalysisRequest:
-        """Return the request as the analysis service takes it."""
         return AnalysisRequest(self.source_url, **self.options())

@@ -34,7 +34,6 @@ class TranscribeRoute(ApiRoute):
     takes_uploads = True
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
-        """Return the answer with `success: false`; a malformed request's fields under FastAPI's `detail`."""
         if is_multipart(request) and not getattr(request.state, "diarize", False):
             answer = failed_upload(failure.message, failure.contract_code)
         else:
@@ -64,8 +63,8 @@ _FAILURE = {"model": UploadView | TranscribeView}
         500: {**_FAILURE, "description": "`PROCESSING_ERROR`: a model stage failed"},
         503: {
             **_FAILURE,
-            "description": "`MODEL_LOADING_ERROR`, `GPU_MEMORY_ERROR`, not up yet (it names the backends that are), or"
-            " too many analyses at once; try again after `Retry-After` seconds",
+            "description": "`MODEL_LOADING_ERROR`, `GPU_MEMORY_ERROR`, not up yet (the error names the backends that"
+            " are), or too many analyses at once; try again after `Retry-After` seconds",
         },
     },
     openapi_extra={
@@ -81,10 +80,9 @@ _FAILURE = {"model": UploadView | TranscribeView}
 async def transcribe(request: Request, services: InjectedServices) -> UploadView | TranscribeView:
     """Transcribe an uploaded recording (form), or run a video job's pipeline on a file (JSON object).
 
-    Form: `file`, `language`, `backend`; a backend that is not deployed (422) or not healthy (503) is never silently
-    another one. With `diarize=true` a form runs that pipeline as well, takes the options of a JSON object, and is
-    answered like one. JSON: `audio_path` wins over `video_url` wins over `video_path`. The work ends if the client
-    leaves.
+    Form: `file`, `language`, `backend`. No other backend replaces one that is not deployed (422) or not healthy (503).
+    With `diarize=true` a form runs that pipeline too, with the options and the answer of a JSON object. JSON:
+    `audio_path` wins over `video_url` wins over `video_path`. The work ends if the client leaves.
     """
     if is_multipart(request):
         return await _transcribe_upload(request, services)
@@ -117,7 +115,6 @@ async def _transcribe_upload(request: Request, services: Services) -> UploadView
 
 
 async def _check_deployed(services: Services, backend: str) -> None:
-    """Refuse a backend that nobody deployed before any work is done, naming those that are."""
     names = [known.name for known in await services.speech.backends()]
     if backend not in names:
         sentence = f"No such backend; deployed: {', '.join(names) or 'none'}"

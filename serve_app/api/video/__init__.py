@@ -1,1 +1,1 @@
-"""Routes of video jobs and of synchronous analyses."""
+"""Routes of video jobs."""

@@ -1,18 +1,15 @@
-"""Answers about video jobs, and how they are made from our values.
-
-A field that does not apply to a job is absent, not null: a view sets only what it knows, and routes leave out the rest.
-"""
+"""Answers about video jobs. A field that does not apply to a job is absent, not null: routes leave out unset ones."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from serve_app.analysis.result import RESULT_EXAMPLE, AnalysisResult, Unchecked
 from serve_app.api.http.answers import timestamp
-from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobPage, JobStatus
+from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobStatus
 from serve_app.messages import Locale, accepted_message
 from serve_app.services import SubmittedJob
 
@@ -28,7 +25,7 @@ class SubmittedView(BaseModel):
     status: ShownStatus
     message: str
     status_url: str
-    estimated_time: int = Field(description="whole seconds until the job should be done; 300 until known; 0: it is")
+    estimated_time: int = Field(description="whole seconds until the job should be done; 300: unknown yet; 0: it is")
 
 
 class JobView(BaseModel):
@@ -42,7 +39,7 @@ class JobView(BaseModel):
     message: str
     created_at: str
     queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
-    error_code: str | None = Field(default=None, description="of a failed job: from the contract's table")
+    error_code: str | None = Field(default=None, description="of a failed job; the table above lists them")
     error_message: str | None = None
     result: Annotated[AnalysisResult, Unchecked()] | None = Field(default=None, description="of a completed job")
 
@@ -51,7 +48,7 @@ class JobPageView(BaseModel):
     """Some jobs, newest first, without their results."""
 
     jobs: list[JobView]
-    next_cursor: str | None = Field(description="pass as `cursor` for the following page; null at the end")
+    next_cursor: str | None = Field(description="`cursor` of the following page; null at the end")
 
 
 class DeliveryView(BaseModel):
@@ -83,29 +80,18 @@ class ReplayView(BaseModel):
     replayed: int = Field(description="events queued to be sent again")
 
 
-class CallbackPayload(BaseModel):
-    """What this service sends to `{fastapi_base_url}/api/upload-video/result`; absent fields are left out."""
+_FAILED = {"error_message": "비디오 파일을 다운로드할 수 없습니다: 404 Not Found", "error_code": "DOWNLOAD_ERROR"}
+_CALLBACKS: list[JsonValue] = [
+    {"job_id": "…", "status": "processing", "progress": 60, "message": "음성을 텍스트로 변환 중..."},
+    {"job_id": "…", "status": "completed", "progress": 100, "message": "분석 완료", "result": RESULT_EXAMPLE},
+    {"job_id": "…", "status": "failed", **_FAILED},
+]
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"job_id": "…", "status": "processing", "progress": 60, "message": "음성을 텍스트로 변환 중..."},
-                {
-                    "job_id": "…",
-                    "status": "completed",
-                    "progress": 100,
-                    "message": "분석 완료",
-                    "result": RESULT_EXAMPLE,
-                },
-                {
-                    "job_id": "…",
-                    "status": "failed",
-                    "error_message": "비디오 파일을 다운로드할 수 없습니다: 404 Not Found",
-                    "error_code": "DOWNLOAD_ERROR",
-                },
-            ]
-        }
-    )
+
+class CallbackPayload(BaseModel):
+    """The body of a callback to `{fastapi_base_url}/api/upload-video/result`; fields that do not apply are absent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _CALLBACKS})
 
     job_id: str
     status: ShownStatus
@@ -122,7 +108,7 @@ def shown_status(status: JobStatus) -> ShownStatus:
 
 
 def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:
-    """Describe a job to the client that submitted it, now or again."""
+    """Describe a job to the client that submitted it, for the first time or again."""
     job = submitted.job
     estimate_s = submitted.estimated_s
     if job.status.is_final:
@@ -163,13 +149,7 @@ def view_job(job: Job, queue_position: int | None = None) -> JobView:
     return JobView(**known)
 
 
-def view_page(page: JobPage) -> JobPageView:
-    """Describe a page of jobs."""
-    return JobPageView(jobs=[view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
-
-
 def view_delivery(delivery: Delivery) -> DeliveryView:
-    """Describe one delivery."""
     return DeliveryView(
         seq=delivery.event.seq,
         webhook_id=delivery.webhook_id,

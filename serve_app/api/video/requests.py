@@ -20,9 +20,8 @@ Language = Literal["auto", "ko", "en", "ja", "zh"]
 def _check_job_id(text: str) -> str:
     # fullmatch: Python's $ would let a trailing newline pass
     if not re.fullmatch(JOB_ID_PATTERN.strip("^$"), text, re.ASCII):
-        raise PydanticCustomError(
-            "job_id_malformed", "Use 1 to 128 letters, digits, '.', '_' or '-', not starting with '.'"
-        )
+        sentence = "Use 1 to 128 letters, digits, '.', '_' or '-', not starting with '.'"
+        raise PydanticCustomError("job_id_malformed", sentence)
     return text
 
 
@@ -35,10 +34,8 @@ def _check_callback_base(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PydanticCustomError("callback_base_malformed", "Use an http:// or https:// URL with a host")
     if parts.query or parts.fragment or "@" in parts.netloc:
-        raise PydanticCustomError(
-            "callback_base_malformed",
-            "Leave out user names, passwords, query and fragment: a path is appended",
-        )
+        sentence = "Leave out user names, passwords, query and fragment: a path is appended"
+        raise PydanticCustomError("callback_base_malformed", sentence)
     return text.rstrip("/")
 
 
@@ -58,7 +55,7 @@ CallbackBase = Annotated[
 
 
 class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
-    """The options of an analysis, as every request has them that asks for one."""
+    """The options of an analysis: fields of every request for one."""
 
     language: Language = Field(default="auto", description="language spoken; `auto` detects it")
 
@@ -75,9 +72,8 @@ class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
     def _check_number(cls, value: int | None, info: ValidationInfo) -> int | None:
         least, most = info.data.get("min_speakers"), info.data.get("max_speakers")
         if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-            raise PydanticCustomError(
-                "speakers_contradict", "num_speakers must lie between min_speakers and max_speakers"
-            )
+            sentence = "num_speakers must lie between min_speakers and max_speakers"
+            raise PydanticCustomError("speakers_contradict", sentence)
         return value
 
 
@@ -105,6 +101,5 @@ class ProcessVideoRequest(AnalysisFields, frozen=True):
     fastapi_base_url: CallbackBase = Field(default=None, description="base of the callback URL")
 
     def to_job_request(self, default_callback_base: str | None) -> JobRequest:
-        """Return the request as the job store keeps it."""
         callback_base = self.fastapi_base_url or default_callback_base
         return JobRequest(self.job_id, self.video_url, callback_base, **self.options())

@@ -1,4 +1,4 @@
-"""Routes of video jobs: submit, follow, cancel and remove them, and see what their callbacks were sent."""
+"""Routes of video jobs: submit, follow, cancel and remove them, and read their transcripts and deliveries."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ callback_router = APIRouter()
     responses={200: {"description": "Any 2xx: received. Anything else is tried again"}},
 )
 def job_callback(body: views.CallbackPayload) -> None:
-    """Document the callback, which is signed after Standard Webhooks where a secret is set; never called here."""
+    """Receive an event of a job, signed after Standard Webhooks where a secret is set."""  # never called: for OpenAPI
 
 
 @contract_router.post(
     "/api/upload-video/process-video",
     summary="Submit a video",
     response_description="The job is stored; follow it at `status_url`",
-    responses=error_responses(409, 413, 422, 429, 503, body=ContractErrorBody),
+    responses=error_responses(
+        413, 422, 429, 503, body=ContractErrorBody, own={409: "Another request was submitted under this `job_id`"}
+    ),
     callbacks=callback_router.routes,
 )
 async def process_video(
@@ -47,8 +49,8 @@ async def process_video(
 ) -> views.SubmittedView:
     """Store a job and answer at once.
 
-    Idempotent: the same `job_id` with the same request returns the job as it is now; with another request: 409.
-    An address that may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`.
+    The same `job_id` with the same request returns the job as it is now; with another request: 409. An address that
+    may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`.
     """
     submitted = await services.jobs.submit(body.to_job_request(settings.backend_url))
     return views.view_submitted(submitted, settings.locale, request.scope.get("root_path", ""))
@@ -71,29 +73,35 @@ async def get_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobV
 async def list_jobs(
     services: InjectedServices,
     status: Annotated[
-        JobStatus | None, Query(description="`queued`: not yet begun, shown as `processing`; `processing`: begun")
+        JobStatus | None, Query(description="`queued`: not begun yet, shown as `processing`; `processing`: begun")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")] = None,
 ) -> views.JobPageView:
     """Return jobs, newest first, without their results."""
-    return views.view_page(await services.jobs.page(status, limit, cursor))
+    page = await services.jobs.page(status, limit, cursor)
+    return views.JobPageView(jobs=[views.view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
 
 
 @router.post(
     "/{job_id}/cancel",
     summary="Cancel a job",
     response_model_exclude_unset=True,
-    responses=error_responses(404, 409, 422),
+    responses=error_responses(404, 422, own={409: "The job has completed or failed"}),
 )
 async def cancel_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
-    """Ask for a job's end: at once where it waits, at its next step where it runs; 409 once it has ended otherwise."""
+    """Cancel a job: at once while it waits, at its next step while it runs; 409 once it has completed or failed."""
     return views.view_job(await services.jobs.cancel(job_id))
 
 
-@router.delete("/{job_id}", status_code=204, summary="Remove a job", responses=error_responses(404, 409, 422))
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Remove a job",
+    responses=error_responses(404, 422, own={409: "The job has not ended; cancel it first"}),
+)
 async def delete_job(job_id: JobIdInPath, services: InjectedServices) -> None:
-    """Remove an ended job's record and artefacts; 409 while it is active."""
+    """Remove an ended job's record and artefacts; 409 before its end."""
     await services.jobs.delete(job_id)
 
 
@@ -116,7 +124,7 @@ async def job_events(
     settings: InjectedSettings,
     last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
 ) -> Response:
-    """Stream what the callback is sent: from the beginning, or after `Last-Event-ID`, until the job's end."""
+    """Stream the bodies of the job's callbacks: from the first, or after `Last-Event-ID`, until the job's end."""
     job = await services.jobs.get(job_id)
     events = services.jobs.events(job_id, last_event_id)
     first = None
@@ -136,19 +144,19 @@ async def job_events(
             "description": "UTF-8. Subtitles have at most two lines of 42 columns (wide characters take two)",
             "content": {form.media_type.partition(";")[0]: {"schema": {"type": "string"}} for form in TranscriptForm},
         },
-        **error_responses(404, 409, 422),
+        **error_responses(404, 422, own={409: "The job has not completed"}),
     },
 )
 async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: InjectedServices) -> Response:
     """Return the transcript: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
 
-    Speakers are named: in WebVTT as voices, in SubRip and text before what they say where there is more than one.
-    409 until the job has completed, and if it ended otherwise.
+    Speakers are named: in WebVTT as voices; in SubRip and text, where there are several, before their words. 409 until
+    the job has completed, and if it ended otherwise.
     """
     job = await services.jobs.get(job_id)
-    if job.status is not JobStatus.COMPLETED or job.result is None:
-        state = "has completed" if job.status is JobStatus.COMPLETED else f"is {views.shown_status(job.status)}"
-        raise JobConflict(f"{job_id} {state} and has no transcript; there is one once a job has completed")
+    if job.result is None:  # every completed job has one
+        state = views.shown_status(job.status)
+        raise JobConflict(f"{job_id} is {state} and has no transcript; there is one once a job has completed")
     # two hours of speech take a second
     content = await asyncio.to_thread(transcript_file, job.result, form)
     # the id is safe in a header: JobId lets nothing else pass
@@ -156,9 +164,9 @@ async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: In
     return Response(content, media_type=form.media_type, headers=headers)
 
 
-@router.get("/{job_id}/deliveries", summary="What the callback was sent", responses=error_responses(404, 422))
+@router.get("/{job_id}/deliveries", summary="A job's callbacks", responses=error_responses(404, 422))
 async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.DeliveriesView:
-    """Return each event with what became of its delivery."""
+    """Return each event with the state of its delivery."""
     deliveries = await services.jobs.deliveries(job_id)
     return views.DeliveriesView(job_id=job_id, deliveries=[views.view_delivery(delivery) for delivery in deliveries])
 
@@ -166,9 +174,9 @@ async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> vi
 @router.post(
     "/{job_id}/deliveries/replay",
     status_code=202,
-    summary="Send the callback again",
-    responses=error_responses(404, 409, 422),
+    summary="Send a job's callbacks again",
+    responses=error_responses(404, 422),
 )
 async def replay_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.ReplayView:
-    """Queue all of a job's events again, in order, each under its old `webhook-id`."""
+    """Queue all of a job's callbacks again, in order, each under its old `webhook-id`."""
     return views.ReplayView(job_id=job_id, replayed=await services.jobs.replay(job_id))
