@@ -1,5 +1,5 @@
-"""`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`,
-`models fetch` and `models check` work without a running service."""
+"""`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`, `models fetch`
+and `models check` need no running service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serve_app.settings import Settings, SettingsError, service_url
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 if it did what it says, 1 if not, 2 if it was called wrongly."""
+    """Run the command and exit: 0 if it succeeded, 1 if not, 2 if its arguments are wrong."""
     arguments = _parser().parse_args(argv)
     try:
         # a name, so that a command imports only what it needs itself
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+")
     check.set_defaults(command=f"{__name__}:_check")
 
-    demo = commands.add_parser("demo", help="start the graph and run two real video jobs to their last callback")
+    demo = commands.add_parser("demo", help="start the graph and run three real video jobs to their last callback")
     demo.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
     demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results, logs and state there")
     demo.set_defaults(command="serve_app.commands.demo.show:show")

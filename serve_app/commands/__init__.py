@@ -1,1 +1,1 @@
-"""The parts of the command line `serve-app`, one folder a command."""
+"""Commands of `serve-app`, one folder each."""

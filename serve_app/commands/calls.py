@@ -1,8 +1,8 @@
-"""`RetryingCalls`: calls of a service, which are tried again where that helps.
+"""`RetryingCalls`: calls of a service, repeated where that helps.
 
-refused     429, 503, 502, or nobody listens: the file is not at fault. Tried again until the service has answered
+refused     429, 503, 502, or nothing listens: the file is not the cause. Repeated until the service has answered
             nothing for ten minutes
-broken off  the connection was lost during the call, or a fault that passes: five tries, as the file may be the cause
+broken off  the connection was lost during the call, or a fault may pass: five tries, as the file may be the cause
 
 Any other answer is final.
 """
@@ -40,7 +40,7 @@ class RetryingCalls:
 
     Args:
         clock: monotonic seconds.
-        wait: waits for some seconds and returns whether the run has stopped; default: on `stop`.
+        wait: waits for some seconds and returns whether the run has stopped; default: `stop.wait`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RetryingCalls:
             raise CancelledError
 
     def call(self, act: Callable[[], T]) -> T:
-        """Return what a call returns, after as many tries as it is worth.
+        """Return a call's answer, after repetitions where they help.
 
         Raises:
             ServeAppError: the service's answer; the last refusal (see `is_refusal`) if the service answers nothing.
@@ -85,6 +85,7 @@ class RetryingCalls:
         try:
             answer = act()
             is_answered = True
+            return answer
         except ServeAppError as error:
             is_answered = not _may_pass(error)
             raise
@@ -92,12 +93,10 @@ class RetryingCalls:
             with self._lock:
                 self._num_running -= 1
                 if is_answered:
-                    self._answered_at_s = self._clock()
-                    self.refusal = ""
-        return answer
+                    self._answered_at_s, self.refusal = self._clock(), ""
 
     def _is_silent(self) -> bool:
-        """Return whether the service has done nothing for long; a call that runs may take an hour, which is fine."""
+        """Return whether the service has answered nothing for long and no call runs: one may take an hour."""
         with self._lock:
             return not self._num_running and self._clock() - self._answered_at_s >= _MAX_SILENCE_S
 
@@ -105,14 +104,14 @@ class RetryingCalls:
         error = _error_of(state)
         self.refusal = error.detail or error.code
         wait_s = _BACKOFF(state)
-        # without an answer, `retry_after_s` is a default and not the service's wish
+        # without an answer, `retry_after_s` is a default and not the service's
         if isinstance(error, Overloaded) and not isinstance(error.__cause__, httpx.TransportError):
             wait_s = max(wait_s, min(error.retry_after_s, _MAX_RETRY_AFTER_S))
         return wait_s * random.uniform(1.0, 1.25)  # noqa: S311 (so that workers don't come back all at once)
 
 
 def is_refusal(error: ServeAppError) -> bool:
-    """Return whether the service refused a call, or was not there, whatever the file."""
+    """Return whether the service refused a call, or was not reached, whatever the file."""
     cause = error.__cause__
     is_broken_off = isinstance(cause, httpx.TransportError) and not isinstance(cause, _NOT_CONNECTED)
     return isinstance(error, Overloaded) and not is_broken_off

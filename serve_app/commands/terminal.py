@@ -1,4 +1,4 @@
-"""Terminal output of the commands: safe text, unwrapped lines, and one bar for a run over files."""
+"""Terminal output of the commands: safe text, unwrapped lines, and a bar that counts files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def printable(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(char)[0] == "C" else char for char in text)
 
 
-def say(console: Console, *lines: str, style: str | None = None) -> None:
-    """Print lines as they are: without markup, and unwrapped so that a script can read them."""
+def echo(console: Console, *lines: str, style: str | None = None) -> None:
+    """Print lines without markup, and unwrapped so that a script can read them."""
     for line in lines:
         console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def stdout_console() -> Console:
-    """Return the console of standard output; wide where it is no terminal: a script must not read cut tables."""
+    """Return the console of standard output; wide where that is no terminal: a script must not read cut tables."""
     return Console() if sys.stdout.isatty() else Console(width=240)
 
 

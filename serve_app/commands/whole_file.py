@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file; readers see the old content or the new one, never half of it. One thread of a process at a time."""
+    """Replace a file at once: readers see the old content or the new one. Not for several threads of a process."""
     part = path.with_name(f".serve-app-{os.getpid()}.part")
     try:
         with open(part, "wb") as file:

@@ -1,4 +1,4 @@
-"""`check_config`: a strict check of a Serve config file; Serve itself silently accepts misspelt keys."""
+"""`check_config`: a strict check of a Serve config file; Serve itself accepts misspelt keys silently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serve_app.errors import InvalidRequest
 
 
 def check_config(config: Any) -> None:
-    """Raise InvalidRequest, naming each key that Serve does not know and what it may have meant."""
+    """Raise InvalidRequest with each unknown key, and the known key that is spelt alike."""
     from pydantic import ValidationError
     from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
     from ray.serve.schema import (

@@ -1,8 +1,8 @@
-"""`launch`: starts Ray and the graph on this machine from a config file, as `make run` does.
+"""`launch`: starts Ray and the graph on this machine from a config file, for `make run`.
 
-`serve run CONFIG` alone works too. This adds what no config file can say, because Ray reads it from the environment
-before anything of ours runs: Serve's fast path (HAProxy), niceness, folders and ports of its own so that two clusters
-on one machine never meet, and a token without which no other program can join. Names that are set already win.
+`serve run CONFIG` alone works too. This adds what no config file can hold, because Ray reads it from the environment
+before any code of ours runs: Serve's fast path (HAProxy), niceness, separate folders and ports for each cluster on a
+machine, and a token without which no other program can join. Variables that are set already are left alone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,9 @@ _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages c
 
 
 def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
-    """Return the variables that Ray must find before it starts.
+    """Return the variables that Ray reads when it starts.
 
-    Args:
-        ray_dir: folder of the cluster's files.
-        socket_dir: folder of HAProxy's socket: Serve adds 68 characters, and HAProxy takes 97 in all.
+    `socket_dir` is for HAProxy's socket: Serve adds 68 characters, and HAProxy takes 97 in all.
     """
     haproxy = ray_dir / "haproxy"
     metrics_port, stats_port, fallback_port, grpc_fallback_port = free_ports(4)
@@ -105,7 +103,7 @@ def launch(
         ray_dir: folder of this cluster's session files, sockets and token.
         dashboard: also start Ray's dashboard, which `serve status` and `serve deploy` need (about 400 MB).
         num_cpus, num_gpus: logical resources instead of the machine's.
-        environment: changed in place before Ray is imported.
+        environment: changed in place before the import of Ray.
     """
     config = load_config(config_path, port=port)
     http = config.get("http_options") or {}
@@ -115,7 +113,7 @@ def launch(
     ray_dir = ray_dir or Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
     if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
         raise InvalidRequest(
-            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} or less"
+            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} characters or less"
         )
     (ray_dir / "haproxy").mkdir(parents=True, exist_ok=True)
     socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))
@@ -127,7 +125,7 @@ def launch(
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment and not token_path.exists():
         token_path.touch(mode=0o600)
         token_path.write_text(secrets.token_hex(32))
-    # a cluster that some other program started must not be joined by accident
+    # do not join another program's cluster by accident
     environment.pop("RAY_ADDRESS", None)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_RAY_SITE), environment.get("PYTHONPATH")]))
     runpy.run_path(str(_RAY_SITE / "sitecustomize.py"))  # for this process, which has started already

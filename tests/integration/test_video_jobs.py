@@ -1,4 +1,4 @@
-"""Video jobs over real HTTP on the shared graph: the contract's section 1, good and bad input."""
+"""Video jobs over real HTTP on the shared graph, good and bad input."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.cli import _parser, main
 from serve_app.services import Services
-from tests.unit.api.memory_services import MemoryJobs, memory_services
+from tests.unit.api.memory_services import JobsOnTable, memory_services
 from tests.unit.client.loopback import serving
 
 PROJECT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_job_is_submitted_shown_cancelled_and_deleted(
     options = ("--job-id", "a", "--language", "ko", "--num-speakers", 2, "--no-wait", "--url", url)
     assert run("submit", "https://example.org/v.mp4", *options) == 0
     assert json.loads(capsys.readouterr().out)["job_id"] == "a"
-    assert isinstance(services.jobs, MemoryJobs)
+    assert isinstance(services.jobs, JobsOnTable)
     request = services.jobs.jobs["a"].request
     assert (request.video_url, request.language, request.num_speakers) == ("https://example.org/v.mp4", "ko", 2)
     statuses = []

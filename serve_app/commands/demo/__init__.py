@@ -1,1 +1,1 @@
-"""The two-minute demonstration: a real graph, real videos, a real callback receiver. Speaks HTTP only."""
+"""`serve-app demo`: a real graph, real videos, a real callback receiver, over HTTP alone."""

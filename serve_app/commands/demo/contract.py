@@ -1,4 +1,4 @@
-"""Checks of callbacks and results against the contract, as a strict receiver would make them."""
+"""Checks of callbacks and results against the contract, as strict as a receiver's."""
 
 from __future__ import annotations
 

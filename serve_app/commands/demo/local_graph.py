@@ -1,4 +1,4 @@
-"""`LocalGraph`: the whole graph as a child process, on free ports and in folders of its own."""
+"""`LocalGraph`: the graph as a child process, on free ports and in its own folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STOP_S = 40.0
 
 
 class LocalGraph:
-    """Runs `serve-app run CONFIG` and stops it with everything that it started.
+    """Runs `serve-app run CONFIG`, and stops it with all its processes.
 
     Args:
         config: a Serve config file.
@@ -69,7 +69,7 @@ class LocalGraph:
             )
 
     def wait_until_ready(self, timeout_s: float) -> float:
-        """Return after how many seconds `/health/ready` answered 200; RuntimeError with the log's end otherwise."""
+        """Return the seconds until `/health/ready` answered 200; RuntimeError with the log's end otherwise."""
         started = time.monotonic()
         last_answer = "nothing answered yet"
         while time.monotonic() - started < timeout_s:
@@ -109,10 +109,8 @@ class LocalGraph:
         self._process = None
 
     def log_tail(self, num_lines: int = 40) -> str:
-        """Return the end of the log."""
-        if not self.log_path.exists():
-            return ""
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-num_lines:])
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return "\n".join(text.splitlines()[-num_lines:])
 
     def __enter__(self) -> Self:
         self.start()

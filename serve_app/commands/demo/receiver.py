@@ -1,4 +1,4 @@
-"""A real HTTP receiver of callbacks and a real HTTP server of files, each on a free port of the loopback."""
+"""`CallbackReceiver` and `FileServer`: real HTTP servers, each on a free port of the loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALLBACK_PATH = "/api/upload-video/result"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedCallback:
-    """One POST as it came: lower-case header names, raw bytes as a signature covers them."""
+    """One POST: its path, its headers by lower-case name, and the raw bytes that its signature covers."""
 
     path: str
     headers: dict[str, str]
@@ -24,12 +24,11 @@ class ReceivedCallback:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The body as JSON."""
         return json.loads(self.body)
 
     @property
     def webhook_id(self) -> str:
-        """Stays the same when a callback is sent again."""
+        """The same when a callback is sent again."""
         return self.headers.get("webhook-id", "")
 
 
@@ -42,7 +41,6 @@ class _LoopbackServer:
 
     @property
     def base_url(self) -> str:
-        """Where it listens; a job names it as its `fastapi_base_url`, or as the folder of its file."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -58,8 +56,8 @@ class CallbackReceiver(_LoopbackServer):
     """Accepts callbacks and keeps them in order of arrival.
 
     Args:
-        answer: decides the HTTP status of each answer; 200 by default. It may sleep, or raise to drop the connection
-            without an answer: the callback is kept all the same, as a receiver's database would.
+        answer: returns the HTTP status of each answer. It may sleep, or raise to drop the connection without an
+            answer: the callback is kept all the same, as a receiver's database would.
     """
 
     def __init__(self, answer: Callable[[ReceivedCallback], int] = lambda received: 200) -> None:
@@ -96,13 +94,13 @@ class CallbackReceiver(_LoopbackServer):
             return 0
 
     def received(self, job_id: str) -> list[ReceivedCallback]:
-        """Return what has come for a job so far, in order."""
+        """Return the callbacks of a job so far, in order."""
         return [received for received in list(self._received) if received.payload.get("job_id") == job_id]
 
     def wait_for(
         self, job_id: str, until: Callable[[list[ReceivedCallback]], bool], timeout_s: float
     ) -> list[ReceivedCallback]:
-        """Return a job's callbacks as soon as `until` holds for them; TimeoutError."""
+        """Return a job's callbacks once `until` holds for them; TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: until(self.received(job_id)), timeout_s):
                 seen = [(each.payload.get("status"), each.payload.get("progress")) for each in self.received(job_id)]
@@ -110,7 +108,7 @@ class CallbackReceiver(_LoopbackServer):
         return self.received(job_id)
 
     def wait_until_final(self, job_id: str, timeout_s: float) -> list[ReceivedCallback]:
-        """Return all callbacks of a job, up to the one that says how it ended; TimeoutError."""
+        """Return all callbacks of a job, up to its last; TimeoutError."""
         return self.wait_for(job_id, lambda found: any(is_final(each.payload) for each in found), timeout_s)
 
 

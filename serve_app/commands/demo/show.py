@@ -22,7 +22,7 @@ from serve_app.commands.demo.contract import callback_problems
 from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.commands.demo.receiver import CallbackReceiver, FileServer, ReceivedCallback, is_final
 from serve_app.commands.demo.videos import DemoVideo, demo_videos
-from serve_app.commands.terminal import say
+from serve_app.commands.terminal import echo
 from serve_app.scoring import count_letter_errors, score_result
 
 _READY_TIMEOUT_S = 180.0
@@ -30,7 +30,7 @@ _JOB_TIMEOUT_S = 600.0
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Run the demonstration; return 0 only if every callback and every result met the contract."""
+    """Run the demonstration; return 0 if every callback and every result met the contract."""
     config, keep = arguments.config, arguments.keep
     console = Console()
     if not config.exists():
@@ -45,14 +45,11 @@ def show(arguments: argparse.Namespace) -> int:
         videos = demo_videos(served)
         receiver = stack.enter_context(CallbackReceiver())
         files = stack.enter_context(FileServer(served))
-        graph = LocalGraph(
-            config,
-            # Ray's sockets need a short path, whatever folder the results go to
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True))),
-            # the address guard refuses private addresses: this machine's own is allowed here, and only here
-            {"SERVE_APP_ALLOWED_HOSTS": "127.0.0.1", "SERVE_APP_LOCALE": "ko"},
-        )
-        stack.enter_context(graph)
+        # Ray's sockets need a short path, whatever folder the results go to
+        ray_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True)))
+        # the address guard refuses private addresses: this machine's own is allowed here, and only here
+        environment = {"SERVE_APP_ALLOWED_HOSTS": "127.0.0.1", "SERVE_APP_LOCALE": "ko"}
+        graph = stack.enter_context(LocalGraph(config, ray_folder, environment))
         console.print(f"Starting the graph of {escape(str(config))} on {graph.base_url} …")
         try:
             ready_s = graph.wait_until_ready(_READY_TIMEOUT_S)
@@ -78,18 +75,18 @@ def show(arguments: argparse.Namespace) -> int:
 def _one_job(
     console: Console, client: Client, receiver: CallbackReceiver, url: str, video: DemoVideo, folder: Path
 ) -> list[str]:
-    """Run one job and show it; return what was wrong with it."""
+    """Run one job and show it; return its problems."""
     job_id = str(uuid.uuid4())
     console.rule(escape(video.title))
     started = time.monotonic()
     accepted = client.submit(
         url, job_id=job_id, fastapi_base_url=receiver.base_url, language=video.language, num_speakers=video.num_speakers
     )
-    say(console, f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}")
+    echo(console, f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}")
     try:
         for received in _arriving(receiver, job_id):
             shown = {name: value for name, value in received.payload.items() if name not in ("result", "job_id")}
-            say(console, f"{time.monotonic() - started:6.1f} s  callback {json.dumps(shown, ensure_ascii=False)}")
+            echo(console, f"{time.monotonic() - started:6.1f} s  callback {json.dumps(shown, ensure_ascii=False)}")
     except TimeoutError as error:
         return [str(error)]
     payloads = [received.payload for received in receiver.received(job_id)]
@@ -103,7 +100,7 @@ def _one_job(
     _show_result(console, result)
     if video.truth is not None:
         scores = score_result(result, video.truth)
-        say(
+        echo(
             console,
             f"Against the truth ({scores.num_words} words): word error rate {scores.word_error_rate:.1%}, "
             f"words with the wrong speaker {scores.word_speaker_error_rate:.1%}, "
@@ -111,7 +108,7 @@ def _one_job(
         )
     if video.text is not None:
         num_errors, num_letters = count_letter_errors(video.text, result["text"])
-        say(console, f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}")
+        echo(console, f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}")
     return problems
 
 
@@ -140,4 +137,4 @@ def _show_result(console: Console, result: dict[str, Any]) -> None:
         f"{result['duration']:.1f} s of audio in {metadata['processing_time']:.1f} s; seconds by stage: {seconds}"
     )
     console.print(f"Transcribed by {metadata['model_version']}; language {result['language']}")
-    say(console, *(f"Note: {note}" for note in metadata["notes"]))
+    echo(console, *(f"Note: {note}" for note in metadata["notes"]))

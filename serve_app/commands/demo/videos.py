@@ -14,15 +14,12 @@ from serve_app.demo_media import make_call_video
 
 @dataclass(frozen=True, slots=True)
 class DemoVideo:
-    """A video, or a sound, and what is known of it.
+    """A recording, the options of its job, and its truth.
 
     Attributes:
-        path: where it lies.
-        title: what it is.
-        language: to ask for.
-        num_speakers: to ask for; None: the service must find out.
-        truth: words, times and speakers; None where they are not known that exactly.
-        text: what is said, where that is all that is known.
+        num_speakers: None: the service must find out.
+        truth: words, times and speakers, where they are known.
+        text: the words alone, where no more is known.
     """
 
     path: Path

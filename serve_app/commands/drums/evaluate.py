@@ -1,4 +1,4 @@
-"""`serve-app drums-eval`: transcripts against annotations by hand, as a table and as JSON."""
+"""`serve-app drums-eval`: transcripts against manual annotations, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from serve_app.commands.drums.routes import LocalRoute, OnProgress
 from serve_app.commands.drums.transcribe import for_each
-from serve_app.commands.terminal import say
+from serve_app.commands.terminal import echo
 from serve_app.errors import InvalidRequest
 from serve_app.models.drums.annotations import pair_files, read_annotation
 from serve_app.models.drums.evaluation import Evaluation, FileScore, Score, evaluate, score_file
@@ -27,11 +27,7 @@ _MAX_NAMES = 10
 
 
 def evaluate_folders(arguments: argparse.Namespace) -> int:
-    """Compare transcripts of a folder's recordings with another's annotations; return 0, or 1 if any file failed.
-
-    Raises:
-        ServeAppError: nothing can be compared; says why.
-    """
+    """Compare transcripts of a folder's recordings with another's annotations; return 0, or 1 if any file failed."""
     json_path = arguments.json.expanduser() if arguments.json else None
     pairing = pair_files(arguments.audio_dir, arguments.annotation_dir)
     if not pairing.pairs:
@@ -62,10 +58,10 @@ def evaluate_folders(arguments: argparse.Namespace) -> int:
     ):
         if paths:
             names = ", ".join(path.name for path in paths[:_MAX_NAMES]) + (", …" if len(paths) > _MAX_NAMES else "")
-            say(console, f"{len(paths)} {what}, left out: {names}")
+            echo(console, f"{len(paths)} {what}, left out: {names}")
     if left_out:
         labels = ", ".join(f"{label} ({count})" for label, count in left_out.most_common())
-        say(console, f"Left out, as these labels name no kick, snare or hi-hat: {labels}")
+        echo(console, f"Left out, as these labels name no kick, snare or hi-hat: {labels}")
     if scores:
         Console().print(_table(evaluation, f"{version}, {len(scores)} files"))
     if json_path:
@@ -82,7 +78,7 @@ def evaluate_folders(arguments: argparse.Namespace) -> int:
 
 
 def _table(evaluation: Evaluation, title: str) -> Table:
-    """Return the figures; narrow enough for 80 columns."""
+    """Return a table of 80 columns at most."""
     offsets = ", ".join(
         f"{drum} {offset_ms:+.1f} ms" for drum, offset_ms in evaluation.offset_ms.items() if offset_ms is not None
     )
@@ -115,7 +111,6 @@ def _table(evaluation: Evaluation, title: str) -> Table:
 
 
 def _figures(evaluation: Evaluation, scores: list[FileScore], annotations: Mapping[str, str]) -> dict[str, Any]:
-    """Return the figures as JSON's types: of all files together, and of each."""
     return {
         "windows": {
             _window(window_s): {

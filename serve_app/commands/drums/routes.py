@@ -1,4 +1,4 @@
-"""Routes of a recording: `LocalRoute` runs the model in this process, `ServerRoute` uploads the recording."""
+"""`LocalRoute`, which runs the drum model in this process, and `ServerRoute`, which uploads recordings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnProgress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class DrumFile:
-    """A recording's drums, ready to be stored: MIDI file, text log, PNG where one was wanted, and a line about them."""
+    """A recording's drums as files: MIDI, text log, PNG where `--plot` asked for one; and a line for the terminal."""
 
     midi: bytes
     log: str
@@ -29,15 +29,7 @@ class DrumFile:
 
 
 class LocalRoute:
-    """Runs the network in this process.
-
-    Args:
-        arguments: of the command.
-
-    Raises:
-        InvalidRequest: an option's value is not allowed.
-        ModelLoadingError: the model can't be used.
-    """
+    """Runs the network in this process; InvalidRequest for a wrong option, ModelLoadingError."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from serve_app.models.drums.checkpoint import EMBEDDED, load_drums
@@ -58,7 +50,7 @@ class LocalRoute:
         )
 
     def transcribe(self, path: Path, on_progress: OnProgress) -> DrumFile:
-        """Return a recording's drums; calls `on_progress` with the share that is done. Errors as `transcribe_drums`."""
+        """Return a recording's drums; `on_progress` gets the share that is done. Errors as `transcribe_drums`."""
         from serve_app.models.drums.transcription import render, transcribe_drums
 
         drums = transcribe_drums(path, self.loaded, self.config, self._bpm, on_progress=on_progress)
@@ -69,12 +61,7 @@ class LocalRoute:
 
 
 class ServerRoute:
-    """Uploads recordings.
-
-    Args:
-        client: of the server.
-        arguments: of the command.
-    """
+    """Uploads recordings."""
 
     def __init__(self, client: Client, arguments: argparse.Namespace) -> None:
         client.health()  # a wrong address fails at once, not after ten minutes of new tries

@@ -1,1 +1,1 @@
-"""`serve-app models`: what is loaded where, models of the catalog, a check of weights, new weights without downtime."""
+"""`serve-app models`: lists what is loaded where, fetches models of the catalog, checks and reloads weights."""

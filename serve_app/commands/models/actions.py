@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serve_app.client import Client
-from serve_app.commands.terminal import reason, say, short_path, stdout_console
+from serve_app.commands.terminal import echo, reason, short_path, stdout_console
 from serve_app.errors import ServeAppError
 from serve_app.models.catalog import CatalogModel, CatalogState, catalog, files_here
 from serve_app.settings import Settings
@@ -25,12 +25,12 @@ _HASH_DIGITS = 12
 def show(arguments: argparse.Namespace) -> int:
     """Print what a service serves, and the catalog; a service that does not answer is no failure."""
     deployed: list[dict[str, Any]] | None = None
-    silence = ""
+    no_answer = ""
     try:
         with Client(arguments.url) as client:
             deployed = client.models()
     except ServeAppError as error:
-        silence = reason(error)
+        no_answer = reason(error)
     cache_dir = Settings.from_environment().models_dir
     here = [(model, files_here(model, cache_dir)) for model in catalog()]
     if arguments.json:
@@ -38,7 +38,7 @@ def show(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
         return 0
     if deployed is None:
-        say(stdout_console(), f"No service reports what it serves ({silence}).")
+        echo(stdout_console(), f"No service reports what it serves ({no_answer}).")
     else:
         _print_deployed(deployed)
     _print_catalog(here, cache_dir)
@@ -54,7 +54,7 @@ def reload(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Load weights as a replica would, and print what would serve them; ModelLoadingError if they can't serve."""
+    """Load weights as a replica would, and print which engine would run them; ModelLoadingError if they can't serve."""
     from serve_app.models.images.architectures import Activation
     from serve_app.models.images.loading import load_classifier
     from serve_app.models.images.options import ClassifierOptions
@@ -69,12 +69,12 @@ def check(arguments: argparse.Namespace) -> int:
         hf_token=settings.hf_token.get_secret_value() if settings.hf_token else None,
     )
     loaded = load_classifier(arguments.spec, TASKS[arguments.task], options, keep_last=False)
-    say(
+    echo(
         stdout_console(),
         f"{loaded.facts.model_version} can serve as {arguments.task}: {', '.join(loaded.facts.classes)}",
         f"engine: {loaded.engine.name} in {loaded.engine.precision} on {loaded.engine.device}; probabilities differ by "
         f"at most {loaded.difference:.1e} from PyTorch's in float32",
-        f"between the head's layers: {loaded.facts.activation} (a state_dict does not tell; see --activation)",
+        f"between the head's layers: {loaded.facts.activation} (a state_dict does not store it; see --activation)",
         *loaded.facts.findings,
         *loaded.notes,
     )
@@ -103,7 +103,7 @@ def _print_deployed(models: Sequence[dict[str, Any]]) -> None:
                 failures.append(f"{model['deployment']} {replica['replica']}: {replica['failure']}")
     console = stdout_console()
     console.print(table)
-    say(console, *failures)
+    echo(console, *failures)
 
 
 def _print_catalog(here: Sequence[tuple[CatalogModel, Sequence[CatalogState]]], cache_dir: Path) -> None:
@@ -124,7 +124,7 @@ def _print_catalog(here: Sequence[tuple[CatalogModel, Sequence[CatalogState]]], 
     console = stdout_console()
     console.print(table)
     folder = short_path(cache_dir / "catalog")
-    say(console, f"Fetched models are in {folder}; `serve-app models fetch NAME` fetches one.")
+    echo(console, f"Fetched models are in {folder}; `serve-app models fetch NAME` fetches one.")
 
 
 def _entry(model: CatalogModel, files: Sequence[CatalogState]) -> dict[str, Any]:

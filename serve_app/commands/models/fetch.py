@@ -1,4 +1,4 @@
-"""`serve-app models fetch`: brings models of the catalog onto this machine, with a bar; needs no server."""
+"""`serve-app models fetch`: downloads models of the catalog to this machine, with a bar; needs no server."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from serve_app.commands.models.command import DEFAULT_NAMES
-from serve_app.commands.terminal import say, short_path, stdout_console
+from serve_app.commands.terminal import echo, short_path, stdout_console
 from serve_app.errors import ModelLoadingError, ModelSourceUnreachable
 from serve_app.models.catalog import CatalogModel, catalog, files_here, find_model
 from serve_app.models.catalog_fetch import fetch_model, forget_silences
 from serve_app.settings import Settings
 
 _WITHOUT = (
-    "Everything works without them, with the models that come with serve_app: pocketsphinx transcribes English and "
-    "whisper-micro a few hundred words of English and Korean, and speakers are told apart with the segmentation "
-    "network of the whisperx package. Run `serve-app models fetch` once a source can be reached; "
-    "docs/models/catalog.md explains how to name a mirror, or how to bring the files to a machine without a network."
+    "Everything works without them, with the models that come with serve_app: pocketsphinx transcribes English, "
+    "whisper-micro a few hundred words of English and Korean, and diarization uses the segmentation network of the "
+    "whisperx package. Run `serve-app models fetch` once a source can be reached; docs/models/catalog.md explains how "
+    "to name a mirror, or how to copy the files to a machine without a network."
 )
 
 
 def fetch(arguments: argparse.Namespace) -> int:
-    """Fetch what the arguments name: 0 if all is here, 1 if not; with `--optional` 0 too if no source gave anything."""
+    """Fetch the models named; return 0 if all are here, 1 if not, with `--optional` 0 too if no source has them."""
     settings = Settings.from_environment()
     models = _models(arguments.names or DEFAULT_NAMES)
     console = stdout_console()
@@ -35,7 +35,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     if arguments.optional and all(files and not any(file.is_damaged for file in files) for files in here):
         return 0
     forget_silences(settings.models_dir)
-    disable_progress_bars()  # of the libraries, and their warnings: what they report is printed here
+    disable_progress_bars()  # of the libraries; this command prints its own, and their warnings
     logging.getLogger("serve_app").addHandler(logging.NullHandler())
     absent: dict[str, str] = {}
     is_wrong = False
@@ -46,11 +46,11 @@ def fetch(arguments: argparse.Namespace) -> int:
             absent[model.name] = error.detail
         except ModelLoadingError as error:
             is_wrong = True
-            say(console, error.detail)
+            echo(console, error.detail)
     if absent and arguments.optional:
-        say(console, f"No source gives {', '.join(absent)}. {next(iter(absent.values()))}. {_WITHOUT}")
+        echo(console, f"No source gives {', '.join(absent)}. {next(iter(absent.values()))}. {_WITHOUT}")
     else:
-        say(console, *absent.values())
+        echo(console, *absent.values())
     return 1 if is_wrong or (absent and not arguments.optional) else 0
 
 
@@ -75,7 +75,7 @@ def _fetch_one(model: CatalogModel, settings: Settings, console: Console) -> Non
                 bars[what] = progress.add_task(f"{model.name}: {what}", total=total_bytes)
                 if not console.is_terminal:
                     size = f" ({total_bytes / 1e6:.1f} MB)" if total_bytes else ""
-                    say(console, f"{model.name}: {what}{size}")
+                    echo(console, f"{model.name}: {what}{size}")
             progress.update(bars[what], completed=num_bytes)
 
         fetched = fetch_model(
@@ -85,14 +85,14 @@ def _fetch_one(model: CatalogModel, settings: Settings, console: Console) -> Non
             mirror=settings.model_mirror.get_secret_value() if settings.model_mirror else None,
             on_progress=show,
         )
-    say(console, *(f"  {failure}" for failure in fetched.failures))
+    echo(console, *(f"  {failure}" for failure in fetched.failures))
     if not fetched.was_fetched:
-        say(console, f"{model.name}: here already, in {short_path(fetched.path)}")
+        echo(console, f"{model.name}: here already, in {short_path(fetched.path)}")
         return
     here = files_here(model, settings.models_dir)
     sources = "; ".join(dict.fromkeys(each.source for each in here))
     megabytes = sum(each.file.size_bytes or 0 for each in here) / 1e6
-    say(
+    echo(
         console,
         f"{model.name}: {megabytes:.1f} MB from {sources} in {time.monotonic() - began:.0f} s, {model.licence}, in "
         f"{short_path(fetched.path)}",

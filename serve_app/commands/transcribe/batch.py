@@ -1,4 +1,4 @@
-"""`Journal`: what became of each file of a batch, kept in a file; and the files to transcribe, and the results."""
+"""`Journal`: the outcomes of a batch's files, kept in a file; and the files to transcribe, and the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serve_app.errors import InvalidRequest, ServeAppError
 
 UNREADABLE = "FILE_UNREADABLE"  # the one code that no service answers
 _VERSION = 1
-# What PyAV's FFmpeg commonly opens. The service decides by content; this only leaves out what lies beside recordings.
+# What PyAV's FFmpeg commonly opens. The service decides by content; this only leaves out other files.
 _AUDIO = "aac ac3 aif aiff amr au caf flac m4a mka mp2 mp3 oga ogg opus wav weba wma"
 _VIDEO = "3gp avi flv m4v mkv mov mp4 mpeg mpg ogv ts webm wmv"
 _MEDIA_SUFFIXES = frozenset(f".{kind}" for kind in f"{_AUDIO} {_VIDEO}".split())
@@ -29,12 +29,9 @@ def find_media(folder: Path, *, recursive: bool, pattern: str | None, leave_out:
 
     Args:
         folder: absolute.
-        recursive: whether its folders are searched too.
+        recursive: search its folders too.
         pattern: e.g. `*.wav` or `calls/*.ogg`, matched from the right; None: every common media suffix.
         leave_out: paths of the run's own files.
-
-    Raises:
-        OSError: a folder can't be read.
     """
 
     def fail(error: OSError) -> None:
@@ -79,14 +76,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A file's words.
-
-    Attributes:
-        text: of the whole file.
-        language: as detected; None where it was not.
-        duration_s: of the file's audio.
-        segments: each with `start`, `end`, `speaker` and `text`; None without `--diarize`.
-    """
+    """A file's words; with `--diarize`, its segments of `start`, `end`, `speaker` and `text`."""
 
     text: str
     language: str | None
@@ -126,13 +116,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one file.
-
-    Attributes:
-        name: of the file, below the batch's folder.
-        fingerprint: of the content that was sent; None where the file could not be read.
-        end: its transcript, or why there is none.
-    """
+    """The outcome of one file, whose name is below the batch's folder; no fingerprint: it could not be read."""
 
     name: str
     fingerprint: Fingerprint | None
@@ -149,12 +133,11 @@ class Journal:
         outcomes: the last outcome of each file, by name.
 
     Args:
-        path: of the journal, which is made where it is missing.
+        path: of the journal, which is created if it is missing.
         batch: the options in which every run on this journal must agree, e.g. folder and language.
 
     Raises:
         InvalidRequest: the journal is another batch's, another version's, or damaged.
-        OSError: it can't be read or written.
     """
 
     def __init__(self, path: Path, batch: Mapping[str, str | None]) -> None:
@@ -225,12 +208,11 @@ class Journal:
 
 
 def failures_path(out: Path) -> Path:
-    """Return the path of the list of failures."""
     return out.with_name(f"{out.name}.failures")
 
 
 def write_results(out: Path, outcomes: Iterable[Outcome]) -> None:
-    """Replace the results and the list of failures; readers see the old list or the new one, never half of it.
+    """Replace the results and the list of failures, each at once.
 
     `out` is a list of objects with exactly `file`, `text`, `language` and `duration` (seconds), and with `segments`
     where speakers were asked for, sorted by file. Failures are in `<out>.failures`, which exists only if there are any.

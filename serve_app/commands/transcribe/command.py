@@ -13,18 +13,13 @@ JOBS_AT_ONCE = 32
 _DESCRIPTION = """Transcribe every recording of a folder.
 
 The results are a JSON list of {"file", "text", "language", "duration"}, sorted by file; with --diarize each has
-"segments" of {"start", "end", "speaker", "text"} too. OUT.failures lists the files that failed. OUT.journal remembers
-what was done: the same command again transcribes only what is new, changed or failed.
+"segments" of {"start", "end", "speaker", "text"} too. OUT.failures lists the files that failed. OUT.journal lists what
+was done: the same command again transcribes only new, changed and failed files.
 Ends with 0 if all files were transcribed, 1 if any failed or the run was given up, 130 after Ctrl-C or SIGTERM."""
 
 
 def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the sub-command to the parser of `serve-app`.
-
-    Args:
-        commands: what `add_subparsers` returned.
-        parents: parsers whose arguments it shares: `--url`.
-    """
+    """Add the command to `commands`, which `add_subparsers` returned; `parents` have `--url`."""
     parser = commands.add_parser(
         "transcribe",
         parents=parents,
@@ -36,7 +31,7 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="results.json")
     parser.add_argument("--backend", help="faster-whisper, transformers, …; default: the first healthy one")
     parser.add_argument("--language", default="auto", help="auto (default), or a two-letter code")
-    parser.add_argument("--diarize", action="store_true", help="also tell speakers apart, in segments")
+    parser.add_argument("--diarize", action="store_true", help="also separate speakers, in segments")
     parser.add_argument("--recursive", action="store_true", help="folders below it too")
     parser.add_argument("--glob", metavar="PATTERN", help="e.g. '*.wav'; default: all common media suffixes")
     parser.add_argument(
@@ -48,8 +43,8 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         f" {JOBS_AT_ONCE})",
     )
     parser.add_argument("--timeout", type=_seconds, default=3600.0, metavar="S", help="limit of one upload's answer")
-    parser.add_argument("--skip-failed", action="store_true", help="do not try again what failed before")
-    parser.add_argument("--start-over", action="store_true", help="throw away what OUT and OUT.journal hold")
+    parser.add_argument("--skip-failed", action="store_true", help="do not repeat files that failed before")
+    parser.add_argument("--start-over", action="store_true", help="discard OUT and OUT.journal")
     parser.add_argument(
         "--jobs", action="store_true", help="submit video jobs instead of uploading: the service must find the files"
     )

@@ -1,4 +1,4 @@
-"""Routes of a file: `UploadRoute`, which is answered at once, and `JobRoute`, which submits a video job."""
+"""`UploadRoute`, which uploads a file, and `JobRoute`, which submits it as a video job."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class UploadRoute:
 
 @dataclass(frozen=True, slots=True)
 class JobRoute:
-    """Submits each file as a video job, whose id stands for file, content and request. Called by several threads.
+    """Submits each file as a video job, whose id is a hash of file, content and request. Called by several threads.
 
-    A second run, or a second try, thus finds the job of the first. A job tells speakers apart in any case; `diarize`
-    shows them in the results.
+    A second run, or a second try, thus finds the job of the first. A job always separates speakers; `diarize` shows
+    them in the results.
     """
 
     client: Client
@@ -67,7 +67,7 @@ class JobRoute:
     def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
         """Submit a file and wait for its job; errors as `Client.submit`, and CancelledError.
 
-        `again` says that the same content failed in an earlier run, so that a job of it may have to make room.
+        `again`: the same content failed in an earlier run, so its failed job is removed first.
         """
         try:
             url = self.video_url(folder, name)
@@ -84,7 +84,7 @@ class JobRoute:
         return Failure(code, job.get("error_message") or f"the job was {job['status']}")
 
     def video_url(self, folder: Path, name: str) -> str:
-        """Return where the service finds a file; UnicodeEncodeError if JSON can't hold its name."""
+        """Return a file's address for the service; UnicodeEncodeError if JSON can't hold its name."""
         if self.base_url is not None and self.base_url.startswith(("http://", "https://")):
             return f"{self.base_url.rstrip('/')}/{quote(os.fsencode(name))}"
         url = str(folder / name) if self.base_url is None else f"{self.base_url.rstrip('/')}/{name}"

@@ -1,4 +1,4 @@
-"""`serve-app transcribe`: `transcribe` prepares a batch, `Run` works it off, with a bar and a summary."""
+"""`serve-app transcribe`: `transcribe` prepares a batch, `Run` transcribes its files, with a bar and a summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from serve_app.client import Client
 from serve_app.commands.calls import RetryingCalls, is_refusal
-from serve_app.commands.terminal import files_progress, printable, reason, say
+from serve_app.commands.terminal import echo, files_progress, printable, reason
 from serve_app.commands.transcribe.batch import (
     UNREADABLE,
     Failure,
@@ -37,18 +37,14 @@ _INTERRUPTED = 130  # as a shell counts Ctrl-C
 _TICK_S = 0.25
 _LOG_EVERY_S = 30.0  # where there is no terminal for a bar
 _MAX_FAILURES_SHOWN = 20
-# A request that is refused as such (a backend that does not exist, a gateway that wants a password) is refused for
-# every file: if the first few show nothing else, there is no use in sending a thousand.
+# The service refuses some requests whatever the file (no such backend, a gateway without its password): if the first
+# few failures are of this kind alone, there is no use in sending a thousand.
 _NOT_ABOUT_THE_FILE = frozenset({InvalidRequest.code, ModelLoadingError.code, ServeAppError.code})
 _REFUSALS_THAT_STOP = 3
 
 
 def transcribe(arguments: argparse.Namespace) -> int:
-    """Run the batch; return 0 if all files have transcripts, 1 if any failed, 130 if it was interrupted.
-
-    Raises:
-        ServeAppError: it can't be run like this, or was given up; says what to do.
-    """
+    """Run the batch; return 0 if all files have transcripts, 1 if any failed, 130 if it was interrupted."""
     folder, out = arguments.folder.expanduser().resolve(), arguments.out.expanduser().resolve()
     if not folder.is_dir():
         raise InvalidRequest(f"{arguments.folder} is not a folder")
@@ -109,7 +105,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
             run.work(arguments.workers or at_once)
         except KeyboardInterrupt:
             jobs_go_on = " The submitted jobs go on." if arguments.jobs else ""
-            say(run.console, f"Stopped.{jobs_go_on} The same command again goes on from here.")
+            echo(run.console, f"Stopped.{jobs_go_on} The same command again goes on from here.")
             return _INTERRUPTED
         finally:
             write_results(out, list(journal.outcomes.values()))
@@ -118,7 +114,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
 
 
 def _require_service(client: Client) -> None:
-    """Fail at once where nothing listens: a wrong --url is likelier than a restart that is worth waiting for."""
+    """Fail at once where nothing listens: a wrong --url is likelier than a restart."""
     try:
         client.health()
     except Overloaded as error:
@@ -127,14 +123,10 @@ def _require_service(client: Client) -> None:
 
 
 class Run:
-    """One run over the files that the journal does not hold yet: new ones, changed ones, and failed ones.
+    """One run over the files without a transcript in the journal: new, changed and failed ones.
 
-    Args:
-        folder: of the batch.
-        names: of its files.
-        route: transcribes a file; its `calls` stop when the run ends, however it ends.
-        journal: holds earlier outcomes, and takes the run's.
-        skip_failed: whether a failure stands as long as the file does not change.
+    `route.calls` stop when the run ends, however it ends. With `skip_failed` a failed file is left alone until it
+    changes.
     """
 
     def __init__(
@@ -164,18 +156,16 @@ class Run:
                 self.todo.append(name)
 
     def work(self, num_workers: int) -> None:
-        """Transcribe all files; one file's failure is not the others'.
+        """Transcribe all files; one file's failure is not the others'. An interrupt does not wait for files in work.
 
         Raises:
-            KeyboardInterrupt: the run was interrupted; it does not wait for the files in work.
             Unavailable: the service refused everything for too long.
-            InvalidRequest: the service refuses what is asked of it, whatever the file.
-            OSError: the journal can't be written.
+            InvalidRequest: the service refuses the request, whatever the file.
         """
         tasks: queue.SimpleQueue[str] = queue.SimpleQueue()
         for name in self.todo:
             tasks.put(name)
-        # daemons, which an executor's threads are not: whoever presses Ctrl-C does not wait an hour for an answer
+        # daemons, unlike an executor's threads: Ctrl-C must not wait an hour for an answer
         for number in range(min(num_workers, len(self.todo))):
             threading.Thread(target=self._work_off, args=(tasks,), name=f"batch-{number}", daemon=True).start()
         logged_at_s = time.monotonic()
@@ -187,7 +177,7 @@ class Run:
                     progress.update(bar, completed=num_ended, description=facts)
                     if not self.console.is_terminal and time.monotonic() - logged_at_s >= _LOG_EVERY_S:
                         logged_at_s = time.monotonic()
-                        say(self.console, f"{num_ended}/{len(self.todo)}: {facts}")
+                        echo(self.console, f"{num_ended}/{len(self.todo)}: {facts}")
                     with contextlib.suppress(queue.Empty):
                         self._count(self._ended.get(timeout=_TICK_S))
             finally:
@@ -195,13 +185,12 @@ class Run:
                     self._calls.stop.set()
 
     def summarise(self, out: Path) -> None:
-        """Print what was done, and where the results are."""
         done_before = f", {self._num_done_before} were done already" if self._num_done_before else ""
         num_failed = self.num_failed_before + len(self.failures)
-        say(self.console, f"{self._num_transcribed} transcribed{done_before}, {num_failed} failed; {self._speed()}")
+        echo(self.console, f"{self._num_transcribed} transcribed{done_before}, {num_failed} failed; {self._speed()}")
         if self.failures:
-            say(self.console, f"All failures are in {failures_path(out)}; the same command tries them again")
-        say(self.console, f"Results: {out}")
+            echo(self.console, f"All failures are in {failures_path(out)}; the same command tries them again")
+        echo(self.console, f"Results: {out}")
 
     def _facts(self) -> str:
         failed = f"{len(self.failures)} failed, " if self.failures else ""
@@ -222,7 +211,7 @@ class Run:
                             return
                         self._journal.record(outcome)
                     self._ended.put(outcome)
-        except BaseException as error:  # a worker has nobody else to report it to: the run ends with it
+        except BaseException as error:  # ends the run
             self._ended.put(error)
 
     def _outcome(self, name: str) -> Outcome:
@@ -252,7 +241,7 @@ class Run:
             return
         self.failures.append(ended.end)
         if len(self.failures) <= _MAX_FAILURES_SHOWN:
-            say(self.console, f"{ended.name}: {ended.end.detail} ({ended.end.code})", style="red")
+            echo(self.console, f"{ended.name}: {ended.end.detail} ({ended.end.code})", style="red")
         if self._num_transcribed:
             return
         codes = [failure.code for failure in self.failures if failure.code != UNREADABLE]

@@ -2,8 +2,8 @@
 
 `ray.serve._private.utils` tries `import pandas`, to be able to answer with DataFrames, and does without where it is not
 installed. Here it is installed (pyannote and whisperx want it), so each of a dozen processes would pay for it at start,
-in seconds and in memory (docs/decisions/0005-no-pandas-in-serve.md). Only that one import is told that there is no
-pandas; every other importer gets it.
+in seconds and in memory (docs/decisions/0005-no-pandas-in-serve.md). Only that one import fails; every other importer
+gets pandas.
 """
 
 import sys

@@ -16,7 +16,7 @@ from tests.unit.api.memory_services import (
     MemoryDrums,
     MemoryHealth,
     MemoryImages,
-    MemoryJobs,
+    JobsOnTable,
     MemoryModels,
     MemorySpeech,
     memory_services,
@@ -34,8 +34,8 @@ def services() -> Services:
 
 
 @pytest.fixture
-def jobs(services: Services) -> MemoryJobs:
-    assert isinstance(services.jobs, MemoryJobs)
+def jobs(services: Services) -> JobsOnTable:
+    assert isinstance(services.jobs, JobsOnTable)
     return services.jobs
 
 

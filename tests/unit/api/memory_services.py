@@ -1,4 +1,4 @@
-"""The services of `serve_app.services` for tests: jobs over a real job table, the others as a test says."""
+"""Services of `serve_app.services` for tests: jobs over a real job table, the others as a test configures them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class _Callbacks:
         pass
 
 
-class MemoryJobs(StoredJobs):
+class JobsOnTable(StoredJobs):
     """The real job service over a job table of its own.
 
     The `run_*` methods do what a runner does; they may be called from any thread. Time passes only by them and by
@@ -216,11 +216,11 @@ class MemoryJobs(StoredJobs):
 
 
 class MemoryAnalysis:
-    """Answers every analysis with one result, or one error, and remembers what was asked and what uploads held."""
+    """Answers every analysis with one result, or one error; keeps the requests and the contents of uploads."""
 
     def __init__(self) -> None:
         self.asked: list[AnalysisRequest] = []
-        self.heard: list[bytes] = []
+        self.contents: list[bytes] = []
         self.result: AnalysisResult = RESULT
         self.fail_with: Exception | None = None
         self.hangs = False
@@ -230,7 +230,7 @@ class MemoryAnalysis:
     async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
         self.asked.append(request)
         if not isinstance(request.source, str):
-            self.heard.append(await asyncio.to_thread(request.source.read))
+            self.contents.append(await asyncio.to_thread(request.source.read))
         if self.fail_with:
             raise self.fail_with
         self.started.set()
@@ -244,11 +244,11 @@ class MemoryAnalysis:
 
 
 class MemorySpeech:
-    """Hears the same words in every recording, and remembers what was asked and what the files held."""
+    """Returns the same transcript for every recording; keeps the requests and the contents of the files."""
 
     def __init__(self) -> None:
         self.asked: list[TranscriptionRequest] = []
-        self.heard: list[bytes] = []
+        self.contents: list[bytes] = []
         self.transcript = TRANSCRIPT
         self.duration_s = 4.0
         self.failures: list[Exception] = []
@@ -267,7 +267,7 @@ class MemorySpeech:
 
     async def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
         self.asked.append(request)
-        self.heard.append(await asyncio.to_thread(request.file.read))
+        self.contents.append(await asyncio.to_thread(request.file.read))
         if self.failures:
             raise self.failures.pop(0)
         backend = self._choose(request.backend, request.task)
@@ -304,12 +304,12 @@ class MemorySpeech:
 
 
 class MemoryDrums:
-    """Hears the same drums in every recording but those that a test lets fail; remembers what it was asked."""
+    """Returns the same drums for every recording but those that a test lets fail; keeps the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[str], DrumOptions]] = []
         self.files: list[BinaryIO] = []
-        self.heard: list[bytes] = []
+        self.contents: list[bytes] = []
         self.transcript = DRUM_TRANSCRIPT
         self.picture: bytes | None = None
         self.failures: dict[str, Exception] = {}
@@ -325,7 +325,7 @@ class MemoryDrums:
             raise self.busy
         self.asked.append(([recording.filename for recording in recordings], options))
         self.files += [recording.file for recording in recordings]
-        self.heard += [await asyncio.to_thread(recording.file.read) for recording in recordings]
+        self.contents += [await asyncio.to_thread(recording.file.read) for recording in recordings]
         self.started.set()
         if self.hangs:
             try:
@@ -333,18 +333,18 @@ class MemoryDrums:
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        heard = DrumTranscription(
+        transcription = DrumTranscription(
             self.transcript,
             DRUM_MIDI,
             "0.501 kick",
             self.picture if options.with_picture else None,
             0.25,
         )
-        return [self.failures.get(recording.filename, heard) for recording in recordings]
+        return [self.failures.get(recording.filename, transcription) for recording in recordings]
 
 
 class MemoryImages:
-    """Sees the same in every picture but those that a test lets fail; remembers what it was asked."""
+    """Returns the same class for every picture but those that a test lets fail; keeps the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[bytes | str]]] = []
@@ -417,7 +417,7 @@ class MemoryHealth:
 def memory_services(max_queued: int = 100) -> Services:
     """Return fresh services."""
     return Services(
-        MemoryJobs(max_queued),
+        JobsOnTable(max_queued),
         MemoryAnalysis(),
         MemorySpeech(),
         MemoryDrums(),

@@ -28,7 +28,7 @@ def test_path(client: Client, drums: MemoryDrums, tmp_path: Path) -> None:
     answer = client.transcribe_drums(path)
     assert (answer["filename"], answer["bpm"], len(answer["hits"])) == ("북 1.wav", 120.0, 3)
     assert base64.b64decode(answer["midi"]) == DRUM_MIDI
-    assert drums.heard == [b"recording"]
+    assert drums.contents == [b"recording"]
     assert drums.asked == [(["북 1.wav"], DrumOptions())]
 
 

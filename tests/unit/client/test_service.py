@@ -18,7 +18,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client, ClientEvent, error_from_response
 from serve_app.messages import Stage
 from serve_app.services import Services
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryHealth, MemoryJobs, memory_services
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryHealth, JobsOnTable, memory_services
 from tests.unit.client.loopback import DEADLINE_S, serving, until
 
 
@@ -27,7 +27,7 @@ class Service:
 
     def __init__(self, url: str, services: Services) -> None:
         self.client = Client(url)
-        self.jobs: MemoryJobs = services.jobs  # type: ignore[assignment]
+        self.jobs: JobsOnTable = services.jobs  # type: ignore[assignment]
         self.analysis: MemoryAnalysis = services.analysis  # type: ignore[assignment]
         self.health: MemoryHealth = services.health  # type: ignore[assignment]
 
@@ -220,7 +220,7 @@ class TestAgainstTheRealApp:
 
 def test_events_go_on_after_the_server_was_lost() -> None:
     services = memory_services()
-    jobs: MemoryJobs = services.jobs  # type: ignore[assignment]
+    jobs: JobsOnTable = services.jobs  # type: ignore[assignment]
     app = create_app(services, ApiSettings(retry_ms=10))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

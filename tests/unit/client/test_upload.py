@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from serve_app import errors
 from serve_app.client import Client
 from serve_app.services import AnalysisRequest
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryJobs, MemorySpeech
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, JobsOnTable, MemorySpeech
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ class TestDiarize:
         told = (answer["success"], answer["segments"], answer["speaker_turns"])
         assert told == (True, RESULT["segments"], RESULT["speaker_turns"])
         assert answer["metadata"]["filename"] == "talk.wav"
-        assert analysis.heard == [b"recording"]
+        assert analysis.contents == [b"recording"]
         assert dataclasses.replace(analysis.asked[0], source="") == AnalysisRequest(
             "", language="ko", enable_gpu=False, num_speakers=2, backend="transformers", prompt="다니엘"
         )
@@ -68,7 +68,7 @@ class TestTranscribe:
         assert answer["text"].split() == [word for part in speech.transcript.segments for word in part.text.split()]
         [asked] = speech.asked
         assert (asked.filename, asked.language, asked.backend) == ("노래 1.wav", "ko", "transformers")
-        assert speech.heard == [b"recording"]
+        assert speech.contents == [b"recording"]
 
     def test_default_backend_is_the_services_choice(self, client: Client, speech: MemorySpeech, tmp_path: Path) -> None:
         path = tmp_path / "a.wav"
@@ -78,13 +78,13 @@ class TestTranscribe:
 
     def test_open_file(self, client: Client, speech: MemorySpeech) -> None:
         client.transcribe(io.BytesIO(b"from memory"), filename="talk.ogg")
-        assert (speech.heard, speech.asked[0].filename) == ([b"from memory"], "talk.ogg")
+        assert (speech.contents, speech.asked[0].filename) == ([b"from memory"], "talk.ogg")
 
     def test_name_of_any_bytes(self, client: Client, speech: MemorySpeech, tmp_path: Path) -> None:
         path = Path(os.fsdecode(os.fsencode(tmp_path) + b'/a\r\nb\xff".wav'))
         path.write_bytes(b"x")
         client.transcribe(path)
-        assert speech.heard == [b"x"]
+        assert speech.contents == [b"x"]
         assert speech.asked[0].filename.startswith("a")
         assert speech.asked[0].filename.endswith(".wav")
 
@@ -176,20 +176,20 @@ def test_large_file_is_streamed(tmp_path: Path) -> None:
 
 class TestTranscript:
     @pytest.fixture
-    def jobs(self, running: tuple[FastAPI, str], client: Client) -> MemoryJobs:
+    def jobs(self, running: tuple[FastAPI, str], client: Client) -> JobsOnTable:
         jobs = running[0].state.services.jobs
         client.submit("v", job_id="a")
         jobs.run_start("a")
         return jobs
 
-    def test_forms(self, client: Client, jobs: MemoryJobs) -> None:
+    def test_forms(self, client: Client, jobs: JobsOnTable) -> None:
         jobs.run_complete("a", RESULT)
         assert "00:00:01,500 --> " in client.transcript("a")
         assert client.transcript("a", "vtt").startswith("WEBVTT")
         assert "안녕하세요" in client.transcript("a", "txt")
         assert "안녕하세요" in json.dumps(json.loads(client.transcript("a", "json")), ensure_ascii=False)
 
-    def test_before_the_end(self, client: Client, jobs: MemoryJobs) -> None:
+    def test_before_the_end(self, client: Client, jobs: JobsOnTable) -> None:
         with pytest.raises(errors.JobConflict, match="has no transcript"):
             client.transcript("a")
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from rich.console import Console
 
-from serve_app.commands.terminal import files_progress, printable, reason, say
+from serve_app.commands.terminal import echo, files_progress, printable, reason
 from serve_app.errors import AudioExtractionError, ServeAppError
 
 
@@ -30,7 +30,7 @@ def test_terminal_is_safe(text: str, safe: str) -> None:
 def test_lines_are_neither_wrapped_nor_read_as_markup() -> None:
     file = io.StringIO()
     line = "[red]x[/red] " * 20 + "\x1b[31m"
-    say(Console(file=file, width=40, force_terminal=True, color_system=None), line, "two")
+    echo(Console(file=file, width=40, force_terminal=True, color_system=None), line, "two")
     assert file.getvalue() == line.replace("\x1b", "\ufffd") + "\ntwo\n"
 
 

@@ -1,4 +1,4 @@
-"""`POST /transcribe-drums`, against section 4 of the contract."""
+"""`POST /transcribe-drums`: answers, batches, limits and failures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TestOneFile:
 
     def test_defaults(self, client: TestClient, drums: MemoryDrums) -> None:
         assert upload(client, b"RIFFdata").status_code == 200
-        assert drums.heard == [b"RIFFdata"]
+        assert drums.contents == [b"RIFFdata"]
         assert drums.asked == [(["loop.wav"], DrumOptions())]
 
     def test_every_field_is_handed_on(self, client: TestClient, drums: MemoryDrums) -> None:
@@ -244,7 +244,7 @@ class TestSeveralFiles:
         results = answer.json()["results"]
         assert [result["filename"] for result in results] == ["a.wav", "b.wav", "a.wav"]
         assert all(list(result) == SHAPE for result in results)
-        assert drums.heard == [b"a.wav", b"b.wav", b"a.wav"]
+        assert drums.contents == [b"a.wav", b"b.wav", b"a.wav"]
         assert drums.asked == [(["a.wav", "b.wav", "a.wav"], DrumOptions(100.0))]
 
     def test_one_that_fails_leaves_the_others(self, client: TestClient, drums: MemoryDrums) -> None:
@@ -261,7 +261,7 @@ class TestSeveralFiles:
     def test_an_empty_one_is_left_to_the_service(self, client: TestClient, drums: MemoryDrums) -> None:
         files = [("file", ("a.wav", b"x")), ("file", ("b.wav", b""))]
         assert len(client.post("/transcribe-drums", files=files).json()["results"]) == 2
-        assert drums.heard == [b"x", b""]
+        assert drums.contents == [b"x", b""]
 
     def test_they_can_not_be_one_midi_file(self, client: TestClient, drums: MemoryDrums) -> None:
         answer = upload_all(client, "a.wav", "b.wav", accept="audio/midi")

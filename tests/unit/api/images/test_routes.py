@@ -1,4 +1,4 @@
-"""`POST /classify-reusable` and `POST /verify-beverage`, against section 3 of the contract."""
+"""`POST /classify-reusable` and `POST /verify-beverage`: the fixed answers, batches, limits and failures."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class TestForms:
         heard = transcribe(client)
         assert heard.text == TEXT
         assert (heard.usage.type, heard.usage.seconds) == ("duration", 4)
-        assert speech.heard == [b"RIFF...."]
+        assert speech.contents == [b"RIFF...."]
         assert dataclasses.replace(speech.asked[0], file=None) == TranscriptionRequest(
             None,  # type: ignore[arg-type]
             "talk.wav",
@@ -375,7 +375,7 @@ class TestErrors:
         assert heard.text == TEXT
         assert waits == [3.0, 7.0]
         # the whole file each time
-        assert speech.heard == [b"RIFF...."] * 3
+        assert speech.contents == [b"RIFF...."] * 3
 
     def test_client_does_not_try_again_what_can_not_succeed(
         self, client: openai.OpenAI, speech: MemorySpeech, monkeypatch: pytest.MonkeyPatch
@@ -563,7 +563,7 @@ class TestDiarized:
 
     def test_hands_on_every_field(self, client: openai.OpenAI, analysis: MemoryAnalysis, speech: MemorySpeech) -> None:
         transcribe(client, model="transformers", language="ko", prompt="다니엘", response_format="diarized_json")
-        assert analysis.heard == [b"RIFF...."]
+        assert analysis.contents == [b"RIFF...."]
         [asked] = analysis.asked
         assert dataclasses.replace(asked, source="") == AnalysisRequest(
             "", language="ko", emotion_detection=False, backend="transformers", prompt="다니엘"
@@ -639,7 +639,7 @@ class TestTranslations:
             align=False,
             task=SpeechTask.TRANSLATE,
         )
-        assert speech.heard == [b"RIFF...."]
+        assert speech.contents == [b"RIFF...."]
         assert asked.file.closed
 
     def test_verbose_json(self, client: openai.OpenAI, speech: MemorySpeech) -> None:

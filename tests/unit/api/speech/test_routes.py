@@ -1,4 +1,4 @@
-"""The JSON form of `POST /transcribe`, against section 2.2 of the contract."""
+"""`POST /transcribe` with a JSON object: the fixed answer, and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form of `POST /transcribe`, against section 2.1 of the contract."""
+"""`POST /transcribe` with a form: the fixed answer, and failures."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_answers_as_the_contract(client: TestClient) -> None:
 def test_defaults(client: TestClient, speech: MemorySpeech, analysis: MemoryAnalysis) -> None:
     assert upload(client, b"RIFFdata").status_code == 200
     (asked,) = speech.asked
-    assert speech.heard == [b"RIFFdata"]
+    assert speech.contents == [b"RIFFdata"]
     assert dataclasses.replace(asked, file=None) == TranscriptionRequest(None, "talk.wav")  # type: ignore[arg-type]
     assert analysis.asked == []
 
@@ -230,7 +230,7 @@ def test_byte_limit_is_the_forms_own(client_with: Callable[..., TestClient], spe
 
 def test_recording_is_open_while_the_work_goes_on_and_closed_after(client: TestClient, speech: MemorySpeech) -> None:
     upload(client, b"x" * (2 << 20))
-    assert len(speech.heard[0]) == 2 << 20
+    assert len(speech.contents[0]) == 2 << 20
     assert speech.asked[0].file.closed
 
 
@@ -255,7 +255,7 @@ class TestDiarize:
     def test_defaults(self, client: TestClient, analysis: MemoryAnalysis, spelling: str) -> None:
         assert upload(client, b"RIFFdata", diarize=spelling).json()["speakers"]
         [asked] = analysis.asked
-        assert analysis.heard == [b"RIFFdata"]
+        assert analysis.contents == [b"RIFFdata"]
         assert dataclasses.replace(asked, source="") == AnalysisRequest("")
         assert asked.source.closed  # type: ignore[union-attr]
 

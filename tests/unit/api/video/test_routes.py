@@ -13,7 +13,7 @@ from serve_app import errors
 from serve_app.api.video import answers as views
 from serve_app.jobs.record import JobRequest
 from serve_app.messages import Locale, Stage, accepted_message, error_message
-from tests.unit.api.memory_services import RESULT, MemoryJobs
+from tests.unit.api.memory_services import RESULT, JobsOnTable
 
 SUBMIT = "/api/upload-video/process-video"
 BODY = {
@@ -42,7 +42,7 @@ class TestSubmit:
             f'"status_url":"/jobs/{job_id}","estimated_time":300}}'
         )
 
-    def test_stores_every_field(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_stores_every_field(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client, **{**BODY, "enable_gpu": False, "min_speakers": 1, "max_speakers": 3, "num_speakers": 2})
         assert [job.request for job in jobs.jobs.values()] == [
             JobRequest(
@@ -59,12 +59,12 @@ class TestSubmit:
             )
         ]
 
-    def test_defaults_are_the_contracts(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_defaults_are_the_contracts(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         assert jobs.jobs["job-1"].request == JobRequest("job-1", "https://example.org/v.mp4")
 
     def test_backend_url_is_the_default_callback_base(
-        self, client_with: Callable[..., TestClient], jobs: MemoryJobs
+        self, client_with: Callable[..., TestClient], jobs: JobsOnTable
     ) -> None:
         client = client_with(backend_url="https://default.example")
         submit(client, "a")
@@ -80,12 +80,12 @@ class TestSubmit:
         ("estimated_s", "shown"), [(None, 300), (41.2, 42), (0.01, 1), (0.0, 1), (float("inf"), 300), (7200.0, 7200)]
     )
     def test_estimate_is_whole_seconds(
-        self, client: TestClient, jobs: MemoryJobs, estimated_s: float | None, shown: int
+        self, client: TestClient, jobs: JobsOnTable, estimated_s: float | None, shown: int
     ) -> None:
         jobs.estimated_s = estimated_s
         assert submit(client).json()["estimated_time"] == shown
 
-    def test_same_request_again_tells_the_job_as_it_is_now(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_same_request_again_tells_the_job_as_it_is_now(self, client: TestClient, jobs: JobsOnTable) -> None:
         assert submit(client).json()["status"] == "processing"
         jobs.run_start("job-1")
         jobs.run_complete("job-1", RESULT)
@@ -114,7 +114,7 @@ class TestSubmit:
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
         assert answer.json()["error"]["code"] == "OVERLOADED"
 
-    def test_refused_callback_base_names_the_field(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_refused_callback_base_names_the_field(self, client: TestClient, jobs: JobsOnTable) -> None:
         answer = submit(client, fastapi_base_url="http://private.example")
         assert answer.status_code == 422
         assert answer.json()["detail"] == [
@@ -132,7 +132,7 @@ class TestSubmit:
         ["http://127.0.0.1/v.mp4", "ftp://example.org/v.mp4", "file:///etc/passwd", "gopher://x", "/etc/passwd", "v"],
     )
     def test_refused_address_is_a_job_that_fails_not_a_refused_request(
-        self, client: TestClient, jobs: MemoryJobs, url: str
+        self, client: TestClient, jobs: JobsOnTable, url: str
     ) -> None:
         assert submit(client, video_url=url).status_code == 200
         assert jobs.jobs["job-1"].request.video_url == url
@@ -171,7 +171,7 @@ class TestSubmit:
         ],
     )
     def test_wrong_field_is_named_with_what_is_allowed(
-        self, client: TestClient, jobs: MemoryJobs, fields: dict[str, Any], location: str, told: str
+        self, client: TestClient, jobs: JobsOnTable, fields: dict[str, Any], location: str, told: str
     ) -> None:
         answer = submit(client, **fields)
         assert answer.status_code == 422
@@ -183,7 +183,7 @@ class TestSubmit:
         assert location in answer.json()["error"]["message"]
         assert jobs.jobs == {}
 
-    def test_unknown_field_is_named_with_the_known(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_unknown_field_is_named_with_the_known(self, client: TestClient, jobs: JobsOnTable) -> None:
         (problem,) = submit(client, lang="ko").json()["detail"]
         assert problem["loc"] == ["body", "lang"]
         for known in [*BODY, "num_speakers", "min_speakers", "max_speakers"]:
@@ -211,7 +211,7 @@ class TestSubmit:
         ],
     )
     def test_lenient_where_clients_were_used_to_it(
-        self, client: TestClient, jobs: MemoryJobs, given: dict[str, Any], field: str, stored: Any
+        self, client: TestClient, jobs: JobsOnTable, given: dict[str, Any], field: str, stored: Any
     ) -> None:
         assert submit(client, **given).status_code == 200
         assert getattr(jobs.jobs["job-1"].request, field) == stored
@@ -245,7 +245,7 @@ class TestSubmit:
         assert answer.status_code == 422
         assert "Content-Type: application/json" in answer.json()["detail"][0]["msg"]
 
-    def test_unexpected_failure_tells_nothing_of_itself(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_unexpected_failure_tells_nothing_of_itself(self, client: TestClient, jobs: JobsOnTable) -> None:
         jobs.fail_with = RuntimeError("password hunter2 at /srv/secret")
         answer = submit(client)
         assert answer.status_code == 500
@@ -269,7 +269,7 @@ class TestGet:
         }
 
     @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.COMPLETED])
-    def test_running_job(self, client: TestClient, jobs: MemoryJobs, stage: Stage) -> None:
+    def test_running_job(self, client: TestClient, jobs: JobsOnTable, stage: Stage) -> None:
         submit(client)
         jobs.run_start("job-1")
         jobs.run_stage("job-1", stage)
@@ -285,7 +285,7 @@ class TestGet:
         assert (job["status"], job["message"]) == ("processing", contract[job["progress"]])
         assert job.keys() == {"status", "job_id", "progress", "message", "created_at"}
 
-    def test_completed_job(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_completed_job(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         jobs.run_start("job-1")
         jobs.run_complete("job-1", RESULT)
@@ -309,7 +309,7 @@ class TestGet:
         assert "안녕하세요" in answer.text
         assert '"pitch_hz":null' in answer.text  # a null inside the result is a statement, and stays
 
-    def test_a_result_of_another_version_is_sent_as_it_was_stored(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_a_result_of_another_version_is_sent_as_it_was_stored(self, client: TestClient, jobs: JobsOnTable) -> None:
         stored = {"of a later version": {"b": None, "a": 1}, "duration": 120, "segments": [{"text": "x"}]}
         submit(client)
         jobs.run_complete("job-1", stored)  # type: ignore[arg-type]
@@ -333,7 +333,7 @@ class TestGet:
         ],
     )
     def test_failed_job(
-        self, client: TestClient, jobs: MemoryJobs, error: errors.ServeAppError, code: str, message: str
+        self, client: TestClient, jobs: JobsOnTable, error: errors.ServeAppError, code: str, message: str
     ) -> None:
         submit(client)
         jobs.run_start("job-1")
@@ -372,7 +372,7 @@ class TestGet:
 
 
 class TestList:
-    def test_pages_newest_first_without_results(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_pages_newest_first_without_results(self, client: TestClient, jobs: JobsOnTable) -> None:
         for job_id in "abc":
             submit(client, job_id)
         jobs.run_start("a")
@@ -385,7 +385,7 @@ class TestList:
         ]
         assert second["next_cursor"] is None
 
-    def test_by_status(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_by_status(self, client: TestClient, jobs: JobsOnTable) -> None:
         for job_id in "abc":
             submit(client, job_id)
         jobs.run_start("b")
@@ -426,13 +426,13 @@ class TestCancelAndDelete:
         assert answer.json()["message"] == "작업이 취소되었습니다"
         assert client.post("/jobs/job-1/cancel").json()["status"] == "cancelled"  # again: nothing changes
 
-    def test_running_job_is_asked(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_running_job_is_asked(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         jobs.run_start("job-1")
         assert client.post("/jobs/job-1/cancel").json()["status"] == "processing"
         assert jobs.jobs["job-1"].cancel_requested
 
-    def test_ended_job_can_not_be_cancelled(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_ended_job_can_not_be_cancelled(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         jobs.run_start("job-1")
         jobs.run_complete("job-1", RESULT)
@@ -441,7 +441,7 @@ class TestCancelAndDelete:
         assert answer.json().keys() == {"error"}
         assert answer.json()["error"]["code"] == "JOB_CONFLICT"
 
-    def test_delete(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_delete(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         refused = client.delete("/jobs/job-1")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "JOB_CONFLICT")
@@ -474,7 +474,7 @@ class TestCancelAndDelete:
 
 
 class TestDeliveries:
-    def test_lists_what_was_sent(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_lists_what_was_sent(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client, fastapi_base_url="https://backend.example")
         jobs.run_stage("job-1", Stage.DOWNLOADED)
         [due] = jobs.store.claim_deliveries("courier", 10)
@@ -504,7 +504,7 @@ class TestDeliveries:
             ],
         }
 
-    def test_replays(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_replays(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client, fastapi_base_url="https://backend.example")
         jobs.run_start("job-1")
         jobs.run_stage("job-1", Stage.DOWNLOADED)
@@ -514,14 +514,14 @@ class TestDeliveries:
 
 
 class TestEvents:
-    def run_to_the_end(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def run_to_the_end(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
         jobs.run_start("job-1")
         for stage in (Stage.DOWNLOADED, Stage.DETECTING_SPEECH):
             jobs.run_stage("job-1", stage)
         jobs.run_complete("job-1", RESULT)
 
-    def test_ended_job_is_told_from_the_beginning(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_ended_job_is_told_from_the_beginning(self, client: TestClient, jobs: JobsOnTable) -> None:
         self.run_to_the_end(client, jobs)
         answer = client.get("/jobs/job-1/events")
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -541,13 +541,13 @@ class TestEvents:
 
     @pytest.mark.parametrize(("last", "rest"), [("0", ["1", "2", "3"]), ("1", ["2", "3"]), ("2", ["3"])])
     def test_resumes_after_last_event_id(
-        self, client: TestClient, jobs: MemoryJobs, last: str, rest: list[str]
+        self, client: TestClient, jobs: JobsOnTable, last: str, rest: list[str]
     ) -> None:
         self.run_to_the_end(client, jobs)
         answer = client.get("/jobs/job-1/events", headers={"Last-Event-ID": last})
         assert [line[4:] for line in answer.text.split("\n") if line.startswith("id: ")] == rest
 
-    def test_nothing_left_stops_reconnection(self, client: TestClient, jobs: MemoryJobs) -> None:
+    def test_nothing_left_stops_reconnection(self, client: TestClient, jobs: JobsOnTable) -> None:
         self.run_to_the_end(client, jobs)
         answer = client.get("/jobs/job-1/events", headers={"Last-Event-ID": "3"})
         assert (answer.status_code, answer.content) == (204, b"")

@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve_app.messages import Stage
-from tests.unit.api.memory_services import RESULT, MemoryJobs
+from tests.unit.api.memory_services import RESULT, JobsOnTable
 
 
 @pytest.fixture
-def completed(client: TestClient, jobs: MemoryJobs) -> str:
+def completed(client: TestClient, jobs: JobsOnTable) -> str:
     """Return the id of a job that has completed."""
     client.post("/api/upload-video/process-video", json={"job_id": "talk-1", "video_url": "v"})
     jobs.run_complete("talk-1", RESULT)
@@ -44,7 +44,7 @@ def test_json(client: TestClient, completed: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt", "txt", "json"])
-def test_nothing_said_is_a_file_too(client: TestClient, jobs: MemoryJobs, form: str) -> None:
+def test_nothing_said_is_a_file_too(client: TestClient, jobs: JobsOnTable, form: str) -> None:
     client.post("/api/upload-video/process-video", json={"job_id": "a", "video_url": "v"})
     jobs.run_complete("a", {**RESULT, "segments": [], "text": ""})
     assert client.get(f"/jobs/a/transcript.{form}").status_code == 200
@@ -72,7 +72,7 @@ def test_unsafe_id_never_reaches_a_header(client: TestClient, job_id: str) -> No
     ("state", "told"),
     [("queued", "processing"), ("processing", "processing"), ("failed", "failed"), ("cancelled", "cancelled")],
 )
-def test_job_without_a_transcript(client: TestClient, jobs: MemoryJobs, state: str, told: str) -> None:
+def test_job_without_a_transcript(client: TestClient, jobs: JobsOnTable, state: str, told: str) -> None:
     client.post("/api/upload-video/process-video", json={"job_id": "a", "video_url": "v"})
     if state in ("processing", "failed"):
         jobs.run_start("a")

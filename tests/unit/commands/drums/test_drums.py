@@ -184,7 +184,7 @@ class TestOnAServer:
         drums.picture = b"\x89PNG"
         options = ("--bpm", 100, "--grid-hihat", 32, "--threshold-kick", 0.4, "--plot")
         assert run(tmp_path / "a.wav", "--out", tmp_path / "out", "--url", running[1], *options) == 0
-        assert drums.heard == [b"sound"]
+        assert drums.contents == [b"sound"]
         assert drums.asked == [(["a.wav"], DrumOptions(100.0, {Drum.HIHAT: 32}, {Drum.KICK: 0.4}, True))]
         assert (tmp_path / "out" / "a.mid").read_bytes() == DRUM_MIDI
         assert (tmp_path / "out" / "a.txt").read_text() == "0.501 kick"

@@ -300,7 +300,7 @@ class TestCheck:
         assert lines[0].startswith("beverage [1].pth (")
         assert lines[0].endswith(") can serve as beverage: empty, with_beverage, unclear")
         assert lines[1].startswith("engine: onnxruntime in fp32 on cpu; probabilities differ by at most ")
-        assert lines[2] == "between the head's layers: hardswish (a state_dict does not tell; see --activation)"
+        assert lines[2] == "between the head's layers: hardswish (a state_dict does not store it; see --activation)"
         assert lines[3] == "state_dict under 'model_state_dict'"
         assert "head classifier.0, classifier.3: FC(576 → 256 → 3)" in lines
         assert "outputs put in order: the file has unclear, empty, with_beverage" in lines

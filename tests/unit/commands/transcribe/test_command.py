@@ -129,7 +129,7 @@ class TestWhatItWrites:
             assert batch.run("--language", "en", "--backend", "transformers") == 0
         speech = services.speech
         assert isinstance(speech, MemorySpeech)
-        assert sorted(speech.heard) == [b"this is a.wav", b"this is b.wav"]
+        assert sorted(speech.contents) == [b"this is a.wav", b"this is b.wav"]
         assert {(asked.language, asked.backend) for asked in speech.asked} == {("en", "transformers")}
         words = [word for segment in speech.transcript.segments for word in segment.text.split()]
         assert {name: text.split() for name, text in batch.results().items()} == {"a.wav": words, "b.wav": words}

@@ -19,7 +19,7 @@ from serve_app.commands.transcribe import routes
 from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript, failures_path
 from serve_app.commands.transcribe.routes import JobRoute, job_id_of
 from serve_app.services import Services
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryJobs, memory_services
+from tests.unit.api.memory_services import RESULT, MemoryAnalysis, JobsOnTable, memory_services
 from tests.unit.client.loopback import serving, until
 
 
@@ -31,7 +31,7 @@ class Runner:
         most_active: jobs that were not ended together.
     """
 
-    def __init__(self, jobs: MemoryJobs) -> None:
+    def __init__(self, jobs: JobsOnTable) -> None:
         self.jobs = jobs
         self.failing: set[str] = set()
         self.most_active = 0
@@ -72,7 +72,7 @@ class Batch:
         self.folder = root / "calls"
         self.folder.mkdir()
         self.out = root / "results.json"
-        assert isinstance(services.jobs, MemoryJobs)
+        assert isinstance(services.jobs, JobsOnTable)
         assert isinstance(services.analysis, MemoryAnalysis)
         self.jobs = services.jobs
         self.analysis = services.analysis
@@ -199,7 +199,7 @@ def test_cancelled_job_is_a_failure(batch: Batch) -> None:
 def test_full_queue_is_waited_for_as_long_as_it_asks(tmp_path: Path) -> None:
     services = memory_services(max_queued=1)
     jobs = services.jobs
-    assert isinstance(jobs, MemoryJobs)
+    assert isinstance(jobs, JobsOnTable)
     waits: list[float] = []
     with (
         serving(create_app(services, ApiSettings())) as port,

@@ -19,7 +19,7 @@ _MOST_BYTES = 8_000_000
 
 
 def test_classes_are_in_the_order_of_the_outputs() -> None:
-    """docs: CONTRACT section 3. Not in alphabetical order, as a folder of images would be."""
+    """The classes of the fixed answers. Not in alphabetical order, as a folder of images would be."""
     assert CONTAINER.classes == ("disposable", "reusable")
     assert BEVERAGE.classes == ("empty", "with_beverage", "unclear")
 
