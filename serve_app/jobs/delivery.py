@@ -58,7 +58,9 @@ class HostGate:
         After a pause a host has one place, to try whether it answers.
         """
         now = self._clock()
-        self._forget(now)
+        for host, state in list(self._hosts.items()):
+            if state.in_flight == 0 and (state.unreached == 0 or now > state.paused_until + _HOST_FORGOTTEN_S):
+                del self._hosts[host]
         return {host: self._occupied(state, now) for host, state in self._hosts.items()}
 
     def start(self, host: str) -> None:
@@ -82,11 +84,6 @@ class HostGate:
         probing = self._per_host - 1 if state.unreached else 0
         return min(self._per_host, state.in_flight + probing)
 
-    def _forget(self, now: float) -> None:
-        for host, state in list(self._hosts.items()):
-            if state.in_flight == 0 and (state.unreached == 0 or now > state.paused_until + _HOST_FORGOTTEN_S):
-                del self._hosts[host]
-
 
 class Courier:
     """Delivers the store's events to their callbacks, in order per job, until it is stopped.
@@ -96,15 +93,11 @@ class Courier:
     Args:
         store: holds the events.
         client: sends the requests; its transport refuses addresses that are not allowed.
-        secrets: signing secrets (`whsec_…`, space-separated); None or empty: unsigned.
+        secrets: signing secrets (`whsec_…`, space-separated); None or empty: unsigned. ValueError: one is malformed.
         owner: names this courier in the table.
-        max_concurrency: most deliveries under way.
-        max_per_host: most of them to one host and port.
+        max_concurrency: deliveries under way, of which `max_per_host` to one host and port.
         timeout_s: for one attempt, from the connection to the answer's status. Must be below the store's delivery
             lease, or another courier sends the same again.
-
-    Raises:
-        ValueError: if a secret is malformed.
     """
 
     def __init__(
@@ -130,7 +123,7 @@ class Courier:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for due deliveries now. Call it in the courier's own event loop."""
+        """Query the store for due deliveries now. Call it in the courier's own event loop."""
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -211,10 +204,8 @@ class Courier:
         """Read a little of the body, so that the connection can be used again; if that fails, it is closed."""
         try:
             async with asyncio.timeout(_BODY_S):
-                num_bytes = 0
-                async for chunk in response.aiter_raw():  # raw: nothing is unpacked
-                    num_bytes += len(chunk)
-                    if num_bytes > _MAX_ANSWER_BYTES:
+                async for _ in response.aiter_raw():  # raw: nothing is unpacked
+                    if response.num_bytes_downloaded > _MAX_ANSWER_BYTES:
                         break
         except (TimeoutError, httpx.HTTPError):
             pass  # the status has arrived, and it alone counts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, select
+from sqlalchemy import Column, Connection, and_, case, delete, exists, func, select
 
 from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded
 from serve_app.jobs import events
@@ -26,7 +27,7 @@ _PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """How many jobs wait, and how many are being worked on."""
+    """Numbers of jobs that wait, and of those that a runner has."""
 
     queued: int
     running: int
@@ -120,9 +121,7 @@ class JobStore(Lifecycle, Outbox):
     def get(self, job_id: str) -> Job:
         """Return a job, with its result if it has one. JobNotFound."""
         with self._db.read() as connection:
-            row = connection.execute(select(*JOB_COLUMNS, jobs.c.result).where(jobs.c.job_id == job_id)).first()
-        if row is None:
-            raise JobNotFound(f"No job has the id {job_id}")
+            row = _find(connection, job_id, *JOB_COLUMNS, jobs.c.result)
         return to_job(row, result=row.result)
 
     def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
@@ -142,22 +141,22 @@ class JobStore(Lifecycle, Outbox):
     def queue_position(self, job_id: str) -> int | None:
         """Return how many queued jobs were submitted before this one; None once it was taken. JobNotFound."""
         with self._db.read() as connection:
-            row = _find(connection, job_id)
+            row = _find(connection, job_id, jobs.c.number, jobs.c.status)
             return _num_ahead(connection, row) if row.status == JobStatus.QUEUED else None
 
     def queue_depth(self) -> QueueDepth:
-        """Return how many jobs wait and how many are being worked on, from an index."""
+        """Return the numbers of jobs in the queue and at the runners, from an index."""
         with self._db.read() as connection:
             return _depth(connection)
 
     def estimate_s(self, job_id: str) -> float | None:
         """Return the seconds until a job should be done, by the speed of the latest ones. JobNotFound.
 
-        A queued job waits for rounds of jobs. A round is as many jobs as are being worked on now: while there is a
-        queue, every runner's places are taken. 0 for an ended job; None until a job has been completed.
+        A queued job waits for rounds of as many jobs as run now: while there is a queue, every runner's places are
+        taken. 0 for an ended job; None until a job has been completed.
         """
         with self._db.read() as connection:
-            row = _find(connection, job_id)
+            row = _find(connection, job_id, jobs.c.number, jobs.c.status, jobs.c.started_at)
             if JobStatus(row.status).is_final:
                 return 0.0
             mean_s = _mean_processing_s(connection)
@@ -173,7 +172,7 @@ class JobStore(Lifecycle, Outbox):
         with self._db.write() as (connection, _now):
             gone = connection.execute(delete(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(_ENDED))).rowcount
             if not gone:
-                status = _find(connection, job_id).status
+                status = _find(connection, job_id, jobs.c.status).status
                 raise JobConflict(f"Job {job_id} is {status}; cancel it first, or wait until it has ended")
 
     def purge(self, older_than_s: float) -> list[str]:
@@ -224,18 +223,14 @@ class JobStore(Lifecycle, Outbox):
 
 def _existing(connection: Connection, request: JobRequest) -> Job | None:
     row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == request.job_id)).first()
-    if row is None:
-        return None
-    job = to_job(row)
-    if job.request != request:
+    job = None if row is None else to_job(row)
+    if job is not None and job.request != request:
         raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
 
 
-def _find(connection: Connection, job_id: str) -> AnyRow:
-    row = connection.execute(
-        select(jobs.c.number, jobs.c.status, jobs.c.started_at).where(jobs.c.job_id == job_id)
-    ).first()
+def _find(connection: Connection, job_id: str, *columns: Column[Any]) -> AnyRow:
+    row = connection.execute(select(*columns).where(jobs.c.job_id == job_id)).first()
     if row is None:
         raise JobNotFound(f"No job has the id {job_id}")
     return row

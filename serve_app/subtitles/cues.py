@@ -1,10 +1,9 @@
-"""Subtitles' cues: which words stand on the screen together, for how long, and where their lines break. Pure.
+"""Cues of subtitles: the words that are shown together, for how long, and where their lines break. Pure.
 
-A cue has at most two lines of 42 columns and lasts at most 7 s (Netflix, Timed Text Style Guide: General
-Requirements, and English for the 42).
-A character of Chinese, Japanese or Korean takes two columns. Where cues end is chosen for a whole passage at once:
-after a sentence rather than a clause, at a pause rather than between running words, and rather few full cues than many
-short ones.
+A cue has at most two lines of 42 columns and lasts at most 7 s (Netflix, Timed Text Style Guide: General Requirements,
+and English for the 42). A character of Chinese, Japanese or Korean takes two columns. The ends of a passage's cues are
+chosen together: after a sentence rather than a clause, at a pause rather than between running words, and few full cues
+rather than many short ones.
 """
 
 from __future__ import annotations
@@ -20,24 +19,23 @@ MAX_LINES = 2
 MIN_CUE_MS = 500
 MAX_CUE_MS = 7000
 
-_FULL_COLUMNS = 28  # below that a cue looks chopped off
-_PAUSE_MS = 250  # from here on a gap is a pause of the speaker's (Goldman-Eisler 1968), not of the articulation
-_LONG_PAUSE_MS = 1500  # words on the two sides of it have nothing to do on one screen
+_FULL_COLUMNS = 28  # a shorter cue looks cut off
+_PAUSE_MS = 250  # a shorter gap is articulation, no pause of the speaker's (Goldman-Eisler 1968)
+_LONG_PAUSE_MS = 1500  # the words before and after it do not belong on one screen
 _SENTENCE_END = re.compile(r"[.?!…。？！｡؟।]['\"”’»)\]）」』]*$")
 _CLAUSE_END = re.compile(r"[,;:、，；：،–—]['\"”’»)\]）」』]*$")
 
-# What a cue costs; a cut in a good place is worth a cue more, one between running words never is.
+# Costs of a cue. A cut in a good place is worth one more cue, a cut between running words never is.
 _CUE_COST = 1.0
 _CLAUSE_COST, _PAUSE_COST, _RUNNING_COST = 0.35, 0.5, 1.2
-_SHORT_COST = 0.8  # of an empty cue; in proportion of what is missing
+_SHORT_COST = 0.8  # of an empty cue; in proportion of the missing columns
 _SILENCE_COST = 2.5  # of a long pause inside
-# A line break is weighed against columns out of balance: this many are worth a cut's cost of 1.
-_COLUMNS_PER_COST = 12
+_COLUMNS_PER_COST = 12  # a line break's cost of 1 equals so much difference between the lines
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """What stands on the screen at a time: one or two lines."""
+    """One or two lines that are shown at a time."""
 
     start_ms: int
     end_ms: int
@@ -49,10 +47,7 @@ def cut_into_cues(passages: Sequence[Passage], *, label_columns: int = 0) -> lis
     """Return cues in order of time that don't overlap; together they hold every word once, in order.
 
     Each lasts 0.5 to 7 s. Where people talk at once, a cue ends early or begins late for the sake of the other.
-
-    Args:
-        passages: in any order.
-        label_columns: room to leave on a cue's first line, for a speaker's name.
+    `label_columns` are left free on a cue's first line, for a speaker's name.
     """
     first_columns = max(MAX_COLUMNS - label_columns, MAX_COLUMNS // 2)
     cues: list[Cue] = []
@@ -98,7 +93,6 @@ def _cuts(tokens: Sequence[Token], first_columns: int) -> list[tuple[int, int]]:
 
 
 def _break_cost(last: Token, following: Token | None) -> float:
-    """Return what a break between two tokens costs."""
     if following is None or _SENTENCE_END.search(last.text):
         return 0.0
     pause_ms = following.start_ms - last.end_ms
@@ -110,7 +104,7 @@ def _break_cost(last: Token, following: Token | None) -> float:
 
 
 def _lines(tokens: Sequence[Token], first_columns: int) -> tuple[str, ...]:
-    """Return a cue's lines: one where it fits, else two, broken in a good place near the middle."""
+    """Return a cue's lines: one where that fits, else two, broken in a good place near the middle."""
     whole = joined(tokens)
     if columns(whole) <= first_columns:
         return (whole,)
@@ -118,11 +112,9 @@ def _lines(tokens: Sequence[Token], first_columns: int) -> tuple[str, ...]:
     for index in range(1, len(tokens)):
         upper, lower = joined(tokens[:index]), joined(tokens[index:])
         if columns(upper) <= first_columns and columns(lower) <= MAX_COLUMNS:
-            out_of_balance = abs(columns(upper) - columns(lower))
-            ways.append(
-                (out_of_balance + _COLUMNS_PER_COST * _break_cost(tokens[index - 1], tokens[index]), (upper, lower))
-            )
-    return min(ways)[1]  # there is one: the cut saw to it that two lines hold the tokens
+            cost = _COLUMNS_PER_COST * _break_cost(tokens[index - 1], tokens[index])
+            ways.append((cost + abs(columns(upper) - columns(lower)), (upper, lower)))
+    return min(ways)[1]  # there is one: `_cuts` makes cues that two lines hold
 
 
 def _one_after_another(cues: Sequence[Cue]) -> list[Cue]:

@@ -1,6 +1,6 @@
-"""A transcript as a file: SubRip, WebVTT, plain text, JSON. Pure.
+"""Files of transcripts: SubRip, WebVTT, plain text, JSON. Pure.
 
-WebVTT: https://www.w3.org/TR/webvtt1/. SubRip has no standard; written as ffmpeg and VLC read it, in UTF-8.
+WebVTT: https://www.w3.org/TR/webvtt1/. SubRip has no standard; it is written as ffmpeg and VLC read it, in UTF-8.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class TranscriptForm(StrEnum):
 
     @property
     def media_type(self) -> str:
-        """Its `Content-Type`."""
         return _MEDIA_TYPES[self]
 
 
@@ -41,7 +40,6 @@ _MEDIA_TYPES = {
 
 
 def transcript_file(result: AnalysisResult, form: TranscriptForm) -> str:
-    """Return the text of a result's transcript file."""
     if form is TranscriptForm.JSON:
         return _json(result)
     passages = passages_of_result(result)
@@ -49,7 +47,7 @@ def transcript_file(result: AnalysisResult, form: TranscriptForm) -> str:
 
 
 def passages_of_segments(segments: Sequence[Segment]) -> list[Passage]:
-    """Return a recogniser's segments as passages of nobody in particular."""
+    """Return a recogniser's segments as passages without speakers."""
     return [
         Passage(
             segment.text,
@@ -62,7 +60,6 @@ def passages_of_segments(segments: Sequence[Segment]) -> list[Passage]:
 
 
 def passages_of_result(result: AnalysisResult) -> list[Passage]:
-    """Return the segments of a result as passages."""
     return [
         Passage(
             segment["text"],
@@ -86,7 +83,7 @@ def srt(passages: Sequence[Passage]) -> str:
 
 
 def vtt(passages: Sequence[Passage]) -> str:
-    """Return WebVTT; each cue in its speaker's voice where one is known."""
+    """Return WebVTT; a cue has its speaker as voice, where one is known."""
     cues = cut_into_cues(passages)
     return "WEBVTT\n" + "".join(
         f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_vtt_text(cue)}\n" for cue in cues
@@ -111,7 +108,7 @@ def txt(passages: Sequence[Passage]) -> str:
 
 
 def _json(result: AnalysisResult) -> str:
-    """Return the result's text and segments, without how the words sound."""
+    """Return the result's text and segments, without acoustic features."""
     segments = [
         {
             "start_time": segment["start_time"],
@@ -125,13 +122,8 @@ def _json(result: AnalysisResult) -> str:
         }
         for segment in result["segments"]
     ]
-    content = {
-        "text": result["text"],
-        "language": result["language"],
-        "duration": result["duration"],
-        "segments": segments,
-    }
-    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    whole = {"text": result["text"], "language": result["language"], "duration": result["duration"]}
+    return json.dumps({**whole, "segments": segments}, ensure_ascii=False, indent=2) + "\n"
 
 
 def _several_speakers(passages: Sequence[Passage]) -> bool:

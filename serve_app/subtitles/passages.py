@@ -1,4 +1,4 @@
-"""Passages of speech as subtitles need them: unbreakable pieces of text, each with its time and its width. Pure."""
+"""Passages of speech for subtitles: unbreakable pieces of text, each with its time and its width. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ _WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """A word of a passage."""
-
     text: str
     start_ms: int
     end_ms: int
@@ -24,13 +22,7 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What one person says without a long pause.
-
-    Attributes:
-        text: as it is to be read.
-        words: its words with times, in order; may be empty.
-        speaker: who says it; None where speakers are unknown.
-    """
+    """Words of one person without a long pause: the text to show and, where they are known, timed words and speaker."""
 
     text: str
     start_ms: int
@@ -41,7 +33,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What stands on one line. `start_ms <= end_ms`; `spaced`: a space stands before it."""
+    """A piece of text that no line break divides. `start_ms <= end_ms`; `spaced`: a space precedes it."""
 
     text: str
     columns: int
@@ -56,15 +48,13 @@ def columns(text: str) -> int:
 
 
 def joined(tokens: Sequence[Token]) -> str:
-    """Return tokens as one text."""
     return "".join((" " if token.spaced and number else "") + token.text for number, token in enumerate(tokens))
 
 
 def tokens_of(passage: Passage, most_columns: int) -> list[Token]:
-    """Return a passage's words as they stand in its text, none wider than a line.
+    """Return a passage's words with the punctuation of its text, none wider than a line.
 
-    Where the text is not one of these words, the words count: they were recognised at their times. A passage without
-    words has its time shared out among its text.
+    Where the text has other words, the timed words are returned. Without timed words, the text's parts share its time.
     """
     words = [replace(word, text=" ".join(word.text.split())) for word in passage.words]
     words = [word for word in words if word.text]
@@ -104,7 +94,7 @@ def _cut(between: str) -> int:
 
 
 def _one_by_one(words: Sequence[TimedWord]) -> list[Token]:
-    """Return words with a space between any two, but where both are of a script that has none."""
+    """Return words with a space between any two, unless both are of a script without spaces."""
     tokens: list[Token] = []
     for word in words:
         unspaced = tokens and _WITHOUT_SPACES.match(word.text) and _WITHOUT_SPACES.match(tokens[-1].text[-1])
@@ -113,7 +103,7 @@ def _one_by_one(words: Sequence[TimedWord]) -> list[Token]:
 
 
 def _narrowed(token: Token, most_columns: int) -> list[Token]:
-    """Return a token that is wider than a line as its characters, with its time shared out among them.
+    """Return a token that is wider than a line in parts that share its time.
 
     A mark stays with the character that it closes or opens.
     """
@@ -130,7 +120,7 @@ def _narrowed(token: Token, most_columns: int) -> list[Token]:
 
 
 def _shared_out(start_ms: int, end_ms: int, parts: Sequence[str]) -> list[Token]:
-    """Return the parts of a passage, each with a share of its time that fits its width."""
+    """Return the parts of a passage, each with a share of its time in proportion to its width."""
     took_ms = max(0, end_ms - start_ms)
     whole = max(1, sum(columns(part) for part in parts))
     passed = 0
@@ -153,5 +143,5 @@ def _columns_of(character: str) -> int:
 
 
 def _joins(character: str) -> bool:
-    """Tell whether a character belongs to the one before it: an accent, a vowel sign, a joiner."""
+    """Return whether a character belongs to the one before it: an accent, a vowel sign, a joiner."""
     return unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf")

@@ -90,7 +90,6 @@ class EventStream(StreamingResponse):
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream the blocks."""
         try:
             await super().__call__(scope, receive, send)
         except ClientDisconnect:

@@ -50,7 +50,6 @@ class RequestContextMiddleware:
         self._echo_request_id = echo_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,7 +63,13 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._harden(MutableHeaders(scope=message), scope["path"], request_id)
+                headers = MutableHeaders(scope=message)
+                headers.update(_SECURITY_HEADERS)
+                if self._echo_request_id:
+                    headers["X-Request-ID"] = request_id
+                if scope["path"] not in self._page_paths:
+                    headers["Content-Security-Policy"] = _API_POLICY
+                    headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
@@ -78,15 +83,6 @@ class RequestContextMiddleware:
             await JSONResponse(body, 500)(scope, receive, send_hardened)
         finally:
             _write_access_line(scope, request_id, status, time.perf_counter() - started_s)
-
-    def _harden(self, headers: MutableHeaders, path: str, request_id: str) -> None:
-        if self._echo_request_id:
-            headers["X-Request-ID"] = request_id
-        for name, value in _SECURITY_HEADERS.items():
-            headers[name] = value
-        if path not in self._page_paths:
-            headers["Content-Security-Policy"] = _API_POLICY
-            headers.setdefault("Cache-Control", "no-store")
 
 
 def _write_access_line(scope: Scope, request_id: str, status: int, took_s: float) -> None:

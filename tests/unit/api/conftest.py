@@ -12,11 +12,11 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.services import Services
 from tests.unit.api.memory_services import (
+    JobsOnTable,
     MemoryAnalysis,
     MemoryDrums,
     MemoryHealth,
     MemoryImages,
-    JobsOnTable,
     MemoryModels,
     MemorySpeech,
     memory_services,

@@ -18,7 +18,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client, ClientEvent, error_from_response
 from serve_app.messages import Stage
 from serve_app.services import Services
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryHealth, JobsOnTable, memory_services
+from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, MemoryHealth, memory_services
 from tests.unit.client.loopback import DEADLINE_S, serving, until
 
 

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from serve_app import errors
 from serve_app.client import Client
 from serve_app.services import AnalysisRequest
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, JobsOnTable, MemorySpeech
+from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, MemorySpeech
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from serve_app.commands.transcribe import routes
 from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript, failures_path
 from serve_app.commands.transcribe.routes import JobRoute, job_id_of
 from serve_app.services import Services
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, JobsOnTable, memory_services
+from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, memory_services
 from tests.unit.client.loopback import serving, until
 
 
