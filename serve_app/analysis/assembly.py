@@ -7,8 +7,9 @@ decimals, and unknown values are None.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -21,7 +22,7 @@ from serve_app.analysis.result import (
     ResultWord,
     ResultWordSegment,
 )
-from serve_app.results import AUTO, AcousticFeatures, Diarization, LabelScores, Segment, SpeakerTurn, Transcript, Word
+from serve_app.results import AUTO, AcousticFeatures, Diarization, LabelScores, Segment, Transcript, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +72,27 @@ def assemble(
     """
     notes = [*facts.notes, *transcript.notes, *diarization.notes]
     parts = _parts(spoken, features, emotions, facts.duration_s)
-    names = _numbered((part.spoken.speaker_id for part in parts), diarization.turns)
+    turns = sorted(diarization.turns, key=lambda turn: turn.start_s)
+    appearing = [*(spoken_by.speaker_id for spoken_by, _, _ in parts), *(turn.speaker_id for turn in turns)]
+    names = {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys(appearing))}
     if None in names:
         notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
     segments: list[ResultSegment] = []
     word_segments: list[ResultWordSegment] = []
     speakers: dict[str, ResultSpeakerTotals] = {}
-    for part in parts:
-        segment, speaker_id = part.spoken.segment, names[part.spoken.speaker_id]
+    for spoken_by, sounds, emotion in parts:
+        segment, speaker_id = spoken_by.segment, names[spoken_by.speaker_id]
         segments.append(
             {
                 "start_time": _ms(segment.start_s),
                 "end_time": _ms(segment.end_s),
                 "text": segment.text.strip(),
                 "speaker": {"speaker_id": speaker_id},
-                "words": [_word(word, sound) for word, sound in zip(segment.words, part.features, strict=True)],
+                "words": [_word(word, sound) for word, sound in zip(segment.words, sounds, strict=True)],
             }
         )
         if emotions:
-            segments[-1]["emotion"] = _emotion(part.emotion)
+            segments[-1]["emotion"] = _emotion(emotion)
         word_segments += [_word_segment(word, speaker_id) for word in segment.words]
         totals = speakers.setdefault(speaker_id, {"total_duration": 0.0, "segment_count": 0})
         totals["total_duration"] = _ms(totals["total_duration"] + segment.end_s - segment.start_s)
@@ -113,7 +116,7 @@ def assemble(
                 "end_time": _ms(min(turn.end_s, facts.duration_s)),
                 "speaker_id": names[turn.speaker_id],
             }
-            for turn in sorted(diarization.turns, key=_start)
+            for turn in turns
         ],
         "metadata": {
             "model_version": transcript.model_version,
@@ -140,11 +143,7 @@ class _SpeechWithoutWords(TypedDict, total=False):
     speech_seconds_without_words: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    spoken: SpokenSegment
-    features: Sequence[AcousticFeatures]
-    emotion: LabelScores | None
+_Part: TypeAlias = tuple[SpokenSegment, Sequence[AcousticFeatures], LabelScores | None]
 
 
 def _parts(
@@ -164,8 +163,8 @@ def _parts(
         own = features[first : first + len(part.segment.words)]
         first += len(part.segment.words)
         if part.segment.text.strip():
-            parts.append(_Part(SpokenSegment(_until(part.segment, duration_s), part.speaker_id), own, emotion))
-    return sorted(parts, key=lambda part: part.spoken.segment.start_s)
+            parts.append((SpokenSegment(_until(part.segment, duration_s), part.speaker_id), own, emotion))
+    return sorted(parts, key=lambda part: part[0].segment.start_s)
 
 
 def _until(segment: Segment, duration_s: float) -> Segment:
@@ -177,12 +176,6 @@ def _until(segment: Segment, duration_s: float) -> Segment:
         for word in segment.words
     )
     return Segment(min(segment.start_s, duration_s), duration_s, segment.text, words)
-
-
-def _numbered(appearing: Iterable[str | None], turns: Iterable[SpeakerTurn]) -> dict[str | None, str]:
-    """Return each speaker's name in the result, numbered by first appearance."""
-    silent = (turn.speaker_id for turn in sorted(turns, key=_start))
-    return {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys((*appearing, *silent)))}
 
 
 def _word(word: Word, sound: AcousticFeatures) -> ResultWord:
@@ -215,10 +208,6 @@ def _word_segment(word: Word, speaker_id: str) -> ResultWordSegment:
         "confidence": _rounded(word.confidence, 3),
         "timing": word.timing.value,
     }
-
-
-def _start(stretch: Segment | SpeakerTurn) -> float:
-    return stretch.start_s
 
 
 def _ms(seconds: float) -> float:

@@ -11,8 +11,7 @@
 Answers are the JSON objects of the routes, as dicts. Failures are raised as the classes of `serve_app.errors`.
 """
 
-from serve_app.client.event_stream import ClientEvent
 from serve_app.client.failures import error_from_response
-from serve_app.client.service import Client
+from serve_app.client.service import Client, ClientEvent
 
 __all__ = ["Client", "ClientEvent", "error_from_response"]

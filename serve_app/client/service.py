@@ -7,20 +7,36 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 from urllib.parse import quote
 
 import httpx
 
-from serve_app.client.event_stream import STREAM_SILENCE_S, ClientEvent, parse_blocks
 from serve_app.client.failures import error_from_response
 from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
+_STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
 _UPLOAD_STALL_S = 300.0  # a busy service may leave an upload half read while it works on others
 _MAX_RECONNECT_WAIT_S = 30.0
 File = Path | str | BinaryIO  # a path, or a file open in binary mode
 _FINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """One event of a job.
+
+    Attributes:
+        seq: its number within the job; `after_seq` takes it, to go on after this event.
+        name: `progress`, `completed`, `failed` or `cancelled`.
+        payload: the body of the job's callback.
+    """
+
+    seq: int
+    name: str
+    payload: dict[str, Any]
 
 
 class Client:
@@ -114,8 +130,8 @@ class Client:
             JobNotFound: no job has this id, or it was deleted meanwhile.
             Unavailable: the stream failed more than `max_reconnects` times in a row.
         """
-        path, timeout = f"/jobs/{_quoted(job_id)}/events", httpx.Timeout(self._timeout_s, read=STREAM_SILENCE_S)
-        retry_s, failures = 3.0, 0  # until the service says otherwise
+        path, timeout = f"/jobs/{_quoted(job_id)}/events", httpx.Timeout(self._timeout_s, read=_STREAM_SILENCE_S)
+        retry_s, failures = 3.0, 0  # until the service sends another
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after_seq)}
             at_least_s = 0.0
@@ -126,7 +142,7 @@ class Client:
                     if not answer.is_success:
                         answer.read()
                         raise error_from_response(answer)
-                    for block in parse_blocks(answer.iter_bytes()):
+                    for block in _parse_blocks(answer.iter_bytes()):
                         if "retry" in block:
                             retry_s = int(block["retry"]) / 1000
                         if "data" in block:
@@ -339,6 +355,26 @@ class Client:
         if not answer.is_success:
             raise error_from_response(answer)
         return answer
+
+
+def _parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    """Parse a stream of server-sent events into blocks of fields.
+
+    Lines end at LF or CRLF only: `str.splitlines` knows more line ends, which are legal inside the data.
+    """
+    block: dict[str, str] = {}
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.removesuffix(b"\r").decode().partition(":")
+            value = value.removeprefix(" ")
+            if not name and not value:
+                if block:
+                    yield block
+                block = {}
+            elif name:  # a nameless line is a comment: a heartbeat
+                block[name] = f"{block[name]}\n{value}" if name == "data" and name in block else value
 
 
 def _quoted(job_id: str) -> str:

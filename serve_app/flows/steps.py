@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.store import JobStore
-from serve_app.jobs.transitions import Claim
 from serve_app.messages import Stage
 
 T = TypeVar("T")

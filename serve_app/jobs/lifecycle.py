@@ -1,20 +1,23 @@
-"""`Lifecycle`: claims of jobs, work under a lease, ends of jobs. Every write carries the claim's fence."""
+"""`Lifecycle`: claims of jobs, work under a lease, ends of jobs. Every write carries the claim's fence.
+
+Each change of a job's state is one UPDATE that refuses illegal transitions and lost leases.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, and_, func, select, update
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.errors import JobConflict, JobNotFound, ProcessingError
+from serve_app.errors import JobConflict, JobNotFound, LeaseLost, ProcessingError
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
-from serve_app.jobs.record import Job, JobStatus
+from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobStatus
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode, job_steps, jobs, storable, to_job
-from serve_app.jobs.transitions import Claim, end, held_by, hold, payload_of, transition
 from serve_app.messages import (
     Locale,
     Stage,
@@ -29,6 +32,21 @@ from serve_app.messages import (
 # Fences of one job lie below those of any job submitted later, so a runner left over from a job that was deleted
 # can't touch a new job of the same id. No job is claimed a million times.
 _FENCES_PER_JOB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a job until its lease runs out.
+
+    Attributes:
+        job: as it was when claimed.
+        fence: higher than the fence of every earlier claim; the store refuses writes under an older fence.
+        owner: who claimed it.
+    """
+
+    job: Job
+    fence: int
+    owner: str
 
 
 class Lifecycle:
@@ -74,7 +92,7 @@ class Lifecycle:
     def _steps(self, job_id: str, column: Column[Any]) -> dict[str, Any]:
         query = select(job_steps.c.name, column).where(job_steps.c.job_id == job_id, column.is_not(None))
         with self._db.read() as connection:
-            return dict(connection.execute(query.order_by(job_steps.c.finished_at)).tuples())
+            return {row.name: row[1] for row in connection.execute(query.order_by(job_steps.c.finished_at))}
 
     def commit_step(
         self, claim: Claim, name: str, result: Any, *, seconds: float, announce: Sequence[Stage] = ()
@@ -107,7 +125,7 @@ class Lifecycle:
         shown = {"progress": int(Stage.COMPLETED), "message": stage_message(Stage.COMPLETED, self._locale)}
         text = encode(result)
         with self._db.write() as (connection, now):
-            return end(connection, held_by(claim), JobStatus.COMPLETED, now, payload=shown, **shown, result=text)
+            return _end(connection, _held_by(claim), JobStatus.COMPLETED, now, payload=shown, **shown, result=text)
 
     def fail(self, claim: Claim, code: str, message: str, *, retry_after_s: float | None) -> Job:
         """End an attempt that failed: queue the job again if it may be tried again, else end it.
@@ -123,7 +141,7 @@ class Lifecycle:
             held = self._hold(connection, claim, now)
             attempts = held.attempts + 1
             if retry_after_s is None or attempts >= self._max_attempts:
-                return self._fail(connection, held_by(claim), code, message, now, attempts=attempts)
+                return self._fail(connection, _held_by(claim), code, message, now, attempts=attempts)
             return self._hand_back(connection, claim, held, now, due_at=now + retry_after_s, attempts=attempts)
 
     def release(self, claim: Claim) -> Job:
@@ -164,7 +182,7 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
                 raise JobConflict(f"no client asked to cancel job {claim.job.job_id}: release it instead")
-            return self._cancel(connection, held_by(claim), now)
+            return self._cancel(connection, _held_by(claim), now)
 
     def _any_claimable(self) -> bool:
         with self._db.read() as connection:
@@ -195,7 +213,7 @@ class Lifecycle:
 
     def _take(self, connection: Connection, row: AnyRow, owner: str, now: float) -> Claim:
         taken = connection.execute(
-            transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
+            _transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
             .values(
                 owner=owner,
                 fence=max(row.fence, row.number * _FENCES_PER_JOB) + 1,
@@ -211,7 +229,16 @@ class Lifecycle:
         return Claim(to_job(taken), taken.fence, owner)
 
     def _hold(self, connection: Connection, claim: Claim, now: float) -> AnyRow:
-        return hold(connection, claim, lease_until=now + self._lease_s)
+        """Renew a lease and lock the job's row for the rest of the transaction."""
+        row = connection.execute(
+            update(jobs)
+            .where(_held_by(claim))
+            .values(lease_until=now + self._lease_s)
+            .returning(jobs.c.progress, jobs.c.attempts, jobs.c.crashes, jobs.c.cancel_requested)
+        ).first()
+        if row is None:
+            raise LeaseLost(f"{claim.owner} no longer holds job {claim.job.job_id}: drop this work")
+        return row
 
     def _announce(
         self, connection: Connection, claim: Claim, progress: int, stages: Sequence[Stage], now: float
@@ -222,13 +249,14 @@ class Lifecycle:
                 raise ValueError("only complete() announces the end")
             if stage <= progress:
                 continue  # a takeover's or a retry's repetition, or a branch that fell behind
-            progress, message = int(stage), stage_message(stage, self._locale)
-            connection.execute(update(jobs).where(held_by(claim)).values(progress=progress, message=message))
+            progress = int(stage)
+            shown = {"progress": progress, "message": stage_message(stage, self._locale)}
+            connection.execute(update(jobs).where(_held_by(claim)).values(**shown))
             events.append(
                 connection,
                 request.job_id,
                 key=f"{JobStatus.PROCESSING}:{progress}",
-                payload=payload_of(request.job_id, JobStatus.PROCESSING, {"progress": progress, "message": message}),
+                payload={"job_id": request.job_id, "status": JobStatus.PROCESSING.value, **shown},
                 target=request.callback_base,
                 now=now,
             )
@@ -237,9 +265,9 @@ class Lifecycle:
         self, connection: Connection, claim: Claim, held: AnyRow, now: float, *, due_at: float, attempts: int
     ) -> Job:
         if held.cancel_requested:
-            return self._cancel(connection, held_by(claim), now)
+            return self._cancel(connection, _held_by(claim), now)
         queued = connection.execute(
-            transition(held_by(claim), JobStatus.QUEUED)
+            _transition(_held_by(claim), JobStatus.QUEUED)
             .values(
                 owner=None, lease_until=None, due_at=due_at, attempts=attempts, message=queued_message(self._locale)
             )
@@ -249,11 +277,60 @@ class Lifecycle:
 
     def _cancel(self, connection: Connection, where: ColumnElement[bool], now: float) -> Job:
         shown = {"message": cancelled_message(self._locale)}
-        return end(connection, where, JobStatus.CANCELLED, now, payload=shown, **shown, cancel_requested=True)
+        return _end(connection, where, JobStatus.CANCELLED, now, payload=shown, **shown, cancel_requested=True)
 
     def _fail(
         self, connection: Connection, where: ColumnElement[bool], code: str, message: str, now: float, *, attempts: int
     ) -> Job:
         shown = {"error_message": storable(message), "error_code": code}
         values = {"message": shown["error_message"], "attempts": attempts}
-        return end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)
+        return _end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)
+
+
+def _held_by(claim: Claim) -> ColumnElement[bool]:
+    """Return the condition that a claim is still the latest of an active job."""
+    return and_(
+        jobs.c.job_id == claim.job.job_id,
+        jobs.c.status == JobStatus.PROCESSING,
+        jobs.c.owner == claim.owner,
+        jobs.c.fence == claim.fence,
+    )
+
+
+def _transition(where: ColumnElement[bool], target: JobStatus) -> Any:
+    """Return an UPDATE that changes nothing where the transition is illegal, whatever state the caller assumes."""
+    sources = [source.value for source, targets in LEGAL_TRANSITIONS.items() if target in targets]
+    return update(jobs).where(where, jobs.c.status.in_(sources)).values(status=target.value)
+
+
+def _end(
+    connection: Connection, where: ColumnElement[bool], status: JobStatus, now: float, *, payload: Any, **values: Any
+) -> Job:
+    """End a job in the caller's transaction: set its state, add its last event, drop its steps' results.
+
+    Args:
+        connection: the transaction.
+        where: which job, and under whose claim; LeaseLost if no active job meets it.
+        status: how it ends.
+        now: POSIX seconds.
+        payload: fields of the event besides `job_id` and `status`.
+        values: further columns of the job's row to set.
+    """
+    row = connection.execute(
+        _transition(where, status)
+        .values(completed_at=now, owner=None, lease_until=None, **values)
+        .returning(*JOB_COLUMNS)
+    ).first()
+    if row is None:
+        raise LeaseLost("the job was taken over by another runner, or has ended: drop this work")
+    job = to_job(row)
+    events.append(
+        connection,
+        job.job_id,
+        key=status.value,
+        payload={"job_id": job.job_id, "status": status.value, **payload},
+        target=job.request.callback_base,
+        now=now,
+    )
+    connection.execute(update(job_steps).where(job_steps.c.job_id == job.job_id).values(result=None))
+    return job

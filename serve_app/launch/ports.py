@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 
@@ -13,10 +14,8 @@ _TRIES = 200
 
 def free_ports(count: int) -> list[int]:
     """Return different ports on which nothing listens now, on any interface; OSError if there are none."""
-    found: list[int] = []
-    for port in random.sample(range(_FIRST, _LAST + 1), _TRIES + count):
-        if len(found) < count and are_free(port, 1):
-            found.append(port)
+    candidates = random.sample(range(_FIRST, _LAST + 1), _TRIES + count)
+    found = list(itertools.islice((port for port in candidates if are_free(port, 1)), count))
     if len(found) < count:
         raise OSError(f"no free TCP port between {_FIRST} and {_LAST}")
     return found

@@ -30,7 +30,7 @@ _CUE_COST = 1.0
 _CLAUSE_COST, _PAUSE_COST, _RUNNING_COST = 0.35, 0.5, 1.2
 _SHORT_COST = 0.8  # of an empty cue; in proportion of the missing columns
 _SILENCE_COST = 2.5  # of a long pause inside
-_COLUMNS_PER_COST = 12  # a line break's cost of 1 equals so much difference between the lines
+_COLUMNS_PER_COST = 12  # a line break's cost of 1 equals this difference between the lines
 
 
 @dataclass(frozen=True, slots=True)

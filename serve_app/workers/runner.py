@@ -16,9 +16,9 @@ from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.retry import job_retry_after_s
 from serve_app.jobs.store import JobStore, QueueDepth
-from serve_app.jobs.transitions import Claim
 from serve_app.media.artifacts import job_key
 from serve_app.messages import Locale, error_code, error_message
 from serve_app.services import AnalysisRequest

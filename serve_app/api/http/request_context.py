@@ -77,7 +77,7 @@ class RequestContextMiddleware:
         except Exception:
             _log.exception("request %s failed outside its route", request_id)
             if status:
-                raise  # half an answer is out: only a broken connection can tell the client
+                raise  # half an answer is sent: only a broken connection shows the client the failure
             message = "An unexpected error occurred; the operator finds it in the log by the request id"
             body = {"error": {"code": "INTERNAL_ERROR", "message": message, "request_id": request_id}}
             await JSONResponse(body, 500)(scope, receive, send_hardened)

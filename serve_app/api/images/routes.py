@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,7 +24,7 @@ from serve_app.api.http.failures import (
     failed_item,
 )
 from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
-from serve_app.api.http.requests import checked, is_json, is_multipart, read_json
+from serve_app.api.http.requests import MediaUrl, WireRequest, checked, is_json, is_multipart, read_json
 from serve_app.api.http.uploads import open_uploads, url_display_name
 from serve_app.api.images.answers import (
     BeverageBatchView,
@@ -32,15 +34,36 @@ from serve_app.api.images.answers import (
     view_beverage,
     view_container,
 )
-from serve_app.api.images.requests import IMAGE_CONTENT, MAX_FILES, ImageLinks
 from serve_app.errors import MediaError
 from serve_app.messages import Locale
 from serve_app.services import ImageClassification, Services
 
+MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
 _SPOOL_BYTES = 64 << 20
 _FORM_BYTES = 64 << 10  # of a form beside its files
 
 View = ContainerView | BeverageView
+
+
+class ImageLinks(WireRequest, frozen=True):
+    """Pictures by address instead of by upload."""
+
+    image_url: MediaUrl | None = Field(
+        default=None, description="`https://`, `http://`, `s3://`; a local path only where the operator allows a folder"
+    )
+    image_urls: list[MediaUrl] | None = Field(
+        default=None, min_length=1, max_length=MAX_FILES, description="several, answered as a batch"
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.image_url is None) == (self.image_urls is None):
+            raise PydanticCustomError("image_missing", "Give either image_url or image_urls")
+        return self
+
+    @property
+    def urls(self) -> list[str]:
+        return self.image_urls or [self.image_url or ""]
 
 
 class ImageRoute(ContractRoute):
@@ -61,9 +84,26 @@ def _describe(error: Exception, locale: Locale) -> Failure:
 
 router = APIRouter(route_class=ImageRoute, tags=["images"])
 
+_CONTENT: dict[str, Any] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "properties": {
+                "file": {
+                    "type": "array",
+                    "maxItems": MAX_FILES,
+                    "items": {"type": "string", "format": "binary"},
+                    "description": "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC; several: a batch",
+                }
+            },
+        }
+    },
+    "application/json": {"schema": ImageLinks.model_json_schema()},
+}
 _DOCS: dict[str, Any] = {
     "responses": error_responses(400, 413, 415, 422, 503, body=ContractErrorBody),
-    "openapi_extra": {"requestBody": {"required": True, "content": IMAGE_CONTENT}},
+    "openapi_extra": {"requestBody": {"required": True, "content": _CONTENT}},
 }
 
 

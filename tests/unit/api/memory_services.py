@@ -11,8 +11,8 @@ from typing import BinaryIO
 from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import CallbackRefused, InvalidRequest, TaskUnsupported, Unavailable
 from serve_app.flows.jobs import StoredJobs
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import Job, JobEvent, JobRequest, JobStatus
-from serve_app.jobs.transitions import Claim
 from serve_app.messages import Stage
 from serve_app.results import (
     Drum,

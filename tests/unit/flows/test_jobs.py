@@ -8,9 +8,9 @@ import pytest
 from serve_app.errors import CallbackRefused, JobConflict, JobNotFound, Overloaded
 from serve_app.flows.jobs import EventWatcher, StoredJobs
 from serve_app.jobs.events import JobNews
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import DeliveryStatus, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
-from serve_app.jobs.transitions import Claim
 from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
 from tests.job_tables import make_job_table

@@ -11,9 +11,9 @@ import pytest
 
 from serve_app.errors import LeaseLost, ProcessingError
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import JobRequest
 from serve_app.jobs.store import JobStore
-from serve_app.jobs.transitions import Claim
 from serve_app.messages import Stage
 from serve_app.results import AudioSource, Segment, SpeechActivity, SpeechRegion, Transcript, Word
 from tests.job_tables import make_job_table

@@ -13,9 +13,9 @@ import pytest
 
 from serve_app.errors import AudioExtractionError, DownloadInterrupted, LeaseLost, Overloaded, Unavailable
 from serve_app.flows.steps import Steps
+from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import Job, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore, QueueDepth
-from serve_app.jobs.transitions import Claim
 from serve_app.media.artifacts import job_key
 from serve_app.messages import Locale, Stage
 from serve_app.services import AnalysisRequest

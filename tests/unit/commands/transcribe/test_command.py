@@ -407,7 +407,7 @@ class TestRefusals:
     def test_file_that_is_not_ours_is_not_overwritten(self, batch: Batch) -> None:
         batch.add("a.wav")
         batch.out.write_text('[{"file": "precious"}]')
-        assert "no journal says where it is from" in str(batch.run())
+        assert "no journal lists its files" in str(batch.run())
         assert "precious" in batch.out.read_text()
         assert batch.run("--start-over") == 0
         assert set(batch.results()) == {"a.wav"}
