@@ -76,9 +76,7 @@ def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
     if arguments.start_over:
         journal_path.unlink(missing_ok=True)
     elif out.exists() and not journal_path.exists():
-        raise InvalidRequest(
-            f"{out} exists, and no journal lists its files: name another --out, or use --start-over"
-        )
+        raise InvalidRequest(f"{out} exists, and no journal lists its files: name another --out, or use --start-over")
     batch = {
         "folder": readable_name(str(folder)),
         "way": "jobs" if arguments.jobs else "upload",
