@@ -160,12 +160,13 @@ class TestList:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> CatalogModel:
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[CatalogModel]:
     """Replace the catalog by one small model."""
-    model = make_model()
-    monkeypatch.setattr(catalog, "_by_name", lambda: {"made": model})
-    monkeypatch.setattr(catalog, "_aliases", lambda: {"m": "made"})
-    return model
+    model = replace(make_model(), aliases=("m",))
+    monkeypatch.setattr(catalog, "parse_catalog", lambda text: (model,))
+    catalog.catalog.cache_clear()
+    yield model
+    catalog.catalog.cache_clear()
 
 
 @pytest.fixture
