@@ -41,7 +41,8 @@ import serve_app.demo_media
 from serve_app import WhisperSTT
 from serve_app.demo_media import call_sample
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.loading import load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions

@@ -21,7 +21,7 @@ from loadtests.whisper_parity import BACKENDS
 from loadtests.whisper_speech import FlacWriter
 from serve_app.client import Client
 from serve_app.commands.demo.local_graph import LocalGraph
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 
 _DEPLOYMENTS = {
     BackendName.FASTER_WHISPER: "FasterWhisper",

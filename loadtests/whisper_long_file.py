@@ -29,9 +29,10 @@ from loadtests.whisper_speech import Agreement, Recording, compare, spoken_words
 from serve_app.client import Client
 from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.media.decode import decode_audio
+from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.pieces import recognizer_pieces
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.loading import load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions

@@ -26,7 +26,8 @@ import numpy as np
 import psutil
 
 from loadtests.whisper_speech import compare, spoken_words
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Transcript
 from serve_app.scoring import count_word_errors, timed_words

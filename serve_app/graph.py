@@ -26,7 +26,8 @@ from serve_app.graph_args import GraphArgs
 from serve_app.models.devices import AUTO
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import BackendName, known_languages
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import known_languages
 from serve_app.settings import Settings
 from serve_app.workers.ingress import Ingress
 from serve_app.workers.job_runner import JobRunner

@@ -19,7 +19,8 @@ from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, SpeechPiece
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO, SpeechPiece
 from serve_app.models.speech.whisper.options import WhisperArgs
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
 from serve_app.services import ReplicaModel

@@ -25,9 +25,10 @@ from serve_app.errors import (
 from serve_app.flows.handles import Calls, Health, Placed, SharedResult, with_fallback
 from serve_app.flows.health import USABLE
 from serve_app.flows.steps import Steps
+from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.joining import without_repetition
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, language_windows, likely_language
+from serve_app.models.speech.whisper.backend import language_windows, likely_language
 from serve_app.results import AUTO, SpeechActivity, SpeechRegion, SpeechTask, Transcript
 
 if TYPE_CHECKING:
@@ -158,19 +159,18 @@ class SpeechToText:
         failures: list[ServeAppError] = []
         candidates = [name for name in (order or tuple(BackendName)) if name in health]
         if options.language == AUTO:
-            candidates.sort(key=lambda name: name is BackendName.POCKETSPHINX)  # stable
+            candidates.sort(key=lambda name: not name.is_whisper)  # stable; the others can't detect a language
         checkpoint_refuses = False
         for name in candidates:
-            is_whisper = name is not BackendName.POCKETSPHINX
             if not health[name]:
                 failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
                 continue
-            if is_whisper and checkpoint_refuses:
+            if name.is_whisper and checkpoint_refuses:
                 continue  # all Whisper backends serve one checkpoint
             try:
                 chosen = await self._prepared(name, options)
             except (LanguageUnsupported, TaskUnsupported) as error:
-                checkpoint_refuses |= is_whisper
+                checkpoint_refuses |= name.is_whisper
                 failures.append(error)
             except (InvalidRequest, ModelLoadingError, Unavailable) as error:
                 failures.append(error)
@@ -259,7 +259,7 @@ class SpeechToText:
 
     def _cut(self, activity: SpeechActivity, chosen: ChosenBackend) -> Sequence[SpeechRegion]:
         max_pause_s = self._models.max_pause_s
-        if chosen.name is BackendName.POCKETSPHINX:
+        if not chosen.name.is_whisper:
             max_pause_s = MAX_PAUSE_S
         elif chosen.is_stand_in:
             max_pause_s = min(max_pause_s, _STAND_IN_PAUSE_S)

@@ -26,8 +26,8 @@ from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOp
 from serve_app.flows.steps import PlainSteps, Steps
 from serve_app.media.acoustics import FrameFeatures, features_of
 from serve_app.messages import Stage
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.joining import join_transcripts
-from serve_app.models.speech.whisper.backend import BackendName
 from serve_app.results import (
     AudioSource,
     Diarization,

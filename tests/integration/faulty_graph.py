@@ -16,7 +16,7 @@ from serve_app import graph
 from serve_app.deployments.whisper import WhisperReplica
 from serve_app.graph_args import GraphArgs
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.options import WhisperArgs
 
 

@@ -18,7 +18,7 @@ from serve_app.graph_args import GraphArgs
 from serve_app.models.images.engines import EngineName, Precision
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.settings import Settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

@@ -21,23 +21,18 @@ from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
 from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
+from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.joining import join_transcripts, without_repetition
 from serve_app.models.speech.pieces import recognizer_pieces, speech_inside
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper.backend import (
-    MAX_PIECE_S,
-    BackendName,
-    SpeechPiece,
-    language_windows,
-    likely_language,
-)
+from serve_app.models.speech.whisper.backend import SpeechPiece, language_windows, likely_language
 from serve_app.models.speech.whisper.loading import LoadedWhisper, load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import SAMPLE_RATE_HZ, Segment, Transcript
 
 Audio = str | Path | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
 
-WHISPER_BACKENDS = (BackendName.FASTER_WHISPER, BackendName.TRANSFORMERS, BackendName.OPENAI_WHISPER)
+WHISPER_BACKENDS = tuple(name for name in BackendName if name.is_whisper)
 
 
 class WhisperSTT:

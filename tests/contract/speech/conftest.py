@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.loading import load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions

@@ -13,7 +13,7 @@ import pytest
 
 from serve_app import WhisperSTT
 from serve_app.media.decode import decode_audio
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.scoring import count_letter_errors, count_word_errors
 from serve_app.settings import Settings
 from tests.contract.speech.whisper_cases import WHISPERS

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from serve_app.errors import LanguageUnsupported, ProcessingError
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.voice_activity import detect_speech
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules
 from serve_app.models.speech.whisper.transcript_draft import SAMPLED

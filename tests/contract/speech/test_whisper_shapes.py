@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, TaskUnsupported
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules
 from serve_app.models.speech.whisper.loading import load_whisper

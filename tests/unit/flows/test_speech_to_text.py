@@ -24,7 +24,7 @@ from serve_app.errors import (
 from serve_app.flows.handles import Calls
 from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOptions, SpeechToText
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.results import Segment, SpeechActivity, SpeechRegion, SpeechTask, Transcript, Word
 from tests.unit.flows.fakes import placed
 

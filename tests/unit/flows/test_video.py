@@ -31,7 +31,7 @@ from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
 from serve_app.flows.video import AnalysisFlow, VideoModels, VideoPipeline, _task_group
 from serve_app.media.acoustics import measure_frames
 from serve_app.messages import Stage
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.results import (
     Diarization,
     Emotions,

@@ -17,7 +17,7 @@ from serve_app.flows.video import VideoModels
 from serve_app.models.images.options import ClassifierArgs
 from serve_app.models.images.tasks import CONTAINER
 from serve_app.models.options import ModelEnvironment
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.settings import Settings
 from serve_app.workers import ingress as module
 from serve_app.workers.ingress import Ingress

@@ -23,8 +23,8 @@ from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.devices import torch_device
 from serve_app.models.speech.alignment.ctc import Alphabet, symbol_frames
 from serve_app.models.speech.alignment.model import AlignModel, load_align_model
+from serve_app.models.speech.backends import MAX_PIECE_S
 from serve_app.models.speech.pieces import with_margins
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S
 from serve_app.results import SAMPLE_RATE_HZ, Segment, SpeechRegion, Timing, Transcript, Word
 
 # Recognisers cut segments a little short: words are looked for this far into the silence around them.

@@ -1,4 +1,4 @@
-"""`BackendName` and `SpeechPiece`: what callers of a speech backend need without its libraries.
+"""`SpeechPiece`: what callers of a Whisper backend need without its libraries.
 
 A piece is at most 30 s long (Whisper's window), and its transcript depends on the piece alone: pieces can be batched,
 spread over replicas and repeated.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
@@ -17,16 +16,6 @@ from numpy.typing import NDArray
 from serve_app.results import SpeechRegion, SpeechTask
 
 WHISPER_MICRO = "embedded:whisper-micro"  # for demonstrations and tests, and in place of a real model
-MAX_PIECE_S = 30.0  # Radford et al. 2022, section 2.1
-
-
-class BackendName(StrEnum):
-    """Names for a request's `backend`, in the fixed order in which they are tried; the embedded recogniser is last."""
-
-    FASTER_WHISPER = "faster-whisper"
-    TRANSFORMERS = "transformers"
-    OPENAI_WHISPER = "openai-whisper"
-    POCKETSPHINX = "pocketsphinx"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
 from serve_app.models.gpu_memory import gpu_errors
+from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.whisper import transcript_draft as draft_notes
-from serve_app.models.speech.whisper.backend import MAX_PIECE_S, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis
 from serve_app.models.speech.whisper.log_mel import HOP, LogMel

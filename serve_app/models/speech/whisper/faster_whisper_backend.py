@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from serve_app.errors import ModelLoadingError
 from serve_app.models.devices import ctranslate2_device
 from serve_app.models.gpu_memory import loading_errors
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.decoding_rules import SEED, Hypothesis

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from serve_app.errors import ModelLoadingError, ServeAppError
-from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.conversion import in_hugging_face_form, to_ctranslate2, to_openai

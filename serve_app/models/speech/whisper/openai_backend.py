@@ -15,7 +15,7 @@ from torch import Tensor
 from whisper.decoding import DecodingOptions, DecodingTask
 from whisper.model import LayerNorm, Whisper
 
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.cross_attention import AlignmentHead, head_of, outputs_of
 from serve_app.models.speech.whisper.decoding_rules import Hypothesis
 from serve_app.models.speech.whisper.spoken_words import TokenTimes

@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from serve_app.models.options import Count, ModelEnvironment, Options, PositiveSeconds, WaitSeconds
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from serve_app.errors import ModelLoadingError
 from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import loading_errors
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper, Encoded
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.cross_attention import AlignmentHead, text_probabilities, token_times

@@ -24,7 +24,7 @@ from transformers.generation.logits_process import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from serve_app.models.speech.whisper.backend import BackendName
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.cross_attention import AlignmentHead, head_of, outputs_of
 from serve_app.models.speech.whisper.decoding_rules import Hypothesis

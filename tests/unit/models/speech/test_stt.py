@@ -15,8 +15,9 @@ import serve_app
 from serve_app.demo_media import __file__ as media_init
 from serve_app.errors import AudioExtractionError, InvalidRequest, LanguageUnsupported, ModelLoadingError
 from serve_app.models.speech import stt as module
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.stt import WhisperSTT
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.loading import LoadedWhisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Segment, SpeechRegion, Transcript, Word

@@ -13,7 +13,8 @@ import whisper.tokenizer
 from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
-from serve_app.models.speech.whisper.backend import BackendName, SpeechPiece
+from serve_app.models.speech.backends import BackendName
+from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.decoding_rules import DecodingRules, Hypothesis

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from serve_app.errors import GpuMemoryError, ModelLoadingError
+from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper import loading as whisper_loading
-from serve_app.models.speech.whisper.backend import WHISPER_MICRO, BackendName, SpeechPiece
+from serve_app.models.speech.whisper.backend import WHISPER_MICRO, SpeechPiece
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.conversion import to_ctranslate2, to_openai
