@@ -1,4 +1,4 @@
-"""`ConversationClustering`: joins local speakers, named anew in every chunk, to the speakers of a recording.
+"""`ConversationClustering`: joins local speakers, numbered anew in each chunk, to the speakers of a recording.
 
 Average-linkage agglomeration of cosine similarities, as pyannote's, which also uses the chunks themselves:
 

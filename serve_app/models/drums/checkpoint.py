@@ -83,7 +83,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Loa
 
     Raises:
         ModelLoadingError: the file is missing, broken, incomplete or no checkpoint of ours, was trained on another
-            spectrogram, or the device is not there; says which.
+            spectrogram, or the device is not there; the message names the cause.
     """
     try:
         stored = Path(path).read_bytes()
