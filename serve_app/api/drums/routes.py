@@ -66,7 +66,9 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
             if isinstance(answer, Exception):
                 raise answer
             if wanted != JSON:
-                return _midi(answer, form.files[0].filename, wanted)
+                disposition = {"Content-Disposition": midi_disposition(form.files[0].filename), "Vary": "Accept"}
+                headers = disposition | version_headers(answer.transcript.model_version)
+                return Response(answer.midi, media_type=wanted, headers=headers)
             view = await asyncio.to_thread(lambda: view_drums(answer, form.files[0].filename).model_dump_json())
         else:
             items = [
@@ -78,15 +80,6 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
             view = await asyncio.to_thread(_several, items, form.files)
         # not by FastAPI, which would check and write half a million hits on the loop
         return Response(view, media_type=JSON, headers={"Vary": "Accept"})
-
-
-def _midi(transcription: DrumTranscription, filename: str, media_type: str) -> Response:
-    headers = {
-        "Content-Disposition": midi_disposition(filename),
-        **version_headers(transcription.transcript.model_version),
-        "Vary": "Accept",
-    }
-    return Response(transcription.midi, media_type=media_type, headers=headers)
 
 
 def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...]) -> str:

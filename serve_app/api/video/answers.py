@@ -39,7 +39,7 @@ class JobView(BaseModel):
     message: str
     created_at: str
     queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
-    error_code: str | None = Field(default=None, description="of a failed job; the table above lists them")
+    error_code: str | None = Field(default=None, description="of a failed job; this API's description lists them")
     error_message: str | None = None
     result: Annotated[AnalysisResult, Unchecked()] | None = Field(default=None, description="of a completed job")
 

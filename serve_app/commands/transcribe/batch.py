@@ -218,7 +218,11 @@ def write_results(out: Path, outcomes: Iterable[Outcome]) -> None:
     where speakers were asked for, sorted by file. Failures are in `<out>.failures`, which exists only if there are any.
     """
     by_name = sorted(outcomes, key=lambda outcome: outcome.name)
-    results = [_result(each.name, each.end) for each in by_name if isinstance(each.end, Transcript)]
+    results: list[dict[str, Any]] = []
+    for name, end in ((readable_name(each.name), each.end) for each in by_name):
+        if isinstance(end, Transcript):
+            words = {"file": name, "text": end.text, "language": end.language, "duration": end.duration_s}
+            results.append(words if end.segments is None else {**words, "segments": end.segments})
     replace_file(out, _json(results))
     failures = [
         {"file": readable_name(each.name), "error_code": each.end.code, "error": each.end.detail}
@@ -234,17 +238,6 @@ def write_results(out: Path, outcomes: Iterable[Outcome]) -> None:
 def readable_name(name: str) -> str:
     """Return a name that is valid UTF-8: bytes that are not become `\\xNN`, so that two names stay two names."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _result(name: str, end: Transcript) -> dict[str, Any]:
-    segments = {} if end.segments is None else {"segments": end.segments}
-    return {
-        "file": readable_name(name),
-        "text": end.text,
-        "language": end.language,
-        "duration": end.duration_s,
-        **segments,
-    }
 
 
 def _json(entries: list[dict[str, Any]]) -> bytes:
