@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import MinLen
 
@@ -91,9 +91,9 @@ class WhisperArgs(Options):
 
     def for_backend(self, name: BackendName) -> WhisperArgs:
         """Return what one backend's replicas need: Serve restarts replicas whose arguments change."""
-        own: dict[str, Any] = {name.replace("-", "_"): replace(self.backend(name), cpu_fallback=False)}
+        own = replace(self.backend(name), cpu_fallback=False)
         alone = WhisperArgs(models=self.models, device=self.device, compute_type=self.compute_type)
-        return replace(alone, **own)
+        return replace(alone, **{name.replace("-", "_"): own})
 
     def to_load(self, name: BackendName, device: str, environment: ModelEnvironment) -> WhisperOptions:
         """Return the options that a backend is loaded with on a device."""
