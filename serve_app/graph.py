@@ -34,8 +34,6 @@ from serve_app.workers.job_runner import JobRunner
 from serve_app.workers.queue_depth_policy import by_queue_depth
 
 _CPU: Mapping[str, Any] = MappingProxyType({"device": "cpu"})
-# read here alone: Serve restarts the replicas whose arguments change, and these must not restart any
-_READ_HERE = ("cpu_fallback", "in_ingress")
 
 
 def build(args: GraphArgs) -> Application:
@@ -82,7 +80,7 @@ def build(args: GraphArgs) -> Application:
         deployments=deployments,
         local_classifiers={task.name: options for _, task, options in classifiers if options.in_ingress},
         job_runner=JobRunner.options(autoscaling_config=scaling).bind(
-            settings=settings, options=args.job_runner.of_a_replica(), deployments=deployments
+            settings=settings, options=args.job_runner, deployments=deployments
         ),
     )
 
@@ -95,7 +93,7 @@ def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) 
     backends = {
         name: _placed(
             deployment,
-            whisper.for_backend(name),
+            whisper,
             on_cpu,
             cpu_fallback=whisper.backend(name).cpu_fallback,
             environment=environment,
@@ -131,7 +129,6 @@ def _placed(
     (docs/decisions/0013-auto-device.md).
     """
     on_gpu = cpu_fallback if options.device == AUTO else options.device != "cpu"
-    options = replace(options, **{name: False for name in _READ_HERE if hasattr(options, name)})
     placed: list[Placed[Any]] = [Placed(deployment.name, deployment.bind(options=options, **more), on_gpu=on_gpu)]
     if cpu_fallback:
         twin = deployment.options(name=f"{deployment.name}CPU")

@@ -21,7 +21,7 @@ from serve_app.models.speech.options import (
     EmotionOptions,
 )
 from serve_app.models.speech.whisper.options import WhisperArgs
-from serve_app.workers.options import IngressOptions, JobRunnerArgs
+from serve_app.workers.options import IngressOptions, RunnerOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,5 +63,5 @@ class GraphArgs(BaseModel):
     emotion: EmotionOptions = EmotionOptions()
     drums: DrumModelOptions = DrumModelOptions()
     images: ImageArgs = ImageArgs()
-    job_runner: JobRunnerArgs = JobRunnerArgs()
+    job_runner: RunnerOptions = RunnerOptions()
     ingress: IngressOptions = IngressOptions()

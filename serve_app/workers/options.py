@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
@@ -12,23 +12,6 @@ from serve_app.models.options import Count, Options, PositiveSeconds, WaitSecond
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions(Options):
-    """How one replica of JobRunner works.
-
-    Attributes:
-        jobs_per_replica: jobs that one replica works on at once.
-        lease_s: how long a dead runner's jobs wait for another.
-        poll_interval_s: how often an idle runner looks for a job.
-        max_attempts: failed tries after which a job has failed.
-    """
-
-    jobs_per_replica: Count = 1
-    lease_s: PositiveSeconds = 15.0
-    poll_interval_s: PositiveSeconds = 0.5
-    max_attempts: Count = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRunnerArgs(RunnerOptions):
     """The job queue's consumers; they scale between the two numbers of replicas on the depth of the job table.
 
     Attributes:
@@ -36,16 +19,20 @@ class JobRunnerArgs(RunnerOptions):
         max_replicas: the largest number of replicas.
         upscale_delay_s: how long the queue must be deep before a replica is added.
         downscale_delay_s: how long it must be short before one is taken away.
+        jobs_per_replica: jobs that one replica works on at once.
+        lease_s: how long a dead runner's jobs wait for another.
+        poll_interval_s: how often an idle runner looks for a job.
+        max_attempts: failed tries after which a job has failed.
     """
 
     min_replicas: Annotated[int, Ge(0)] = 1
     max_replicas: Count = 3
     upscale_delay_s: WaitSeconds = 2.0
     downscale_delay_s: WaitSeconds = 60.0
-
-    def of_a_replica(self) -> RunnerOptions:
-        """Return what a replica needs: Serve restarts replicas whose arguments change, and scaling must not."""
-        return RunnerOptions(**{each.name: getattr(self, each.name) for each in fields(RunnerOptions)})
+    jobs_per_replica: Count = 1
+    lease_s: PositiveSeconds = 15.0
+    poll_interval_s: PositiveSeconds = 0.5
+    max_attempts: Count = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

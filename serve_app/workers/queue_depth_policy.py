@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from sqlalchemy.engine import make_url
 
-from serve_app.workers.options import JobRunnerArgs
+from serve_app.workers.options import RunnerOptions
 
 if TYPE_CHECKING:
     from serve_app.jobs.store import JobStore
@@ -76,7 +76,7 @@ class QueueDepthPolicy:
         return depth.queued + depth.running
 
 
-def by_queue_depth(options: JobRunnerArgs, database_url: str) -> AutoscalingConfig:
+def by_queue_depth(options: RunnerOptions, database_url: str) -> AutoscalingConfig:
     """Return the autoscaling of the runners."""
     shown = None if make_url(database_url).password else database_url
     return AutoscalingConfig(

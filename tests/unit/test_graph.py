@@ -125,7 +125,7 @@ def test_a_config_of_ours_builds_what_it_configures(path: Path) -> None:
         ),
         (
             "job_runner",
-            {"jobs_per_replica": 4, "lease_s": 9.0, "poll_interval_s": 0.1, "max_attempts": 7},
+            {"jobs_per_replica": 4, "lease_s": 9.0, "poll_interval_s": 0.1, "max_attempts": 7, "min_replicas": 0},
             "JobRunner",
         ),
         (
@@ -358,30 +358,3 @@ def test_a_bad_value_is_refused_where_it_stands(args: dict[str, Any], where: str
         GraphArgs.model_validate(args)
     found = {".".join(map(str, error["loc"])): error["msg"] for error in raised.value.errors()}
     assert message in found[where]
-
-
-def _arguments(args: dict[str, Any]) -> dict[str, str]:
-    """Return what each deployment's constructor is given, but for the deployments that it calls."""
-    graph = Graph(args)
-    return {
-        name: repr({key: value for key, value in graph.given(name).items() if key not in ("deployments", "job_runner")})
-        for name in graph.bound
-    }
-
-
-@pytest.mark.parametrize(
-    ("args", "restarted"),
-    [
-        ({"job_runner": {"min_replicas": 2, "max_replicas": 5, "downscale_delay_s": 1.0}}, set()),
-        ({"job_runner": {"lease_s": 3.0}}, {"JobRunner"}),
-        ({"whisper": {"transformers": {"batch_size": 3}}}, {"TransformersWhisper"}),
-        ({"whisper": {"models": ["whisper-tiny"]}}, {"FasterWhisper", "TransformersWhisper", "OpenAIWhisper"}),
-        ({"diarizer": {"cpu_fallback": True}}, {"DiarizerCPU"}),
-        ({"drums": {"num_threads": 2}}, {"DrumTranscriber"}),
-        ({"images": {"container": {"in_ingress": True}}}, {"Ingress"}),
-    ],
-)
-def test_an_option_restarts_only_the_replicas_that_read_it(args: dict[str, Any], restarted: set[str]) -> None:
-    """Serve restarts a deployment whose arguments have changed."""
-    before, after = _arguments({}), _arguments(args)
-    assert {name for name in after if after[name] != before.get(name)} == restarted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -88,12 +88,6 @@ class WhisperArgs(Options):
         """Return the options of a backend."""
         options: BackendOptions = getattr(self, name.replace("-", "_"))
         return options
-
-    def for_backend(self, name: BackendName) -> WhisperArgs:
-        """Return what one backend's replicas need: Serve restarts replicas whose arguments change."""
-        own = replace(self.backend(name), cpu_fallback=False)
-        alone = WhisperArgs(models=self.models, device=self.device, compute_type=self.compute_type)
-        return replace(alone, **{name.replace("-", "_"): own})
 
     def to_load(self, name: BackendName, device: str, environment: ModelEnvironment) -> WhisperOptions:
         """Return the options that a backend is loaded with on a device."""
