@@ -37,6 +37,14 @@ def long_file(served: tuple[Path, str], videos: dict[str, DemoVideo]) -> str:
 
 
 @pytest.fixture(scope="module")
+def longer_file(served: tuple[Path, str], videos: dict[str, DemoVideo]) -> str:
+    """Address of six minutes of dialogue: two jobs on it take longer than a redeployment takes to begin."""
+    speech = read_audio(videos["dialogue"].path)
+    write_audio(served[0] / "longer.wav", np.tile(speech, 10)[None, : 360 * 16000], 16000, "pcm_s16le")
+    return f"{served[1]}/longer.wav"
+
+
+@pytest.fixture(scope="module")
 def doubled(start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path]) -> Iterator[LocalGraph]:
     """A graph with two runners."""
     graph = start_graph(make_config(job_runner={"min_replicas": 2, "max_replicas": 2}))
@@ -119,7 +127,7 @@ def test_one_of_two_runners_is_killed(doubled: LocalGraph, receiver: CallbackRec
 
 
 def test_a_scale_down_hands_the_job_back(
-    doubled: LocalGraph, receiver: CallbackReceiver, make_config: Callable[..., Path], long_file: str
+    doubled: LocalGraph, receiver: CallbackReceiver, make_config: Callable[..., Path], longer_file: str
 ) -> None:
     """A runner that is taken away in the middle of a job gives it back: no attempt counted, nothing told twice."""
     store = store_of(doubled)
@@ -127,7 +135,7 @@ def test_a_scale_down_hands_the_job_back(
     wait_until("two runners", lambda: len(replicas(doubled, "JobRunner")) == 2, 120.0)
     with Client(doubled.base_url) as client:
         for job_id in ids:
-            client.submit(long_file, job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
+            client.submit(longer_file, job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
     wait_until("both in transcription", lambda: all(store.get(i).progress >= 60 for i in ids), JOB_TIMEOUT_S)
     fewer = yaml.safe_load(make_config(job_runner={"min_replicas": 1, "max_replicas": 1}).read_text())
     fewer["http_options"]["port"] = doubled.port
