@@ -197,7 +197,7 @@ def _load_from_hub(model_id: str, hf_token: str | None) -> Pipeline:
     except Exception as error:  # the hub client, pyannote and torch each raise their own kinds
         raise ModelLoadingError(
             f"Diarization pipeline {model_id!r} can't be loaded ({type(error).__name__}: {error}). Accept its terms on "
-            "the hub, set HF_TOKEN, or leave the model id out to use the embedded one."
+            "the hub, set HF_TOKEN, or leave the model id out to use the default networks."
         ) from error
     if pipeline is None:
         raise ModelLoadingError(

@@ -1,4 +1,7 @@
-"""Options of speech models other than Whisper: sections of `args:` in a config file."""
+"""Options of speech models other than Whisper: sections of `args:` in a config file.
+
+Those of the diarizer are here too: importing anything of `models.diarization` imports torch, which the graph must not.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,8 @@ class AlignerOptions(Options):
     """Forced alignment of words.
 
     Attributes:
-        models: language → Hugging Face id or folder of a CTC model; without any, there is no deployment.
+        models: language → a CTC model: Hugging Face id, folder, URL, name of the model catalog, or `whisperx` for that
+            library's choice; without any, there is no deployment.
         device: as the diarizer's.
         num_threads: of torch in one replica.
     """
