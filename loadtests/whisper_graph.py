@@ -41,7 +41,7 @@ def write_config(path: Path, model: str, layout: Layout, *, max_pause_s: float =
         path: of the file to write.
         model: spec of a checkpoint.
         layout: of FasterWhisper.
-        max_pause_s: a silence of so long ends a piece.
+        max_pause_s: a longer silence ends a piece.
         **args: more of the application's arguments.
     """
     config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text(encoding="utf-8"))

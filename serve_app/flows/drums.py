@@ -34,7 +34,7 @@ class DrumFlow:
         self._transcribers = transcribers
         self._media = media
         self._call = Calls(patience_s)
-        self._seats = Seats(max_at_once, "all synchronous drum transcriptions are busy", RECORDING_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, "drum transcriptions", RECORDING_RETRY_AFTER_S)
         self._max_recordings = max_recordings
 
     async def transcribe(

@@ -257,11 +257,15 @@ async def with_fallback(
 
 
 class Seats:
-    """Seats for `count` requests at once: `async with seats:` raises Unavailable, with `refusal`, if none is free."""
+    """Seats for `count` requests at once: `async with seats:` raises Unavailable if none is free.
 
-    def __init__(self, count: int, refusal: str, retry_after_s: float) -> None:
+    Its message names `what`, and `instead`: what a caller can do rather than wait.
+    """
+
+    def __init__(self, count: int, what: str, retry_after_s: float, instead: str = "") -> None:
         self._free = count
-        self._refusal = refusal
+        hint = f"{instead}, or " if instead else ""
+        self._refusal = f"Too many {what} at once; {hint}try again in {retry_after_s:g} s"
         self._retry_after_s = retry_after_s
 
     async def __aenter__(self) -> None:

@@ -92,7 +92,7 @@ class ImageFlow:
         self._media = media
         self._call = Calls(patience_s)
         self._max_calls, self._max_images_in_call = max_calls, max_images_in_call
-        self._seats = Seats(max_at_once, "all image requests that may be in work at once are", IMAGE_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, "image requests", IMAGE_RETRY_AFTER_S)
         self._batchers = {task: [self._batcher(each) for each in placed] for task, placed in classifiers.items()}
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:

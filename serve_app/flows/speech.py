@@ -41,7 +41,7 @@ class SpeechFlow:
         self._media = media
         self._call = Calls(patience_s)
         self._speech = SpeechToText(models.speech, self._call, health)
-        self._seats = Seats(max_at_once, "all synchronous transcriptions are busy", RECORDING_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, "transcriptions", RECORDING_RETRY_AFTER_S)
         self._max_pieces = max_pieces
         self._created_at = time.time()
 

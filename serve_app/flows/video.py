@@ -267,9 +267,7 @@ class AnalysisFlow:
     def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
         self._pipeline = pipeline
         self._media = media
-        self._seats = Seats(
-            max_at_once, "all synchronous analyses are busy; submit a job instead", ANALYSIS_RETRY_AFTER_S
-        )
+        self._seats = Seats(max_at_once, "analyses", ANALYSIS_RETRY_AFTER_S, "submit a job instead")
 
     async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
         """Return the result of the analysis."""

@@ -48,6 +48,11 @@ def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iter
         raise otherwise(f"{what[:1].upper()}{what[1:]} failed: {cause}") from error
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless there is one: "1 piece", "8 pieces"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def loading_errors(what: str) -> AbstractContextManager[None]:
     """Raise ModelLoadingError for the other errors."""
     return gpu_errors(what, ModelLoadingError)

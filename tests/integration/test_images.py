@@ -317,7 +317,7 @@ def run_models(graph: LocalGraph, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
-@pytest.mark.slow  # two programs that load torch; tests/unit/models_command has the same without the shell
+@pytest.mark.slow  # two programs that load torch; tests/unit/commands/models has the same without the shell
 def test_weights_are_checked_before_they_are_put_in_place(tmp_path: Path, image_weights: Path) -> None:
     shutil.copy(image_weights.resolve(), tmp_path / "mine.safetensors")
     environment = {**os.environ, "SERVE_APP_STATE_DIR": str(tmp_path / "state")}

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from serve_app.models.gpu_memory import gpu_errors, loading_errors
+from serve_app.models.gpu_memory import counted, gpu_errors, loading_errors
 from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, WEIGHTS, ModelFacts, read_head
 
 
@@ -93,7 +93,7 @@ class OnnxRuntimeEngine:
         )
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        with gpu_errors(f"classifying {len(images)} images with ONNX Runtime"):
+        with gpu_errors(f"classifying {counted(len(images), 'image')} with ONNX Runtime"):
             [features] = self._session.run([OUTPUT], {INPUT: images})
         return self._head.probabilities(features)
 
@@ -125,7 +125,7 @@ class OpenVinoEngine:
         self._request = compiled.create_infer_request()
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        with gpu_errors(f"classifying {len(images)} images with OpenVINO"):
+        with gpu_errors(f"classifying {counted(len(images), 'image')} with OpenVINO"):
             self._request.infer({INPUT: images}, share_inputs=True)
             features = self._request.get_output_tensor(0).data
             return self._head.probabilities(features)  # a copy: the next call writes over the features
@@ -155,7 +155,7 @@ class TorchEngine:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         torch = self._torch
-        with gpu_errors(f"classifying {len(images)} images with PyTorch"), torch.inference_mode():
+        with gpu_errors(f"classifying {counted(len(images), 'image')} with PyTorch"), torch.inference_mode():
             pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
             return self._head.probabilities(self._network(pixels).float().cpu().numpy())
 

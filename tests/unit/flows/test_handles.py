@@ -303,7 +303,7 @@ class TestFallback:
 
 def test_seats_are_refused_when_all_are_taken_and_free_again_however_their_holder_ended() -> None:
     async def run() -> None:
-        seats = Seats(2, "all seats are busy", 3.0)
+        seats = Seats(2, "requests", 3.0, "call later")
 
         async def fail() -> None:
             async with seats:
@@ -313,7 +313,9 @@ def test_seats_are_refused_when_all_are_taken_and_free_again_however_their_holde
             with pytest.raises(KeyError):
                 await fail()
         async with seats, seats:
-            with pytest.raises(Unavailable, match="all seats are busy") as refused:
+            with pytest.raises(
+                Unavailable, match="Too many requests at once; call later, or try again in 3 s"
+            ) as refused:
                 await fail()
             assert refused.value.retry_after_s == 3.0
         async with seats, seats:

@@ -87,7 +87,7 @@ def test_a_client_that_leaves_a_stream_ends_its_pieces_and_frees_its_seat(tmp_pa
         speech = flow(graph, max_at_once=1, max_pieces=1)
         stream = speech.stream(upload(bytes(3 << 20), language="en"))
         await anext(stream)
-        with pytest.raises(Unavailable, match="all synchronous transcriptions are busy") as refused:
+        with pytest.raises(Unavailable, match="Too many transcriptions at once; try again in 5 s") as refused:
             await speech.transcribe(upload())
         assert refused.value.retry_after_s == 5.0
         await stream.aclose()  # type: ignore[attr-defined]

@@ -565,7 +565,9 @@ def test_a_caller_too_many_is_refused_and_one_that_leaves_makes_room(tmp_path: P
         async with asyncio.timeout(30):
             while not graph.analyzer.decoded:
                 await asyncio.sleep(0.001)
-        with pytest.raises(Unavailable, match="busy; submit a job instead") as refused:
+        with pytest.raises(
+            Unavailable, match="Too many analyses at once; submit a job instead, or try again in 10 s"
+        ) as refused:
             await flow.analyze(upload())
         assert refused.value.retry_after_s == 10.0
         waiting.cancel()

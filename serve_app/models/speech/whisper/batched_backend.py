@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
-from serve_app.models.gpu_memory import gpu_errors
+from serve_app.models.gpu_memory import counted, gpu_errors
 from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.whisper import transcript_draft as draft_notes
 from serve_app.models.speech.whisper.backend import SpeechPiece
@@ -133,7 +133,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
             if should_stop():
                 raise ProcessingError("language detection was stopped, as its caller asked")
             part = [np.pad(own, (0, max(0, 400 - len(own)))) for own in samples[first : first + self.max_batch]]
-            with self._lock, gpu_errors(f"detecting the language of {len(part)} pieces with {self.name}"):
+            with self._lock, gpu_errors(f"detecting the language of {counted(len(part), 'piece')} with {self.name}"):
                 rows = self._known_probabilities(self._encode(self._mel.batch(part)))
             found += [dict(sorted(row.items(), key=lambda item: -item[1])) for row in rows]
         return found
@@ -199,7 +199,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         if should_stop():
             raise ProcessingError("recognition was stopped, as its caller asked")
         try:
-            with self._lock, gpu_errors(f"transcribing {len(windows)} pieces with {self.name}"):
+            with self._lock, gpu_errors(f"transcribing {counted(len(windows), 'piece')} with {self.name}"):
                 return self._decode_windows(windows)
         except GpuMemoryError:
             if len(windows) == 1:

@@ -79,10 +79,12 @@ def _make_backend(name: BackendName, checkpoint: WhisperCheckpoint, options: Whi
 
         checkpoint = in_hugging_face_form(checkpoint, cache_dir)
         return TransformersBackend(checkpoint, checkpoint.folder, options)
-    from serve_app.models.speech.whisper.openai_backend import OpenAIWhisperBackend
+    if name is BackendName.OPENAI_WHISPER:
+        from serve_app.models.speech.whisper.openai_backend import OpenAIWhisperBackend
 
-    path = checkpoint.weights[0] if checkpoint.form is Form.OPENAI else to_openai(checkpoint, cache_dir)
-    return OpenAIWhisperBackend(checkpoint, path, options)
+        path = checkpoint.weights[0] if checkpoint.form is Form.OPENAI else to_openai(checkpoint, cache_dir)
+        return OpenAIWhisperBackend(checkpoint, path, options)
+    raise AssertionError(f"{name} has no branch here")
 
 
 def _release_memory() -> None:

@@ -607,7 +607,9 @@ class TestDiarized:
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_busy(self, client: openai.OpenAI, analysis: MemoryAnalysis, stream: bool) -> None:
-        analysis.fail_with = errors.Unavailable("all synchronous analyses are busy; submit a job instead", 10.0)
+        analysis.fail_with = errors.Unavailable(
+            "Too many analyses at once; submit a job instead, or try again in 10 s", 10.0
+        )
         with pytest.raises(openai.InternalServerError) as raised:
             transcribe(client, response_format="diarized_json", stream=stream)
         assert (raised.value.status_code, raised.value.code) == (503, "unavailable")

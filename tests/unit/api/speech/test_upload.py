@@ -317,7 +317,7 @@ class TestDiarize:
             errors.AudioExtractionError("no audio"),
             errors.LanguageUnsupported("ko"),
             errors.GpuMemoryError("x"),
-            errors.Unavailable("all synchronous analyses are busy; submit a job instead", 10.0),
+            errors.Unavailable("Too many analyses at once; submit a job instead, or try again in 10 s", 10.0),
             KeyError("hunter2"),
         ],
         ids=lambda error: type(error).__name__,

@@ -142,7 +142,7 @@ def test_a_device_that_is_not_there_is_said(finished: Finished) -> None:
 @pytest.mark.parametrize("name", list(EngineName))
 def test_images_of_another_size_are_an_error_of_ours(name: EngineName, finished: Finished) -> None:
     engine = opened(finished, name, Precision.FP32)
-    with pytest.raises(ProcessingError, match="Classifying 1 images with"):
+    with pytest.raises(ProcessingError, match="Classifying 1 image with"):
         engine.probabilities(np.zeros((1, 224, 224, 4), np.uint8))
 
 
