@@ -15,16 +15,20 @@
     │   ├── ProcessingError           500 PROCESSING_ERROR        when a model stage fails.
     │   │   ├── LanguageUnsupported   422 PROCESSING_ERROR        when no deployed backend serves a language.
     │   │   ├── TaskUnsupported       422 PROCESSING_ERROR        when no deployed backend can translate.
+    │   │   ├── CaptionRefused        500 PROCESSING_ERROR        when a captioner will not describe a picture.
+    │   │   ├── MusicRefused          500 PROCESSING_ERROR        when an engine will not make a piece of music.
     │   │   └── StorageError          500 PROCESSING_ERROR        when a stored file can't be read (worth a retry).
     │   ├── ModelLoadingError         503 MODEL_LOADING_ERROR     when a model can't be loaded.
     │   │   └── ModelSourceUnreachable 503 MODEL_LOADING_ERROR    when no source of a catalog model gives anything.
     │   └── GpuMemoryError            503 GPU_MEMORY_ERROR        when GPU memory ran out and the fall-back failed too.
     ├── JobError
     │   ├── JobNotFound               404 JOB_NOT_FOUND           when no job has this id.
+    │   ├── MusicFileMissing          404 MUSIC_FILE_MISSING      when a piece has no file of this kind.
     │   ├── JobConflict               409 JOB_CONFLICT            when an id is taken by another request, or a job's
     │   │                                                         state forbids the action.
     │   └── LeaseLost                 409 LEASE_LOST              when a runner writes to a job that it no longer holds.
     └── Overloaded                    429 OVERLOADED              when a queue is full. Carries `retry_after_s`.
+        ├── QuotaExceeded             429 QUOTA_EXCEEDED          when a visitor has too many pieces in work or made.
         └── Unavailable               503 UNAVAILABLE             when a deployment is missing, starting or saturated.
             └── ReplicaLost           503 UNAVAILABLE             when a replica died under a call (worth another try).
 
@@ -113,6 +117,14 @@ class TaskUnsupported(ProcessingError):
     http_status = 422
 
 
+class CaptionRefused(ProcessingError):
+    """Raised when a captioner will not describe a picture; another try would end the same way."""
+
+
+class MusicRefused(ProcessingError):
+    """Raised when a music engine will not make a piece; another try would end the same way."""
+
+
 class StorageError(ProcessingError):
     transient = True
 
@@ -140,6 +152,11 @@ class JobNotFound(JobError):
     http_status = 404
 
 
+class MusicFileMissing(JobError):
+    code = "MUSIC_FILE_MISSING"
+    http_status = 404
+
+
 class JobConflict(JobError):
     code = "JOB_CONFLICT"
     http_status = 409
@@ -161,6 +178,10 @@ class Overloaded(ServeAppError):
         super().__init__(detail)
         self.args = (detail, retry_after_s)
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(Overloaded):
+    code = "QUOTA_EXCEEDED"
 
 
 class Unavailable(Overloaded):

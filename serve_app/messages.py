@@ -14,6 +14,13 @@ class Locale(StrEnum):
     EN = "en"
 
 
+class JobKind(StrEnum):
+    """What a job makes."""
+
+    VIDEO = "video"
+    MUSIC = "music"
+
+
 class Stage(IntEnum):
     """A reported point of a video job; the value is its progress in percent."""
 
@@ -26,17 +33,46 @@ class Stage(IntEnum):
     COMPLETED = 100
 
 
+class MusicStage(IntEnum):
+    """A reported point of a music job; the value is its progress in percent, which moves on within COMPOSING."""
+
+    PICTURE_READY = 5
+    CAPTIONING = 10
+    PLANNING = 25
+    COMPOSING = 30
+    MASTERING = 80
+    ENCODING = 90
+    PUBLISHING = 95
+    COMPLETED = 100
+
+
 # Korean and English
-_STAGES = {
-    Stage.DOWNLOADED: ("비디오 다운로드 완료", "Video downloaded"),
-    Stage.DETECTING_SPEECH: ("음성 구간 감지 중...", "Detecting speech..."),
-    Stage.DIARIZING: ("화자 식별 중...", "Identifying speakers..."),
-    Stage.TRANSCRIBING: ("음성을 텍스트로 변환 중...", "Transcribing speech..."),
-    Stage.RECOGNIZING_EMOTION: ("감정 분석 중...", "Recognizing emotion..."),
-    Stage.MERGING: ("결과 정리 중...", "Merging results..."),
-    Stage.COMPLETED: ("분석 완료", "Analysis completed"),
+_STAGES: dict[JobKind, dict[int, tuple[str, str]]] = {
+    JobKind.VIDEO: {
+        Stage.DOWNLOADED: ("비디오 다운로드 완료", "Video downloaded"),
+        Stage.DETECTING_SPEECH: ("음성 구간 감지 중...", "Detecting speech..."),
+        Stage.DIARIZING: ("화자 식별 중...", "Identifying speakers..."),
+        Stage.TRANSCRIBING: ("음성을 텍스트로 변환 중...", "Transcribing speech..."),
+        Stage.RECOGNIZING_EMOTION: ("감정 분석 중...", "Recognizing emotion..."),
+        Stage.MERGING: ("결과 정리 중...", "Merging results..."),
+        Stage.COMPLETED: ("분석 완료", "Analysis completed"),
+    },
+    JobKind.MUSIC: {
+        MusicStage.PICTURE_READY: ("이미지 준비 완료", "Picture ready"),
+        MusicStage.CAPTIONING: ("이미지 설명을 만드는 중...", "Describing the picture..."),
+        MusicStage.PLANNING: ("곡을 구상하는 중...", "Planning the music..."),
+        MusicStage.COMPOSING: ("음악을 만드는 중...", "Making the music..."),
+        MusicStage.MASTERING: ("음량을 맞추고 확인하는 중...", "Adjusting and checking the sound..."),
+        MusicStage.ENCODING: ("음악 파일을 만드는 중...", "Encoding the music..."),
+        MusicStage.PUBLISHING: ("음악을 저장하는 중...", "Storing the music..."),
+        MusicStage.COMPLETED: ("음악이 완성되었습니다", "The music is ready"),
+    },
 }
-_ACCEPTED = ("비디오 처리가 시작되었습니다", "Video processing has started")
+COMPLETED = 100
+_ACCEPTED = {
+    JobKind.VIDEO: ("비디오 처리가 시작되었습니다", "Video processing has started"),
+    JobKind.MUSIC: ("음악 생성이 시작되었습니다", "The music is being made"),
+}
 _QUEUED = ("대기 중", "Queued")
 _CANCELLED = ("작업이 취소되었습니다", "The job was cancelled")
 _ERRORS = {
@@ -46,20 +82,24 @@ _ERRORS = {
     "MODEL_LOADING_ERROR": ("모델을 불러올 수 없습니다", "A model could not be loaded"),
     "GPU_MEMORY_ERROR": ("GPU 메모리가 부족합니다", "Out of GPU memory"),
 }
+_MUSIC_ERRORS = _ERRORS | {
+    "DOWNLOAD_ERROR": ("이미지를 다운로드할 수 없습니다", "The picture could not be downloaded"),
+}
 
 
 def _in(locale: Locale, sentences: tuple[str, str]) -> str:
     return sentences[locale is Locale.EN]
 
 
-def stage_message(stage: Stage, locale: Locale) -> str:
-    """Return the sentence of a progress value."""
-    return _in(locale, _STAGES[stage])
+def stage_message(kind: JobKind, progress: int, locale: Locale) -> str:
+    """Return the sentence of a job's progress in percent: that of the last stage it has reached."""
+    reached = [stage for stage in _STAGES[kind] if stage <= progress]
+    return _in(locale, _STAGES[kind][max(reached)]) if reached else accepted_message(kind, locale)
 
 
-def accepted_message(locale: Locale) -> str:
+def accepted_message(kind: JobKind, locale: Locale) -> str:
     """Return the sentence that answers a submitted job."""
-    return _in(locale, _ACCEPTED)
+    return _in(locale, _ACCEPTED[kind])
 
 
 def queued_message(locale: Locale) -> str:
@@ -77,11 +117,12 @@ def error_code(error: BaseException) -> str:
     return code if code in _ERRORS else "PROCESSING_ERROR"
 
 
-def error_message(error: BaseException, locale: Locale) -> str:
+def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.VIDEO) -> str:
     """Return the fixed API's sentence for a failure: `<what failed>: <detail>`.
 
     The text of a foreign error stays out of it and goes into the log: it may hold paths or secrets.
     """
-    sentence = _in(locale, _ERRORS[error_code(error)])
+    sentences = _MUSIC_ERRORS if kind is JobKind.MUSIC else _ERRORS
+    sentence = _in(locale, sentences[error_code(error)])
     detail = error.detail if isinstance(error, ServeAppError) else type(error).__name__
     return f"{sentence}: {detail}" if detail else sentence

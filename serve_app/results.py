@@ -172,3 +172,128 @@ class DrumTranscript:
     duration_s: float  # of the decoded audio
     model_version: str  # names the weights
     notes: tuple[str, ...] = ()  # anything repaired, degraded or assumed, one sentence each
+
+
+MIN_MUSIC_S, MAX_MUSIC_S = 5.0, 120.0  # length of a piece of music that a caller may ask for
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFeatures:
+    """What can be measured in a picture; each value lies in [0, 1] unless it says otherwise."""
+
+    brightness: float  # mean lightness: CIE L* / 100
+    saturation: float  # mean chroma of the colours, relative to the most vivid ones of sRGB
+    warmth: float  # in [-1, 1]: blue to red and yellow, weighted by saturation
+    contrast: float  # spread of the lightness
+    colorfulness: float  # Hasler and Suesstrunk (2003)
+    edge_density: float  # share of pixels on an edge
+    entropy: float  # of the lightness histogram, relative to the largest possible one
+    colors: tuple[tuple[str, float], ...]  # English names and shares of the main colours, the largest first
+    contour: tuple[float, ...]  # lightness of 16 columns from left to right
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPicture:
+    """A caller's picture, cleaned: decoded, turned upright, laid on white, made smaller, without any metadata."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    sha256: str  # of `jpeg`, in hexadecimal
+    features: PictureFeatures
+    notes: tuple[str, ...] = ()  # e.g. that only the first frame was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a picture shows, and how it feels."""
+
+    caption_ko: str
+    caption_en: str
+    mood_words: tuple[str, ...]  # English, lower case
+    valence: float  # -1: unpleasant, 1: pleasant
+    arousal: float  # -1: calm, 1: excited
+    instruments: tuple[str, ...]  # that the captioner suggests, in English; may be empty
+    captioner: str  # that answered: `features`, `chat` or `transformers`
+    model_version: str
+    fallback_reason: str | None = None  # why an earlier captioner of the configuration did not answer
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FormSection:
+    """A part of a piece."""
+
+    name: str  # intro, A, A', B, A'', outro
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class MusicPlan:
+    """A piece of music before it is played: every engine gets the same plan and takes from it what it can."""
+
+    version: int  # of the rules that made the plan
+    seed: int  # with `picture_sha256` the source of every random choice
+    picture_sha256: str
+    valence: float  # -1 to 1, of picture, caption and prompt together
+    arousal: float  # -1 to 1
+    key: str  # the tonic: C, C#, D, … B
+    mode: str  # lydian, ionian, mixolydian, dorian, aeolian or phrygian
+    tempo_bpm: int
+    metre: str  # 4/4, 3/4 or 6/8
+    duration_s: float
+    form: tuple[FormSection, ...]
+    instruments: tuple[str, ...]  # in English, the leading one first
+    density: float  # 0 to 1: how many notes a bar has
+    contour: tuple[float, ...]  # 16 values in [0, 1] that the melody follows
+    prompt_en: str  # for engines that take words
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedMusic:
+    """A piece as its engine made it."""
+
+    audio: bytes  # FLAC, 24 bits, mono or stereo
+    midi: bytes | None  # of an engine that makes notes
+    engine: str
+    model_version: str
+    license: str  # of the model or program that made it, and of what it makes, in a sentence
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MasteredMusic:
+    """A piece after trimming, fades, loudness and limiting; and what is wrong with it."""
+
+    audio: bytes  # FLAC, 24 bits, stereo
+    duration_s: float
+    measurements: dict[str, float]  # loudness_lufs, peak_dbfs, silence_share, onsets_per_s, …
+    faults: tuple[str, ...]  # a sentence for each check that failed; empty: it may be published
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMusic:
+    """A mastered piece as files to play and to keep."""
+
+    mp3: bytes
+    flac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MusicPiece:
+    """The result of a music job, as JSON in callbacks, answers and the job store."""
+
+    caption: Caption
+    plan: MusicPlan
+    engine_used: str
+    engine_version: str
+    license: str
+    fallback_reason: str | None  # why an engine or a seed before this one was given up
+    duration: float  # seconds
+    measurements: dict[str, float]  # of the mastered piece
+    files: dict[str, int]  # bytes by name: picture.jpg, caption.json, plan.json, music.mp3, music.flac, music.mid
+    page_url: str
+    audio_url: str
+    download_url: str
+    stage_seconds: dict[str, float]
+    notes: tuple[str, ...] = ()

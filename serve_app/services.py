@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from enum import StrEnum
 from typing import BinaryIO, Protocol
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.jobs.record import AnalysisOptions, Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
+from serve_app.jobs.record import (
+    AnalysisOptions,
+    Delivery,
+    Job,
+    JobEvent,
+    JobPage,
+    JobRequest,
+    JobStatus,
+    MusicRequest,
+    Visitor,
+)
 from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
 
 
@@ -42,7 +53,7 @@ class AnalysisRequest(AnalysisOptions):
 
 
 class JobService(Protocol):
-    """Durable video jobs."""
+    """Durable jobs of every kind."""
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         """Store a job, or return the one that has this id and request; JobConflict, Overloaded, CallbackRefused."""
@@ -50,11 +61,19 @@ class JobService(Protocol):
     async def get(self, job_id: str) -> Job:
         """Return one job, with its result if it has one; JobNotFound."""
 
+    async def require_visible(self, job_id: str, visitor: str | None) -> None:
+        """Raise JobNotFound where this visitor (None: without a cookie) must not see the job, or there is none."""
+
+    async def visitor_secret(self) -> str:
+        """Return the secret that signs visitors' cookies: the same for every replica."""
+
     async def queue_position(self, job_id: str) -> int | None:
         """Return how many jobs will be taken before this one (0: next), None once it was taken."""
 
-    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        """Return jobs, newest first, without their results."""
+    async def page(
+        self, status: JobStatus | None, limit: int, cursor: str | None, visitor: str | None = None
+    ) -> JobPage:
+        """Return jobs, newest first, without their results and without private jobs of other visitors."""
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; at once where it still waits. JobConflict once it has ended otherwise."""
@@ -70,6 +89,68 @@ class JobService(Protocol):
 
     async def replay(self, job_id: str) -> int:
         """Queue all of a job's deliveries again; return how many."""
+
+
+class MusicFile(StrEnum):
+    """A file of a finished piece, by its name in the artefact store."""
+
+    PICTURE = "picture.jpg"
+    CAPTION = "caption.json"
+    PLAN = "plan.json"
+    MP3 = "music.mp3"
+    FLAC = "music.flac"
+    MIDI = "music.mid"
+
+
+class StoredFile(Protocol):
+    """A file of the artefact store.
+
+    Attributes:
+        num_bytes: its length.
+        etag: changes with its content.
+    """
+
+    num_bytes: int
+    etag: str
+
+    def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to, but not including, `end`; StorageError."""
+
+    async def signed_url(self, filename: str) -> str | None:
+        """Return an address for a download under this name, valid for minutes; None where the store has none."""
+
+
+class MusicService(Protocol):
+    """Pieces of music from pictures: durable jobs, each a visitor's."""
+
+    async def submit(self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor) -> SubmittedJob:
+        """Store a job, or return the one that has this id and request.
+
+        Args:
+            request: `upload_sha256` is filled in here.
+            upload: the picture, seekable, at its start, open until the call returns; None: `image_url` names it.
+            visitor: whose piece it will be.
+
+        Raises:
+            ImageUnreadable, ImageTooLarge: by the upload's header.
+            QuotaExceeded: the visitor has too many pieces in work, or made too many within the hour.
+            JobConflict, Overloaded, CallbackRefused: as `JobService.submit`.
+        """
+
+    async def another_version(self, job_id: str, visitor: Visitor) -> SubmittedJob:
+        """Submit the piece's picture and options again, with another seed; errors as `submit`, and JobNotFound."""
+
+    async def get(self, job_id: str, visitor: str | None) -> Job:
+        """Return a piece's job, with its result if it has one; JobNotFound also where it is another visitor's."""
+
+    async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:
+        """Return the visitor's pieces, newest first, without their results."""
+
+    async def delete(self, job_id: str, visitor: str | None) -> None:
+        """Cancel a piece that is not ready, and remove it with its files; JobNotFound."""
+
+    async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
+        """Return a file of a finished piece; JobNotFound, JobConflict before its end, MusicFileMissing."""
 
 
 class AnalysisService(Protocol):
@@ -289,6 +370,7 @@ class Services:
     """Everything the API layer needs."""
 
     jobs: JobService
+    music: MusicService
     analysis: AnalysisService
     speech: SpeechService
     drums: DrumService

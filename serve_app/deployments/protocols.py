@@ -6,12 +6,26 @@ their methods over Ray's handles: `await call(placed, Diarizes.diarize, audio)`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from serve_app.errors import ServeAppError
-from serve_app.results import Diarization, Emotions, SpeechActivity, SpeechRegion, SpeechTask, Transcript
+from serve_app.results import (
+    Caption,
+    Diarization,
+    Emotions,
+    EncodedMusic,
+    MasteredMusic,
+    MusicPlan,
+    PictureFeatures,
+    PreparedPicture,
+    RenderedMusic,
+    SpeechActivity,
+    SpeechRegion,
+    SpeechTask,
+    Transcript,
+)
 from serve_app.services import DrumOptions, DrumTranscription, ImageClassification, ReplicaModel
 
 if TYPE_CHECKING:
@@ -130,6 +144,54 @@ class ClassifiesImages(Protocol):
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
         """Return the scores, or the error, of each picture, in order."""
+        ...
+
+
+class CaptionsPictures(Protocol):
+    """Captioner."""
+
+    async def prepare(self, image: bytes) -> PreparedPicture:
+        """Return a caller's picture, cleaned and measured; ImageUnreadable, ImageTooLarge."""
+        ...
+
+    async def caption(self, jpeg: bytes, features: PictureFeatures) -> Caption:
+        """Return what a prepared picture shows, by the first captioner of the configuration that answers.
+
+        Raises:
+            ModelError: none of them answers.
+        """
+        ...
+
+
+class MakesMusic(Protocol):
+    """MusicGenerator."""
+
+    async def start(self, engine: str, plan: MusicPlan) -> str | None:
+        """Begin a remote engine's task and return its id, to be stored before `render`; None: the engine has none."""
+        ...
+
+    def render(self, engine: str, plan: MusicPlan, task: str | None = None) -> AsyncIterator[float | RenderedMusic]:
+        """Yield the share that is done, between 0 and 1, now and then, and at last the piece.
+
+        Args:
+            engine: one of the configuration's.
+            plan: of the piece.
+            task: what `start` returned; the remote engine is asked for it before a new one is begun.
+
+        Raises:
+            MusicRefused: the engine will not make this piece.
+            ModelLoadingError: the engine has no model, or is not configured.
+            GpuMemoryError: it ran out of GPU memory.
+            ProcessingError: it failed, or did not end in time.
+        """
+        ...
+
+    async def master(self, audio: bytes, plan: MusicPlan) -> MasteredMusic:
+        """Return a rendered piece, trimmed to its length, faded, and as loud as all others; and what is wrong."""
+        ...
+
+    async def encode(self, audio: bytes) -> EncodedMusic:
+        """Return a mastered piece as files."""
         ...
 
 

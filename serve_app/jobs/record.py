@@ -1,14 +1,18 @@
-"""`Job`, its states and legal transitions, its request, events and deliveries: values only."""
+"""`Job`, its kinds, states and legal transitions, its request, events and deliveries: values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
 from serve_app.analysis.result import AnalysisResult
+from serve_app.messages import JobKind, Locale
+
+JobResult: TypeAlias = AnalysisResult | dict[str, Any]
+"""JSON: of a video job an AnalysisResult, of a music job a `results.MusicPiece`."""
 
 
 class JobStatus(StrEnum):
@@ -59,18 +63,74 @@ class AnalysisOptions:
         return {option.name: getattr(self, option.name) for option in fields(AnalysisOptions)}
 
 
-@dataclass(frozen=True)
-class JobRequest(AnalysisOptions):
-    """What a client asked for, validated. Two requests are the same if they are equal."""
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What a client asked for, validated. Two requests are the same if they are equal. Each kind adds its fields.
+
+    Attributes:
+        callback_base: base of the callback URL; None: the job has no callback.
+        locale: language of the job's messages; None: the operator's.
+    """
+
+    kind: ClassVar[JobKind]
 
     job_id: str
-    video_url: str
     callback_base: str | None = None
+    locale: Locale | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest(AnalysisOptions, JobRequest):
+    """Analyze a video."""
+
+    kind = JobKind.VIDEO
+
+    video_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MusicRequest(JobRequest):
+    """Make a piece of music from a picture.
+
+    Attributes:
+        image_url: address of the picture; None: it was uploaded.
+        upload_sha256: of an uploaded picture, in hexadecimal.
+        prompt: what the caller wants to hear.
+        duration_s: length of the piece.
+        seed: of every random choice; None: made from the job's id.
+    """
+
+    kind = JobKind.MUSIC
+
+    image_url: str | None = None
+    upload_sha256: str | None = None
+    prompt: str = ""
+    duration_s: float = 30.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A browser, by the random id in its signed cookie.
+
+    Attributes:
+        id: random.
+        is_known: whether the request carried the cookie, or came from a browser. Its jobs are private then: nobody else
+            sees them. Otherwise, as for a client that keeps no cookies, whoever knows a job's id may read it.
+    """
+
+    id: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A stored job. Times are POSIX seconds."""
+    """A stored job. Times are POSIX seconds.
+
+    Attributes:
+        visitor: id of the visitor whose job it is; None: nobody's.
+        private: whether other visitors must not see it.
+    """
 
     request: JobRequest
     status: JobStatus
@@ -83,7 +143,9 @@ class Job:
     error_code: str | None = None
     error_message: str | None = None
     cancel_requested: bool = False
-    result: AnalysisResult | None = None
+    result: JobResult | None = None
+    visitor: str | None = None
+    private: bool = False
 
     @property
     def job_id(self) -> str:
