@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, create_engine, event, func, make_url, select, text
+from sqlalchemy import Connection, Table, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateColumn
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from serve_app.errors import JobError
@@ -76,6 +77,11 @@ class Database:
             return time.time()
         return float(connection.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
 
+    def lock(self, connection: Connection, name: str) -> None:
+        """Keep other transactions that lock this name waiting until this one ends. A SQLite writer is alone anyway."""
+        if not self.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+
     def insert(self, table: Table) -> Any:
         """Return an INSERT of this database's dialect, which has `on_conflict_do_nothing`."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
@@ -97,6 +103,20 @@ class Database:
             if found is None:
                 tables.metadata.create_all(connection)
                 connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
+            elif found < tables.SCHEMA_VERSION:
+                self._upgrade(connection)
+
+    def _upgrade(self, connection: Connection) -> None:
+        """Add the columns, tables and indexes of this version; nothing that an older one uses is changed."""
+        present = {column["name"] for column in inspect(connection).get_columns(tables.jobs.name)}
+        for column in tables.jobs.c:
+            if column.name not in present:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(text(f"ALTER TABLE {tables.jobs.name} ADD COLUMN {definition}"))
+        tables.metadata.create_all(connection)
+        for index in tables.jobs.indexes:
+            index.create(connection, checkfirst=True)
+        connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
 
     def _use_write_ahead_log(self) -> None:
         # The mode is a property of the file. Changing it needs the file alone, and SQLite does not wait for that.

@@ -12,16 +12,14 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, func, select, update
 
-from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import JobConflict, JobNotFound, LeaseLost, ProcessingError
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
-from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobStatus
-from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode, job_steps, jobs, storable, to_job
+from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobRequest, JobResult, JobStatus
+from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, decode_request, encode, job_steps, jobs, storable, to_job
 from serve_app.messages import (
+    COMPLETED,
     Locale,
-    Stage,
-    accepted_message,
     cancelled_message,
     error_code,
     error_message,
@@ -95,9 +93,9 @@ class Lifecycle:
             return {row.name: row[1] for row in connection.execute(query.order_by(job_steps.c.finished_at))}
 
     def commit_step(
-        self, claim: Claim, name: str, result: Any, *, seconds: float, announce: Sequence[Stage] = ()
+        self, claim: Claim, name: str, result: Any, *, seconds: float, announce: Sequence[int] = ()
     ) -> None:
-        """Store a step's result, any JSON value, together with the stages that start now.
+        """Store a step's result, any JSON value, together with the progress that the job has reached.
 
         The first result of a name stays; committing it again changes nothing. ValueError: JSON can't hold the result.
         """
@@ -114,15 +112,16 @@ class Lifecycle:
                 connection.execute(update(jobs).where(jobs.c.job_id == claim.job.job_id).values(crashes=0))
             self._announce(connection, claim, held.progress, announce, now)
 
-    def announce(self, claim: Claim, *stages: Stage) -> None:
-        """Report stages that start now; stages at or below the progress so far are left out."""
+    def announce(self, claim: Claim, *progress: int) -> None:
+        """Report progress in percent, with the message of its stage; what is not above the progress so far is left out."""
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
-            self._announce(connection, claim, held.progress, stages, now)
+            self._announce(connection, claim, held.progress, progress, now)
 
-    def complete(self, claim: Claim, result: AnalysisResult) -> Job:
+    def complete(self, claim: Claim, result: JobResult) -> Job:
         """End a job with its result, also if a cancellation came too late. ValueError: JSON can't hold the result."""
-        shown = {"progress": int(Stage.COMPLETED), "message": stage_message(Stage.COMPLETED, self._locale)}
+        request = claim.job.request
+        shown = {"progress": COMPLETED, "message": stage_message(request.kind, COMPLETED, self._language(request))}
         text = encode(result)
         with self._db.write() as (connection, now):
             return _end(connection, _held_by(claim), JobStatus.COMPLETED, now, payload=shown, **shown, result=text)
@@ -167,7 +166,7 @@ class Lifecycle:
             if job.status.is_final:
                 raise JobConflict(f"Job {job_id} is already {job.status} and can't be cancelled")
             if job.status == JobStatus.QUEUED or row.lease_until <= now:
-                return self._cancel(connection, jobs.c.job_id == job_id, now)
+                return self._cancel(connection, jobs.c.job_id == job_id, job.request, now)
             return to_job(
                 connection.execute(
                     update(jobs)
@@ -182,7 +181,10 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
                 raise JobConflict(f"no client asked to cancel job {claim.job.job_id}: release it instead")
-            return self._cancel(connection, _held_by(claim), now)
+            return self._cancel(connection, _held_by(claim), claim.job.request, now)
+
+    def _language(self, request: JobRequest) -> Locale:
+        return request.locale or self._locale
 
     def _any_claimable(self) -> bool:
         with self._db.read() as connection:
@@ -199,19 +201,21 @@ class Lifecycle:
 
     def _ended_without_runner(self, connection: Connection, row: AnyRow, now: float) -> bool:
         this = jobs.c.job_id == row.job_id
+        request = decode_request(row.kind, row.request)
         if row.cancel_requested:
-            self._cancel(connection, this, now)
+            self._cancel(connection, this, request, now)
             return True
         if row.crashes >= self._max_crashes:
             error = ProcessingError(
                 f"{row.crashes + 1} runners in a row were lost while they worked on this job; it is not tried again"
             )
-            message = error_message(error, self._locale)
+            message = error_message(error, self._language(request), request.kind)
             self._fail(connection, this, error_code(error), message, now, attempts=row.attempts)
             return True
         return False
 
     def _take(self, connection: Connection, row: AnyRow, owner: str, now: float) -> Claim:
+        request = decode_request(row.kind, row.request)
         taken = connection.execute(
             _transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
             .values(
@@ -220,9 +224,7 @@ class Lifecycle:
                 lease_until=now + self._lease_s,
                 started_at=func.coalesce(jobs.c.started_at, now),
                 crashes=row.crashes + (row.status == JobStatus.PROCESSING),
-                message=stage_message(Stage(row.progress), self._locale)
-                if row.progress
-                else accepted_message(self._locale),
+                message=stage_message(request.kind, row.progress, self._language(request)),
             )
             .returning(*JOB_COLUMNS)
         ).one()
@@ -241,16 +243,19 @@ class Lifecycle:
         return row
 
     def _announce(
-        self, connection: Connection, claim: Claim, progress: int, stages: Sequence[Stage], now: float
+        self, connection: Connection, claim: Claim, progress: int, reached: Sequence[int], now: float
     ) -> None:
         request = claim.job.request
-        for stage in sorted(set(stages)):
-            if stage == Stage.COMPLETED:
+        for percent in sorted(map(int, set(reached))):
+            if percent >= COMPLETED:
                 raise ValueError("only complete() announces the end")
-            if stage <= progress:
+            if percent <= progress:
                 continue  # a takeover's or a retry's repetition, or a branch that fell behind
-            progress = int(stage)
-            shown = {"progress": progress, "message": stage_message(stage, self._locale)}
+            progress = percent
+            shown = {
+                "progress": progress,
+                "message": stage_message(request.kind, progress, self._language(request)),
+            }
             connection.execute(update(jobs).where(_held_by(claim)).values(**shown))
             events.append(
                 connection,
@@ -265,18 +270,22 @@ class Lifecycle:
         self, connection: Connection, claim: Claim, held: AnyRow, now: float, *, due_at: float, attempts: int
     ) -> Job:
         if held.cancel_requested:
-            return self._cancel(connection, _held_by(claim), now)
+            return self._cancel(connection, _held_by(claim), claim.job.request, now)
         queued = connection.execute(
             _transition(_held_by(claim), JobStatus.QUEUED)
             .values(
-                owner=None, lease_until=None, due_at=due_at, attempts=attempts, message=queued_message(self._locale)
+                owner=None,
+                lease_until=None,
+                due_at=due_at,
+                attempts=attempts,
+                message=queued_message(self._language(claim.job.request)),
             )
             .returning(*JOB_COLUMNS)
         ).one()
         return to_job(queued)
 
-    def _cancel(self, connection: Connection, where: ColumnElement[bool], now: float) -> Job:
-        shown = {"message": cancelled_message(self._locale)}
+    def _cancel(self, connection: Connection, where: ColumnElement[bool], request: JobRequest, now: float) -> Job:
+        shown = {"message": cancelled_message(self._language(request))}
         return _end(connection, where, JobStatus.CANCELLED, now, payload=shown, **shown, cancel_requested=True)
 
     def _fail(

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from secrets import token_urlsafe
 from typing import Any
 
-from sqlalchemy import Column, Connection, and_, case, delete, exists, func, select
+from sqlalchemy import Column, Connection, and_, case, delete, exists, func, or_, select
 
-from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded
+from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded, QuotaExceeded
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.lifecycle import Lifecycle
 from serve_app.jobs.outbox import Outbox
-from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, to_job
-from serve_app.messages import Locale, queued_message
+from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
+from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, secrets, submissions, to_job
+from serve_app.messages import JobKind, Locale, queued_message
 
 _MEASURED_JOBS = 20  # speeds even out long and short files, and still follow a new machine
 # Retry-After of a refused client before any job was measured, and its bounds after: longer would miss free places.
 _RETRY_AFTER_S, _MIN_RETRY_AFTER_S, _MAX_RETRY_AFTER_S = 5.0, 1.0, 120.0
 _ENDED = tuple(status.value for status in JobStatus if status.is_final)
+_HOUR_S = 3600.0
+_SECRET_BYTES = 32
 _PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
 
 
@@ -31,6 +35,14 @@ class QueueDepth:
 
     queued: int
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Most jobs that a visitor may have in work at once, and may submit within an hour."""
+
+    active: int
+    per_hour: int
 
 
 class JobStore(Lifecycle, Outbox):
@@ -75,32 +87,42 @@ class JobStore(Lifecycle, Outbox):
         """Close the connections; the store can still be used, and opens new ones."""
         self._db.close()
 
-    def submit(self, request: JobRequest, *, max_queued: int | None) -> Job:
+    def submit(
+        self, request: JobRequest, *, max_queued: int | None, visitor: Visitor | None = None, quota: Quota | None = None
+    ) -> Job:
         """Return a new job, or the one that the same request made before.
 
         Args:
             request: the job.
+            visitor: whose job it is; None: nobody's.
+            quota: of the visitor; None: none.
             max_queued: how many may wait; None: any number. Submissions at the same instant may overshoot it by their
                 number on Postgres.
 
         Raises:
-            JobConflict: another request has this id.
+            JobConflict: another request, or another visitor's private job, has this id.
+            QuotaExceeded: the visitor has used up its quota; `retry_after_s` is when it may come back.
             Overloaded: too many jobs wait; `retry_after_s` is when a place should be free.
         """
         with self._db.write() as (connection, now):
-            existing = _existing(connection, request)
+            existing = _existing(connection, request, visitor)
             if existing is not None:
                 return existing
+            if visitor is not None and quota is not None:
+                self._require_quota(connection, visitor, quota, now)
             if max_queued is not None:
-                self._require_room(connection, max_queued, now)
+                self._require_room(connection, max_queued, request.kind)
             row = connection.execute(
                 self._db.insert(jobs)
                 .values(
                     job_id=request.job_id,
+                    kind=request.kind,
                     request=encode_request(request),
+                    visitor=visitor.id if visitor else None,
+                    private=visitor is not None and visitor.is_known,
                     status=JobStatus.QUEUED,
                     progress=0,
-                    message=queued_message(self._locale),
+                    message=queued_message(request.locale or self._locale),
                     created_at=now,
                     attempts=0,
                     crashes=0,
@@ -112,8 +134,10 @@ class JobStore(Lifecycle, Outbox):
                 .returning(*JOB_COLUMNS)
             ).first()
             if row is not None:
+                if visitor is not None:
+                    connection.execute(submissions.insert().values(visitor=visitor.id, created_at=now))
                 return to_job(row)
-            existing = _existing(connection, request)  # another submission of the same id was first
+            existing = _existing(connection, request, visitor)  # another submission of the same id was first
             if existing is None:
                 raise JobConflict(f"Job {request.job_id} was deleted while it was submitted; submit it again")
             return existing
@@ -124,9 +148,48 @@ class JobStore(Lifecycle, Outbox):
             row = _find(connection, job_id, *JOB_COLUMNS, jobs.c.result)
         return to_job(row, result=row.result)
 
-    def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        """Return jobs, newest first, without their results. InvalidRequest: the cursor is malformed."""
+    def require_visible(self, job_id: str, visitor: str | None) -> None:
+        """Raise JobNotFound where a visitor (None: one without a cookie) must not see a job, or there is none."""
+        with self._db.read() as connection:
+            row = _find(connection, job_id, jobs.c.visitor, jobs.c.private)
+        if not _may_see(row, visitor):
+            raise JobNotFound(f"No job has the id {job_id}")
+
+    def secret(self, name: str) -> str:
+        """Return a random secret that all users of this database share; the first call makes it."""
+        with self._db.write() as (connection, _now):
+            connection.execute(
+                self._db.insert(secrets)
+                .values(name=name, value=token_urlsafe(_SECRET_BYTES))
+                .on_conflict_do_nothing(index_elements=[secrets.c.name])
+            )
+            return str(connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar_one())
+
+    def page(
+        self,
+        status: JobStatus | None,
+        limit: int,
+        cursor: str | None,
+        visitor: str | None = None,
+        *,
+        only_own: bool = False,
+    ) -> JobPage:
+        """Return jobs, newest first, without their results. InvalidRequest: the cursor is malformed.
+
+        Args:
+            status: of the jobs; None: any.
+            limit: the most jobs to return.
+            cursor: `next_cursor` of the page before.
+            visitor: who asks, None: one without a cookie; jobs that it must not see are left out.
+            only_own: leave out all jobs but the visitor's.
+        """
         query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
+        if only_own:
+            query = query.where(jobs.c.visitor == visitor)
+        elif visitor is None:
+            query = query.where(~jobs.c.private)
+        else:
+            query = query.where(or_(jobs.c.visitor.is_(None), jobs.c.visitor == visitor))
         if status is not None:
             query = query.where(jobs.c.status == status)
         if cursor is not None:
@@ -153,19 +216,25 @@ class JobStore(Lifecycle, Outbox):
         """Return the seconds until a job should be done, by the speed of the latest ones. JobNotFound.
 
         A queued job waits for rounds of as many jobs as run now: while there is a queue, every runner's places are
-        taken. 0 for an ended job; None until a job has been completed.
+        taken. 0 for an ended job; None until a job of its kind has been completed.
         """
         with self._db.read() as connection:
-            row = _find(connection, job_id, jobs.c.number, jobs.c.status, jobs.c.started_at)
+            row = _find(connection, job_id, jobs.c.number, jobs.c.kind, jobs.c.status, jobs.c.started_at)
             if JobStatus(row.status).is_final:
                 return 0.0
-            mean_s = _mean_processing_s(connection)
+            mean_s = _mean_processing_s(connection, row.kind)
             if mean_s is None:
                 return None
             if row.status == JobStatus.PROCESSING:
                 return max(0.0, mean_s - (self._db.now(connection) - float(row.started_at)))
-            num_places = max(1, _depth(connection).running)
-            return mean_s * (1 + _num_ahead(connection, row) // num_places)
+            ahead = _ahead_by_kind(connection, row)
+            num_ahead = sum(ahead.values())
+            ahead_s = 0.0
+            for kind, count in ahead.items():
+                kind_s = mean_s if kind == row.kind else _mean_processing_s(connection, kind)
+                ahead_s += count * (mean_s if kind_s is None else kind_s)
+            num_rounds = num_ahead // max(1, _depth(connection).running)
+            return mean_s + (num_rounds * ahead_s / num_ahead if num_rounds else 0.0)
 
     def delete(self, job_id: str) -> None:
         """Remove an ended job with its steps, events and deliveries. JobNotFound; JobConflict while it is active."""
@@ -210,23 +279,57 @@ class JobStore(Lifecycle, Outbox):
             raise JobNotFound(f"No job has the id {job_id}")
         return list(news.events)
 
-    def _require_room(self, connection: Connection, max_queued: int, now: float) -> None:
+    def _require_quota(self, connection: Connection, visitor: Visitor, quota: Quota, now: float) -> None:
+        self._db.lock(connection, visitor.id)
+        active = and_(jobs.c.visitor == visitor.id, jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING]))
+        num_active = connection.execute(select(func.count()).select_from(jobs).where(active)).scalar_one()
+        if num_active >= quota.active:
+            mean_s = _mean_processing_s(connection, JobKind.MUSIC)
+            raise QuotaExceeded(
+                f"{num_active} of your pieces are in work, and {quota.active} may be; wait until one is ready",
+                _clipped(_RETRY_AFTER_S if mean_s is None else mean_s),
+            )
+        own = submissions.c.visitor == visitor.id
+        connection.execute(delete(submissions).where(submissions.c.created_at < now - _HOUR_S))
+        latest = select(submissions.c.created_at).where(own).order_by(submissions.c.created_at.desc())
+        oldest = connection.execute(latest.offset(quota.per_hour - 1).limit(1)).scalar()
+        if oldest is not None:
+            wait_s = oldest + _HOUR_S - now
+            raise QuotaExceeded(
+                f"You have made {quota.per_hour} pieces within an hour, and more are not allowed; come back in "
+                f"{math.ceil(wait_s / 60)} min",
+                wait_s,
+            )
+
+    def _require_room(self, connection: Connection, max_queued: int, kind: JobKind) -> None:
         depth = _depth(connection)
         if depth.queued < max_queued:
             return
-        mean_s = _mean_processing_s(connection)
+        mean_s = _mean_processing_s(connection, kind)
         wait_s = _RETRY_AFTER_S
         if mean_s is not None:
-            wait_s = min(max(mean_s / max(1, depth.running), _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
+            wait_s = _clipped(mean_s / max(1, depth.running))
         raise Overloaded(f"{depth.queued} jobs are waiting already; try again later", wait_s)
 
 
-def _existing(connection: Connection, request: JobRequest) -> Job | None:
+def _existing(connection: Connection, request: JobRequest, visitor: Visitor | None) -> Job | None:
     row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == request.job_id)).first()
-    job = None if row is None else to_job(row)
-    if job is not None and job.request != request:
+    if row is None:
+        return None
+    job = to_job(row)
+    # the same sentence for both: a visitor must not learn what another asked for
+    if job.request != request or not _may_see(row, visitor.id if visitor else None):
         raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
+
+
+def _may_see(row: AnyRow, visitor: str | None) -> bool:
+    """Return whether a visitor may see a job: its own, one that is nobody's, or, without a cookie, one that is public."""
+    return row.visitor is None or row.visitor == visitor or (visitor is None and not row.private)
+
+
+def _clipped(wait_s: float) -> float:
+    return min(max(wait_s, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
 
 
 def _find(connection: Connection, job_id: str, *columns: Column[Any]) -> AnyRow:
@@ -241,6 +344,12 @@ def _num_ahead(connection: Connection, row: AnyRow) -> int:
     return connection.execute(select(func.count()).select_from(jobs).where(ahead)).scalar_one()
 
 
+def _ahead_by_kind(connection: Connection, row: AnyRow) -> dict[str, int]:
+    ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < row.number)
+    counts = connection.execute(select(jobs.c.kind, func.count()).where(ahead).group_by(jobs.c.kind))
+    return {kind: count for kind, count in counts}
+
+
 def _depth(connection: Connection) -> QueueDepth:
     queued, running = connection.execute(
         select(
@@ -251,10 +360,10 @@ def _depth(connection: Connection) -> QueueDepth:
     return QueueDepth(queued, running)
 
 
-def _mean_processing_s(connection: Connection) -> float | None:
+def _mean_processing_s(connection: Connection, kind: str) -> float | None:
     latest = (
         select((jobs.c.completed_at - jobs.c.started_at).label("processing_s"))
-        .where(jobs.c.status == JobStatus.COMPLETED)
+        .where(jobs.c.status == JobStatus.COMPLETED, jobs.c.kind == kind)
         .order_by(jobs.c.number.desc())
         .limit(_MEASURED_JOBS)
         .subquery()

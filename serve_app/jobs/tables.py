@@ -1,6 +1,8 @@
 """The job store's tables, and the records made of their rows.
 
     jobs        one row a job: request, state, lease, and finally the result
+    submissions one row a visitor's job, also of one that was removed, for the quota of an hour
+    secrets     what all replicas share: the secret that signs visitors' cookies
     job_steps   one row a finished step: its result until the job ends, its seconds for good
     job_events  one row an event: the body of its callback, and the state of its delivery
 
@@ -29,13 +31,17 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
-from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus
+from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus, MusicRequest, VideoRequest
+from serve_app.messages import JobKind, Locale
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+_REQUESTS: dict[JobKind, type[JobRequest]] = {request.kind: request for request in (VideoRequest, MusicRequest)}
 
 metadata = MetaData()
 
@@ -65,6 +71,10 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False),
     Column("error_code", String(64)),
     Column("error_message", Text),
+    # since version 2; the defaults are those of the jobs that were stored before
+    Column("kind", String(16), nullable=False, server_default=JobKind.VIDEO.value),
+    Column("visitor", String(64)),
+    Column("private", Boolean, nullable=False, server_default=false()),
     Column("result", Text),  # last: large, and read by few queries
     CheckConstraint(f"status IN ({_STATUSES})", name="jobs_status"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress"),
@@ -72,6 +82,23 @@ jobs = Table(
 )
 Index("jobs_by_status", jobs.c.status, jobs.c.number)
 Index("jobs_by_end", jobs.c.completed_at)
+_DONE = jobs.c.status == JobStatus.COMPLETED.value
+Index("jobs_measured", jobs.c.kind, jobs.c.number, sqlite_where=_DONE, postgresql_where=_DONE)
+_OF_VISITOR = jobs.c.visitor.is_not(None)
+Index("jobs_by_visitor", jobs.c.visitor, jobs.c.number, sqlite_where=_OF_VISITOR, postgresql_where=_OF_VISITOR)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("visitor", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index("submissions_by_visitor", submissions.c.visitor, submissions.c.created_at)
+
+secrets = Table(
+    "secrets", metadata, Column("name", String(64), primary_key=True), Column("value", String(200), nullable=False)
+)
 
 job_steps = Table(
     "job_steps",
@@ -126,16 +153,20 @@ def storable(text: str) -> str:
 
 
 def encode_request(request: JobRequest) -> str:
-    return encode(asdict(request))
+    # a runner of version 1, which may still be at work, knows no `locale`
+    return encode({name: value for name, value in asdict(request).items() if name != "locale" or value is not None})
 
 
-def decode_request(text: str) -> JobRequest:
+def decode_request(kind: str, text: str) -> JobRequest:
     """Return a stored request; fields added since it was stored get their defaults."""
-    return JobRequest(**json.loads(text))
+    values = json.loads(text)
+    if values.get("locale") is not None:
+        values["locale"] = Locale(values["locale"])
+    return _REQUESTS[JobKind(kind)](**values)
 
 
 def to_job(row: AnyRow, *, result: str | None = None) -> Job:
     """Return the record of a row of JOB_COLUMNS."""
     values = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "result"}
-    values |= {"request": decode_request(row.request), "status": JobStatus(row.status)}
+    values |= {"request": decode_request(row.kind, row.request), "status": JobStatus(row.status)}
     return Job(**values, result=None if result is None else json.loads(result))

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
-from serve_app.jobs.record import JobRequest
+from serve_app.jobs.record import VideoRequest
 from serve_app.jobs.store import JobStore
 
 
@@ -114,12 +114,12 @@ def store(open_store: Callable[..., JobStore]) -> JobStore:
     return open_store()
 
 
-def make_request(job_id: str = "job-1", **changes: Any) -> JobRequest:
+def make_request(job_id: str = "job-1", **changes: Any) -> VideoRequest:
     """A request with a callback."""
     values = {"job_id": job_id, "video_url": "https://example.com/a.mp4", "callback_base": "https://backend.example"}
-    return JobRequest(**{**values, **changes})
+    return VideoRequest(**{**values, **changes})
 
 
 @pytest.fixture(name="make_request")
-def make_request_fixture() -> Callable[..., JobRequest]:
+def make_request_fixture() -> Callable[..., VideoRequest]:
     return make_request
