@@ -12,19 +12,23 @@ from ray.serve import Application
 
 from serve_app.deployments.aligner import Aligner
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
+from serve_app.deployments.captioner import Captioner
 from serve_app.deployments.diarizer import Diarizer
 from serve_app.deployments.drum_transcriber import DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier
+from serve_app.deployments.music_generator import MusicGenerator
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import FasterWhisper, OpenAIWhisper, TransformersWhisper
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.handles import Placed
+from serve_app.flows.music import MusicModels
 from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.graph_args import GraphArgs
 from serve_app.models.devices import AUTO
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
+from serve_app.models.music.options import MusicOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.backend import known_languages
@@ -40,7 +44,11 @@ def build(args: GraphArgs) -> Application:
     """Return the application. Only this function reads the settings from the environment."""
     settings = Settings.from_environment()
     environment = ModelEnvironment(
-        models_dir=settings.models_dir, hf_token=_clear(settings.hf_token), mirror=_clear(settings.model_mirror)
+        models_dir=settings.models_dir,
+        hf_token=_clear(settings.hf_token),
+        mirror=_clear(settings.model_mirror),
+        caption_api_key=_clear(settings.caption_api_key),
+        music_api_key=_clear(settings.music_api_key),
     )
 
     def placed(deployment: Any, options: Any, **more: Any) -> list[Placed[Any]]:
@@ -71,6 +79,11 @@ def build(args: GraphArgs) -> Application:
             task.name: placed(deployment, options, task=task, max_pixels=settings.max_image_pixels)
             for deployment, task, options in classifiers
         },
+        music=MusicModels(
+            captioners=placed(Captioner, args.captions, max_pixels=settings.max_image_pixels),
+            generator=_music_generator(args.music, settings, environment),
+            engines=args.music.engines,
+        ),
     )
     scaling = by_queue_depth(args.job_runner, settings.database_url.get_secret_value())
     return Ingress.bind(
@@ -83,6 +96,13 @@ def build(args: GraphArgs) -> Application:
             settings=settings, options=args.job_runner, deployments=deployments
         ),
     )
+
+
+def _music_generator(options: MusicOptions, settings: Settings, environment: ModelEnvironment) -> Placed[Any]:
+    # no twin on the CPU: the next engine is the fall-back
+    options = replace(options, device=options.device or settings.device)
+    [generator] = _placed(MusicGenerator, options, environment=environment)
+    return generator
 
 
 def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) -> SpeechModels:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
+from serve_app.models.captions.options import CaptionerOptions
 from serve_app.models.drums.options import DrumModelOptions
 from serve_app.models.images.options import ClassifierArgs
+from serve_app.models.music.options import MusicOptions
 from serve_app.models.options import Options
 from serve_app.models.speech.options import (
     AlignerOptions,
@@ -49,6 +51,8 @@ class GraphArgs(BaseModel):
         emotion: how speech sounds.
         drums: drum transcription.
         images: the image classifiers.
+        captions: descriptions of pictures, for music.
+        music: music from pictures.
         job_runner: the job queue's consumers.
         ingress: work that HTTP callers wait for.
     """
@@ -63,5 +67,7 @@ class GraphArgs(BaseModel):
     emotion: EmotionOptions = EmotionOptions()
     drums: DrumModelOptions = DrumModelOptions()
     images: ImageArgs = ImageArgs()
+    captions: CaptionerOptions = CaptionerOptions()
+    music: MusicOptions = MusicOptions()
     job_runner: RunnerOptions = RunnerOptions()
     ingress: IngressOptions = IngressOptions()

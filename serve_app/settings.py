@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -33,6 +33,8 @@ _PREFIX = "SERVE_APP_"
 _TEST_PREFIX = "SERVE_APP_TEST_"  # read by the test suite itself
 _SERVICE_URL = "SERVE_APP_URL"  # read by the command line, which is a client
 _UNPREFIXED = ("BACKEND_URL", "HF_TOKEN", "DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE")  # kept from the systems replaced
+
+_MIN_COOKIE_SECRET_CHARS = 32
 
 # of CTranslate2, which took this name first: https://opennmt.net/CTranslate2/quantization.html
 _COMPUTE_TYPES = "default|auto|int8|int8_float32|int8_float16|int8_bfloat16|int16|float16|bfloat16|float32"
@@ -119,6 +121,11 @@ class Settings(BaseModel):
         cors_origins: origins whose pages may call the API, separated by commas, or `*`.
         backend_url: callback base of a job that names none.
         hf_token: opens gated models on the Hugging Face hub.
+        caption_api_key: opens the endpoint that describes pictures (`args.captions.chat`).
+        music_api_key: opens ACE-Step's server (`args.music.acestep`).
+        cookie_secrets: sign visitors' cookies; at least 32 characters. Several, separated by spaces, while one replaces
+            another: the first signs, all are accepted. None: a random one in the job store, which all replicas share.
+        cookie_secure: whether browsers send visitors' cookies over HTTPS only; `auto`: where the page came by HTTPS.
         model_mirror: URL or folder from which models of the catalog may be fetched too.
         device: where models run unless their `args` say so; `auto`: a GPU where the deployment was given one (in Python
             and on the command line: where there is one), else the CPU.
@@ -129,6 +136,8 @@ class Settings(BaseModel):
         max_duration_s: limit of a decoded file; the samples of 4 hours take 0.9 GB. Drums are read in pieces and may
             last 24 hours.
         max_queued_jobs: limit of waiting jobs; a submission above it is answered 429.
+        max_pieces_in_work: pieces of music of one visitor that may wait or be in work; more are answered 429.
+        max_pieces_per_hour: pieces of music that one visitor may order within an hour; more are answered 429.
         retention_days: how long ended jobs are kept.
         max_body_bytes: limit of a JSON request.
         max_upload_bytes: limit of an uploaded form.
@@ -157,6 +166,12 @@ class Settings(BaseModel):
     ] = ()
     backend_url: CallbackBase = None
     hf_token: SecretStr | None = None
+    caption_api_key: SecretStr | None = None
+    music_api_key: SecretStr | None = None
+    cookie_secrets: Annotated[
+        tuple[Annotated[SecretStr, Field(min_length=_MIN_COOKIE_SECRET_CHARS)], ...], BeforeValidator(_split_spaces)
+    ] = ()
+    cookie_secure: Literal["auto", "always", "never"] = "auto"
     model_mirror: Mirror | None = None
     device: Device = "auto"
     stt_device: Device | None = None
@@ -165,6 +180,8 @@ class Settings(BaseModel):
     download_timeout_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     max_duration_s: float = Field(default=14400.0, gt=0, allow_inf_nan=False)
     max_queued_jobs: int = Field(default=1000, ge=1)
+    max_pieces_in_work: int = Field(default=3, ge=1)
+    max_pieces_per_hour: int = Field(default=30, ge=1)
     retention_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     max_upload_bytes: int = Field(default=512 * 1024**2, ge=1024)
@@ -214,6 +231,8 @@ class Settings(BaseModel):
             max_body_bytes=self.max_body_bytes,
             max_upload_bytes=self.max_upload_bytes,
             max_image_bytes=self.max_image_bytes,
+            cookie_secrets=tuple(secret.get_secret_value() for secret in self.cookie_secrets),
+            cookie_secure=self.cookie_secure,
             proxy_echoes_request_id=True,
         )
 
@@ -247,7 +266,7 @@ def _variable(field: str) -> str:
     return field.upper() if field.upper() in _UNPREFIXED else _PREFIX + _RENAMED.get(field, field).upper()
 
 
-_RENAMED = {"webhook_secrets": "webhook_secret"}  # the variable's fixed name; it may hold several
+_RENAMED = {"webhook_secrets": "webhook_secret", "cookie_secrets": "cookie_secret"}  # each may hold several
 
 
 def _default_state_dir(env: Mapping[str, str]) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from serve_app.deployments.protocols import TranscribesDrums
 from serve_app.flows.handles import Placed
+from serve_app.flows.music import MusicModels
 from serve_app.flows.video import VideoModels
 
 
@@ -19,18 +20,21 @@ class Deployments:
         video: the deployments of the video DAG.
         drums: transcribe drums, in order of preference; the next one is called when GPU memory ran out.
         classifiers: by task, classify pictures, in order of preference.
+        music: the deployments of the music DAG.
     """
 
     video: VideoModels
     drums: Sequence[Placed[TranscribesDrums]]
     classifiers: Mapping[str, Sequence[Placed[Any]]]
+    music: MusicModels
 
     def names(self) -> list[str]:
         """Return the names of all deployments."""
-        others = (self.drums, *self.classifiers.values())
+        others = (self.drums, *self.classifiers.values(), self.music.placed())
         return [each.name for each in (*self.video.placed(), *(each for group in others for each in group))]
 
     def loaded_once(self) -> dict[str, Sequence[Placed[Any]]]:
         """Return, by short name, the deployments whose model is never replaced while they serve."""
         speech = {str(name): placed for name, placed in self.video.speech.backends.items()}
-        return speech | {"diarization": self.video.diarizers, "drums": self.drums}
+        music = {"captions": self.music.captioners, "music": [self.music.generator]}
+        return speech | {"diarization": self.video.diarizers, "drums": self.drums} | music

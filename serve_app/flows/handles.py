@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -116,6 +116,26 @@ class Calls:
         async def attempt() -> T:
             result: T = await _remote(placed.handle, method).remote(*args, **kwargs)
             return result
+
+        return await self.persist(placed.name, attempt)
+
+    async def last(
+        self,
+        placed: Placed[D],
+        method: Callable[Concatenate[D, P], AsyncIterator[float | T]],
+        on_progress: Callable[[float], Awaitable[None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Return the last item of a method that yields its progress before: shares that are done."""
+
+        async def attempt() -> T:
+            async for item in _remote(placed.handle.options(stream=True), method).remote(*args, **kwargs):
+                if not isinstance(item, float):
+                    last: T = item
+                    return last
+                await on_progress(item)
+            raise ProcessingError(f"{placed.name} ended without a result")
 
         return await self.persist(placed.name, attempt)
 
@@ -226,7 +246,7 @@ async def call_every_replica(
     return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
-def _remote(handle: DeploymentHandle[Any], method: Callable[..., Awaitable[Any]]) -> Any:
+def _remote(handle: DeploymentHandle[Any], method: Callable[..., Any]) -> Any:
     return getattr(handle, method.__name__)
 
 

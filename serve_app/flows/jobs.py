@@ -1,4 +1,4 @@
-"""`StoredJobs`: video jobs for the HTTP layer, and `EventWatcher`: their live events."""
+"""`StoredJobs`: jobs for the HTTP layer, and `EventWatcher`: their live events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
 from serve_app.jobs.store import JobStore
-from serve_app.media.artifacts import job_key
 from serve_app.services import SubmittedJob
 
 logger = logging.getLogger("ray.serve")
@@ -45,15 +44,23 @@ class StoredJobs:
     async def queue_position(self, job_id: str) -> int | None:
         return await asyncio.to_thread(self._store.queue_position, job_id)
 
-    async def page(self, status: JobStatus | None, limit: int, cursor: str | None) -> JobPage:
-        return await asyncio.to_thread(self._store.page, status, limit, cursor)
+    async def page(
+        self, status: JobStatus | None, limit: int, cursor: str | None, visitor: str | None = None
+    ) -> JobPage:
+        return await asyncio.to_thread(self._store.page, status, limit, cursor, visitor)
+
+    async def require_visible(self, job_id: str, visitor: str | None) -> None:
+        await asyncio.to_thread(self._store.require_visible, job_id, visitor)
+
+    async def visitor_secret(self) -> str:
+        return await asyncio.to_thread(self._store.secret, "visitors")
 
     async def cancel(self, job_id: str) -> Job:
         return await asyncio.to_thread(self._store.cancel, job_id)
 
     async def delete(self, job_id: str) -> None:
         await asyncio.to_thread(self._store.delete, job_id)
-        await asyncio.to_thread(self._media.discard, job_key(job_id))
+        await asyncio.to_thread(self._media.discard_job, job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         async for event in self._watcher.events(job_id, after_seq):

@@ -17,7 +17,8 @@ import httpx
 
 from serve_app.media.address_guard import check_callback_base, guarded_client
 from serve_app.media.address_policy import AddressPolicy
-from serve_app.media.artifacts import ArtifactStore, job_key
+from serve_app.errors import StorageError
+from serve_app.media.artifacts import ArtifactStore, StoredArtifact, job_key, published_key
 from serve_app.media.fetch import FetchSources, fetch
 from serve_app.media.part_file import FetchLimits
 from serve_app.results import AudioSource
@@ -92,13 +93,42 @@ class MediaSource:
             self._artifacts.put_file(key, path)
         return self._artifacts.locate(key)
 
-    def exists(self, folder: str) -> bool:
-        """Return whether a job's fetched file is still there."""
-        return self._artifacts.exists(f"{folder}/media")
+    async def read(self, key: str) -> bytes:
+        """Return a stored file; StorageError where it is gone or can't be read."""
+        return await asyncio.to_thread(self._read, key)
+
+    def _read(self, key: str) -> bytes:
+        try:
+            with self._artifacts.open(key) as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise StorageError(f"the file {key.rpartition('/')[2]} is gone from the artefact store") from error
+
+    async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
+        """Store a file; it appears when it is complete."""
+        await asyncio.to_thread(self._artifacts.put_bytes, key, content, content_type)
+
+    def stat(self, key: str) -> StoredArtifact:
+        """Return a stored file, to be read or linked; FileNotFoundError."""
+        return self._artifacts.stat(key)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        self._artifacts.delete(key)
+
+    def has(self, key: str) -> bool:
+        """Return whether a file is stored under the key."""
+        return self._artifacts.exists(key)
 
     def discard(self, folder: str) -> None:
         """Remove a job's artefacts."""
         self._artifacts.delete_prefix(folder)
+
+    def discard_job(self, job_id: str, *, keep_published: bool = False) -> None:
+        """Remove a job's files; those that callers may still fetch stay if `keep_published`."""
+        self._artifacts.delete_prefix(job_key(job_id))
+        if not keep_published:
+            self._artifacts.delete_prefix(published_key(job_id))
 
     def sweep(self, older_than_s: float) -> None:
         """Remove files of processes that died during a fetch or an analysis."""

@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.store import JobStore
-from serve_app.messages import Stage
 
 T = TypeVar("T")
 
@@ -27,13 +26,13 @@ class Steps(Protocol):
     seconds: dict[str, float]
 
     async def run(
-        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
     ) -> T:
-        """Return the result of `work()`, or of an earlier run of the step; report the stages in `announce` with it."""
+        """Return the result of `work()`, or of an earlier run of the step; report the progress in `announce` with it."""
         ...
 
-    async def announce(self, *stages: Stage) -> None:
-        """Report that these stages were reached."""
+    async def announce(self, *progress: int) -> None:
+        """Report that the job has come this far, in percent: values of its kind's stages, or between them."""
         ...
 
     @contextmanager
@@ -53,7 +52,7 @@ class PlainSteps(Steps):
         self.seconds: dict[str, float] = {}
 
     async def run(
-        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
     ) -> T:
         """Return the result of `work()`."""
         started = time.monotonic()
@@ -61,7 +60,7 @@ class PlainSteps(Steps):
         self.seconds[name] = time.monotonic() - started
         return result
 
-    async def announce(self, *stages: Stage) -> None:
+    async def announce(self, *progress: int) -> None:
         """Report nothing."""
 
 
@@ -92,7 +91,7 @@ class DurableSteps(Steps):
         self.seconds: dict[str, float] = {}
 
     async def run(
-        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[Stage] = ()
+        self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
     ) -> T:
         """Return the step's kept result, or run it and commit its result and `announce` in one transaction."""
         adapter: TypeAdapter[T] = TypeAdapter(result_type)
@@ -110,6 +109,6 @@ class DurableSteps(Steps):
         self._on_step(name, seconds)
         return result
 
-    async def announce(self, *stages: Stage) -> None:
-        """Commit progress events; a stage that was reported before is not reported again."""
-        await asyncio.to_thread(self._store.announce, self._claim, *stages)
+    async def announce(self, *progress: int) -> None:
+        """Commit progress events; what was reported before is not reported again."""
+        await asyncio.to_thread(self._store.announce, self._claim, *progress)

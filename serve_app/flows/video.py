@@ -24,7 +24,9 @@ from serve_app.flows.health import USABLE
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOptions, SpeechToText
 from serve_app.flows.steps import PlainSteps, Steps
+from serve_app.jobs.record import VideoRequest
 from serve_app.media.acoustics import FrameFeatures, features_of
+from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
 from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.joining import join_transcripts
@@ -86,6 +88,11 @@ class VideoPipeline:
         self._call = Calls(patience_s)
         self._speech = SpeechToText(models.speech, self._call, health)
         self._health = health
+
+    async def run_job(self, request: VideoRequest, steps: Steps) -> AnalysisResult:
+        """Return the result of a video job; errors as `analyze`."""
+        analysis = AnalysisRequest(request.video_url, **request.options())
+        return await self.analyze(analysis, job_key(request.job_id), steps)
 
     async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> AnalysisResult:
         """Return the result of the analysis.
@@ -165,7 +172,7 @@ class VideoPipeline:
             "fetch", AudioSource, lambda: self._media.fetch(source, folder), announce=(Stage.DOWNLOADED,)
         )
         # an operator may have emptied the store since the step
-        if not await asyncio.to_thread(self._media.exists, folder):
+        if not await asyncio.to_thread(self._media.has, f"{folder}/media"):
             fetched = await self._media.fetch(source, folder)
         return fetched.url
 

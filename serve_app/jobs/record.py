@@ -98,6 +98,7 @@ class MusicRequest(JobRequest):
         prompt: what the caller wants to hear.
         duration_s: length of the piece.
         seed: of every random choice; None: made from the job's id.
+        version_of: id of the piece that this one is another version of.
     """
 
     kind = JobKind.MUSIC
@@ -107,6 +108,7 @@ class MusicRequest(JobRequest):
     prompt: str = ""
     duration_s: float = 30.0
     seed: int | None = None
+    version_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

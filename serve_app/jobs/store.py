@@ -346,8 +346,8 @@ def _num_ahead(connection: Connection, row: AnyRow) -> int:
 
 def _ahead_by_kind(connection: Connection, row: AnyRow) -> dict[str, int]:
     ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < row.number)
-    counts = connection.execute(select(jobs.c.kind, func.count()).where(ahead).group_by(jobs.c.kind))
-    return {kind: count for kind, count in counts}
+    counts = connection.execute(select(jobs.c.kind, func.count()).where(ahead).group_by(jobs.c.kind)).all()
+    return {kind: count for kind, count in counts}  # noqa: C416 (a Row is no pair to mypy)
 
 
 def _depth(connection: Connection) -> QueueDepth:

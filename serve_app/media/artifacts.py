@@ -22,9 +22,18 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*
 
 
 def job_key(job_id: str, *parts: str) -> str:
-    """Return the key of a job's file: `jobs/<id>/<parts>`; an id that is no safe file name is replaced by its hash."""
-    name = job_id if _SAFE_ID.fullmatch(job_id) else f"sha256={hashlib.sha256(job_id.encode()).hexdigest()}"
-    return "/".join(("jobs", name, *parts))
+    """Return the key of a file that a job needs until it ends: `jobs/<id>/<parts>`."""
+    return "/".join(("jobs", _folder(job_id), *parts))
+
+
+def published_key(job_id: str, *parts: str) -> str:
+    """Return the key of a file that callers may fetch as long as the job is kept: `published/<id>/<parts>`."""
+    return "/".join(("published", _folder(job_id), *parts))
+
+
+def _folder(job_id: str) -> str:
+    """Return the id, or its hash where it is no safe file name."""
+    return job_id if _SAFE_ID.fullmatch(job_id) else f"sha256={hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 class ArtifactStore:

@@ -32,3 +32,5 @@ class ModelEnvironment:
     models_dir: Path
     hf_token: str | None = field(default=None, repr=False)
     mirror: str | None = field(default=None, repr=False)
+    caption_api_key: str | None = field(default=None, repr=False)
+    music_api_key: str | None = field(default=None, repr=False)

@@ -20,10 +20,11 @@ from serve_app.flows.health import GraphHealth
 from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
+from serve_app.flows.music_jobs import MusicFlow
 from serve_app.flows.speech import SpeechFlow
 from serve_app.flows.video import AnalysisFlow, VideoPipeline
 from serve_app.flows.weights import DeployedModels
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.store import JobStore, Quota
 from serve_app.models.images.options import ClassifierArgs
 from serve_app.models.images.tasks import TASKS
 from serve_app.models.options import ModelEnvironment
@@ -79,6 +80,13 @@ class Ingress:
         self._api_settings = settings.api
         self._services = Services(
             jobs=StoredJobs(store, media, settings.max_queued_jobs),
+            music=MusicFlow(
+                store,
+                media,
+                max_queued=settings.max_queued_jobs,
+                quota=Quota(settings.max_pieces_in_work, settings.max_pieces_per_hour),
+                max_pixels=settings.max_image_pixels,
+            ),
             analysis=AnalysisFlow(pipeline, media, max_at_once=options.max_direct_analyses),
             speech=SpeechFlow(
                 deployments.video,

@@ -14,9 +14,11 @@ from serve_app.deployments.replica.process import join_serve_log
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.media_source import MediaSource
+from serve_app.flows.music import MusicPipeline
 from serve_app.flows.video import VideoPipeline
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.store import JobStore, QueueDepth
+from serve_app.messages import JobKind
 from serve_app.settings import Settings
 from serve_app.workers.options import RunnerOptions
 from serve_app.workers.runner import Runner
@@ -26,7 +28,7 @@ _PATIENCE_S = 600.0  # no caller repeats a job's calls
 
 @serve.deployment(name="JobRunner")
 class JobRunner:
-    """Runs a `Runner`: video jobs from the job table, which all replicas share.
+    """Runs a `Runner`: jobs from the job table, which all replicas share.
 
     It takes no requests, so that Serve sees none when it stops a replica; jobs in work are then handed back, without
     counting an attempt.
@@ -49,7 +51,10 @@ class JobRunner:
         self._client = media.callback_client()
         self._runner = Runner(
             self._store,
-            VideoPipeline(deployments.video, media, _PATIENCE_S, health.deployments).analyze,
+            {
+                JobKind.VIDEO: VideoPipeline(deployments.video, media, _PATIENCE_S, health.deployments).run_job,
+                JobKind.MUSIC: MusicPipeline(deployments.music, media, _PATIENCE_S).make,
+            },
             Courier(self._store, self._client, secrets=" ".join(settings.webhook_secret_values()), owner=owner),
             media,
             options,

@@ -1,4 +1,4 @@
-"""`Runner`: runs video jobs of the job store to their ends, without Ray."""
+"""`Runner`: runs jobs of the job store to their ends, without Ray."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import enum
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
-from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import LeaseLost, ServeAppError
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.lifecycle import Claim
+from serve_app.jobs.record import JobResult
 from serve_app.jobs.retry import job_retry_after_s
 from serve_app.jobs.store import JobStore, QueueDepth
-from serve_app.media.artifacts import job_key
-from serve_app.messages import Locale, error_code, error_message
-from serve_app.services import AnalysisRequest
+from serve_app.messages import JobKind, Locale, error_code, error_message
 from serve_app.workers.options import RunnerOptions
 
 logger = logging.getLogger("ray.serve")
+
+JobFlow: TypeAlias = Callable[[Any, Steps], Awaitable[JobResult]]
+"""Runs a job's steps, by its request, which is of the flow's own kind, and returns its result."""
 
 _RENEW_AT_MOST_EVERY_S = 2.0
 _DEPTH_EVERY_S = 10.0
@@ -56,11 +57,11 @@ class RunnerMetrics(Protocol):
 
 
 class Runner:
-    """Claims jobs, analyzes them in durable steps, stores their results, and runs the courier of their callbacks.
+    """Claims jobs, runs their flows in durable steps, stores their results, and runs the courier of their callbacks.
 
     Args:
         store: the job table, which several runners share.
-        analyze: the work of one job: its request, the folder of its artefacts, and its steps.
+        flows: the work of one job, by its kind: it gets the request and the steps.
         courier: delivers the callbacks; runs and stops with this runner.
         media: removes the files of ended jobs.
         options: of this runner.
@@ -76,7 +77,7 @@ class Runner:
     def __init__(
         self,
         store: JobStore,
-        analyze: Callable[[AnalysisRequest, str, Steps], Awaitable[AnalysisResult]],
+        flows: Mapping[JobKind, JobFlow],
         courier: Courier,
         media: MediaSource,
         options: RunnerOptions,
@@ -90,7 +91,7 @@ class Runner:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._analyze = analyze
+        self._flows = flows
         self._courier = courier
         self._media = media
         self._options = options
@@ -193,7 +194,7 @@ class Runner:
             lease.cancel()
             self._courier.wake()
 
-    async def _settle(self, claim: Claim, work: asyncio.Task[AnalysisResult]) -> None:
+    async def _settle(self, claim: Claim, work: asyncio.Task[JobResult]) -> None:
         """Store the result of the work, or its failure."""
         job_id = claim.job.job_id
         error = work.exception()
@@ -205,26 +206,25 @@ class Runner:
         else:
             expected = isinstance(error, ServeAppError)
             logger.warning("job %s: %r", job_id, error, exc_info=None if expected else error)
+            request = claim.job.request
             failed = await asyncio.to_thread(
                 self._store.fail,
                 claim,
                 error_code(error),
-                error_message(error, self._locale),
+                error_message(error, request.locale or self._locale, request.kind),
                 retry_after_s=job_retry_after_s(error, claim.job.attempts, self._chance()),
             )
             status = failed.status.value
         logger.info("job %s: %s", job_id, status)
         if status != "queued":
             self._metrics.job_ended(status)
-            await self._discard(job_id)
+            await self._discard(job_id, keep_published=status == "completed")
 
-    async def _run_steps(self, claim: Claim) -> AnalysisResult:
+    async def _run_steps(self, claim: Claim) -> JobResult:
         done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
         done_seconds = await asyncio.to_thread(self._store.step_seconds, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)
-        job = claim.job.request
-        request = AnalysisRequest(job.video_url, **job.options())
-        return await self._analyze(request, job_key(claim.job.job_id), steps)
+        return await self._flows[claim.job.request.kind](claim.job.request, steps)
 
     def _observe(self, step: str, seconds: float) -> None:
         self._metrics.step_finished(step.partition("/")[0], seconds)
@@ -246,10 +246,10 @@ class Runner:
                 if self._clock() - renewed_at > self._options.lease_s:
                     return _Ending.LOST
 
-    async def _discard(self, job_id: str) -> None:
-        """Remove an ended job's artefacts; after a failure they are removed with the record."""
+    async def _discard(self, job_id: str, *, keep_published: bool = False) -> None:
+        """Remove an ended job's files; after a failure they are removed with the record."""
         try:
-            await asyncio.to_thread(self._media.discard, job_key(job_id))
+            await asyncio.to_thread(self._media.discard_job, job_id, keep_published=keep_published)
         except Exception:  # object stores raise many kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
 

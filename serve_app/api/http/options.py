@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
@@ -22,6 +22,8 @@ class ApiSettings:
         max_body_bytes: limit of a JSON body; a valid one is a few kilobytes.
         max_upload_bytes: limit of a form with a recording; an hour of uncompressed 48 kHz stereo takes 0.7 GB.
         max_image_bytes: limit of one picture in a form.
+        cookie_secrets: sign visitors' cookies, the newest first; empty: the one that `JobService.visitor_secret` gives.
+        cookie_secure: whether visitors' cookies are for HTTPS only; `auto`: where the request came by HTTPS.
         heartbeat_s: longest silence on an event stream, below the idle limit of common proxies (60 s).
         retry_ms: after which an event stream's client should reconnect.
         readiness_timeout_s: limit of a readiness probe's wait for the deployments' states.
@@ -34,6 +36,8 @@ class ApiSettings:
     max_body_bytes: int = 1 << 20
     max_upload_bytes: int = 512 << 20
     max_image_bytes: int = 20 << 20
+    cookie_secrets: tuple[str, ...] = field(default=(), repr=False)
+    cookie_secure: Literal["auto", "always", "never"] = "auto"
     heartbeat_s: float = 15.0
     retry_ms: int = 3000
     readiness_timeout_s: float = 5.0

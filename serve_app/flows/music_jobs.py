@@ -1,0 +1,135 @@
+"""`MusicFlow`: music jobs, and the files of pieces, for the HTTP layer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from typing import BinaryIO
+
+from serve_app.errors import JobConflict, JobNotFound, MusicFileMissing, ServeAppError
+from serve_app.flows.media_source import MediaSource
+from serve_app.flows.music import MAX_SEED, upload_key
+from serve_app.jobs.record import Job, JobPage, JobStatus, MusicRequest, Visitor
+from serve_app.jobs.store import JobStore, Quota
+from serve_app.media.artifacts import published_key
+from serve_app.services import MusicFile, StoredFile, SubmittedJob
+
+_CANCEL_S, _CANCEL_POLL_S = 5.0, 0.1  # a runner learns of a cancellation when it renews its lease
+
+
+class MusicFlow:
+    """`services.MusicService` (the methods are documented there) over the job store.
+
+    Args:
+        store: the job table.
+        media: keeps the files, and checks the addresses of callbacks.
+        max_queued: jobs that may wait; more are refused.
+        quota: of each visitor.
+        max_pixels: of an uploaded picture.
+    """
+
+    def __init__(self, store: JobStore, media: MediaSource, *, max_queued: int, quota: Quota, max_pixels: int) -> None:
+        self._store = store
+        self._media = media
+        self._max_queued = max_queued
+        self._quota = quota
+        self._max_pixels = max_pixels
+
+    async def submit(self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor) -> SubmittedJob:
+        if upload is None:
+            return await self._submit(request, visitor)
+        picture = await asyncio.to_thread(self._read_picture, upload)
+        return await self._submit_with(request, picture, visitor)
+
+    async def another_version(self, job_id: str, visitor: Visitor) -> SubmittedJob:
+        job = await self.get(job_id, visitor.id if visitor.is_known else None)
+        picture = await self.open(job_id, MusicFile.PICTURE, visitor.id if visitor.is_known else None)
+        content = b"".join([chunk async for chunk in picture.read(0, picture.num_bytes)])
+        request = replace(
+            _music_request(job),
+            job_id=uuid.uuid4().hex,
+            image_url=None,
+            seed=secrets.randbelow(MAX_SEED),
+            version_of=job_id,
+        )
+        return await self._submit_with(request, content, visitor)
+
+    async def get(self, job_id: str, visitor: str | None) -> Job:
+        await asyncio.to_thread(self._store.require_visible, job_id, visitor)
+        job = await asyncio.to_thread(self._store.get, job_id)
+        _music_request(job)
+        return job
+
+    async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:
+        return await asyncio.to_thread(self._store.page, None, limit, cursor, visitor, only_own=True)
+
+    async def delete(self, job_id: str, visitor: str | None) -> None:
+        job = await self.get(job_id, visitor)
+        if not job.status.is_final:
+            with suppress(JobConflict):  # it ended meanwhile
+                job = await asyncio.to_thread(self._store.cancel, job_id)
+        deadline = time.monotonic() + _CANCEL_S
+        while True:
+            try:
+                await asyncio.to_thread(self._store.delete, job_id)
+                break
+            except JobConflict:  # its runner has not let go yet
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_CANCEL_POLL_S)
+        await asyncio.to_thread(self._media.discard_job, job_id)
+
+    async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
+        job = await self.get(job_id, visitor)
+        # the picture is there before the music
+        if file is not MusicFile.PICTURE and job.status is not JobStatus.COMPLETED:
+            raise JobConflict(f"The piece {job_id} is {job.status}; its files are there once it has completed")
+        try:
+            return await asyncio.to_thread(self._media.stat, published_key(job_id, file))
+        except FileNotFoundError as error:
+            raise MusicFileMissing(f"The piece {job_id} has no {file}") from error
+
+    async def _submit_with(self, request: MusicRequest, picture: bytes, visitor: Visitor) -> SubmittedJob:
+        request = replace(request, upload_sha256=hashlib.sha256(picture).hexdigest())
+        # before the job: a runner may take it at once
+        await self._media.put(upload_key(request), picture)
+        try:
+            return await self._submit(request, visitor)
+        except ServeAppError:
+            await self._forget(request)
+            raise
+
+    async def _submit(self, request: MusicRequest, visitor: Visitor) -> SubmittedJob:
+        if request.callback_base is not None:
+            await self._media.check_callback_base(request.callback_base)
+        job = await asyncio.to_thread(
+            self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=self._quota
+        )
+        return SubmittedJob(job, await asyncio.to_thread(self._store.estimate_s, job.job_id))
+
+    async def _forget(self, request: MusicRequest) -> None:
+        """Remove the upload of a refused job, unless the job that has its id needs the same picture."""
+        with suppress(JobNotFound):
+            job = await asyncio.to_thread(self._store.get, request.job_id)
+            if isinstance(job.request, MusicRequest) and job.request.upload_sha256 == request.upload_sha256:
+                return
+        await asyncio.to_thread(self._media.remove, upload_key(request))
+
+    def _read_picture(self, upload: BinaryIO) -> bytes:
+        from serve_app.models.captions.picture import check_picture_header
+
+        picture = upload.read()
+        check_picture_header(picture, max_pixels=self._max_pixels)
+        return picture
+
+
+def _music_request(job: Job) -> MusicRequest:
+    """Return the request of a piece; JobNotFound for a job of another kind."""
+    if not isinstance(job.request, MusicRequest):
+        raise JobNotFound(f"No piece of music has the id {job.job_id}")
+    return job.request
