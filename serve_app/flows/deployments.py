@@ -35,6 +35,8 @@ class Deployments:
 
     def loaded_once(self) -> dict[str, Sequence[Placed[Any]]]:
         """Return, by short name, the deployments whose model is never replaced while they serve."""
-        speech = {str(name): placed for name, placed in self.video.speech.backends.items()}
-        music = {"captions": self.music.captioners, "music": [self.music.generator]}
+        speech: dict[str, Sequence[Placed[Any]]] = {
+            str(name): placed for name, placed in self.video.speech.backends.items()
+        }
+        music: dict[str, Sequence[Placed[Any]]] = {"captions": self.music.captioners, "music": [self.music.generator]}
         return speech | {"diarization": self.video.diarizers, "drums": self.drums} | music

@@ -113,7 +113,7 @@ class Lifecycle:
             self._announce(connection, claim, held.progress, announce, now)
 
     def announce(self, claim: Claim, *progress: int) -> None:
-        """Report progress in percent, with the message of its stage; what is not above the progress so far is left out."""
+        """Report progress in percent, with its stage's message; what is not above the progress so far is left out."""
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
             self._announce(connection, claim, held.progress, progress, now)

@@ -324,7 +324,7 @@ def _existing(connection: Connection, request: JobRequest, visitor: Visitor | No
 
 
 def _may_see(row: AnyRow, visitor: str | None) -> bool:
-    """Return whether a visitor may see a job: its own, one that is nobody's, or, without a cookie, one that is public."""
+    """Return whether a visitor may see a job: its own, one that is nobody's, or, without a cookie, a public one."""
     return row.visitor is None or row.visitor == visitor or (visitor is None and not row.private)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.messages import Locale, Stage, stage_message
+from serve_app.messages import JobKind, Locale, Stage, stage_message
 
 _TOLERANCE_S = 1e-6
 
@@ -43,7 +43,11 @@ def callback_problems(payloads: Sequence[dict[str, Any]], job_id: str, locale: L
             problems.append(f"callback {number}: job_id is {payload.get('job_id')!r}")
     sent = [(payload.get("status"), payload.get("progress"), payload.get("message")) for payload in payloads]
     wanted = [
-        ("completed" if stage is Stage.COMPLETED else "processing", int(stage), stage_message(stage, locale))
+        (
+            "completed" if stage is Stage.COMPLETED else "processing",
+            int(stage),
+            stage_message(JobKind.VIDEO, stage, locale),
+        )
         for stage in Stage
     ]
     if sent != wanted:
