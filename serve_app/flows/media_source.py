@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import httpx
 
+from serve_app.errors import StorageError
 from serve_app.media.address_guard import check_callback_base, guarded_client
 from serve_app.media.address_policy import AddressPolicy
-from serve_app.errors import StorageError
 from serve_app.media.artifacts import ArtifactStore, StoredArtifact, job_key, published_key
 from serve_app.media.fetch import FetchSources, fetch
 from serve_app.media.part_file import FetchLimits

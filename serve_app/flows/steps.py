@@ -28,7 +28,7 @@ class Steps(Protocol):
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
     ) -> T:
-        """Return the result of `work()`, or of an earlier run of the step; report the progress in `announce` with it."""
+        """Return the result of `work()`, or of an earlier run of the step; report `announce`, in percent, with it."""
         ...
 
     async def announce(self, *progress: int) -> None:

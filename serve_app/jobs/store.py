@@ -318,7 +318,7 @@ def _existing(connection: Connection, request: JobRequest, visitor: Visitor | No
         return None
     job = to_job(row)
     # the same sentence for both: a visitor must not learn what another asked for
-    if job.request != request or not _may_see(row, visitor.id if visitor else None):
+    if job.request != request or not _may_see(row, visitor.id if visitor and visitor.is_known else None):
         raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
 

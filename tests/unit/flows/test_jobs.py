@@ -9,7 +9,7 @@ from serve_app.errors import CallbackRefused, JobConflict, JobNotFound, Overload
 from serve_app.flows.jobs import EventWatcher, StoredJobs
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import DeliveryStatus, JobRequest, JobStatus
+from serve_app.jobs.record import DeliveryStatus, JobStatus, VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
@@ -68,8 +68,8 @@ def submit_and_claim(store: JobStore, job_id: str) -> Claim:
     return claim
 
 
-def request(job_id: str, **fields: str) -> JobRequest:
-    return JobRequest(job_id, "https://example.com/a.mp4", **fields)  # type: ignore[arg-type]
+def request(job_id: str, **fields: str) -> VideoRequest:
+    return VideoRequest(job_id=job_id, video_url="https://example.com/a.mp4", **fields)  # type: ignore[arg-type]
 
 
 async def collect(watcher: EventWatcher, job_id: str, after_seq: int = 0) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 from serve_app.errors import LeaseLost, ProcessingError
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import JobRequest
+from serve_app.jobs.record import VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
 from serve_app.results import AudioSource, Segment, SpeechActivity, SpeechRegion, Transcript, Word
@@ -50,7 +50,7 @@ def clock() -> Clock:
 @pytest.fixture
 def store(clock: Clock) -> JobStore:
     store, _ = make_job_table(lease_s=LEASE_S, clock=clock)
-    store.submit(JobRequest("a", "https://example.com/a.mp4"), max_queued=None)
+    store.submit(VideoRequest(job_id="a", video_url="https://example.com/a.mp4"), max_queued=None)
     return store
 
 

@@ -3,8 +3,9 @@ from dataclasses import asdict
 
 import pytest
 
-from serve_app.jobs.record import JobRequest
+from serve_app.jobs.record import MusicRequest, VideoRequest
 from serve_app.jobs.tables import decode_request, encode, encode_request, storable
+from serve_app.messages import Locale
 
 
 def test_json_is_compact_and_keeps_korean():
@@ -23,19 +24,28 @@ def test_text_that_postgres_refuses_is_made_storable():
 
 
 def test_a_request_survives_storage():
-    request = JobRequest("id", "https://e.example/v.mp4", callback_base="https://b.example", language="ko")
-    assert decode_request(encode_request(request)) == request
+    request = VideoRequest(
+        job_id="id", video_url="https://e.example/v.mp4", callback_base="https://b.example", language="ko"
+    )
+    assert decode_request("video", encode_request(request)) == request
+
+
+def test_a_request_of_another_kind_survives_storage():
+    request = MusicRequest(job_id="id", upload_sha256="ab", duration_s=12.5, seed=7, locale=Locale.EN)
+    assert decode_request("music", encode_request(request)) == request
 
 
 def test_a_request_stored_before_a_field_existed_gets_its_default():
-    request = JobRequest("id", "https://e.example/v.mp4", num_speakers=None)
+    request = VideoRequest(job_id="id", video_url="https://e.example/v.mp4", num_speakers=None)
     stored = asdict(request)
     del stored["num_speakers"]
-    assert decode_request(json.dumps(stored)) == request
+    assert decode_request("video", json.dumps(stored)) == request
 
 
 def test_options_are_stored_flat_beside_what_only_a_job_has():
-    stored = json.loads(encode_request(JobRequest("id", "https://e.example/v.mp4", language="ko", max_workers=2)))
+    stored = json.loads(
+        encode_request(VideoRequest(job_id="id", video_url="https://e.example/v.mp4", language="ko", max_workers=2))
+    )
     assert stored == {
         "job_id": "id",
         "video_url": "https://e.example/v.mp4",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import AudioExtractionError
-from serve_app.jobs.record import Job, JobRequest
+from serve_app.jobs.record import Job, VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
 from serve_app.services import AnalysisRequest
@@ -50,7 +50,7 @@ def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.serve, "get_replica_context", lambda: SimpleNamespace(app_name="serve_app"))
 
 
-def run_jobs(settings: Settings, options: RunnerOptions, *requests: JobRequest) -> list[Job]:
+def run_jobs(settings: Settings, options: RunnerOptions, *requests: VideoRequest) -> list[Job]:
     """Return the jobs once a JobRunner has brought them to their ends."""
 
     async def scenario() -> list[Job]:
@@ -73,7 +73,9 @@ def run_jobs(settings: Settings, options: RunnerOptions, *requests: JobRequest) 
 
 def test_jobs_of_the_settings_table_are_done_in_the_settings_language(settings: Settings) -> None:
     options = RunnerOptions(jobs_per_replica=2, poll_interval_s=0.002)
-    good, bad = run_jobs(settings, options, JobRequest("good", "file"), JobRequest("bad", "silent"))
+    good, bad = run_jobs(
+        settings, options, VideoRequest(job_id="good", video_url="file"), VideoRequest(job_id="bad", video_url="silent")
+    )
     assert (good.status, good.result, good.message) == ("completed", {"text": "file"}, "Analysis completed")
     assert (bad.status, bad.error_message) == ("failed", "Audio extraction failed: no audio track")
 

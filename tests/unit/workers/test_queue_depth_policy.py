@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.jobs.record import JobRequest
+from serve_app.jobs.record import VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.workers.queue_depth_policy import QueueDepthPolicy
 
@@ -27,7 +27,7 @@ def test_it_wants_a_replica_for_so_many_jobs(tmp_path: Path, num_jobs: int, jobs
     store = JobStore(url)
     store.create_schema()
     for number in range(num_jobs):
-        store.submit(JobRequest(f"job-{number}", "https://example.com/a.mp4"), max_queued=None)
+        store.submit(VideoRequest(job_id=f"job-{number}", video_url="https://example.com/a.mp4"), max_queued=None)
     if num_jobs:
         store.claim("runner")  # a job in work counts like one that waits
     policy = QueueDepthPolicy(url, jobs_per_replica)
@@ -61,7 +61,7 @@ def test_without_a_url_the_environment_says_which_table(tmp_path: Path, monkeypa
     monkeypatch.setenv("SERVE_APP_DATABASE_URL", url)
     store = JobStore(url)
     store.create_schema()
-    store.submit(JobRequest("a", "https://example.com/a.mp4"), max_queued=None)
+    store.submit(VideoRequest(job_id="a", video_url="https://example.com/a.mp4"), max_queued=None)
     assert asyncio.run(settled(QueueDepthPolicy(None), target=0)) == 1
 
 

@@ -14,11 +14,9 @@ import pytest
 from serve_app.errors import AudioExtractionError, DownloadInterrupted, LeaseLost, Overloaded, Unavailable
 from serve_app.flows.steps import Steps
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import Job, JobRequest, JobStatus
+from serve_app.jobs.record import Job, JobRequest, JobStatus, MusicRequest, VideoRequest, Visitor
 from serve_app.jobs.store import JobStore, QueueDepth
-from serve_app.media.artifacts import job_key
-from serve_app.messages import Locale, Stage
-from serve_app.services import AnalysisRequest
+from serve_app.messages import JobKind, Locale, Stage
 from serve_app.workers.runner import Runner, RunnerOptions
 from tests.job_tables import make_job_table
 
@@ -26,7 +24,7 @@ RESULT = {"text": "안녕하세요"}
 LEASE_S, RENEW_S, POLL_S, DEPTH_S = 3.0, 1.0, 0.5, 10.0
 RETENTION_S = 1000.0
 
-Work = Callable[[AnalysisRequest, Steps], Awaitable[dict[str, Any]]]
+Work = Callable[[VideoRequest, Steps], Awaitable[dict[str, Any]]]
 
 
 class Time:
@@ -62,14 +60,14 @@ class Pipeline:
     """Does what the test says, and notes what it was asked and how it ended."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[AnalysisRequest, str]] = []
+        self.asked: list[JobRequest] = []
         self.running = 0
         self.most_running = 0
         self.finish = asyncio.Event()
         self.work: Work | None = None
 
-    async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> dict[str, Any]:
-        self.asked.append((request, folder))
+    async def run(self, request: VideoRequest, steps: Steps) -> dict[str, Any]:
+        self.asked.append(request)
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
@@ -85,7 +83,7 @@ class Pipeline:
     def hang(self) -> None:
         """Work on each job until `finish` is set."""
 
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             await self.finish.wait()
             return RESULT
 
@@ -95,7 +93,7 @@ class Pipeline:
         """Raise one error a call, then return the result."""
         left = list(errors)
 
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             if left:
                 raise left.pop(0)
             return RESULT
@@ -124,14 +122,17 @@ class Artifacts:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self.discarded: list[str] = []
+        self.kept: list[str] = []  # ids of jobs whose published files stay
         self.swept: list[float] = []
         self.error: Exception | None = None
 
-    def discard(self, folder: str) -> None:
+    def discard_job(self, job_id: str, *, keep_published: bool = False) -> None:
         assert not self._pipeline.running, "the files were taken away from under the work"
         if self.error is not None:
             raise self.error
-        self.discarded.append(folder)
+        self.discarded.append(job_id)
+        if keep_published:
+            self.kept.append(job_id)
 
     def sweep(self, older_than_s: float) -> None:
         self.swept.append(older_than_s)
@@ -206,6 +207,7 @@ class World:
         self.store, url = make_job_table(FaultyStore, lease_s=LEASE_S, clock=self.time.posix)
         self.other = JobStore(url, lease_s=LEASE_S, clock=self.time.posix)
         self.pipeline = Pipeline()
+        self.music = Pipeline()
         self.store.may_release = lambda: not self.pipeline.running
         self.courier = Courier()
         self.artifacts = Artifacts(self.pipeline)
@@ -215,7 +217,7 @@ class World:
     def make_runner(self, *, jobs_per_replica: int = 1, locale: Locale = Locale.KO) -> Runner:
         self.runner = Runner(
             self.store,
-            self.pipeline.analyze,
+            {JobKind.VIDEO: self.pipeline.run, JobKind.MUSIC: self.music.run},
             self.courier,  # type: ignore[arg-type]
             self.artifacts,  # type: ignore[arg-type]
             RunnerOptions(jobs_per_replica=jobs_per_replica, lease_s=LEASE_S, poll_interval_s=POLL_S),
@@ -231,7 +233,9 @@ class World:
 
     def submit(self, *job_ids: str, **fields: Any) -> None:
         for job_id in job_ids:
-            self.other.submit(JobRequest(job_id, "https://example.com/a.mp4", **fields), max_queued=None)
+            self.other.submit(
+                VideoRequest(job_id=job_id, video_url="https://example.com/a.mp4", **fields), max_queued=None
+            )
 
     def status(self, job_id: str = "a") -> JobStatus:
         return self.other.get(job_id).status
@@ -276,13 +280,27 @@ class TestEnds:
             await until(lambda: world.artifacts.discarded)
         job = world.other.get("a")
         assert (job.status, job.result, job.attempts) == (JobStatus.COMPLETED, RESULT, 0)
-        wanted = AnalysisRequest(
-            "https://example.com/a.mp4", language="ko", num_speakers=2, enable_gpu=False, max_workers=3
-        )
-        assert world.pipeline.asked == [(wanted, job_key("a"))]
+        assert world.pipeline.asked == [job.request]
+        assert isinstance(job.request, VideoRequest)
+        assert (job.request.language, job.request.num_speakers, job.request.max_workers) == ("ko", 2, 3)
         assert world.metrics.ended == ["completed"]
-        assert world.artifacts.discarded == [job_key("a")]
+        assert world.artifacts.discarded == world.artifacts.kept == ["a"]
         assert world.courier.num_wakes == 1
+
+    @in_event_loop
+    async def test_each_kind_of_job_has_its_flow_and_its_language(self, world: World) -> None:
+        world.music.fail(DownloadInterrupted("404 Not Found"))
+        world.submit("video")
+        request = MusicRequest(job_id="music", image_url="https://example.com/a.jpg", locale=Locale.EN)
+        world.other.submit(request, max_queued=None, visitor=Visitor("v"))
+        async with world.running():
+            await until(lambda: len(world.artifacts.discarded) == 2)
+        assert [asked.job_id for asked in world.pipeline.asked] == ["video"]
+        assert world.music.asked == [request]
+        failed = world.other.get("music")
+        assert failed.error_message == "The picture could not be downloaded: 404 Not Found"
+        # a failed piece has nothing that may be fetched
+        assert world.artifacts.kept == ["video"]
 
     @in_event_loop
     async def test_an_idle_runner_looks_again_after_its_interval(self, world: World) -> None:
@@ -295,7 +313,7 @@ class TestEnds:
 
     @in_event_loop
     async def test_steps_are_measured_without_the_number_of_their_piece(self, world: World) -> None:
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             for name in ("fetch", "transcribe/00000", "transcribe/00001"):
                 await steps.run(name, int, _one)
             return RESULT
@@ -351,7 +369,7 @@ class TestEnds:
             fetched += 1
             return "file"
 
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             text = await steps.run("fetch", str, fetch)
             if errors:
                 raise errors.pop()
@@ -463,7 +481,7 @@ class TestLease:
         assert world.status() == JobStatus.CANCELLED
         assert world.pipeline.running == 0
         assert world.metrics.ended == ["cancelled"]
-        assert world.artifacts.discarded == [job_key("a")]
+        assert world.artifacts.discarded == ["a"]
 
     @in_event_loop
     async def test_a_cancel_that_comes_too_late_is_passed_over(self, world: World) -> None:
@@ -509,7 +527,7 @@ class TestLease:
     async def test_work_that_notices_the_loss_itself_is_dropped(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             world.time.now_s += LEASE_S
             assert await asyncio.to_thread(world.other.claim, "other") is not None
             with pytest.raises(LeaseLost):
@@ -564,7 +582,7 @@ class TestShutdown:
     async def test_jobs_in_work_are_handed_back_without_counting_an_attempt(self, world: World) -> None:
         world.make_runner(jobs_per_replica=2)
 
-        async def work(request: AnalysisRequest, steps: Steps) -> dict[str, Any]:
+        async def work(request: VideoRequest, steps: Steps) -> dict[str, Any]:
             await steps.run("fetch", int, _one, announce=(Stage.DOWNLOADED,))
             await world.pipeline.finish.wait()
             return RESULT
@@ -658,7 +676,7 @@ class TestMaintenance:
             await world.time.wake(DEPTH_S)
             await until(lambda: world.artifacts.swept)
             assert world.artifacts.swept == [RETENTION_S]
-            assert world.artifacts.discarded == [job_key("a")]
+            assert world.artifacts.discarded == ["a"]
             assert world.other.page(None, 10, None).jobs == ()
             await world.time.wake(DEPTH_S)  # the next look at old jobs is ten minutes away
             await until(lambda: world.time.num_asleep(DEPTH_S))
