@@ -18,11 +18,11 @@ from PIL import Image, ImageFile
 from torchvision import transforms
 
 from serve_app.errors import ImageTooLarge, ImageUnreadable
-from serve_app.models.images import preprocessing
+from serve_app.models import image_file
 from serve_app.models.images.preprocessing import Fit, read_image
 from tests.unit.models.images.pictures import QUARTERS, encoded, noise, png, quarters
 
-# `preprocessing` hushes PIL itself, but pytest sets the filters anew for each test
+# `image_file` hushes PIL itself, but pytest sets the filters anew for each test
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
@@ -638,12 +638,12 @@ def test_pils_own_trouble_becomes_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         MemoryError(),
         KeyError(3),
     ):
-        monkeypatch.setattr(preprocessing, "_as_rgb", _raise(error))
+        monkeypatch.setattr(image_file, "_as_rgb", _raise(error))
         assert "broken or cut off" in refusal(encoded(quarters(), "PNG"))
 
 
 def test_no_address_of_an_object_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocessing, "_as_rgb", _raise(OSError("cannot read <_io.BytesIO object at 0x7f00aa>")))
+    monkeypatch.setattr(image_file, "_as_rgb", _raise(OSError("cannot read <_io.BytesIO object at 0x7f00aa>")))
     assert refusal(encoded(quarters(), "PNG")) == "The picture is broken or cut off: OSError"
 
 
