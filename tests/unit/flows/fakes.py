@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -34,8 +34,19 @@ class FakeMethod:
     def __init__(self, handle: FakeHandle, name: str) -> None:
         self._handle, self._name = handle, name
 
-    def remote(self, *args: Any, **kwargs: Any) -> FakeResponse:
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        if self._handle.stream:
+            return self._stream(args, kwargs)
         return FakeResponse(self._call(args, kwargs))
+
+    async def _stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        try:
+            async for item in getattr(self._handle.deployment, self._name)(*args, **kwargs):
+                yield item
+        except (RayError, RayServeException):
+            raise
+        except Exception as error:  # as Ray does it
+            raise RayTaskError(self._name, "remote traceback", error).as_instanceof_cause() from None
 
     async def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [await asyncio.shield(each.task) if isinstance(each, FakeResponse) else each for each in args]
@@ -50,12 +61,13 @@ class FakeMethod:
 class FakeHandle:
     """A handle of a deployment that is a plain object with coroutine methods."""
 
-    def __init__(self, deployment: Any, by_reference: bool | None = None) -> None:
+    def __init__(self, deployment: Any, by_reference: bool | None = None, stream: bool = False) -> None:
         self.deployment = deployment
         self.by_reference = by_reference
+        self.stream = stream
 
-    def options(self, *, _by_reference: bool) -> FakeHandle:
-        return FakeHandle(self.deployment, _by_reference)
+    def options(self, *, _by_reference: bool | None = None, stream: bool = False) -> FakeHandle:
+        return FakeHandle(self.deployment, _by_reference, stream)
 
     def __getattr__(self, method: str) -> FakeMethod:
         if hasattr(self.deployment, "by_reference"):
