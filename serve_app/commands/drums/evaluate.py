@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serve_app.commands.drums.routes import LocalRoute, OnProgress
-from serve_app.commands.drums.transcribe import for_each
+from serve_app.commands.drums.routes import LocalRoute
+from serve_app.commands.each_file import OnProgress, for_each
 from serve_app.commands.terminal import echo
 from serve_app.errors import InvalidRequest
 from serve_app.models.drums.annotations import pair_files, read_annotation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from typing import Any
 from serve_app.client import Client
 from serve_app.commands.calls import RetryingCalls
 from serve_app.commands.drums.command import DRUMS
+from serve_app.commands.each_file import OnProgress
 from serve_app.settings import Settings
-
-OnProgress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
