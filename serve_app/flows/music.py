@@ -28,12 +28,12 @@ from serve_app.flows.steps import Steps
 from serve_app.jobs.record import MusicRequest
 from serve_app.media.artifacts import job_key, published_key
 from serve_app.messages import MusicStage
+from serve_app.models.music.options import EngineName
 from serve_app.results import Caption, MusicPiece, MusicPlan, PictureFeatures
 from serve_app.services import MusicFile
 
 T = TypeVar("T")
 
-COMPOSER = "composer"  # the engine that needs no model and no network
 MAX_SEED = 2**53  # what JavaScript's numbers hold
 _PROGRESS_STEP = 5  # percent between two callbacks
 _CONTENT_TYPES = {
@@ -61,7 +61,7 @@ class MusicModels:
 
     captioners: Sequence[Placed[CaptionsPictures]]
     generator: Placed[MakesMusic]
-    engines: tuple[str, ...] = (COMPOSER,)
+    engines: tuple[str, ...] = (EngineName.COMPOSER,)
 
     def placed(self) -> list[Placed[Any]]:
         """Return all deployments."""
@@ -222,32 +222,24 @@ class MusicPipeline:
         return await with_fallback(self._models.captioners, attempt, what)
 
     async def _music(self, request: MusicRequest, plan: MusicPlan, steps: Steps) -> _Accepted:
-        """Return the first piece that passes its checks: each engine gets two seeds."""
-        from serve_app.models.music.plan import another_seed
+        """Return the first piece that passes its checks."""
+        from serve_app.models.music.attempts import Attempts
 
-        reasons: list[str] = []
+        attempts = Attempts(plan, self._models.engines)
         failures: list[_Made] = []
-        engines = list(self._models.engines)
-        number = 0
-        while engines:
-            engine = engines.pop(0)
-            for is_second in (False, True):
-                number += 1
-                tried = another_seed(plan, number) if is_second else plan
-                made = await self._make(request, number, engine, tried, steps)
-                if made.failure is not None:
-                    failures.append(made)
-                    reasons.append(f"{engine} failed: {made.failure}")
-                    break
-                mastered = await self._master(request, number, tried, steps)
-                if not mastered.faults:
-                    return _Accepted(number, engine, tried, made, mastered, tuple(reasons))
-                reasons.append(f"{engine}'s piece with seed {tried.seed} was rejected: {', '.join(mastered.faults)}")
-            else:
-                # two poor pieces: the composer's are sure to be sound, another model's are not
-                engines = [other for other in engines if other == COMPOSER]
+        for attempt in attempts:
+            made = await self._make(request, attempt.number, attempt.engine, attempt.plan, steps)
+            if made.failure is not None:
+                failures.append(made)
+                attempts.failed(attempt, made.failure)
+                continue
+            mastered = await self._master(request, attempt.number, attempt.plan, steps)
+            if not mastered.faults:
+                reasons = tuple(attempts.reasons)
+                return _Accepted(attempt.number, attempt.engine, attempt.plan, made, mastered, reasons)
+            attempts.rejected(attempt, mastered.faults)
         error = _ERRORS.get(failures[-1].failure_code, ProcessingError) if failures else ProcessingError
-        raise error(f"no engine made a piece: {'; '.join(reasons)}")
+        raise error(f"no engine made a piece: {'; '.join(attempts.reasons)}")
 
     async def _make(self, request: MusicRequest, number: int, engine: str, plan: MusicPlan, steps: Steps) -> _Made:
         """Return what became of an engine's attempt; a failure is a result too, which is not tried again."""
