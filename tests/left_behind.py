@@ -26,6 +26,7 @@ _POLL_S = 0.005
 # Threads that a library keeps for the whole process, by the beginning of their names, each with its reason.
 _KEPT_BY_LIBRARIES = {
     "fsspecIO": "fsspec's one event loop, of all its asynchronous file systems",
+    "gcsfs-deferred-close": "gcsfs's one closer of files that nobody closed",
     "tqdm": "tqdm's one monitor of all progress bars",
 }
 

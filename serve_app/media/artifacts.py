@@ -1,20 +1,36 @@
-"""`ArtifactStore`: keeps large things of a job until it ends, in a folder or any object store that fsspec knows."""
+"""`ArtifactStore`: keeps the files of jobs, in a folder or any object store that fsspec knows; and reads them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
 import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from serve_app.errors import StorageError
+
+_CHUNK_BYTES = 256 << 10
+_REQUEST_BYTES = 1 << 20  # of a request to an object store: one for each chunk would take longer than its bytes
+_LINK_S = 600
+
+# gcsfs asks by gRPC what kind of bucket it has; where nothing answers, as behind many proxies, each call takes a minute
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+_log = logging.getLogger(__name__)
 
 # lower case only: a file system that ignores case must not confuse two ids
 _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -48,9 +64,22 @@ class ArtifactStore:
     """
 
     def __init__(self, url: str, **options: Any) -> None:
+        if url.startswith("s3://"):  # the older signature, a default of some regions, can't open encrypted buckets
+            options = {"config_kwargs": {"signature_version": "s3v4"}, **options}
         self._fs, root = fsspec.core.url_to_fs(url, **options)
         self._root = root.rstrip("/")
         self._is_local = isinstance(self._fs, LocalFileSystem)
+        self._signs = True
+
+    def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> str:
+        """Store bytes and return their location; object stores keep the content type and send it with signed links."""
+        target = self._path(key)
+        if self._is_local:
+            with _beside(Path(target)) as partial:
+                partial.write_bytes(data)
+        else:
+            self._fs.pipe_file(target, data, **self._typed(content_type))
+        return self.locate(key)
 
     def put_file(self, key: str, local_path: Path) -> str:
         """Move a local file into the store (on one file system by renaming it) and return its location."""
@@ -71,11 +100,53 @@ class ArtifactStore:
         """Open for reading; FileNotFoundError where nothing is stored under the key."""
         return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
 
+    def stat(self, key: str) -> StoredArtifact:
+        """Return a file's length and version, to read it; FileNotFoundError where nothing is stored under the key."""
+        path = self._path(key)
+        self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
+        about = self._fs.info(path)
+        if about["type"] != "file":
+            raise FileNotFoundError(key)
+        # S3, GCS, folder, memory
+        version = next(about[name] for name in ("ETag", "etag", "mtime", "created") if name in about)
+        etag = hashlib.sha256(f"{about['size']} {version}".encode()).hexdigest()[:32]
+        return StoredArtifact(self, key, about["size"], etag)
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from `start` up to, but not including, `end`; FileNotFoundError."""
+        return cast(bytes, self._fs.cat_file(self._path(key), start=start, end=end))
+
+    def signed_url(self, key: str, filename: str, expires_s: int = _LINK_S) -> str | None:
+        """Return an address that downloads the file under this name, for anybody, until it expires.
+
+        S3 signs with its credentials, GCS with a service account's private key. None: the store has no such addresses,
+        or nothing to sign with, which the log says once.
+        """
+        disposition = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+        options = {
+            "s3": {"ResponseContentDisposition": disposition},
+            "gs": {"version": "v4", "response_disposition": disposition},
+        }.get(self._protocol)
+        if options is None or not self._signs:
+            return None
+        path = self._path(key)
+        try:
+            return str(self._fs.sign(path, expires_s, **options))
+        except Exception as error:  # each store has its own for missing keys
+            self._signs = False
+            _log.warning("No signed links: downloads are sent by this service. %s: %s", type(error).__name__, error)
+            return None
+
     def exists(self, key: str) -> bool:
         """Return whether a file is stored under the key."""
         path = self._path(key)
         self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
         return bool(self._fs.isfile(path))
+
+    def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove everything under `<prefix>/` and return the number of files."""
@@ -98,10 +169,48 @@ class ArtifactStore:
                 self._fs.rm_file(path)
         return len(old)
 
+    @property
+    def _protocol(self) -> str:
+        protocols = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
+        return next((known for known in ("s3", "gs") if known in protocols), "")
+
+    def _typed(self, content_type: str) -> dict[str, str]:
+        names = {"s3": "ContentType", "gs": "content_type"}
+        return {names[self._protocol]: content_type} if self._protocol in names else {}
+
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):
             raise ValueError(f"Malformed artefact key {key[:80]!r}")
         return f"{self._root}/{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """A file of a store, as `services.StoredFile` (the methods are documented there).
+
+    `etag` depends on length and version alone, so that all replicas give the same.
+    """
+
+    store: ArtifactStore
+    key: str
+    num_bytes: int
+    etag: str
+
+    async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        while start < end:
+            upto = min(end, start + _REQUEST_BYTES)
+            try:
+                block = await asyncio.to_thread(self.store.read_range, self.key, start, upto)
+            except Exception as error:  # each store has its own
+                raise StorageError(f"{self.key} can't be read: {type(error).__name__}") from error
+            if len(block) != upto - start:
+                raise StorageError(f"{self.key} has become shorter than {upto} bytes")
+            for offset in range(0, len(block), _CHUNK_BYTES):
+                yield block[offset : offset + _CHUNK_BYTES]
+            start = upto
+
+    async def signed_url(self, filename: str) -> str | None:
+        return await asyncio.to_thread(self.store.signed_url, self.key, filename)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -113,10 +222,18 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+    with _beside(target) as partial:
+        shutil.copyfile(source, partial)
+    source.unlink()
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Yield a path beside the target for its content, which is renamed to it at the end, or removed on a failure."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        shutil.copyfile(source, partial)
+        yield partial
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    source.unlink()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 from pathlib import PurePosixPath
-from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
+from serve_app.api.http.answers import attachment
 from serve_app.api.http.failures import FileFailureView
 from serve_app.results import Drum
 from serve_app.services import DrumTranscription
 
-JSON = "application/json"
 MIDI_TYPES = ("audio/midi", "audio/x-midi", "audio/mid")
 
 
@@ -87,8 +86,4 @@ def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
 def midi_disposition(filename: str) -> str:
     """Return the Content-Disposition of an upload's MIDI file, which is named after it (RFC 6266)."""
     name = f"{PurePosixPath(filename).stem.lstrip('.') or 'drums'}.mid"
-    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
-    if plain == name:
-        return f'attachment; filename="{plain}"'
-    encoded = name.encode("utf-8", "replace")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(encoded, safe='')}"
+    return attachment(name)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
-from starlette.requests import Request
 
 from serve_app.api.http.uploads import FILE_FIELD, UploadForm, form_content
 from serve_app.results import MAX_BPM, MAX_GRID_DIVISION, MIN_BPM, Drum
@@ -63,20 +60,3 @@ def drum_form_content(max_files: int) -> dict[str, Any]:
         "description": "one recording, or several: a part of this name for each",
     }
     return content
-
-
-def preferred(request: Request, offers: Sequence[str]) -> str:
-    """Return the offer of the highest weight in `Accept`; of equal ones the most closely named, then the first."""
-    weights: dict[str, float] = {}
-    for accepted in ",".join(request.headers.getlist("accept")).lower().split(","):
-        name, _, parameters = accepted.partition(";")
-        weight = re.search(r"\bq\s*=\s*([01](\.\d*)?)", parameters)
-        weights[name.strip()] = float(weight[1]) if weight else 1.0
-
-    def rank(offer: str) -> tuple[float, int]:
-        for closeness, name in ((2, offer), (1, f"{offer.partition('/')[0]}/*"), (0, "*/*")):
-            if name in weights:
-                return weights[name], closeness
-        return 0.0, 0
-
-    return max(offers, key=rank)

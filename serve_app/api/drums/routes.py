@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.api.drums.answers import JSON, MIDI_TYPES, DrumBatchView, DrumView, midi_disposition, view_drums
-from serve_app.api.drums.requests import DrumForm, drum_form_content, preferred
+from serve_app.api.drums.answers import MIDI_TYPES, DrumBatchView, DrumView, midi_disposition, view_drums
+from serve_app.api.drums.requests import DrumForm, drum_form_content
+from serve_app.api.http.accept import JSON, preferred
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, FileFailureView, describe, error_responses, failed_item

@@ -1,4 +1,4 @@
-"""Times and version headers, which answers of several systems share."""
+"""Times, version headers and names of downloads, which answers of several systems share."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def version_headers(*versions: str) -> dict[str, str]:
     # a comma separates several
     safe = " /:;+=@()" if len(different) > 1 else " /:;,+=@()"
     return {"X-Model-Version": ", ".join(quote(version, safe=safe) for version in different)} if different else {}
+
+
+def attachment(filename: str) -> str:
+    """Return the Content-Disposition of a file to download (RFC 6266): in ASCII, and exactly for those who read it."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in filename)
+    if plain == filename:
+        return f'attachment; filename="{plain}"'
+    encoded = filename.encode("utf-8", "replace")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(encoded, safe='')}"

@@ -41,6 +41,7 @@ DEFAULT_RETRY_AFTER_S = 30  # for a 503 that does not say more: a model that is 
 # not HTTPStatus.name: Python renamed some of them between versions, and clients compare these
 _STATUS_CODES = {
     400: "BAD_REQUEST",
+    403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     406: "NOT_ACCEPTABLE",
@@ -190,6 +191,9 @@ class ApiRoute(APIRoute):
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
         return error_body(failure, request)
 
+    def failure_response(self, failure: Failure, request: Request) -> Response:
+        return JSONResponse(self.failure_content(failure, request), failure.status, dict(failure.headers))
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler, so that each route answers failures in its own form."""
         handle = super().get_route_handler()
@@ -203,7 +207,7 @@ class ApiRoute(APIRoute):
             except Exception as error:
                 failure = self.describe(error, settings.locale)
                 log_failure(failure, request, error)
-                return JSONResponse(self.failure_content(failure, request), failure.status, dict(failure.headers))
+                return self.failure_response(failure, request)
 
         return guarded
 
@@ -231,6 +235,7 @@ def error_responses(
     """Return OpenAPI's description of a route's failures; `own` describes those that mean something else there."""
     meanings = {
         400: "`DOWNLOAD_ERROR`: the address can't be fetched",
+        403: "A page of another site sent this",
         404: "No job has this id",
         406: "`Accept` asks for a kind of answer that this request can't have",
         413: "The body, or the file, is too large",

@@ -25,7 +25,7 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-# no answer of this API is a page, so a browser that is made to show one must run nothing of it
+# an answer that is a page has a policy of its own; a browser that is made to show another must run nothing of it
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -64,11 +64,12 @@ class RequestContextMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers.update(_SECURITY_HEADERS)
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
                 if self._echo_request_id:
                     headers["X-Request-ID"] = request_id
                 if scope["path"] not in self._page_paths:
-                    headers["Content-Security-Policy"] = _API_POLICY
+                    headers.setdefault("Content-Security-Policy", _API_POLICY)
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

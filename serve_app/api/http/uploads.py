@@ -46,7 +46,7 @@ class Upload(UploadedFile):
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """A form: its files, at least one, in order, and its other fields; those in `repeatable` are lists."""
+    """A form: its files, at least one if it must have any, in order; its other fields, as lists where `repeatable`."""
 
     files: tuple[UploadedFile, ...]
     fields: Mapping[str, str | list[str]]
@@ -91,6 +91,7 @@ async def open_uploads(
     refused: Mapping[str, str] | None = None,
     max_file_bytes: int | None = None,
     spool_bytes: int = SPOOL_BYTES,
+    may_lack_file: bool = False,
 ) -> AsyncIterator[Uploads]:
     """Read a form to its end and yield its files, which are closed and gone afterwards.
 
@@ -103,6 +104,7 @@ async def open_uploads(
         refused: fields that other servers take, of any length, and why they are refused here.
         max_file_bytes: of one file; None: no limit but the body's.
         spool_bytes: of all files together in memory; the rest lies in temporary files.
+        may_lack_file: whether a form without a file is one too; a browser sends an empty file without a name then.
 
     Raises:
         RequestValidationError: no form, no file, too many files, a single empty one, a field sent twice or refused.
@@ -126,7 +128,7 @@ async def open_uploads(
     try:
         if parser.refused_name is not None:
             raise _refused((parser.refused_name,), "field_unsupported", parser.refused[parser.refused_name])
-        yield Uploads(_files(form), _fields(form, repeatable))
+        yield Uploads(_files(form, may_lack_file), _fields(form, repeatable))
     finally:
         with anyio.CancelScope(shield=True):  # also where the server cancels the route
             await form.close()
@@ -180,8 +182,12 @@ def url_display_name(url: str) -> str:
     return display_name(unquote(path))
 
 
-def _files(form: FormData) -> tuple[UploadedFile, ...]:
+def _files(form: FormData, may_be_none: bool) -> tuple[UploadedFile, ...]:
     files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+    if may_be_none:
+        files = [(name, upload) for name, upload in files if upload.filename or upload.size]
+        if not files and FILE_FIELD not in form:
+            return ()
     for name, _ in files:
         if name != FILE_FIELD:
             raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")

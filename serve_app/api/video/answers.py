@@ -1,4 +1,4 @@
-"""Answers about video jobs. A field that does not apply to a job is absent, not null: routes leave out unset ones."""
+"""Answers about jobs. A field that does not apply to a job is absent, not null: routes leave out unset ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from serve_app.analysis.result import RESULT_EXAMPLE, AnalysisResult, Unchecked
 from serve_app.api.http.answers import timestamp
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobStatus
-from serve_app.messages import Locale, accepted_message
+from serve_app.messages import JobKind, Locale, accepted_message
+from serve_app.results import MusicPiece
 from serve_app.services import SubmittedJob
 
 UNKNOWN_ESTIMATE_S = 300  # the contract's answer until speeds have been measured
 
 ShownStatus = Literal["processing", "completed", "failed", "cancelled"]
+ShownResult = Annotated[AnalysisResult | MusicPiece, Unchecked()]
 
 
 class SubmittedView(BaseModel):
@@ -41,7 +43,8 @@ class JobView(BaseModel):
     queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
     error_code: str | None = Field(default=None, description="of a failed job; this API's description lists them")
     error_message: str | None = None
-    result: Annotated[AnalysisResult, Unchecked()] | None = Field(default=None, description="of a completed job")
+    result: ShownResult | None = Field(default=None, description="of a completed job: what its kind makes")
+    kind: JobKind | None = Field(default=None, description="`music`; absent: a video job")
 
 
 class JobPageView(BaseModel):
@@ -97,7 +100,7 @@ class CallbackPayload(BaseModel):
     status: ShownStatus
     progress: int | None = None
     message: str | None = None
-    result: Annotated[AnalysisResult, Unchecked()] | None = None
+    result: ShownResult | None = None
     error_message: str | None = None
     error_code: str | None = None
 
@@ -108,7 +111,7 @@ def shown_status(status: JobStatus) -> ShownStatus:
 
 
 def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:
-    """Describe a job to the client that submitted it, for the first time or again."""
+    """Describe a job to the client that submitted it, for the first time or again; in its own language if it has one."""
     job = submitted.job
     estimate_s = submitted.estimated_s
     if job.status.is_final:
@@ -120,7 +123,7 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
     return SubmittedView(
         job_id=job.job_id,
         status=shown_status(job.status),
-        message=job.message if job.status.is_final else accepted_message(locale),
+        message=job.message if job.status.is_final else accepted_message(job.request.kind, job.request.locale or locale),
         status_url=f"{root_path.rstrip('/')}/jobs/{job.job_id}",
         estimated_time=estimated_time,
     )
@@ -128,6 +131,11 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
 
 def view_job(job: Job, queue_position: int | None = None) -> JobView:
     """Describe a job; the result is left out where the store left it out."""
+    return JobView(**job_fields(job, queue_position))
+
+
+def job_fields(job: Job, queue_position: int | None = None) -> dict[str, Any]:
+    """Return the fields of a job's view that apply to its state."""
     known: dict[str, Any] = {"status": shown_status(job.status)}
     if job.status.is_final:
         if job.processing_s is not None:
@@ -146,7 +154,9 @@ def view_job(job: Job, queue_position: int | None = None) -> JobView:
         known |= {"error_code": job.error_code, "error_message": job.error_message}
     if job.status is JobStatus.COMPLETED and job.result is not None:
         known["result"] = job.result
-    return JobView(**known)
+    if job.request.kind is not JobKind.VIDEO:
+        known["kind"] = job.request.kind
+    return known
 
 
 def view_delivery(delivery: Delivery) -> DeliveryView:

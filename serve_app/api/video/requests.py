@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from pydantic_core import PydanticCustomError
 
 from serve_app.api.http.requests import MAX_URL_CHARS, MediaUrl, WireRequest, blank_to_none, check_text
-from serve_app.jobs.record import AnalysisOptions, JobRequest
+from serve_app.jobs.record import AnalysisOptions, VideoRequest
 
 JOB_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 
@@ -100,6 +100,8 @@ class ProcessVideoRequest(AnalysisFields, frozen=True):
     video_url: MediaUrl = Field(description="https://, http://, s3://, or a local path under the media root")
     fastapi_base_url: CallbackBase = Field(default=None, description="base of the callback URL")
 
-    def to_job_request(self, default_callback_base: str | None) -> JobRequest:
+    def to_job_request(self, default_callback_base: str | None) -> VideoRequest:
         callback_base = self.fastapi_base_url or default_callback_base
-        return JobRequest(self.job_id, self.video_url, callback_base, **self.options())
+        return VideoRequest(
+            job_id=self.job_id, video_url=self.video_url, callback_base=callback_base, **self.options()
+        )

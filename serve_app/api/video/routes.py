@@ -1,25 +1,37 @@
-"""Routes of video jobs: submit, follow, cancel and remove them, and read their transcripts and deliveries."""
+"""Routes of jobs: submit videos; follow, cancel and remove jobs, and read their transcripts and deliveries."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, cast
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
 
+from serve_app.analysis.result import AnalysisResult
 from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
+from serve_app.api.http.visitors import Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
 from serve_app.errors import JobConflict
 from serve_app.jobs.record import JobStatus
+from serve_app.messages import JobKind
 from serve_app.subtitles.files import TranscriptForm, transcript_file
 
 _MAX_SEQ = 2**31 - 1  # what every database's integer holds
 
 JobIdInPath = Annotated[JobId, Path()]
+
+
+async def _require_visible(job_id: JobIdInPath, reader: Reader, services: InjectedServices) -> str:
+    await services.jobs.require_visible(job_id, reader)
+    return job_id
+
+
+VisibleJobId = Annotated[str, Depends(_require_visible)]
+"""The path's `job_id`; JobNotFound where it is no job, or another visitor's."""
 
 contract_router = APIRouter(route_class=ContractRoute, tags=["jobs"])
 router = APIRouter(prefix="/jobs", route_class=ApiRoute, tags=["jobs"])
@@ -62,7 +74,7 @@ async def process_video(
     response_model_exclude_unset=True,
     responses=error_responses(404, 422, body=ContractErrorBody),
 )
-async def get_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
+async def get_job(job_id: VisibleJobId, services: InjectedServices) -> views.JobView:
     """Return a job, with its result once it has completed."""
     job = await services.jobs.get(job_id)
     waiting = job.status is JobStatus.QUEUED
@@ -72,14 +84,15 @@ async def get_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobV
 @router.get("", summary="All jobs", response_model_exclude_unset=True, responses=error_responses(422))
 async def list_jobs(
     services: InjectedServices,
+    reader: Reader,
     status: Annotated[
         JobStatus | None, Query(description="`queued`: not begun yet, shown as `processing`; `processing`: begun")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")] = None,
 ) -> views.JobPageView:
-    """Return jobs, newest first, without their results."""
-    page = await services.jobs.page(status, limit, cursor)
+    """Return jobs, newest first, without their results, and without other visitors' private ones."""
+    page = await services.jobs.page(status, limit, cursor, reader)
     return views.JobPageView(jobs=[views.view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
 
 
@@ -89,7 +102,7 @@ async def list_jobs(
     response_model_exclude_unset=True,
     responses=error_responses(404, 422, own={409: "The job has completed or failed"}),
 )
-async def cancel_job(job_id: JobIdInPath, services: InjectedServices) -> views.JobView:
+async def cancel_job(job_id: VisibleJobId, services: InjectedServices) -> views.JobView:
     """Cancel a job: at once while it waits, at its next step while it runs; 409 once it has completed or failed."""
     return views.view_job(await services.jobs.cancel(job_id))
 
@@ -100,7 +113,7 @@ async def cancel_job(job_id: JobIdInPath, services: InjectedServices) -> views.J
     summary="Remove a job",
     responses=error_responses(404, 422, own={409: "The job has not ended; cancel it first"}),
 )
-async def delete_job(job_id: JobIdInPath, services: InjectedServices) -> None:
+async def delete_job(job_id: VisibleJobId, services: InjectedServices) -> None:
     """Remove an ended job's record and artefacts; 409 before its end."""
     await services.jobs.delete(job_id)
 
@@ -119,7 +132,7 @@ async def delete_job(job_id: JobIdInPath, services: InjectedServices) -> None:
     },
 )
 async def job_events(
-    job_id: JobIdInPath,
+    job_id: VisibleJobId,
     services: InjectedServices,
     settings: InjectedSettings,
     last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
@@ -144,28 +157,30 @@ async def job_events(
             "description": "UTF-8. Subtitles have at most two lines of 42 columns (wide characters take two)",
             "content": {form.media_type.partition(";")[0]: {"schema": {"type": "string"}} for form in TranscriptForm},
         },
-        **error_responses(404, 422, own={409: "The job has not completed"}),
+        **error_responses(404, 422, own={409: "The job has not completed, or is no video job"}),
     },
 )
-async def job_transcript(job_id: JobIdInPath, form: TranscriptForm, services: InjectedServices) -> Response:
+async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: InjectedServices) -> Response:
     """Return the transcript: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
 
     Speakers are named: in WebVTT as voices; in SubRip and text, where there are several, before their words. 409 until
     the job has completed, and if it ended otherwise.
     """
     job = await services.jobs.get(job_id)
+    if job.request.kind is not JobKind.VIDEO:
+        raise JobConflict(f"{job_id} makes {job.request.kind} and has no transcript; only video jobs have one")
     if job.result is None:  # every completed job has one
         state = views.shown_status(job.status)
         raise JobConflict(f"{job_id} is {state} and has no transcript; there is one once a job has completed")
     # two hours of speech take a second
-    content = await asyncio.to_thread(transcript_file, job.result, form)
+    content = await asyncio.to_thread(transcript_file, cast(AnalysisResult, job.result), form)
     # the id is safe in a header: JobId lets nothing else pass
     headers = {"Content-Disposition": f'attachment; filename="{job_id}.{form}"'}
     return Response(content, media_type=form.media_type, headers=headers)
 
 
 @router.get("/{job_id}/deliveries", summary="A job's callbacks", responses=error_responses(404, 422))
-async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.DeliveriesView:
+async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.DeliveriesView:
     """Return each event with the state of its delivery."""
     deliveries = await services.jobs.deliveries(job_id)
     return views.DeliveriesView(job_id=job_id, deliveries=[views.view_delivery(delivery) for delivery in deliveries])
@@ -177,6 +192,6 @@ async def list_deliveries(job_id: JobIdInPath, services: InjectedServices) -> vi
     summary="Send a job's callbacks again",
     responses=error_responses(404, 422),
 )
-async def replay_deliveries(job_id: JobIdInPath, services: InjectedServices) -> views.ReplayView:
+async def replay_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.ReplayView:
     """Queue all of a job's callbacks again, in order, each under its old `webhook-id`."""
     return views.ReplayView(job_id=job_id, replayed=await services.jobs.replay(job_id))

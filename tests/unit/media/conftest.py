@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
+from serve_app.media.artifacts import ArtifactStore
+from tests.unit.media.gcs_server import gcs_server
 from tests.unit.media.scripted_server import ScriptedServer
 
 
@@ -50,3 +54,35 @@ def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[obj
     yield bucket
     bucket.objects.all().delete()
     bucket.delete()
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint() -> Iterator[str]:
+    """Serve a storage emulator on loopback; yield its address."""
+    with gcs_server("bucket") as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_bucket(gcs_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Point this process at the emulator, with its bucket named "bucket" empty."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_endpoint)
+    yield
+    httpx.get(f"{gcs_endpoint}/wipe?keep-buckets=1").raise_for_status()
+
+
+@pytest.fixture(params=["folder", "file-url", "memory", "s3", "gcs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    """Return an empty store of each kind, over real servers."""
+    if request.param == "s3":
+        request.getfixturevalue("s3_bucket")
+        return ArtifactStore("s3://bucket/artifacts", skip_instance_cache=True)
+    if request.param == "gcs":
+        request.getfixturevalue("gcs_bucket")
+        return ArtifactStore("gs://bucket/artifacts", token="anon", skip_instance_cache=True)
+    urls = {
+        "folder": str(tmp_path / "artifacts"),
+        "file-url": f"file://{tmp_path}/artifacts",
+        "memory": f"memory://{tmp_path.name}",
+    }
+    return ArtifactStore(urls[request.param])

@@ -1,0 +1,118 @@
+"""Visitors: browsers, told apart by a random id in a signed cookie; and whose requests may change something.
+
+Who may see a job (`services.JobService.require_visible` decides):
+
+    of a known visitor       it alone: with the cookie that its submission was sent with, or was answered with
+    of another client        everybody without a valid cookie, by the job's id; and who has the answer's cookie
+    of nobody (video jobs)   everybody
+
+A visitor is known if its request carried a valid cookie, or came from a browser: then it will keep the one that it gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from itsdangerous import BadSignature, TimestampSigner
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
+from serve_app.jobs.record import Visitor
+from serve_app.services import Services
+
+COOKIE = "serve_app_visitor"
+_LIFE = timedelta(days=180)
+_RENEWED_AFTER = timedelta(days=30)
+_ID = re.compile(r"[0-9a-f]{32}")
+_SALT = "serve_app.visitor"
+_SCOPE_KEY = "serve_app.visitor_cookie"
+
+
+async def _signer(request: Request, services: Services, settings: ApiSettings) -> TimestampSigner:
+    """Return what signs with the newest secret and takes signatures of all."""
+    signer: TimestampSigner | None = getattr(request.app.state, "visitor_signer", None)
+    if signer is None:
+        newest_first = settings.cookie_secrets or (await services.jobs.visitor_secret(),)
+        signer = TimestampSigner(list(reversed(newest_first)), salt=_SALT, digest_method=hashlib.sha256)
+        request.app.state.visitor_signer = signer
+    return signer
+
+
+async def _reader(request: Request, services: InjectedServices, settings: InjectedSettings) -> str | None:
+    """Read the request's cookie, and have it renewed if it is old."""
+    sent = request.cookies.get(COOKIE)
+    if sent is None:
+        return None
+    signer = await _signer(request, services, settings)
+    try:
+        value, signed_at = signer.unsign(sent, max_age=int(_LIFE.total_seconds()), return_timestamp=True)
+    except BadSignature:  # also an expired one
+        return None
+    visitor_id = value.decode()
+    if not _ID.fullmatch(visitor_id):
+        return None
+    if datetime.now(UTC) - signed_at > _RENEWED_AFTER:
+        _give_cookie(request, signer, visitor_id)
+    return visitor_id
+
+
+Reader = Annotated[str | None, Depends(_reader)]
+"""The id in the request's cookie; None: it has none, or one that is forged or expired."""
+
+
+async def _author(
+    request: Request, services: InjectedServices, settings: InjectedSettings, reader: Reader
+) -> Visitor:
+    if reader is not None:
+        return Visitor(reader)
+    visitor = Visitor(uuid.uuid4().hex, is_known=not request.headers.keys().isdisjoint({"origin", "sec-fetch-site"}))
+    _give_cookie(request, await _signer(request, services, settings), visitor.id)
+    return visitor
+
+
+Author = Annotated[Visitor, Depends(_author)]
+"""Who submits a job; a new visitor where the request has no cookie, which the answer then sets."""
+
+
+def _give_cookie(request: Request, signer: TimestampSigner, visitor_id: str) -> None:
+    request.scope[_SCOPE_KEY] = signer.sign(visitor_id).decode()
+
+
+def set_cookie(request: Request, response: Response, settings: ApiSettings) -> None:
+    """Set the cookie of a new visitor, or an old cookie's renewal, if this request has led to either."""
+    value = request.scope.get(_SCOPE_KEY)
+    if value is None:
+        return
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    by_https = "https" in (request.url.scheme, forwarded)
+    response.set_cookie(
+        COOKIE,
+        value,
+        max_age=int(_LIFE.total_seconds()),
+        path=request.scope.get("root_path", "").rstrip("/") or "/",
+        secure=settings.cookie_secure == "always" or (settings.cookie_secure == "auto" and by_https),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+async def _own_site(request: Request, settings: InjectedSettings) -> None:
+    """Refuse what a page of another site sends, unless the operator has named its origin; 403."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    if "*" in settings.cors_origins or origin in settings.cors_origins or site in ("same-origin", "none"):
+        return
+    # a browser that says nothing of the site: an old one, or one that asks without TLS
+    if site is None and (origin is None or urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()):
+        return
+    raise HTTPException(403, "This request comes from a page of another site, which may change nothing here")
+
+
+OwnSite = Depends(_own_site)
+"""Dependency of every route of visitors' things that changes something."""
