@@ -18,7 +18,7 @@ class Feeling:
 # counter-clockwise from pleasant; each: mild, strong
 _AROUND = (
     (
-        Feeling(("pleasant", "warm"), "pleasant", "기분 좋은"),
+        Feeling(("pleasant", "mellow"), "pleasant", "기분 좋은"),
         Feeling(("happy", "bright"), "happy and bright", "행복하고 환한"),
     ),
     (

@@ -1,4 +1,4 @@
-"""`load_whole`: a transformers model of audio from a local folder, refused where weights are missing."""
+"""`load_whole`: a transformers model from a local folder, refused where weights are missing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from serve_app.errors import ModelLoadingError
 _NOT_NEEDED = ("masked_spec_embed",)
 
 
-def load_whole(model_class: Any, folder: Path, what: str) -> Any:
-    """Return the folder's model in float32 and evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
+def load_whole(
+    model_class: Any,
+    folder: Path,
+    what: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    use_safetensors: bool | None = None,
+) -> Any:
+    """Return the folder's model in evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
 
     transformers fills missing weights with random ones and only logs it. Well-known emotion models store theirs under
     other names than the architecture's, so that they would answer by chance.
 
     Args:
-        model_class: a transformers Auto class, such as AutoModelForCTC.
+        model_class: a class of transformers, such as AutoModelForCTC.
         what: the model's role, for errors ("The align model").
+        dtype: of the weights.
+        use_safetensors: True refuses weights in other files.
 
     Raises:
         ModelLoadingError: it can't be loaded, or lacks weights.
@@ -33,7 +42,8 @@ def load_whole(model_class: Any, folder: Path, what: str) -> Any:
             trust_remote_code=False,
             weights_only=True,
             output_loading_info=True,
-            dtype=torch.float32,
+            dtype=dtype,
+            use_safetensors=use_safetensors,
         )
     except Exception as error:  # transformers, safetensors and torch each raise their own kinds
         raise ModelLoadingError(

@@ -1,0 +1,222 @@
+"""The captioner `chat`: any endpoint that speaks OpenAI's chat completions and sees pictures. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
+from serve_app.models.captions.chat_failures import PassingFailure, failure_of, told_by
+from serve_app.models.captions.embedded import describe_picture
+from serve_app.models.captions.options import ChatOptions
+from serve_app.models.captions.picture import encode_jpeg, shrunk
+from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, clean_text, parse_reply
+from serve_app.models.image_file import decoded_image
+from serve_app.results import Caption, PictureFeatures
+
+NAME = "chat"
+MAX_TRIES = 5
+LONG_SIDE_PX = 1024
+MAX_ANSWER_BYTES = 1_000_000
+_LONGEST_WAIT_S = 20.0
+_TEMPERATURE = 0.2
+_MAX_TOLD = 200
+
+
+class ChatCaptioner:
+    """Asks an endpoint for captions. An instance is for one event loop."""
+
+    def __init__(self, options: ChatOptions, key: str | None, *, first_wait_s: float = 1.0) -> None:
+        """Check the options; nothing is sent yet.
+
+        Args:
+            key: of the endpoint; None where it wants none.
+            first_wait_s: before the second try, where the endpoint asks for no other; each next one is twice as long.
+
+        Raises:
+            ModelLoadingError: an option is missing or malformed.
+        """
+        self._options = options
+        self._key = (key or "").strip() or None
+        self._url = _completions_url(options)
+        self._headers = _headers(options, self._key)
+        self._backoff = wait_exponential_jitter(initial=first_wait_s, max=_LONGEST_WAIT_S, jitter=first_wait_s)
+        self._seats = asyncio.Semaphore(options.max_concurrent)
+        self._client: httpx.AsyncClient | None = None
+        # newer models want the second name and may refuse a temperature; learned from the endpoint's answers
+        self._length_field = "max_tokens"
+        self._sends_temperature = True
+        self.model_version = f"{NAME}:{options.model}"
+
+    async def caption(self, jpeg: bytes, features: PictureFeatures) -> Caption:
+        """Return the endpoint's caption of a prepared picture.
+
+        Raises:
+            CaptionRefused: the model or the endpoint's filter will not describe it.
+            ProcessingError: the endpoint refuses the request, or does not answer in time.
+        """
+        data_url = await asyncio.to_thread(_data_url, jpeg)
+        reply = await self._reply(data_url)
+        described = await asyncio.to_thread(describe_picture, jpeg, features)
+        return parse_reply(reply, features, described, captioner=NAME, model_version=self.model_version)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _reply(self, data_url: str) -> str:
+        """Return the model's words; a reply without any is asked for once more."""
+        deadline_s = self._options.deadline_s
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PassingFailure),
+            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(deadline_s),
+            wait=self._wait_s,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(deadline_s):
+                for _ in range(2):
+                    message, finish_reason = await retrying(lambda: self._ask(data_url))
+                    if words := _words_of(message, finish_reason):
+                        return words
+        except TimeoutError:
+            raise ProcessingError(f"The caption endpoint gave no caption within {deadline_s:g} s") from None
+        why = "; its thoughts took all tokens: raise chat.max_tokens" if finish_reason == "length" else ""
+        raise ProcessingError(f"The caption endpoint's answer was empty twice{why}")
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        asked = failure.retry_after_s if isinstance(failure, PassingFailure) else None
+        return self._backoff(state) if asked is None else asked
+
+    async def _ask(self, data_url: str) -> tuple[dict[str, Any], str]:
+        """Return the message of the first choice and its finish reason."""
+        async with self._seats:
+            while True:
+                length_field, with_temperature = self._length_field, self._sends_temperature
+                status, headers, body = await self._post(self._request(data_url))
+                if status == 400 and self._adapts_to(told_by(body), length_field, with_temperature):
+                    continue
+                if status != 200:
+                    raise failure_of(status, headers, body, self._key)
+                return _first_choice(body)
+
+    def _adapts_to(self, words: str, length_field: str, with_temperature: bool) -> bool:
+        """Leave out a field of the last request that the endpoint names; return whether the request is another now."""
+        adapted = False
+        if "max_tokens" in words and length_field == "max_tokens":
+            self._length_field, adapted = "max_completion_tokens", True
+        if "temperature" in words and with_temperature:
+            self._sends_temperature, adapted = False, True
+        return adapted
+
+    def _request(self, data_url: str) -> dict[str, Any]:
+        image: dict[str, Any] = {"url": data_url}
+        if self._options.detail:
+            image["detail"] = self._options.detail
+        request: dict[str, Any] = {
+            "model": self._options.model,
+            "messages": [
+                {"role": "system", "content": SYSTEM_PROMPT},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": PROMPT}, {"type": "image_url", "image_url": image}],
+                },
+            ],
+            self._length_field: self._options.max_tokens,
+        }
+        if self._sends_temperature:
+            request["temperature"] = _TEMPERATURE
+        return request
+
+    async def _post(self, request: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
+        """Return the status, headers and body of one answer."""
+        if self._client is None:
+            self._client = httpx.AsyncClient(timeout=self._options.timeout_s, follow_redirects=False)
+        try:
+            async with (
+                asyncio.timeout(self._options.timeout_s),
+                self._client.stream("POST", self._url, json=request, headers=self._headers) as response,
+            ):
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise ProcessingError(f"The caption endpoint's answer has more than {MAX_ANSWER_BYTES} bytes")
+                return response.status_code, response.headers, bytes(body)
+        except (TimeoutError, httpx.TimeoutException):
+            raise PassingFailure(f"The caption endpoint gave no answer within {self._options.timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            raise PassingFailure(f"The caption endpoint can't be reached ({type(error).__name__})") from None
+
+
+def _completions_url(options: ChatOptions) -> str:
+    if not options.base_url or not options.model:
+        raise ModelLoadingError("The captioner chat needs captioner.chat.base_url and captioner.chat.model")
+    parts = urlsplit(options.base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+        raise ModelLoadingError(
+            "captioner.chat.base_url must be like https://HOST/v1, without a user or a password; the key is the "
+            "setting SERVE_APP_CAPTION_API_KEY"
+        )
+    # a query stays behind the path: Azure's has the api-version
+    return parts._replace(path=f"{parts.path.rstrip('/')}/chat/completions").geturl()
+
+
+def _headers(options: ChatOptions, key: str | None) -> dict[str, str]:
+    headers = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "serve_app"}
+    if key is None:
+        return headers
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ModelLoadingError("SERVE_APP_CAPTION_API_KEY holds letters that no key has; copy the key again")
+    return headers | {options.key_header: f"Bearer {key}" if options.key_header == "Authorization" else key}
+
+
+def _data_url(jpeg: bytes) -> str:
+    with decoded_image(jpeg, at_least_px=LONG_SIDE_PX) as image:
+        small = encode_jpeg(shrunk(image, LONG_SIDE_PX))
+    return f"data:image/jpeg;base64,{base64.b64encode(small).decode('ascii')}"
+
+
+def _first_choice(body: bytes) -> tuple[dict[str, Any], str]:
+    try:
+        choice = json.loads(body)["choices"][0]
+        return dict(choice["message"]), str(choice.get("finish_reason"))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise _no_completion(body) from None
+
+
+def _no_completion(body: bytes) -> ModelError:
+    return ProcessingError(
+        "The caption endpoint's answer is no chat completion; does chat.base_url lead to an OpenAI-compatible API? "
+        f"It begins: {clean_text(body[:1000].decode('utf-8', errors='replace'), _MAX_TOLD)}"
+    )
+
+
+def _words_of(message: dict[str, Any], finish_reason: str) -> str:
+    """Return a message's text, "" where it has none; CaptionRefused where it refuses."""
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal.strip():
+        raise CaptionRefused(f"The model will not describe the picture: {clean_text(refusal, _MAX_TOLD)}")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        content = "\n".join(part for part in parts if isinstance(part, str))
+    words = content.strip() if isinstance(content, str) else ""
+    if not words and finish_reason == "content_filter":
+        raise CaptionRefused("The caption endpoint's filter withheld the answer")
+    return words
