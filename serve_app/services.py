@@ -103,15 +103,15 @@ class MusicFile(StrEnum):
 
 
 class StoredFile(Protocol):
-    """A file of the artefact store.
+    """A file of the artefact store."""
 
-    Attributes:
-        num_bytes: its length.
-        etag: changes with its content.
-    """
+    @property
+    def num_bytes(self) -> int:
+        """Return its length."""
 
-    num_bytes: int
-    etag: str
+    @property
+    def etag(self) -> str:
+        """Return what changes with its content."""
 
     def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to, but not including, `end`; StorageError."""

@@ -11,7 +11,6 @@ from serve_app.jobs.events import JobNews
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import DeliveryStatus, JobStatus, VideoRequest
 from serve_app.jobs.store import JobStore
-from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
 from tests.job_tables import make_job_table
 
@@ -42,8 +41,8 @@ class Media:
         if url == "https://10.0.0.1":
             raise CallbackRefused("a private address")
 
-    def discard(self, folder: str) -> None:
-        self.discarded.append(folder)
+    def discard_job(self, job_id: str) -> None:
+        self.discarded.append(job_id)
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ class TestStoredJobs:
         assert media.discarded == []
         assert asyncio.run(jobs.cancel("a")).status == JobStatus.CANCELLED
         asyncio.run(jobs.delete("a"))
-        assert media.discarded == [job_key("a")]
+        assert media.discarded == ["a"]
 
     def test_events_and_deliveries(self, store: CountingStore, jobs: StoredJobs) -> None:
         asyncio.run(jobs.submit(request("a", callback_base="https://backend.example")))

@@ -214,7 +214,7 @@ class TestUploads:
             media = source(tmp_path)
             async with media.folder() as folder:
                 assert isinstance(await media.hand_over(io.BytesIO(bytes(3 << 20)), folder), str)
-                assert media.exists(folder)
+                assert media.has(f"{folder}/media")
                 if failure is not None:
                     raise failure
 
@@ -226,7 +226,7 @@ class TestUploads:
         media = source(tmp_path)
         kept = asyncio.run(media.hand_over(io.BytesIO(bytes(3 << 20)), "jobs/direct-1"))
         assert isinstance(kept, str)
-        assert media.exists("jobs/direct-1")
+        assert media.has("jobs/direct-1/media")
         media.discard("jobs/direct-1")
         assert files_in(tmp_path) == []
 
@@ -235,12 +235,12 @@ class TestJobs:
     def test_a_file_by_address_is_kept_until_it_is_discarded(self, server: ScriptedServer, tmp_path: Path) -> None:
         url = server.on("/talk.wav", answer(200, b"RIFF" * 100, Content_Type="audio/wav"))
         media = source(tmp_path)
-        assert not media.exists("jobs/a")
+        assert not media.has("jobs/a/media")
         fetched = asyncio.run(media.fetch(url, "jobs/a"))
         assert (fetched.num_bytes, fetched.filename) == (400, "talk.wav")
         assert files_in(tmp_path) == [Path(fetched.url)]
         assert Path(fetched.url).read_bytes() == b"RIFF" * 100
-        assert media.exists("jobs/a")
+        assert media.has("jobs/a/media")
         media.discard("jobs/a")
         assert files_in(tmp_path) == []
 
@@ -252,13 +252,13 @@ class TestJobs:
         left.mkdir(parents=True)
         media.sweep(3600.0)
         assert left.exists()
-        assert media.exists("jobs/direct-dead")
+        assert media.has("jobs/direct-dead/media")
         long_ago = time.time() - 7200
         for path in (left, *(tmp_path / "artifacts").rglob("*")):
             os.utime(path, (long_ago, long_ago))
         media.sweep(3600.0)
         assert not left.exists()
-        assert not media.exists("jobs/direct-dead")
+        assert not media.has("jobs/direct-dead/media")
 
     def test_callbacks_go_where_downloads_may(self, server: ScriptedServer, tmp_path: Path) -> None:
         server.on("/hook", answer(200, b"thanks"))
