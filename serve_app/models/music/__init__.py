@@ -1,0 +1,1 @@
+"""Music: from a plan to a piece that may be published."""

@@ -1,0 +1,1 @@
+"""The embedded composer: notes from a plan, and their sound, without any model weights."""
