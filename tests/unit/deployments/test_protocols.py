@@ -14,6 +14,7 @@ from serve_app.deployments.diarizer import Diarizer
 from serve_app.deployments.drum_transcriber import DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.deployments.image_classifier import BeverageDetector, ContainerClassifier
+from serve_app.deployments.music_generator import MusicGenerator
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import FasterWhisper, OpenAIWhisper, TransformersWhisper
 from serve_app.workers.ingress import Ingress
@@ -27,6 +28,7 @@ SERVED: dict[Any, list[Any]] = {
     protocols.RecognizesEmotion: [EmotionRecognizer],
     protocols.TranscribesDrums: [DrumTranscriber],
     protocols.ClassifiesImages: [ContainerClassifier, BeverageDetector],
+    protocols.MakesMusic: [MusicGenerator],
     protocols.Describes: [
         FasterWhisper,
         TransformersWhisper,
@@ -34,6 +36,7 @@ SERVED: dict[Any, list[Any]] = {
         SpeechRecognizer,
         Diarizer,
         DrumTranscriber,
+        MusicGenerator,
         ContainerClassifier,
         BeverageDetector,
     ],
@@ -66,7 +69,9 @@ def test_a_deployment_has_the_methods_of_its_protocols(protocol: type, deploymen
     served = deployment.func_or_class
     assert methods_of(protocol)
     for name, method in methods_of(protocol).items():
-        assert inspect.iscoroutinefunction(getattr(served, name))
+        answers_by_parts = str(inspect.signature(method).return_annotation).startswith("AsyncIterator")
+        is_right = inspect.isasyncgenfunction if answers_by_parts else inspect.iscoroutinefunction
+        assert is_right(getattr(served, name))
         assert shape(getattr(served, name)) == shape(method)
 
 

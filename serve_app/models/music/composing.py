@@ -1,0 +1,37 @@
+"""`compose`: the embedded composer as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from serve_app.models.gpu_memory import gpu_errors
+from serve_app.models.music.encoding import to_flac
+from serve_app.results import MusicPlan, RenderedMusic
+
+SAMPLE_RATE_HZ = 44_100
+
+_LICENSE = "Composed by serve_app (Apache-2.0): no weights, no recordings, no conditions on the piece."
+_SOUNDFONT_LICENSE = (
+    "Composed by serve_app (Apache-2.0), played with the SoundFont {}: its licence holds for the recording."
+)
+
+
+def compose(
+    plan: MusicPlan,
+    soundfont: str | None,
+    on_progress: Callable[[float], None],
+    should_stop: Callable[[], bool],
+) -> RenderedMusic:
+    """Return the composer's piece; ProcessingError where it fails."""
+    from serve_app.models.music.composer import render_plan
+
+    with gpu_errors("composing the piece"):
+        audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)
+    return RenderedMusic(
+        audio=to_flac(audio, SAMPLE_RATE_HZ),
+        midi=midi,
+        engine="composer",
+        model_version=f"composer-{plan.version}",
+        license=_LICENSE if soundfont is None else _SOUNDFONT_LICENSE.format(Path(soundfont).name),
+    )
