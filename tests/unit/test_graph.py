@@ -32,6 +32,8 @@ ALWAYS = [
     "DrumTranscriber",
     "ContainerClassifier",
     "BeverageDetector",
+    "Captioner",
+    "MusicGenerator",
 ]
 VARIABLES = ("DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE", "HF_TOKEN", "SERVE_APP_DATABASE_URL", "SERVE_APP_MODEL_MIRROR")
 
@@ -61,7 +63,8 @@ class Graph:
         return self.given(name)["options"]
 
     def on_gpu(self) -> dict[str, bool]:
-        groups = (self.deployments.video.placed(), self.deployments.drums, *self.deployments.classifiers.values())
+        found = self.deployments
+        groups = (found.video.placed(), found.drums, *found.classifiers.values(), found.music.placed())
         return {placed.name: placed.on_gpu for group in groups for placed in group}
 
 
@@ -124,6 +127,12 @@ def test_a_config_of_ours_builds_what_it_configures(path: Path) -> None:
             "DrumTranscriber",
         ),
         (
+            "captions",
+            {"captioners": ("chat", "features"), "model_id": "org/vlm", "device": "cuda", "batch_size": 2},
+            "Captioner",
+        ),
+        ("music", {"engines": ("musicgen", "composer"), "soundfont": "/a.sf2", "device": "cuda:1"}, "MusicGenerator"),
+        (
             "job_runner",
             {"jobs_per_replica": 4, "lease_s": 9.0, "poll_interval_s": 0.1, "max_attempts": 7, "min_replicas": 0},
             "JobRunner",
@@ -145,6 +154,12 @@ def test_a_config_of_ours_builds_what_it_configures(path: Path) -> None:
 def test_an_option_arrives_where_it_is_used(section: str, values: dict[str, Any], deployment: str) -> None:
     options = Graph({section: values}).options(deployment)
     assert {name: getattr(options, name) for name in values} == values
+
+
+def test_the_flow_knows_the_engines_of_its_generator() -> None:
+    assert Graph().deployments.music.engines == ("composer",)
+    graph = Graph({"music": {"engines": ["acestep", "composer"], "acestep": {"base_url": "http://127.0.0.1:8001"}}})
+    assert graph.deployments.music.engines == ("acestep", "composer")
 
 
 def test_a_classifiers_options_arrive_at_it_alone() -> None:
@@ -199,18 +214,24 @@ def test_number_formats_of_ctranslate2_are_faster_whispers_alone(
 def test_the_environment_arrives_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("SERVE_APP_MODEL_MIRROR", "s3://mirror/models")
+    monkeypatch.setenv("SERVE_APP_CAPTION_API_KEY", "sk-caption")
+    monkeypatch.setenv("SERVE_APP_MUSIC_API_KEY", "sk-music")
     monkeypatch.setenv("SERVE_APP_MODELS_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("SERVE_APP_MAX_DURATION_S", "60")
     monkeypatch.setenv("SERVE_APP_MAX_IMAGE_PIXELS", "1000")
     graph = Graph()
     environment = graph.given("Diarizer")["environment"]
     assert environment == ModelEnvironment(
-        models_dir=tmp_path / "elsewhere", hf_token="hf_secret", mirror="s3://mirror/models"
+        models_dir=tmp_path / "elsewhere",
+        hf_token="hf_secret",
+        mirror="s3://mirror/models",
+        caption_api_key="sk-caption",
+        music_api_key="sk-music",
     )
-    assert "hf_secret" not in repr(environment)
+    assert not any(secret in repr(environment) for secret in ("hf_secret", "sk-caption", "sk-music"))
     assert graph.ingress["environment"] == environment
     assert graph.given("AudioAnalyzer")["max_duration_s"] == 60
-    assert graph.given("ContainerClassifier")["max_pixels"] == 1000
+    assert graph.given("ContainerClassifier")["max_pixels"] == graph.given("Captioner")["max_pixels"] == 1000
     assert graph.ingress["settings"] == graph.given("JobRunner")["settings"] == Settings.from_environment()
 
 
@@ -306,7 +327,16 @@ class TestWhatIsDeployed:
 
     def test_models_that_are_loaded_once_have_short_names(self) -> None:
         fixed = Graph({"drums": {"cpu_fallback": True}}).deployments.loaded_once()
-        assert [*fixed] == ["faster-whisper", "transformers", "openai-whisper", "pocketsphinx", "diarization", "drums"]
+        assert [*fixed] == [
+            "faster-whisper",
+            "transformers",
+            "openai-whisper",
+            "pocketsphinx",
+            "diarization",
+            "drums",
+            "captions",
+            "music",
+        ]
         assert [placed.name for placed in fixed["drums"]] == ["DrumTranscriber", "DrumTranscriberCPU"]
 
 

@@ -24,7 +24,7 @@ def compose(
     should_stop: Callable[[], bool],
 ) -> RenderedMusic:
     """Return the composer's piece; ProcessingError where it fails."""
-    from serve_app.models.music.composer import render_plan
+    from serve_app.models.music.composer.render import render_plan
 
     with gpu_errors("composing the piece"):
         audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)

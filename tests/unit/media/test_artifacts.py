@@ -121,7 +121,7 @@ def test_sweep_of_a_store_that_holds_nothing_yet(tmp_path: Path) -> None:
 
 BODY = bytes(range(256)) * 9000  # more than two requests
 KEY = "jobs/a/music.mp3"
-NAME = "봄 \"바다\" 1%.mp3"
+NAME = '봄 "바다" 1%.mp3'
 
 
 async def pieces(chunks: AsyncIterator[bytes]) -> list[bytes]:

@@ -12,6 +12,7 @@ import pytest
 from serve_app.errors import JobNotFound
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.handles import Placed
+from serve_app.flows.music import MusicModels
 from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.video import VideoModels
 from serve_app.models.images.options import ClassifierArgs
@@ -44,6 +45,7 @@ DEPLOYMENTS = Deployments(
     ),
     drums=placed("DrumTranscriber"),
     classifiers={"container": placed("ContainerClassifier", "ContainerClassifierCPU")},
+    music=MusicModels(placed("Captioner"), placed("MusicGenerator")[0]),
 )
 
 
@@ -108,6 +110,8 @@ def test_health_covers_all_deployments(make: Any, monkeypatch: pytest.MonkeyPatc
         "DrumTranscriber",
         "ContainerClassifier",
         "ContainerClassifierCPU",
+        "Captioner",
+        "MusicGenerator",
         "JobRunner",
         "Ingress",
     ]

@@ -13,7 +13,6 @@ from serve_app.errors import AudioExtractionError
 from serve_app.jobs.record import Job, VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
-from serve_app.services import AnalysisRequest
 from serve_app.settings import Settings
 from serve_app.workers import job_runner as module
 from serve_app.workers.options import RunnerOptions
@@ -28,11 +27,11 @@ class Pipeline:
     def __init__(self, *given: Any) -> None:
         pass
 
-    async def analyze(self, request: AnalysisRequest, folder: str, steps: Any) -> dict[str, Any]:
+    async def run_job(self, request: VideoRequest, steps: Any) -> dict[str, Any]:
         async def fetch() -> str:
-            return str(request.source)
+            return request.video_url
 
-        if request.source == "silent":
+        if request.video_url == "silent":
             raise AudioExtractionError("no audio track")
         return {"text": await steps.run("fetch", str, fetch, [Stage.DOWNLOADED])}
 
@@ -55,7 +54,7 @@ def run_jobs(settings: Settings, options: RunnerOptions, *requests: VideoRequest
 
     async def scenario() -> list[Job]:
         runner = object.__new__(JobRunner)
-        await runner.__init__(settings, options, SimpleNamespace(names=tuple, video=None))
+        await runner.__init__(settings, options, SimpleNamespace(names=tuple, video=None, music=None))
         store = JobStore(settings.database_url.get_secret_value())
         try:
             for request in requests:
