@@ -13,6 +13,7 @@ from serve_app.api.http.failures import handle_unrouted
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import RequestContextMiddleware
 from serve_app.api.images import routes as images
+from serve_app.api.music import routes as music
 from serve_app.api.speech import openai_routes
 from serve_app.api.speech import routes as speech
 from serve_app.api.video import routes as video
@@ -21,7 +22,7 @@ from serve_app.services import Services
 DOCS_PATH, REDOC_PATH = "/docs", "/redoc"
 
 _DESCRIPTION = """\
-Video jobs, speech, images and drums behind one address.
+Video jobs, speech, images, drums and music behind one address.
 
 **Failures.** Most routes answer `{"error": {"code", "message", "request_id"}}`. Those kept from earlier services add
 FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`; routes under `/v1` answer
@@ -44,6 +45,7 @@ _TAGS = [
     {"name": "openai", "description": "Speech for OpenAI's clients: set their base URL to this address and `/v1`."},
     {"name": "drums", "description": "Transcribe recordings of drums to General MIDI."},
     {"name": "images", "description": "Classify pictures of containers."},
+    {"name": "music", "description": "Make music from pictures in the background; play and download it."},
     {"name": "models", "description": "List the loaded models; replace their weights without downtime."},
     {"name": "health", "description": "For people, load balancers and orchestrators."},
 ]
@@ -57,7 +59,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         redirect_slashes=False,
-        # clients of the services replaced may leave Content-Type out; no cookie grants anything here: that is no risk
+        # clients of the services replaced may leave Content-Type out; routes with cookies check where a request is from
         strict_content_type=False,
         docs_url=DOCS_PATH,
         redoc_url=REDOC_PATH,
@@ -72,6 +74,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         openai_routes.router,
         drums.router,
         images.router,
+        music.router,
         weights.router,
         health.contract_router,
         health.router,

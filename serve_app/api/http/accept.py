@@ -36,7 +36,8 @@ def preferred_locale(request: Request, default: Locale) -> Locale:
     for name, weight in _weights(request, "accept-language").items():
         language = name.partition("-")[0]
         weights[language] = max(weight, weights.get(language, 0.0))
-    return max((default, *Locale), key=lambda locale: weights.get(locale, 0.0))
+    ours: tuple[Locale, ...] = (default, *Locale)
+    return max(ours, key=lambda locale: weights.get(locale, 0.0))
 
 
 def _weights(request: Request, header: str) -> dict[str, float]:

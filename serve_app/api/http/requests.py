@@ -30,16 +30,16 @@ MAX_URL_CHARS = 8192  # presigned S3 URLs with session tokens reach about 2000
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_multipart(request: Request) -> bool:
-    return _media_type(request) == "multipart/form-data"
+    return media_type(request) == "multipart/form-data"
 
 
 def is_json(request: Request) -> bool:
-    sent = _media_type(request)
+    sent = media_type(request)
     return sent == "application/json" or sent.endswith("+json")
 
 

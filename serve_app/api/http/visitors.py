@@ -6,7 +6,7 @@ Who may see a job (`services.JobService.require_visible` decides):
     of another client        everybody without a valid cookie, by the job's id; and who has the answer's cookie
     of nobody (video jobs)   everybody
 
-A visitor is known if its request carried a valid cookie, or came from a browser: then it will keep the one that it gets.
+A visitor is known if its request carried a valid cookie, or came from a browser, which keeps the one that it gets.
 """
 
 from __future__ import annotations
@@ -67,12 +67,10 @@ Reader = Annotated[str | None, Depends(_reader)]
 """The id in the request's cookie; None: it has none, or one that is forged or expired."""
 
 
-async def _author(
-    request: Request, services: InjectedServices, settings: InjectedSettings, reader: Reader
-) -> Visitor:
+async def _author(request: Request, services: InjectedServices, settings: InjectedSettings, reader: Reader) -> Visitor:
     if reader is not None:
         return Visitor(reader)
-    visitor = Visitor(uuid.uuid4().hex, is_known=not request.headers.keys().isdisjoint({"origin", "sec-fetch-site"}))
+    visitor = Visitor(uuid.uuid4().hex, is_known=not {"origin", "sec-fetch-site"}.isdisjoint(request.headers))
     _give_cookie(request, await _signer(request, services, settings), visitor.id)
     return visitor
 

@@ -111,7 +111,7 @@ def shown_status(status: JobStatus) -> ShownStatus:
 
 
 def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:
-    """Describe a job to the client that submitted it, for the first time or again; in its own language if it has one."""
+    """Describe a job to the client that submitted it, for the first time or again; `locale`: if it names none."""
     job = submitted.job
     estimate_s = submitted.estimated_s
     if job.status.is_final:
@@ -123,7 +123,9 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
     return SubmittedView(
         job_id=job.job_id,
         status=shown_status(job.status),
-        message=job.message if job.status.is_final else accepted_message(job.request.kind, job.request.locale or locale),
+        message=job.message
+        if job.status.is_final
+        else accepted_message(job.request.kind, job.request.locale or locale),
         status_url=f"{root_path.rstrip('/')}/jobs/{job.job_id}",
         estimated_time=estimated_time,
     )
