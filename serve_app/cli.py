@@ -1,5 +1,5 @@
-"""`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`, `models fetch`
-and `models check` need no running service."""
+"""`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`, `music`,
+`models fetch` and `models check` need no running service."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from serve_app import __version__
 from serve_app.commands.drums import command as drums_command
 from serve_app.commands.models import command as models_command
+from serve_app.commands.music import command as music_command
 from serve_app.commands.transcribe import command as transcribe_command
 from serve_app.errors import ServeAppError
 from serve_app.settings import Settings, SettingsError, service_url
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("configs", type=Path, nargs="+")
     check.set_defaults(command=f"{__name__}:_check")
 
-    demo = commands.add_parser("demo", help="start the graph and run three real video jobs to their last callback")
+    demo = commands.add_parser(
+        "demo", help="start the graph and run three real video jobs and a piece of music to their last callback"
+    )
     demo.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
     demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results, logs and state there")
     demo.set_defaults(command="serve_app.commands.demo.show:show")
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     transcribe_command.add_command(commands, [base])
     drums_command.add_commands(commands)
+    music_command.add_command(commands)
     models_command.add_commands(commands, [base])
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")

@@ -7,6 +7,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -21,6 +22,7 @@ _STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for lon
 _UPLOAD_STALL_S = 300.0  # a busy service may leave an upload half read while it works on others
 _MAX_RECONNECT_WAIT_S = 30.0
 File = Path | str | BinaryIO  # a path, or a file open in binary mode
+MusicFormat = Literal["mp3", "flac", "mid", "picture", "caption", "plan"]
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -291,6 +293,84 @@ class Client:
         path = f"/verify-beverage?confidence_threshold={confidence_threshold}"
         return self._classify(path, file, image_url, timeout_s)
 
+    def generate_music(
+        self,
+        picture: File,
+        *,
+        prompt: str | None = None,
+        duration: float | None = None,
+        seed: int | None = None,
+        locale: str | None = None,
+        job_id: str | None = None,
+        callback_base: str | None = None,
+    ) -> dict[str, Any]:
+        """Submit a picture; `events` and `wait` follow its job, as a video's.
+
+        The service's cookie is kept: pieces after the first one of a Client are its own, and no other client sees them.
+
+        Args:
+            picture: a path, a file open in binary mode, or an address (`https://…`).
+            prompt: what to hear.
+            duration: length in seconds, 5 to 120; None: 30.
+            seed: of every random choice; None: made from the job's id.
+            locale: `ko` or `en`, of the job's messages; None: the operator's.
+            job_id: default: a new UUID; choose your own to be able to repeat a submission safely.
+            callback_base: of the callbacks' receiver.
+
+        Raises:
+            OSError: the file can't be read.
+            InvalidRequest: a field is wrong, or the callback base may not be reached (CallbackRefused).
+            MediaError: the file is no picture, or too large.
+            JobConflict: the id is taken by another request.
+            Overloaded: the queue is full (QuotaExceeded: this client has too many pieces in work, or made too many).
+        """
+        fields = _given(
+            job_id=job_id or str(uuid.uuid4()),
+            prompt=prompt,
+            duration=duration,
+            seed=seed,
+            locale=locale,
+            fastapi_base_url=callback_base,
+        )
+        if isinstance(picture, str) and "://" in picture:
+            return self._json("POST", "/generate-music", json={"image_url": picture} | fields)
+        return self._upload("/generate-music", picture, fields, None, self._timeout_s)
+
+    def music(self, job_id: str) -> dict[str, Any]:
+        """Return a piece's job, with the piece as `result` once it has completed; JobNotFound."""
+        return self._json("GET", f"/music/{_quoted(job_id)}")
+
+    def download_music(self, job_id: str, form: MusicFormat, path: Path | str) -> None:
+        """Write a file of a finished piece; an earlier file at `path` is replaced once the new one is whole.
+
+        Raises:
+            OSError: the file can't be written.
+            JobNotFound: no piece has this id.
+            JobConflict: it is not ready.
+            MusicFileMissing: its engine made no such file.
+        """
+        part = Path(path).with_name(f".{uuid.uuid4().hex}.part")
+        url = f"/music/{_quoted(job_id)}/download"
+        try:
+            # the service may hand the download on to its store, by a signed address
+            with (
+                self._stream("GET", url, params={"format": form}, follow_redirects=True) as answer,
+                part.open("wb") as file,
+            ):
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def another_version(self, job_id: str) -> dict[str, Any]:
+        """Submit a piece's picture and options again, with another seed; JobNotFound, errors as `generate_music`."""
+        return self._json("POST", f"/music/{_quoted(job_id)}/versions")
+
+    def delete_music(self, job_id: str) -> None:
+        """Remove a piece with its files; one in work is cancelled. JobNotFound."""
+        self._send("DELETE", f"/music/{_quoted(job_id)}")
+
     def models(self) -> list[dict[str, Any]]:
         """Return the models of the graph, and what each of their replicas serves."""
         return self._json("GET", "/models")["models"]
@@ -348,13 +428,20 @@ class Client:
             raise ServeAppError(f"{answer.url} answered {answer.status_code} without JSON: not this service?") from None
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        with self._stream(method, path, **arguments) as answer:
+            answer.read()
+            return answer
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
         try:
-            answer = self._http.request(method, path, **arguments)
+            with self._http.stream(method, path, **arguments) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise error_from_response(answer)
+                yield answer
         except httpx.TransportError as error:
             raise Unavailable(f"{self._http.base_url} can't be reached: {error!r}") from error
-        if not answer.is_success:
-            raise error_from_response(answer)
-        return answer
 
 
 def _parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:

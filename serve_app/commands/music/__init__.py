@@ -1,0 +1,1 @@
+"""`serve-app music`: pictures to music on the command line, without a server or over one."""
