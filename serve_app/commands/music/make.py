@@ -37,8 +37,10 @@ def make(arguments: argparse.Namespace) -> int:
         )
 
         def make_one(picture: Path, on_progress: OnProgress) -> None:
-            (out / f"{picture.stem}.mid").unlink(missing_ok=True)  # an earlier piece's; this one may have none
             piece = route.make(picture, out, on_progress)
+            midi = out / f"{picture.stem}.mid"
+            if midi not in piece.files:  # an earlier piece's
+                midi.unlink(missing_ok=True)
             facts = out / f"{picture.stem}.json"
             replace_file(facts, (json.dumps(piece.facts, ensure_ascii=False, indent=1) + "\n").encode())
             echo(
