@@ -306,7 +306,7 @@ class Client:
     ) -> dict[str, Any]:
         """Submit a picture; `events` and `wait` follow its job, as a video's.
 
-        The service's cookie is kept: pieces after the first one of a Client are its own, and no other client sees them.
+        The service's cookie is kept: what a Client submits after its first piece, no other client can see.
 
         Args:
             picture: a path, a file open in binary mode, or an address (`https://…`).
@@ -337,7 +337,7 @@ class Client:
         return self._upload("/generate-music", picture, fields, None, self._timeout_s)
 
     def music(self, job_id: str) -> dict[str, Any]:
-        """Return a piece's job, with the piece as `result` once it has completed; JobNotFound."""
+        """Return a piece: its job's state, and once that has completed caption, plan, files and more; JobNotFound."""
         return self._json("GET", f"/music/{_quoted(job_id)}")
 
     def download_music(self, job_id: str, form: MusicFormat, path: Path | str) -> None:

@@ -17,10 +17,21 @@ from serve_app.commands.whole_file import replace_file
 from serve_app.errors import ImageTooLarge, ProcessingError
 from serve_app.messages import Locale, MusicStage
 from serve_app.models.music.plan_words import plan_sentence
-from serve_app.results import MusicPlan
+from serve_app.results import MasteredMusic, MusicPlan, RenderedMusic
 from serve_app.settings import Settings
 
 _PLAN = TypeAdapter(MusicPlan)
+_FACTS = (
+    "caption",
+    "plan",
+    "engine_used",
+    "engine_version",
+    "license",
+    "fallback_reason",
+    "duration",
+    "measurements",
+    "notes",
+)
 _FORMATS: tuple[MusicFormat, ...] = ("mp3", "flac", "mid")
 
 
@@ -42,9 +53,12 @@ class Order:
     locale: Locale
     soundfont: Path | None = None
 
-    def seed_of(self, picture: bytes) -> int:
-        """Return the seed of a picture's piece."""
-        return self.seed if self.seed is not None else int(hashlib.sha256(picture).hexdigest()[:8], 16)
+    def seed_of(self, picture: Path) -> int:
+        """Return the seed of a picture's piece; OSError."""
+        if self.seed is not None:
+            return self.seed
+        with picture.open("rb") as file:
+            return int(hashlib.file_digest(file, "sha256").hexdigest()[:8], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,16 @@ class MadePiece:
         ) + "".join(f" ({remark})" for remark in remarks if remark)
 
 
+@dataclass(frozen=True, slots=True)
+class _Composed:
+    """A piece that passed its checks, and why the seed before it was given up."""
+
+    plan: MusicPlan
+    rendered: RenderedMusic
+    mastered: MasteredMusic
+    reason: str | None
+
+
 class LocalRoute:
     """Runs captioner and composer in this process; imports no torch."""
 
@@ -92,24 +116,45 @@ class LocalRoute:
         """
         from serve_app.models.captions.embedded import describe_picture
         from serve_app.models.captions.picture import prepare_picture
-        from serve_app.models.music.attempts import Attempts
-        from serve_app.models.music.composing import compose
         from serve_app.models.music.encoding import encode
-        from serve_app.models.music.finishing import finish
-        from serve_app.models.music.options import EngineName
         from serve_app.models.music.plan import make_plan
 
-        content = self._read(picture)
-        prepared = prepare_picture(content, max_pixels=self._settings.max_image_pixels)
+        prepared = prepare_picture(self._read(picture), max_pixels=self._settings.max_image_pixels)
         caption = describe_picture(prepared.jpeg, prepared.features)
         plan = make_plan(
             caption,
             prepared.features,
             prepared.sha256,
             duration_s=self._order.duration_s,
-            seed=self._order.seed_of(content),
+            seed=self._order.seed_of(picture),
             prompt=self._order.prompt,
         )
+        made = self._compose(plan, on_progress)
+        on_progress(MusicStage.ENCODING / 100)
+        encoded = encode(made.mastered.audio)
+        contents = {"mp3": encoded.mp3, "flac": encoded.flac, "mid": made.rendered.midi}
+        files = {_file(out, picture, form): content for form, content in contents.items() if content is not None}
+        for path, content in files.items():
+            replace_file(path, content)
+        facts = {
+            "caption": asdict(caption),
+            "plan": asdict(made.plan),
+            "engine_used": made.rendered.engine,
+            "engine_version": made.rendered.model_version,
+            "license": made.rendered.license,
+            "fallback_reason": made.reason,
+            "duration": round(made.mastered.duration_s, 3),
+            "measurements": made.mastered.measurements,
+            "notes": [*prepared.notes, *caption.notes, *made.rendered.notes],
+        }
+        return MadePiece(tuple(files), facts)
+
+    def _compose(self, plan: MusicPlan, on_progress: OnProgress) -> _Composed:
+        """Return the first piece that passes its checks; ProcessingError."""
+        from serve_app.models.music.attempts import Attempts
+        from serve_app.models.music.composing import compose
+        from serve_app.models.music.finishing import finish
+        from serve_app.models.music.options import EngineName
 
         def report(share: float) -> None:
             on_progress((MusicStage.COMPOSING + share * (MusicStage.MASTERING - MusicStage.COMPOSING)) / 100)
@@ -120,27 +165,9 @@ class LocalRoute:
             rendered = compose(attempt.plan, soundfont, report, lambda: False)
             on_progress(MusicStage.MASTERING / 100)
             mastered = finish(rendered.audio, attempt.plan)
-            if mastered.faults:
-                attempts.rejected(attempt, mastered.faults)
-                continue
-            on_progress(MusicStage.ENCODING / 100)
-            encoded = encode(mastered.audio)
-            facts = {
-                "caption": asdict(caption),
-                "plan": asdict(attempt.plan),
-                "engine_used": rendered.engine,
-                "engine_version": rendered.model_version,
-                "license": rendered.license,
-                "fallback_reason": "; ".join(attempts.reasons) or None,
-                "duration": round(mastered.duration_s, 3),
-                "measurements": mastered.measurements,
-                "notes": [*prepared.notes, *caption.notes, *rendered.notes],
-            }
-            contents = {"mp3": encoded.mp3, "flac": encoded.flac, "mid": rendered.midi}
-            files = {_file(out, picture, form): content for form, content in contents.items() if content is not None}
-            for path, content in files.items():
-                replace_file(path, content)
-            return MadePiece(tuple(files), facts)
+            if not mastered.faults:
+                return _Composed(attempt.plan, rendered, mastered, "; ".join(attempts.reasons) or None)
+            attempts.rejected(attempt, mastered.faults)
         raise ProcessingError(f"No piece passed its checks; try another --seed: {'; '.join(attempts.reasons)}")
 
     def _read(self, picture: Path) -> bytes:
@@ -165,7 +192,7 @@ class ServerRoute:
         """Make a picture's piece; arguments as of `LocalRoute.make`, errors as of `Client`, and the job's own."""
         order, client, call = self._order, self._client, self._calls.call
         job_id = str(uuid.uuid4())  # one for all tries: a submission whose answer was lost is not made twice
-        seed = order.seed_of(picture.read_bytes())
+        seed = order.seed_of(picture)
         call(
             lambda: client.generate_music(
                 picture,
@@ -178,14 +205,13 @@ class ServerRoute:
         )
         for event in client.events(job_id):
             on_progress(event.payload.get("progress", 0) / 100)
-        job = call(lambda: client.music(job_id))
-        if job["status"] != "completed":
-            raise ProcessingError(job.get("error_message") or f"The job {job_id} was {job['status']}")
-        facts = job["result"]
-        files = {form: _file(out, picture, form) for form in _FORMATS if f"music.{form}" in facts["files"]}
+        piece = call(lambda: client.music(job_id))
+        if piece["status"] != "completed":
+            raise ProcessingError(piece.get("error_message") or f"The job {job_id} was {piece['status']}")
+        files = {form: _file(out, picture, form) for form in _FORMATS if form in piece["urls"]["download"]}
         for form, path in files.items():
             call(lambda: client.download_music(job_id, form, path))  # noqa: B023 (called at once)
-        return MadePiece(tuple(files.values()), facts)
+        return MadePiece(tuple(files.values()), {name: piece[name] for name in _FACTS})
 
 
 def _file(out: Path, picture: Path, form: str) -> Path:
