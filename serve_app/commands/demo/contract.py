@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.messages import JobKind, Locale, Stage, stage_message
+from serve_app.messages import COMPLETED, JobKind, Locale, MusicStage, Stage, stage_message
+from serve_app.results import MusicPiece
 
 _TOLERANCE_S = 1e-6
+_DURATION_TOLERANCE_S = 0.25  # of a piece of music
+_MUSIC_FILES = ("picture.jpg", "caption.json", "plan.json", "music.mp3", "music.flac")  # of every engine
 
 
 class _Callback(BaseModel):
@@ -26,9 +30,12 @@ class _Callback(BaseModel):
 
 
 _RESULT = TypeAdapter(AnalysisResult)
+_PIECE = TypeAdapter(MusicPiece)
 
 
-def callback_problems(payloads: Sequence[dict[str, Any]], job_id: str, locale: Locale = Locale.KO) -> list[str]:
+def callback_problems(
+    payloads: Sequence[dict[str, Any]], job_id: str, locale: Locale = Locale.KO, kind: JobKind = JobKind.VIDEO
+) -> list[str]:
     """Return what is wrong with the callbacks of a job that should have completed; empty if nothing is."""
     problems: list[str] = []
     for number, payload in enumerate(payloads):
@@ -43,16 +50,35 @@ def callback_problems(payloads: Sequence[dict[str, Any]], job_id: str, locale: L
             problems.append(f"callback {number}: job_id is {payload.get('job_id')!r}")
     sent = [(payload.get("status"), payload.get("progress"), payload.get("message")) for payload in payloads]
     wanted = [
-        (
-            "completed" if stage is Stage.COMPLETED else "processing",
-            int(stage),
-            stage_message(JobKind.VIDEO, stage, locale),
-        )
-        for stage in Stage
+        ("completed" if progress == COMPLETED else "processing", progress, stage_message(kind, progress, locale))
+        for progress in _progress(kind, [progress for _, progress, _ in sent])
     ]
     if sent != wanted:
         problems.append(f"the callbacks were {sent}, not {wanted}")
-    problems += result_problems(payloads[-1].get("result") if payloads else None)
+    result = payloads[-1].get("result") if payloads else None
+    return problems + (result_problems(result) if kind is JobKind.VIDEO else music_result_problems(result))
+
+
+def _progress(kind: JobKind, sent: Sequence[Any]) -> list[int]:
+    """Return the progress of a job's callbacks, in order: each stage's, and of music what was sent while composing."""
+    if kind is JobKind.VIDEO:
+        return [int(stage) for stage in Stage]
+    between = range(MusicStage.COMPOSING + 1, MusicStage.MASTERING)
+    return sorted({int(stage) for stage in MusicStage} | {value for value in sent if value in between})
+
+
+def music_result_problems(result: Any) -> list[str]:
+    """Return what is wrong with a music job's result; empty if nothing is."""
+    try:
+        piece = _PIECE.validate_json(json.dumps(result), strict=True)
+    except ValidationError as error:
+        return [f"result.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    problems: list[str] = []
+    if abs(piece.duration - piece.plan.duration_s) > _DURATION_TOLERANCE_S:
+        problems.append(f"the piece lasts {piece.duration} s instead of {piece.plan.duration_s} s")
+    problems += [f"{name} is missing" for name in _MUSIC_FILES if not piece.files.get(name)]
+    if not piece.caption.caption_ko or not piece.caption.caption_en:
+        problems.append("a caption is empty")
     return problems
 
 

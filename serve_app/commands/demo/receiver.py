@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -106,6 +107,18 @@ class CallbackReceiver(_LoopbackServer):
                 seen = [(each.payload.get("status"), each.payload.get("progress")) for each in self.received(job_id)]
                 raise TimeoutError(f"job {job_id}: only {seen} came in {timeout_s:.0f} s")
         return self.received(job_id)
+
+    def arriving(self, job_id: str, timeout_s: float) -> Iterator[ReceivedCallback]:
+        """Yield a job's callbacks as they arrive, up to the last; TimeoutError."""
+        num_seen = 0
+        deadline = time.monotonic() + timeout_s
+        while True:
+            wanted = num_seen + 1
+            found = self.wait_for(job_id, lambda found: len(found) >= wanted, deadline - time.monotonic())  # noqa: B023
+            yield from found[num_seen:]
+            num_seen = len(found)
+            if is_final(found[-1].payload):
+                return
 
     def wait_until_final(self, job_id: str, timeout_s: float) -> list[ReceivedCallback]:
         """Return all callbacks of a job, up to its last; TimeoutError."""

@@ -1,4 +1,4 @@
-"""`serve-app demo`: three real video jobs from submission to the last callback, shown, scored and checked."""
+"""`serve-app demo`: three real video jobs and a piece of music, each to its last callback, shown and checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from serve_app.client import Client
+from serve_app.commands.demo.callbacks import show_callbacks
 from serve_app.commands.demo.contract import callback_problems
 from serve_app.commands.demo.local_graph import LocalGraph
-from serve_app.commands.demo.receiver import CallbackReceiver, FileServer, ReceivedCallback, is_final
+from serve_app.commands.demo.music import frame_of, music_job
+from serve_app.commands.demo.receiver import CallbackReceiver, FileServer
 from serve_app.commands.demo.videos import DemoVideo, demo_videos
 from serve_app.commands.terminal import echo
 from serve_app.scoring import count_letter_errors, score_result
 
 _READY_TIMEOUT_S = 180.0
-_JOB_TIMEOUT_S = 600.0
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -63,12 +63,13 @@ def show(arguments: argparse.Namespace) -> int:
         problems: list[str] = []
         for video in videos:
             problems += _one_job(console, client, receiver, f"{files.base_url}/{video.path.name}", video, folder)
+        problems += music_job(console, client, receiver, frame_of(videos[0].path, served / "frame.jpg"), folder)
     if problems:
         console.print("[red]The contract was not met:[/]")
         for problem in problems:
             console.print(f"  • {escape(problem)}")
         return 1
-    console.print("[green]All jobs met the contract: seven stages in order, and results with every field.[/]")
+    console.print("[green]All jobs met the contract: every stage in order, and results with every field.[/]")
     return 0
 
 
@@ -84,12 +85,9 @@ def _one_job(
     )
     echo(console, f"POST /api/upload-video/process-video → {json.dumps(accepted, ensure_ascii=False)}")
     try:
-        for received in _arriving(receiver, job_id):
-            shown = {name: value for name, value in received.payload.items() if name not in ("result", "job_id")}
-            echo(console, f"{time.monotonic() - started:6.1f} s  callback {json.dumps(shown, ensure_ascii=False)}")
+        payloads = show_callbacks(console, receiver, job_id, started)
     except TimeoutError as error:
         return [str(error)]
-    payloads = [received.payload for received in receiver.received(job_id)]
     problems = [f"{video.path.name}: {problem}" for problem in callback_problems(payloads, job_id)]
     result = payloads[-1].get("result")
     if result is None:
@@ -110,19 +108,6 @@ def _one_job(
         num_errors, num_letters = count_letter_errors(video.text, result["text"])
         echo(console, f"Against the truth ({num_letters} letters): letter error rate {num_errors / num_letters:.1%}")
     return problems
-
-
-def _arriving(receiver: CallbackReceiver, job_id: str) -> Iterator[ReceivedCallback]:
-    """Yield a job's callbacks as they arrive, up to the last; TimeoutError."""
-    num_shown = 0
-    deadline = time.monotonic() + _JOB_TIMEOUT_S
-    while True:
-        wanted = num_shown + 1
-        found = receiver.wait_for(job_id, lambda found: len(found) >= wanted, deadline - time.monotonic())  # noqa: B023
-        yield from found[num_shown:]
-        num_shown = len(found)
-        if is_final(found[-1].payload):
-            return
 
 
 def _show_result(console: Console, result: dict[str, Any]) -> None:
