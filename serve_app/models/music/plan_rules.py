@@ -123,7 +123,7 @@ def choose_instruments(
     """
     roles = [Role.LEAD, Role.CHORDS]
     roles += [Role.PAD] * (arousal < 0.1 or rng.random() < 0.6)
-    roles += [Role.BASS] * (arousal > -0.65)
+    roles += [Role.BASS] * (arousal > -0.85)
     roles += [Role.DRUMS] * (arousal > -0.15)
     chosen: dict[Role, str] = {}
     for name in wanted:

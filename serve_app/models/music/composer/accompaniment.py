@@ -98,14 +98,30 @@ def figures(
 
 
 def bass_line(
-    section: Section, chords: Sequence[Chord], metre: str, arousal: float, tonic_of: dict[int, int], velocity: int
+    section: Section,
+    chords: Sequence[Chord],
+    metre: str,
+    arousal: float,
+    pitch_classes: dict[int, int],
+    velocity: int,
+    before: int | None = None,
 ) -> list[Note]:
-    """Return roots and fifths under the chords; `tonic_of`: pitch class by scale degree."""
+    """Return roots and fifths under the chords, each root near the last one.
+
+    Args:
+        section: its energy and `arousal` choose the figure.
+        chords: of the section.
+        metre: of the piece.
+        arousal: of the piece.
+        pitch_classes: by scale degree.
+        velocity: of the notes.
+        before: pitch of the bass before the first chord.
+    """
     notes: list[Note] = []
-    previous = 38
+    previous = before or 38
     for chord in chords:
-        root = _near(tonic_of[chord.root], previous)
-        fifth = _near(tonic_of[(chord.root + 4) % 7], root)
+        root = _near(pitch_classes[chord.root], previous)
+        fifth = _near(pitch_classes[(chord.root + 4) % 7], root)
         previous = root
         for beat, length, pitch in _bass_figure(chord.beats, metre, arousal * 0.6 + section.energy * 0.5, root, fifth):
             notes.append(Note(chord.beat + beat, length, pitch, velocity + (4 if beat == 0 else -4)))

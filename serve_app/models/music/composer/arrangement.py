@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ from serve_app.results import MusicPlan
 _ENERGY = {"intro": -0.22, "A": -0.06, "A'": 0.02, "B": 0.1, "A''": 0.18, "outro": -0.25}
 _LONG_MOTIF_FROM_BARS = 12  # in a shorter piece a motif of two bars would not come back
 _SWING = 0.57
+_LEFT_HAND = 38  # lowest pitch of a left hand
 
 
 def compose(plan: MusicPlan) -> Score:
@@ -98,6 +100,7 @@ def _accompany(
     last = chords[-1]
     end_beat = (sum(section.bars for section in sections) - 1) * bar
     pitch_classes = {degree: PITCH_NAMES.index(plan.key) + step for degree, step in enumerate(MODES[plan.mode])}
+    has_bass = any(Role.BASS in INSTRUMENTS[name].roles for name in plan.instruments if name in INSTRUMENTS)
     shift = 12 if center >= 72 and lead_center < 72 else 0
     notes: list[Note] = []
     for number, section in enumerate(sections):
@@ -109,8 +112,10 @@ def _accompany(
                 notes += held_chords(inside, [velocity] * len(inside))
             case Role.CHORDS:
                 notes += figures(section, inside, style, plan.metre, shift, velocity)
+                notes += [] if has_bass else _left_hand(inside, plan, pitch_classes, velocity)
             case Role.BASS if section.name != "intro" or section.energy > 0.5:
-                notes += bass_line(section, inside, plan.metre, plan.arousal, pitch_classes, velocity + 8)
+                before = notes[-1].pitch if notes else None
+                notes += bass_line(section, inside, plan.metre, plan.arousal, pitch_classes, velocity + 8, before)
             case Role.DRUMS:
                 notes += drum_part(section, style, plan.metre, rng, first=number == 0)
     notes = [note for note in notes if note.beat < end_beat]
@@ -119,10 +124,21 @@ def _accompany(
         case Role.PAD | Role.CHORDS:
             up = shift if role is Role.CHORDS else 0
             notes += [Note(end_beat, bar, pitch + up, velocity) for pitch in last.voicing]
+            if not has_bass and role is Role.CHORDS:
+                notes += _left_hand([Chord(end_beat, bar, 0, (0, 2, 4))], plan, pitch_classes, velocity)
         case Role.BASS:
+            calm = Section("outro", 0, 1, 0.0)
+            before = notes[-1].pitch if notes else None
             notes += bass_line(
-                sections[-1], [Chord(end_beat, bar, 0, (0, 2, 4))], plan.metre, -1, pitch_classes, velocity
+                calm, [Chord(end_beat, bar, 0, (0, 2, 4))], plan.metre, -1, pitch_classes, velocity, before
             )
         case Role.DRUMS if notes:
             notes += [Note(end_beat, 0.25, KICK, velocity + 20), Note(end_beat, 0.25, CRASH, velocity)]
     return notes
+
+
+def _left_hand(chords: Sequence[Chord], plan: MusicPlan, pitch_classes: dict[int, int], velocity: int) -> list[Note]:
+    """Return the roots of chords for an instrument that plays without a bass: below all voicings."""
+    calm = Section("A", 0, 1, 0.0)
+    roots = bass_line(calm, chords, plan.metre, -1.0, pitch_classes, velocity - 6)
+    return [dataclasses.replace(note, pitch=note.pitch + (12 if note.pitch < _LEFT_HAND else 0)) for note in roots]

@@ -49,7 +49,9 @@ class Voice:
 def make_motif(metre: str, bars: int, density: float, contour: Sequence[float], rng: np.random.Generator) -> Motif:
     """Return a motif of `bars` bars. Its line follows the picture's contour; steps are more likely than leaps."""
     bar = QUARTERS_PER_BAR[metre]
-    lengths = [length for number in range(bars) for length in choose_cell(metre, density, number == bars - 1, rng)]
+    least = 3 if bars == 1 else 2
+    cells = [choose_cell(metre, density, least, number == bars - 1, rng) for number in range(bars)]
+    lengths = [length for cell in cells for length in cell]
     onsets = [0.0, *np.cumsum(lengths)[:-1].tolist()]
     middles = [(onset + length / 2) / (bar * bars) for onset, length in zip(onsets, lengths, strict=True)]
     line = np.interp(middles, np.linspace(0, 1, len(contour)), contour)
@@ -131,9 +133,14 @@ class Melodist:
     def end(self, beat: float, beats: float, velocity: int) -> None:
         """Close the piece: the tonic nearest to the last note, held."""
         self.notes = [note for note in self.notes if note.beat < beat]
-        tonics = [degree for degree in range(self._voice.lowest, self._voice.highest + 1) if degree % 7 == 0]
-        degree = min(tonics, key=lambda tonic: (abs(tonic - self._degree), tonic))
-        self.notes.append(Note(beat, beats, pitch_of(degree, self._voice.tonic, self._voice.mode), velocity))
+        voice = self._voice
+        pitches = [
+            pitch_of(degree, voice.tonic, voice.mode)
+            for degree in range(voice.lowest, voice.highest + 1)
+            if degree % 7 == 0
+        ]
+        before = self.notes[-1].pitch if self.notes else pitches[0]
+        self.notes.append(Note(beat, beats, min(pitches, key=lambda pitch: (abs(pitch - before), pitch)), velocity))
 
     def _state(self, motif: Motif, begin: float, end: float, anchor: int, velocity: int, *, closes: bool) -> None:
         """Write the motif once: its anchor moves to a chord tone, strong and long notes are chord tones."""

@@ -17,7 +17,7 @@ from serve_app.results import MusicPlan
 def render_plan(
     plan: MusicPlan,
     *,
-    soundfont: Path | None = None,
+    soundfont: str | Path | None = None,
     on_progress: Progress | None = None,
     should_stop: ShouldStop = lambda: False,
 ) -> tuple[np.ndarray, bytes]:
@@ -40,7 +40,7 @@ def render_plan(
 def play(
     score: Score,
     *,
-    soundfont: Path | None = None,
+    soundfont: str | Path | None = None,
     on_progress: Progress | None = None,
     should_stop: ShouldStop = lambda: False,
 ) -> np.ndarray:
@@ -48,7 +48,7 @@ def play(
     if soundfont is None:
         audio = synthesise(score, on_progress=on_progress, should_stop=should_stop)
     else:
-        audio = play_soundfont(score, soundfont, on_progress=on_progress, should_stop=should_stop)
+        audio = play_soundfont(score, Path(soundfont), on_progress=on_progress, should_stop=should_stop)
     if on_progress is not None:
         on_progress(1.0)
     return audio

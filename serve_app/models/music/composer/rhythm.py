@@ -54,9 +54,9 @@ def euclid(onsets: int, steps: int, rotation: int = 0) -> tuple[bool, ...]:
     return tuple(((step + rotation) * onsets) % steps < onsets for step in range(steps))
 
 
-def choose_cell(metre: str, density: float, long_end: bool, rng: np.random.Generator) -> tuple[float, ...]:
-    """Return the lengths of a bar's notes; `long_end`: the last is no shorter than the others."""
-    cells = [cell for cell in _CELLS[metre] if not long_end or cell[-1] == max(cell)]
+def choose_cell(metre: str, density: float, least: int, long_end: bool, rng: np.random.Generator) -> tuple[float, ...]:
+    """Return the lengths of a bar's notes, at least `least`; `long_end`: the last is no shorter than the others."""
+    cells = [cell for cell in _CELLS[metre] if len(cell) >= least and (not long_end or cell[-1] == max(cell))]
     wanted = 1.5 + 5.0 * density
     weights = np.exp(-np.abs(np.array([len(cell) for cell in cells]) - wanted))
     return cells[int(rng.choice(len(cells), p=weights / weights.sum()))]
