@@ -126,12 +126,14 @@ def test_a_player_seeks(made: tuple[httpx.Client, str, list[Any]]) -> None:
 
 def test_the_same_picture_and_seed_give_the_same_bytes(made: tuple[httpx.Client, str, list[Any]]) -> None:
     client, job_id, _ = made
-    again = order(client, client.get(f"/music/{job_id}/picture").content, duration="10", seed="7")
+    again = order(client, a_picture(), duration="10", seed="7")
     other = client.post(f"/music/{job_id}/versions").raise_for_status().json()["job_id"]
     assert wait(client, again)["status"] == wait(client, other)["status"] == "completed"
     midi = [client.get(f"/music/{each}/download", params={"format": "mid"}).content for each in (job_id, again, other)]
-    assert midi[1] != midi[2]
-    pieces = [item["job_id"] for item in client.get("/music").json()["jobs"]]
+    assert midi[0] == midi[1] != midi[2]
+    audio = [client.get(f"/music/{each}/audio").content for each in (job_id, again)]
+    assert audio[0] == audio[1]
+    pieces = [item["job_id"] for item in client.get("/music").json()["pieces"]]
     assert pieces == [other, again, job_id]
 
 
@@ -169,7 +171,7 @@ def test_twenty_visitors_at_once_see_their_own_alone(graph: LocalGraph) -> None:
         with httpx.Client(base_url=graph.base_url, timeout=TIMEOUT_S, headers={"Sec-Fetch-Site": "same-origin"}) as own:
             job_id = order(own, a_picture(hue=12 * number), duration="5")
             assert wait(own, job_id, 300.0)["status"] == "completed"
-            assert [item["job_id"] for item in own.get("/music").json()["jobs"]] == [job_id]
+            assert [item["job_id"] for item in own.get("/music").json()["pieces"]] == [job_id]
             return job_id, dict(own.cookies)
 
     with ThreadPoolExecutor(20) as pool:
