@@ -19,6 +19,7 @@ from tests.unit.api.memory_services import (
     MemoryImages,
     MemoryModels,
     MemorySpeech,
+    MusicOnTable,
     memory_services,
 )
 
@@ -55,6 +56,12 @@ def speech(services: Services) -> MemorySpeech:
 def drums(services: Services) -> MemoryDrums:
     assert isinstance(services.drums, MemoryDrums)
     return services.drums
+
+
+@pytest.fixture
+def music(services: Services) -> MusicOnTable:
+    assert isinstance(services.music, MusicOnTable)
+    return services.music
 
 
 @pytest.fixture

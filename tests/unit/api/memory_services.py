@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import CallbackRefused, InvalidRequest, TaskUnsupported, Unavailable
 from serve_app.flows.jobs import StoredJobs
+from serve_app.flows.music_jobs import MusicFlow
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import Job, JobEvent, JobRequest, JobStatus
+from serve_app.jobs.record import Job, JobEvent, JobRequest, JobResult, JobStatus
+from serve_app.jobs.store import Quota
+from serve_app.media.artifacts import ArtifactStore, StoredArtifact, job_key, published_key
 from serve_app.messages import Stage
 from serve_app.results import (
     Drum,
@@ -32,6 +36,7 @@ from serve_app.services import (
     DrumRecording,
     DrumTranscription,
     ImageClassification,
+    MusicFile,
     ReplicaModel,
     Services,
     SpeechBackend,
@@ -126,18 +131,107 @@ REPLICA_MODEL = ReplicaModel(
     notes=("resnet50 backbone under its own names",),
     failure=None,
 )
+FILES = {
+    MusicFile.PICTURE: b"\xff\xd8picture\xff\xd9",
+    MusicFile.CAPTION: b'{"caption_en": "A calm sea"}',
+    MusicFile.PLAN: b'{"key": "D"}',
+    MusicFile.MP3: bytes(range(256)) * 5000,
+    MusicFile.FLAC: b"fLaC" + bytes(100),
+    MusicFile.MIDI: b"MThd" + bytes(50),
+}
+PIECE: dict[str, Any] = {
+    "caption": {
+        "caption_ko": "파란 빛이 도는 잔잔한 바다",
+        "caption_en": "A calm sea in blue light",
+        "mood_words": ["calm"],
+        "valence": 0.25,
+        "arousal": -0.5,
+        "instruments": ["piano"],
+        "captioner": "features",
+        "model_version": "features:1",
+        "fallback_reason": None,
+        "notes": [],
+    },
+    "plan": {
+        "version": 1,
+        "seed": 7,
+        "picture_sha256": "ab" * 32,
+        "valence": 0.25,
+        "arousal": -0.5,
+        "key": "D",
+        "mode": "dorian",
+        "tempo_bpm": 84,
+        "metre": "4/4",
+        "duration_s": 30.0,
+        "form": [{"name": "intro", "bars": 2}, {"name": "A", "bars": 8}, {"name": "A'", "bars": 8}],
+        "instruments": ["piano", "strings", "double bass"],
+        "density": 0.4,
+        "contour": [0.5] * 16,
+        "prompt_en": "ambient with piano and strings",
+    },
+    "engine_used": "composer",
+    "engine_version": "composer:1",
+    "license": "Composed by rules; use it as you like.",
+    "fallback_reason": None,
+    "duration": 30.02,
+    "measurements": {"loudness_lufs": -14.03, "peak_dbfs": -1.2},
+    "page_url": "/music/stale/page",
+    "audio_url": "/music/stale/audio",
+    "download_url": "/music/stale/download",
+    "stage_seconds": {"music": 1.5},
+    "notes": ["only the first frame was taken"],
+}
 DRUM_MIDI = b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0"
 
 
 class _Callbacks:
-    """Refuses callback bases with "private" in them, and knows no files."""
+    """Refuses callback bases with "private" in them."""
 
     async def check_callback_base(self, url: str) -> None:
         if "private" in url:
             raise CallbackRefused(f"{url} resolves to a private address")
 
-    def discard(self, folder: str) -> None:
-        pass
+    def discard_job(self, job_id: str) -> None:
+        """Keep no files: these jobs have none."""
+
+
+class _Files(_Callbacks):
+    """`MediaSource`'s methods for pieces, over a store."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+
+    async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
+        await asyncio.to_thread(self._store.put_bytes, key, content, content_type)
+
+    def stat(self, key: str) -> StoredArtifact:
+        return self._store.stat(key)
+
+    def remove(self, key: str) -> None:
+        self._store.delete(key)
+
+    def discard_job(self, job_id: str) -> None:
+        self._store.delete_prefix(job_key(job_id))
+        self._store.delete_prefix(published_key(job_id))
+
+
+class MusicOnTable(MusicFlow):
+    """The real music service over the job table and a store of its own; `JobsOnTable.run_*` runs its jobs."""
+
+    def __init__(self, jobs: JobsOnTable, store: ArtifactStore | None = None, quota: Quota | None = None) -> None:
+        self.artifacts = store or ArtifactStore(f"memory://{uuid.uuid4().hex}")
+        self.jobs = jobs
+        files: Any = _Files(self.artifacts)
+        quota = quota or Quota(active=20, per_hour=100)
+        super().__init__(jobs.store, files, max_queued=100, quota=quota, max_pixels=10_000_000)
+
+    def run(self, job_id: str, files: Mapping[MusicFile, bytes] = FILES, **changes: Any) -> dict[str, Any]:
+        """Do what a runner does: publish the files and complete the job; return its result."""
+        for file, content in files.items():
+            self.artifacts.put_bytes(published_key(job_id, file), content, "application/octet-stream")
+        piece = PIECE | {"files": {str(file): len(content) for file, content in files.items()}} | changes
+        self.jobs.run_complete(job_id, piece)
+        return piece
 
 
 class JobsOnTable(StoredJobs):
@@ -173,6 +267,11 @@ class JobsOnTable(StoredJobs):
             raise self.fail_with
         return await super().get(job_id)
 
+    async def require_visible(self, job_id: str, visitor: str | None) -> None:
+        if self.fail_with:
+            raise self.fail_with
+        await super().require_visible(job_id, visitor)
+
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         self.open_streams += 1
         try:
@@ -193,11 +292,11 @@ class JobsOnTable(StoredJobs):
         self._claims[job_id] = claim
         return claim
 
-    def run_stage(self, job_id: str, stage: Stage) -> None:
+    def run_stage(self, job_id: str, stage: int) -> None:
         """Report a stage."""
         self.store.announce(self._claim(job_id), stage)
 
-    def run_complete(self, job_id: str, result: AnalysisResult) -> None:
+    def run_complete(self, job_id: str, result: JobResult) -> None:
         """End a job with its result."""
         claim = self._claim(job_id)
         self.now_s += 45.2
@@ -416,8 +515,10 @@ class MemoryHealth:
 
 def memory_services(max_queued: int = 100) -> Services:
     """Return fresh services."""
+    jobs = JobsOnTable(max_queued)
     return Services(
-        JobsOnTable(max_queued),
+        jobs,
+        MusicOnTable(jobs),
         MemoryAnalysis(),
         MemorySpeech(),
         MemoryDrums(),

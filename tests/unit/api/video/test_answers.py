@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 
 from serve_app.api.video import answers as views
-from serve_app.jobs.record import Job, JobRequest, JobStatus
+from serve_app.jobs.record import Job, JobStatus, VideoRequest
 from serve_app.messages import Locale
 from serve_app.services import SubmittedJob
 
-JOB = Job(JobRequest("a", "v"), JobStatus.PROCESSING, 40, "화자 식별 중...", created_at=0.0, started_at=1.0)
+JOB = Job(
+    VideoRequest(job_id="a", video_url="v"), JobStatus.PROCESSING, 40, "화자 식별 중...", created_at=0.0, started_at=1.0
+)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from serve_app import errors
 from serve_app.api.video import answers as views
-from serve_app.jobs.record import JobRequest
-from serve_app.messages import Locale, Stage, accepted_message, error_message
+from serve_app.jobs.record import VideoRequest
+from serve_app.messages import JobKind, Locale, Stage, accepted_message, error_message
 from tests.unit.api.memory_services import RESULT, JobsOnTable
 
 SUBMIT = "/api/upload-video/process-video"
@@ -45,7 +45,7 @@ class TestSubmit:
     def test_stores_every_field(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client, **{**BODY, "enable_gpu": False, "min_speakers": 1, "max_speakers": 3, "num_speakers": 2})
         assert [job.request for job in jobs.jobs.values()] == [
-            JobRequest(
+            VideoRequest(
                 job_id=BODY["job_id"],
                 video_url=BODY["video_url"],
                 callback_base="https://backend.example",
@@ -61,7 +61,7 @@ class TestSubmit:
 
     def test_defaults_are_the_contracts(self, client: TestClient, jobs: JobsOnTable) -> None:
         submit(client)
-        assert jobs.jobs["job-1"].request == JobRequest("job-1", "https://example.org/v.mp4")
+        assert jobs.jobs["job-1"].request == VideoRequest(job_id="job-1", video_url="https://example.org/v.mp4")
 
     def test_backend_url_is_the_default_callback_base(
         self, client_with: Callable[..., TestClient], jobs: JobsOnTable
@@ -74,7 +74,7 @@ class TestSubmit:
         assert bases == {"a": "https://default.example", "b": "https://own.example", "c": "https://default.example"}
 
     def test_english_by_setting(self, client_with: Callable[..., TestClient]) -> None:
-        assert submit(client_with(locale=Locale.EN)).json()["message"] == accepted_message(Locale.EN)
+        assert submit(client_with(locale=Locale.EN)).json()["message"] == accepted_message(JobKind.VIDEO, Locale.EN)
 
     @pytest.mark.parametrize(
         ("estimated_s", "shown"), [(None, 300), (41.2, 42), (0.01, 1), (0.0, 1), (float("inf"), 300), (7200.0, 7200)]
