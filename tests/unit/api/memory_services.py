@@ -17,7 +17,6 @@ from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import Job, JobEvent, JobRequest, JobResult, JobStatus
 from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import ArtifactStore, StoredArtifact, job_key, published_key
-from serve_app.messages import Stage
 from serve_app.results import (
     Drum,
     DrumHit,
