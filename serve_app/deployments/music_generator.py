@@ -22,23 +22,21 @@ from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.models.music.acestep import AceStep
-    from serve_app.models.music.musicgen import MusicGen
-    from serve_app.models.music.vertex import Vertex
 
 logger = logging.getLogger("ray.serve")
 
 _REPORT_S = 0.25
 _OnProgress = Callable[[float], None]
+_Render = Callable[[MusicPlan, str | None, _OnProgress], Awaitable[RenderedMusic]]
 
 
 @dataclass(frozen=True)
 class _Engines:
-    """The engines that this replica has made ready; the composer needs nothing."""
+    """The engines that are ready, with their versions, and why the others are not."""
 
-    musicgen: MusicGen | None = None
-    musicgen_failure: str | None = None
-    acestep: AceStep | None = None
-    vertex: Vertex | None = None
+    ready: dict[EngineName, _Render]
+    versions: dict[EngineName, str]
+    failures: dict[EngineName, str]
 
 
 @serve.deployment(name="MusicGenerator", max_ongoing_requests=16)
@@ -51,29 +49,30 @@ class MusicGenerator:
 
     def __init__(self, options: MusicOptions, environment: ModelEnvironment) -> None:
         self._options = options
+        self._environment = environment
         self._device = replica_device(options.device) if EngineName.MUSICGEN in options.engines else "cpu"
-        self._model: LoadedModel[_Engines] = LoadedModel(
-            "MusicGenerator", lambda: self._load(environment), self._version
-        )
         self._threads = WorkerThreads(options.num_threads, "music")
-        self._musicgen_thread = WorkerThreads(1, "musicgen")
+        self._acestep: AceStep | None = None
+        self._model = LoadedModel("MusicGenerator", self._load, lambda engines: " > ".join(engines.versions.values()))
 
     def check_health(self) -> None:
-        """Raise once MusicGen has been missing for a while, if there is no other engine."""
+        """Raise once no engine has been ready for a while."""
         self._model.check_health()
 
     async def describe(self) -> ReplicaModel:
         """Return what this replica serves."""
-        failure = None if (engines := self._model.or_none) is None else engines.musicgen_failure
+        engines = self._model.or_none
         return self._model.describe(
-            spec=" > ".join(self._options.engines), engine="music", device=self._device, failure=failure
+            spec=" > ".join(self._options.engines),
+            engine="music",
+            device=self._device,
+            failure="; ".join(engines.failures.values()) or None if engines else None,
         )
 
     async def start(self, engine: str, plan: MusicPlan) -> str | None:
         """Begin a remote engine's task and return its id; None: the engine has none."""
-        self._check(engine)
-        acestep = self._model.get().acestep
-        return await acestep.start(plan) if engine == EngineName.ACESTEP and acestep is not None else None
+        self._ready(engine)
+        return await self._acestep.start(plan) if engine == EngineName.ACESTEP and self._acestep else None
 
     async def render(
         self, engine: str, plan: MusicPlan, task: str | None = None
@@ -93,14 +92,14 @@ class MusicGenerator:
             GpuMemoryError: it ran out of GPU memory.
             ProcessingError: it failed, or did not end in time.
         """
-        self._check(engine)
+        render = self._ready(engine)
         loop = asyncio.get_running_loop()
         shares: asyncio.Queue[float | None] = asyncio.Queue()
 
         def on_progress(share: float) -> None:
             loop.call_soon_threadsafe(shares.put_nowait, share)
 
-        work = asyncio.ensure_future(self._rendered(EngineName(engine), plan, task, on_progress))
+        work = asyncio.ensure_future(render(plan, task, on_progress))
         work.add_done_callback(lambda _: shares.put_nowait(None))
         reported, next_report_s = 0.0, 0.0
         try:
@@ -124,61 +123,72 @@ class MusicGenerator:
 
         return await self._threads.run(lambda should_stop: encode(audio))
 
-    def _check(self, engine: str) -> None:
+    def _ready(self, engine: str) -> _Render:
+        """Return an engine; ModelLoadingError with the reason where there is none."""
+        engines = self._model.get()
         if engine not in self._options.engines:
             configured = ", ".join(self._options.engines)
             raise ModelLoadingError(f"The music engine {engine!r} is not configured; there is {configured}")
+        name = EngineName(engine)
+        if name not in engines.ready:
+            raise ModelLoadingError(engines.failures[name])
+        return engines.ready[name]
 
-    def _rendered(
-        self, engine: EngineName, plan: MusicPlan, task: str | None, on_progress: _OnProgress
-    ) -> Awaitable[RenderedMusic]:
-        engines = self._model.get()
-        if engine is EngineName.COMPOSER:
-            from serve_app.models.music.composing import compose
-
-            soundfont = self._options.soundfont
-            return self._threads.run(lambda should_stop: compose(plan, soundfont, on_progress, should_stop))
-        if engine is EngineName.MUSICGEN and (musicgen := engines.musicgen) is not None:
-            return self._musicgen_thread.run(lambda should_stop: musicgen.render(plan, on_progress, should_stop))
-        if engine is EngineName.ACESTEP and engines.acestep is not None:
-            return engines.acestep.render(plan, task, on_progress)
-        if engine is EngineName.VERTEX and engines.vertex is not None:
-            return engines.vertex.render(plan)
-        raise ModelLoadingError(engines.musicgen_failure or f"The music engine {engine} is not ready")
-
-    def _load(self, environment: ModelEnvironment) -> _Engines:
-        """Return the engines; ModelError where MusicGen is the only one and can't be loaded."""
-        wanted = set(self._options.engines)
-        musicgen, failure, acestep, vertex = None, None, None, None
-        if EngineName.ACESTEP in wanted:
-            from serve_app.models.music.acestep import AceStep
-
-            acestep = AceStep(self._options.acestep, environment.music_api_key)
-        if EngineName.VERTEX in wanted:
-            from serve_app.models.music.vertex import Vertex
-
-            vertex = Vertex(self._options.vertex)
-        if EngineName.MUSICGEN in wanted:
-            from serve_app.models.music.musicgen import MusicGen
-
+    def _load(self) -> _Engines:
+        """Return the engines; ModelLoadingError where none is ready."""
+        made = {
+            EngineName.COMPOSER: self._composer,
+            EngineName.MUSICGEN: self._musicgen,
+            EngineName.ACESTEP: self._remote_acestep,
+            EngineName.VERTEX: self._remote_vertex,
+        }
+        engines = _Engines({}, {}, {})
+        for name in self._options.engines:
             try:
-                musicgen = MusicGen(
-                    self._options.musicgen,
-                    device=self._device,
-                    cache_dir=environment.models_dir,
-                    hf_token=environment.hf_token,
-                )
+                engines.ready[name], engines.versions[name] = made[name]()
             except ModelError as error:
-                if wanted == {EngineName.MUSICGEN}:
-                    raise
-                failure = error.detail
-                logger.error("MusicGenerator serves without MusicGen: %s", failure)
-        return _Engines(musicgen, failure, acestep, vertex)
+                engines.failures[name] = error.detail
+                logger.error("MusicGenerator has no engine %s: %s", name, error.detail)
+        if not engines.ready:
+            raise ModelLoadingError("; ".join(engines.failures.values()))
+        return engines
 
-    def _version(self, engines: _Engines) -> str:
-        """Return the versions of the engines, in the configuration's order."""
-        return " > ".join(
-            engines.musicgen.model_version if name is EngineName.MUSICGEN and engines.musicgen else name
-            for name in self._options.engines
-            if not (name is EngineName.MUSICGEN and engines.musicgen is None)
+    def _composer(self) -> tuple[_Render, str]:
+        from serve_app.models.music.composing import compose
+
+        soundfont = self._options.soundfont
+        return (
+            lambda plan, task, on_progress: self._threads.run(
+                lambda should_stop: compose(plan, soundfont, on_progress, should_stop)
+            ),
+            EngineName.COMPOSER,
         )
+
+    def _musicgen(self) -> tuple[_Render, str]:
+        from serve_app.models.music.musicgen import MusicGen
+
+        model = MusicGen(
+            self._options.musicgen,
+            device=self._device,
+            cache_dir=self._environment.models_dir,
+            hf_token=self._environment.hf_token,
+        )
+        thread = WorkerThreads(1, "musicgen")
+        return (
+            lambda plan, task, on_progress: thread.run(
+                lambda should_stop: model.render(plan, on_progress, should_stop)
+            ),
+            model.model_version,
+        )
+
+    def _remote_acestep(self) -> tuple[_Render, str]:
+        from serve_app.models.music.acestep import AceStep
+
+        self._acestep = AceStep(self._options.acestep, self._environment.music_api_key)
+        return self._acestep.render, EngineName.ACESTEP
+
+    def _remote_vertex(self) -> tuple[_Render, str]:
+        from serve_app.models.music.vertex import Vertex
+
+        vertex = Vertex(self._options.vertex)
+        return lambda plan, task, on_progress: vertex.render(plan), vertex.model_version

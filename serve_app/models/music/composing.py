@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve_app.models.gpu_memory import gpu_errors
-from serve_app.models.music.encoding import to_flac
+from serve_app.models.music.pieces import piece_of
 from serve_app.results import MusicPlan, RenderedMusic
 
 SAMPLE_RATE_HZ = 44_100
@@ -28,10 +28,12 @@ def compose(
 
     with gpu_errors("composing the piece"):
         audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)
-    return RenderedMusic(
-        audio=to_flac(audio, SAMPLE_RATE_HZ),
-        midi=midi,
+    return piece_of(
+        audio,
+        SAMPLE_RATE_HZ,
+        plan,
         engine="composer",
         model_version=f"composer-{plan.version}",
         license=_LICENSE if soundfont is None else _SOUNDFONT_LICENSE.format(Path(soundfont).name),
+        midi=midi,
     )

@@ -1,0 +1,215 @@
+"""Requests to a model's server: bounded answers, and new tries of passing failures.
+
+What a server says is untrusted: `told_by` and `clean_text` make a short line of it, for a sentence only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from serve_app.errors import ModelLoadingError, ProcessingError
+
+MAX_TRIES = 5
+MAX_TOLD = 200  # letters of a server's own words
+_LONGEST_WAIT_S = 20.0
+_CONNECT_S = 10.0
+_PASSING = {408, 409, 425, 429}
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
+_IN_SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
+
+
+class PassingFailure(ProcessingError):
+    """Raised when a server may answer later: after `retry_after_s`, where it says so."""
+
+    transient = True
+
+    def __init__(self, detail: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.args = (detail, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's answer that no further try would change."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def told(self) -> str:
+        """The server's own words, in a short line; "" without any."""
+        return clean_text(told_by(self.body), MAX_TOLD)
+
+
+class RemoteServer:
+    """A server of a model. An instance is for one event loop.
+
+    Args:
+        name: begins the sentences of errors: "ACE-Step".
+        base_url: paths are added to it.
+        option: of the configuration that holds `base_url`, for errors.
+        first_wait_s: before the second try; each next one is twice as long.
+
+    Raises:
+        ModelLoadingError: `base_url` is no address.
+    """
+
+    def __init__(self, name: str, base_url: str, option: str, *, first_wait_s: float = 0.5) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+            raise ModelLoadingError(f"{option} must be like https://HOST, without a user or a password")
+        self._name = name
+        self._base_url = base_url.rstrip("/")
+        self._backoff = wait_exponential_jitter(initial=first_wait_s, max=_LONGEST_WAIT_S, jitter=first_wait_s)
+        self._client: httpx.AsyncClient | None = None
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        deadline_s: float,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+    ) -> Answer:
+        """Return the answer to a request, after at most five tries; redirects are not followed.
+
+        Args:
+            path: begins with a slash.
+            deadline_s: for all tries together.
+            max_bytes: of the answer.
+            content: sent as JSON; None sends nothing.
+
+        Raises:
+            PassingFailure: the server can't be reached, or answers 408, 409, 425, 429 or 5xx each time.
+            ProcessingError: the answer is too large, or did not come within the deadline.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PassingFailure),
+            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(deadline_s),
+            wait=self._wait_s,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await retrying(self._once, method, path, max_bytes, headers, content)
+        except TimeoutError:
+            raise ProcessingError(f"{self._name} gave no answer within {deadline_s:g} s") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        asked = failure.retry_after_s if isinstance(failure, PassingFailure) else None
+        return self._backoff(state) if asked is None else asked
+
+    async def _once(
+        self, method: str, path: str, max_bytes: int, headers: Mapping[str, str] | None, content: Any
+    ) -> Answer:
+        if self._client is None:
+            timeout = httpx.Timeout(None, connect=_CONNECT_S)  # the deadline limits the rest
+            self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
+        sent = {"accept-encoding": "identity", "user-agent": "serve_app", **(headers or {})}
+        body = bytearray()
+        try:
+            async with self._client.stream(method, self._base_url + path, json=content, headers=sent) as response:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > max_bytes:
+                        raise ProcessingError(f"{self._name}'s answer has more than {max_bytes} bytes")
+        except httpx.HTTPError as error:
+            raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
+        answer = Answer(response.status_code, response.headers, bytes(body))
+        if answer.status in _PASSING or answer.status >= 500:
+            told = f": {answer.told}" if answer.told else ""
+            raise PassingFailure(f"{self._name} answers {answer.status}{told}", retry_after_s(answer.headers))
+        return answer
+
+
+def told_by(body: bytes) -> str:
+    """Return an error's code, type, parameter and message; the body's beginning where it has no such form."""
+    text = body[:20_000].decode("utf-8", errors="replace")
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return text[: 4 * MAX_TOLD]
+    if isinstance(found, dict):
+        found = found.get("error") or found
+    if isinstance(found, dict):
+        parts = [found.get(name) for name in ("code", "type", "param", "message", "detail")]
+        return " ".join(str(part) for part in parts if isinstance(part, str | int))
+    return str(found)
+
+
+def clean_text(text: str, most: int) -> str:
+    """Return a text in one line and composed form, without control and formatting characters, cut to a length."""
+    composed = unicodedata.normalize("NFC", text[: most * 4])
+    kept = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in composed)
+    return " ".join(kept.split())[:most].rstrip()
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return how long a server asks to wait: Retry-After in seconds or as a date, else x-ratelimit-reset-*.
+
+    Of several limits the exhausted ones count, or all where none says that it is.
+
+    Args:
+        headers: with names in lower case, or of a mapping that ignores case.
+    """
+    given = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", given):
+        return float(given)
+    if given:
+        try:
+            moment = parsedate_to_datetime(given)
+        except ValueError:
+            pass
+        else:
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    resets = {
+        name: seconds
+        for name in ("requests", "tokens")
+        if (seconds := _seconds_of(headers.get(f"x-ratelimit-reset-{name}", ""))) is not None
+    }
+    exhausted = [resets[name] for name in resets if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"]
+    return max(exhausted or resets.values(), default=None)
+
+
+def _seconds_of(text: str) -> float | None:
+    """Return the seconds of `6m0s`, `1.5s`, `20ms` or `12`."""
+    text = text.strip()[:30]
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    found = _DURATION.fullmatch(text)
+    if not text or found is None:
+        return None
+    try:
+        return sum(float(part) * unit for part, unit in zip(found.groups(), _IN_SECONDS, strict=True) if part)
+    except ValueError:  # of several points
+        return None
