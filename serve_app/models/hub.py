@@ -44,8 +44,8 @@ _REPOSITORY_TIMEOUT_S = 10.0
 _POLL_S = 0.2
 _BROKEN_OFF = requests.exceptions.ChunkedEncodingError  # the client itself repeats the other errors
 
-# configurations, vocabularies, and sentencepiece models
-_SMALL = ("*.json", "*.txt", "*.model")
+# configurations, vocabularies, sentencepiece models, and chat templates
+_SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
 # In the order of preference; a repository may hold the same weights in several forms.
 _WEIGHTS = (
     ("model.safetensors",),

@@ -61,22 +61,19 @@ def _florence_inputs(processor: Any, images: Images) -> Any:
     return processor(text=tasks, images=list(images), padding=True, return_tensors="pt")
 
 
-def _chat_inputs(processor: Any, images: Images, **options: Any) -> Any:
+def _chat_inputs(processor: Any, images: Images) -> Any:
     question = [{"type": "image"}, {"type": "text", "text": f"{SYSTEM_PROMPT} {PROMPT}"}]
     prompt = processor.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True)
     processor.tokenizer.padding_side = "left"  # the answer follows the question's last token
     return processor(
-        text=[prompt] * len(images),
-        images=[[image] for image in images],
-        padding=True,
-        return_tensors="pt",
-        **options,
+        text=[prompt] * len(images), images=[[image] for image in images], padding=True, return_tensors="pt"
     )
 
 
 def _undivided_inputs(processor: Any, images: Images) -> Any:
     """A mood needs no details: one view of 64 or 81 tokens instead of up to 17."""
-    return _chat_inputs(processor, images, do_image_splitting=False)
+    processor.image_processor.do_image_splitting = False
+    return _chat_inputs(processor, images)
 
 
 _ARCHITECTURES = {

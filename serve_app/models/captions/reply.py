@@ -10,6 +10,7 @@ import json
 import math
 import re
 import unicodedata
+from itertools import islice
 from typing import Any
 
 from serve_app.errors import CaptionRefused, ProcessingError
@@ -29,7 +30,7 @@ PROMPT = (
 )
 
 MAX_LETTERS = 500  # of a caption
-_MAX_REPLY_LETTERS = 20_000
+_MAX_REPLY_LETTERS = 200_000
 _MAX_WORDS, _MAX_WORD_LETTERS = 6, 40
 _MAX_TRIES = 20  # braces at which an object is looked for
 _KOREAN_SHARE = 0.3  # of the letters; Korean sentences hold foreign names, too
@@ -72,7 +73,7 @@ def parse_reply(
         CaptionRefused: the reply says that the model will not describe the picture.
         ProcessingError: it has no words.
     """
-    reply = _THOUGHTS.sub("", reply[:_MAX_REPLY_LETTERS])
+    reply = _FENCE.sub("", _THOUGHTS.sub("", reply[:_MAX_REPLY_LETTERS]))
     fields = _object_in(reply)
     korean, english = _captions(fields if fields is not None else {"caption": reply})
     if not korean and not english:
@@ -112,16 +113,15 @@ def clean_text(text: str, most: int) -> str:
 
 def _object_in(reply: str) -> dict[str, Any] | None:
     """Return the first JSON object with a caption, else the captions of one that is cut off; None without any."""
-    text = _FENCE.sub("", reply)
     decoder = json.JSONDecoder()
-    for found in list(re.finditer(r"\{", text))[:_MAX_TRIES]:
+    for found in islice(re.finditer(r"\{", reply), _MAX_TRIES):
         try:
-            value, _ = decoder.raw_decode(text, found.start())
+            value, _ = decoder.raw_decode(reply, found.start())
         except (ValueError, RecursionError):  # numbers of too many digits are ValueErrors, too
             continue
         if isinstance(value, dict) and any(str(name).startswith("caption") for name in value):
             return value
-    broken = {name: _unescaped(value) for name, value in _BROKEN_FIELD.findall(text)}
+    broken = {name: _unescaped(value) for name, value in _BROKEN_FIELD.findall(reply)}
     return broken or None
 
 
