@@ -16,6 +16,7 @@ from serve_app.results import FormSection, PictureFeatures
 
 BEATS_PER_BAR = {"4/4": 4, "3/4": 3, "6/8": 2}  # a beat of 6/8 is a dotted quarter note
 
+_MODE_SPREAD = 0.45
 _MIDDLE_BPM, _BPM_PER_AROUSAL, _BPM_SPREAD = 96.0, 38.0, 4.0
 _BPM_REACH = 5  # how far a tempo may move so that whole phrases fill the asked length
 _LONG_BARS, _SHORT_BARS = 36, 12
@@ -34,9 +35,8 @@ _INSTRUMENT_SPREAD = 0.45  # how far from its own feeling an instrument is still
 
 
 def choose_mode(valence: float, rng: np.random.Generator) -> str:
-    """Return a mode: number 3 - 3 × valence, from Lydian, rounded up or down at random, at most Phrygian."""
-    exact = 3 - 3 * valence
-    index = math.floor(exact) + (rng.random() < exact - math.floor(exact))
+    """Return a mode: number 3 - 3 × valence, counted from Lydian, give or take one now and then; at most Phrygian."""
+    index = round(3 - 3 * valence + float(rng.normal(0, _MODE_SPREAD)))
     return tuple(MODES)[min(max(index, 0), len(MODES) - 1)]
 
 
@@ -66,7 +66,7 @@ def fit_tempo(metre: str, arousal: float, duration_s: float, rng: np.random.Gene
         metre = "3/4"
     beats = BEATS_PER_BAR[metre]
     if metre == "6/8":
-        wanted *= 0.7  # a dotted beat is longer: its eighth notes keep about the same speed
+        wanted *= 0.75  # a dotted beat is longer: its eighth notes keep about the same speed
     least = math.ceil(2 * beats * 60 / duration_s)
     first = max(round(wanted) - _BPM_REACH, least)
     candidates = range(first, max(round(wanted) + _BPM_REACH, first) + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +57,9 @@ def choose_style(
     )
 
 
-def held_chords(chords: Sequence[Chord], velocity: Sequence[int]) -> list[Note]:
+def held_chords(chords: Sequence[Chord], velocity: int) -> list[Note]:
     """Return the chords' voicings, each held until the next chord."""
-    return [
-        Note(chord.beat, chord.beats, pitch, loud)
-        for chord, loud in zip(chords, velocity, strict=True)
-        for pitch in chord.voicing
-    ]
+    return [Note(chord.beat, chord.beats, pitch, velocity) for chord in chords for pitch in chord.voicing]
 
 
 def figures(
@@ -102,7 +98,7 @@ def bass_line(
     chords: Sequence[Chord],
     metre: str,
     arousal: float,
-    pitch_classes: dict[int, int],
+    pitch_classes: Mapping[int, int],
     velocity: int,
     before: int | None = None,
 ) -> list[Note]:

@@ -72,7 +72,10 @@ _CADENCES: dict[str, dict[int, float]] = {
     "aeolian": {6: 3, 4: 2, 3: 1},
     "phrygian": {1: 3, 6: 2},
 }
-_TONIC_INSIDE = 0.15  # of its weight, a return to the tonic keeps before a phrase's end: it would close it
+# Of its weight, a return to the tonic keeps so much before a phrase's end: it would close the phrase. The other modes
+# need it: without their tonic they sound like the major or minor key of the same notes.
+_TONIC_INSIDE = {"ionian": 0.15, "aeolian": 0.25}
+_TONIC_INSIDE_OTHERS = 0.7
 _CENTER, _LOWEST, _HIGHEST = 60, 50, 74  # of voicings, MIDI pitches
 
 
@@ -92,7 +95,7 @@ def harmonise(
     unit = next(section.bars for section in sections if section.name == "A")
     changes_a_bar = 2 if unit <= 2 and metre == "4/4" else 1
     theme = _period(mode, unit * changes_a_bar, rng)
-    graph = _GRAPHS[mode]
+    graph = _graph(mode)
     contrast_start = _pick({root: 1.0 for root in (3, 5, 6, 4) if root in graph}, rng)
     contrast = _walk(graph, contrast_start, _pick(_CADENCES[mode], rng), unit * changes_a_bar, rng)
     colored: dict[int, tuple[int, ...]] = {root: (root, (root + 2) % 7, (root + 4) % 7) for root in graph}
@@ -110,13 +113,15 @@ def harmonise(
         else:
             roots += theme[:count]
     roots[-changes_a_bar:] = [0] * changes_a_bar
+    if not any(roots):  # two bars with one chord each
+        roots[0] = _pick(_CADENCES[mode], rng)
     chords = []
     voicing: tuple[int, ...] = ()
     for number, root in enumerate(roots):
         degrees = colored[root] if number < len(roots) - changes_a_bar else (0, 2, 4)
         voicing = lead_voices(voicing, [(tonic + MODES[mode][degree]) % 12 for degree in degrees])
         chords.append(Chord(number * length, length, root, degrees, voicing))
-    return tuple(_joined(chords))
+    return tuple(_joined(chords, QUARTERS_PER_BAR[metre]))
 
 
 def lead_voices(previous: Sequence[int], pitch_classes: Sequence[int]) -> tuple[int, ...]:
@@ -142,11 +147,20 @@ def lead_voices(previous: Sequence[int], pitch_classes: Sequence[int]) -> tuple[
     return min(options, key=cost)
 
 
+def _graph(mode: str) -> _Graph:
+    """Return a mode's graph, with returns to the tonic as likely as inside a phrase."""
+    share = _TONIC_INSIDE.get(mode, _TONIC_INSIDE_OTHERS)
+    return {
+        root: {to: weight * (share if to == 0 else 1) for to, weight in ways.items()}
+        for root, ways in _GRAPHS[mode].items()
+    }
+
+
 def _period(mode: str, count: int, rng: np.random.Generator) -> list[int]:
     """Return a phrase that stays open and one that closes on the tonic; one closing phrase if there is little room."""
-    graph, cadence = _GRAPHS[mode], _CADENCES[mode]
+    graph, cadence = _graph(mode), _CADENCES[mode]
     if count < 4:
-        return [*_walk(graph, 0, _pick(cadence, rng), count - 1, rng), 0] if count > 1 else [0]
+        return [*_walk(graph, 0, _pick(cadence, rng), 2, rng), 0][:count]
     half = count // 2
     first = _walk(graph, 0, _pick(cadence, rng), half, rng)
     second = [
@@ -163,10 +177,6 @@ def _walk(graph: _Graph, start: int, end: int, count: int, rng: np.random.Genera
     """
     if count <= 1:
         return [end][:count]
-    graph = {
-        root: {to: weight * (_TONIC_INSIDE if to == 0 else 1) for to, weight in ways.items()}
-        for root, ways in graph.items()
-    }
     reach = [{root: float(root == end) for root in graph}]  # by steps that are left: weight of all ways to the end
     for _ in range(count - 1):
         last = reach[-1]
@@ -184,11 +194,11 @@ def _pick(weights: dict[int, float], rng: np.random.Generator) -> int:
     return list(weights)[int(rng.choice(len(values), p=values / values.sum()))]
 
 
-def _joined(chords: Sequence[Chord]) -> list[Chord]:
-    """Join equal chords that follow one another within four beats."""
+def _joined(chords: Sequence[Chord], bar: float) -> list[Chord]:
+    """Join equal chords of one bar."""
     joined: list[Chord] = []
     for chord in chords:
-        if joined and joined[-1].root == chord.root and joined[-1].degrees == chord.degrees and joined[-1].beats < 3:
+        if joined and chord.beat % bar and (joined[-1].root, joined[-1].degrees) == (chord.root, chord.degrees):
             joined[-1] = replace(joined[-1], beats=joined[-1].beats + chord.beats)
         else:
             joined.append(chord)

@@ -53,8 +53,7 @@ def synthesise(
         cache = _Sounds(part)
         gain, place, share = _MIX[part.role]
         for note in part.played:
-            if should_stop():
-                raise ProcessingError("The music was not made to the end: its caller stopped waiting.")
+            end_if(should_stop)
             start = round(note.start_s * RATE)
             sound = cache.get(note)[: max(0, num_samples - start)]
             where = place + (pan_of(note.pitch) if part.role is Role.DRUMS else 0.0)
@@ -71,6 +70,12 @@ def synthesise(
     if on_progress is not None:
         on_progress(0.95)
     return finish(dry)
+
+
+def end_if(should_stop: ShouldStop) -> None:
+    """Raise ProcessingError if the caller no longer waits."""
+    if should_stop():
+        raise ProcessingError("The music was not made to the end: its caller stopped waiting.")
 
 
 class _Sounds:

@@ -52,7 +52,7 @@ class Clock:
 
 def make_clock(quarter_bpm: float, bars: int, bar: float, duration_s: float, swing: float) -> Clock:
     """Return a piece's clock: the time that its bars leave slows the bar before the last and lets that one ring."""
-    quarter_s = 60 / quarter_bpm
+    quarter_s = min(60 / quarter_bpm, duration_s / (bars * bar))
     spare = max(0.0, duration_s - bars * bar * quarter_s)
     slowing = min(0.5 * spare, 0.15 * bar * quarter_s) if bars > 3 else 0.0
     last = (bars - 1) * bar

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.errors import ModelLoadingError
 from serve_app.models.music.composer.midi import to_midi
-from serve_app.models.music.composer.mixdown import add_room, finish
+from serve_app.models.music.composer.mixdown import Progress, ShouldStop, add_room, end_if, finish
 from serve_app.models.music.composer.score import Score
 from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.instruments import Role
@@ -24,8 +23,8 @@ def play_soundfont(
     score: Score,
     soundfont: Path,
     *,
-    on_progress: Callable[[float], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Progress | None = None,
+    should_stop: ShouldStop = lambda: False,
 ) -> np.ndarray:
     """Return the piece, (n, 2) float32 at 44.1 kHz, exactly `duration_s` long.
 
@@ -39,8 +38,7 @@ def play_soundfont(
     mix, room = (np.zeros((round(score.duration_s * RATE), 2), dtype=np.float32) for _ in range(2))
     try:
         for number, (part, instrument) in enumerate(zip(score.parts, to_midi(score).instruments, strict=True)):
-            if should_stop():
-                raise ProcessingError("The music was not made to the end: its caller stopped waiting.")
+            end_if(should_stop)
             sound = instrument.fluidsynth(synthesizer=synthesizer, sfid=bank)[: len(mix)].astype(np.float32)
             sound *= np.float32(_GAINS[part.role] / 2**15)
             place = _PLACES.get(part.role, 0.0)
