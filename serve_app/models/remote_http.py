@@ -23,7 +23,8 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from serve_app.errors import ModelLoadingError, ProcessingError
@@ -81,7 +82,7 @@ class RemoteServer:
             raise ModelLoadingError(f"{option} must be like https://HOST, without a user or a password")
         self._name = name
         self._base_url = base_url.rstrip("/")
-        self._backoff = wait_exponential_jitter(initial=first_wait_s, max=_LONGEST_WAIT_S, jitter=first_wait_s)
+        self._backoff = wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S) + wait_random(0, first_wait_s)
         self._client: httpx.AsyncClient | None = None
 
     async def ask(
@@ -162,7 +163,7 @@ def told_by(body: bytes) -> str:
         found = found.get("error") or found
     if isinstance(found, dict):
         parts = [found.get(name) for name in ("code", "type", "param", "message", "detail")]
-        return " ".join(str(part) for part in parts if isinstance(part, str | int))
+        return " ".join(str(part) for part in parts if isinstance(part, str))
     return str(found)
 
 

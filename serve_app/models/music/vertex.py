@@ -144,9 +144,9 @@ class Vertex:
         """Return the bytes of the first prediction."""
         try:
             answer = json.loads(body)
-            predictions = answer.get("predictions") or []
+            predictions: Any = answer.get("predictions") or []
             first = predictions[0] if predictions else {}
-            encoded = first.get("audioContent") or first.get("bytesBase64Encoded")
+            encoded: Any = first.get("audioContent") or first.get("bytesBase64Encoded")
             reason = first.get("raiFilteredReason") or answer.get("raiFilteredReason")
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
             raise ProcessingError(f"{NAME}'s answer has another form than its reference describes") from error
@@ -156,7 +156,7 @@ class Vertex:
                 f"{NAME} returned no piece: its filter blocked it{told}; another picture or prompt helps"
             )
         try:
-            return base64.b64decode(encoded or "", validate=True)
+            return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
             raise ProcessingError(f"{NAME}'s answer holds no sound in base64") from error
 
