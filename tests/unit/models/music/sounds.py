@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.results import FormSection, MusicPlan
+from serve_app.models.music.plan import make_plan
+from serve_app.results import Caption, FormSection, MusicPlan, PictureFeatures
 
 PLAN = MusicPlan(
     version=1,
@@ -59,3 +60,20 @@ def melody(
         click = rng.normal(0.0, 0.3, min(length, round(0.01 * rate)))
         sound[start : start + len(click)] += click
     return (0.2 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def made_plan(duration_s: float, seed: int = 7) -> MusicPlan:
+    """Return a plan as a picture's job has it."""
+    caption = Caption("바다", "A bright beach", ("happy",), 0.6, 0.2, ("piano",), "features", "1")
+    features = PictureFeatures(
+        brightness=0.7,
+        saturation=0.6,
+        warmth=0.3,
+        contrast=0.4,
+        colorfulness=0.5,
+        edge_density=0.3,
+        entropy=0.8,
+        colors=(("blue", 0.6), ("yellow", 0.4)),
+        contour=tuple(index / 15 for index in range(16)),
+    )
+    return make_plan(caption, features, "0" * 64, duration_s=duration_s, seed=seed)
