@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.commands.demo.contract import callback_problems, result_problems
-from serve_app.messages import Locale, Stage, stage_message
+from serve_app.commands.demo.contract import callback_problems, music_result_problems, result_problems
+from serve_app.messages import JobKind, Locale, MusicStage, Stage, stage_message
 
 RESULT: AnalysisResult = {
     "segments": [
@@ -53,7 +53,12 @@ RESULT: AnalysisResult = {
 
 def good_callbacks() -> list[dict]:
     payloads = [
-        {"job_id": "j", "status": "processing", "progress": int(stage), "message": stage_message(stage, Locale.KO)}
+        {
+            "job_id": "j",
+            "status": "processing",
+            "progress": int(stage),
+            "message": stage_message(JobKind.VIDEO, stage, Locale.KO),
+        }
         for stage in Stage
     ]
     payloads[-1] |= {"status": "completed", "result": copy.deepcopy(RESULT)}
@@ -100,3 +105,113 @@ def test_a_wrong_result_is_noticed(break_it, said: str) -> None:
     result = copy.deepcopy(RESULT)
     break_it(result)
     assert any(said in problem for problem in result_problems(result))
+
+
+PIECE = {
+    "caption": {
+        "caption_ko": "잔잔한 바다",
+        "caption_en": "A calm sea",
+        "mood_words": ["calm"],
+        "valence": 0.25,
+        "arousal": -0.5,
+        "instruments": [],
+        "captioner": "features",
+        "model_version": "features-1",
+        "fallback_reason": None,
+        "notes": [],
+    },
+    "plan": {
+        "version": 1,
+        "seed": 7,
+        "picture_sha256": "ab" * 32,
+        "valence": 0.25,
+        "arousal": -0.5,
+        "key": "D",
+        "mode": "dorian",
+        "tempo_bpm": 84,
+        "metre": "4/4",
+        "duration_s": 30.0,
+        "form": [{"name": "A", "bars": 8}],
+        "instruments": ["piano"],
+        "density": 0.4,
+        "contour": [0.5] * 16,
+        "prompt_en": "ambient with piano",
+    },
+    "engine_used": "composer",
+    "engine_version": "composer-1",
+    "license": "Apache-2.0",
+    "fallback_reason": None,
+    "duration": 30.0,
+    "measurements": {"loudness_lufs": -14.0},
+    "files": {"picture.jpg": 9, "caption.json": 9, "plan.json": 9, "music.mp3": 9, "music.flac": 9, "music.mid": 9},
+    "page_url": "/music/j/page",
+    "audio_url": "/music/j/audio",
+    "download_url": "/music/j/download",
+    "stage_seconds": {"music": 1.5},
+    "notes": [],
+}
+
+
+def good_music_callbacks() -> list[dict]:
+    composing = stage_message(JobKind.MUSIC, MusicStage.COMPOSING, Locale.KO)
+    payloads = [
+        {
+            "job_id": "j",
+            "status": "processing",
+            "progress": int(stage),
+            "message": stage_message(JobKind.MUSIC, stage, Locale.KO),
+        }
+        for stage in MusicStage
+    ]
+    payloads[-1] |= {"status": "completed", "result": copy.deepcopy(PIECE)}
+    between = [{"job_id": "j", "status": "processing", "progress": value, "message": composing} for value in (45, 70)]
+    return [*payloads[:4], *between, *payloads[4:]]
+
+
+def music_problems(payloads: list[dict]) -> list[str]:
+    return callback_problems(payloads, "j", kind=JobKind.MUSIC)
+
+
+def test_a_piece_of_music_as_it_should_be() -> None:
+    assert music_problems(good_music_callbacks()) == []
+    assert music_problems([each for each in good_music_callbacks() if each["progress"] not in (45, 70)]) == []
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda payloads: payloads.pop(1), "callbacks were"),
+        (lambda payloads: payloads.insert(5, payloads[4]), "callbacks were"),
+        (lambda payloads: payloads.insert(4, payloads.pop(5)), "callbacks were"),
+        (lambda payloads: payloads[4].update(progress=85), "callbacks were"),
+        (lambda payloads: payloads[4].update(message="Composing"), "callbacks were"),
+        (lambda payloads: payloads[-1].update(result=None), "null"),
+        (lambda payloads: payloads[-1].pop("result"), "result"),
+    ],
+)
+def test_a_wrong_callback_of_music_is_noticed(break_it, said: str) -> None:
+    payloads = good_music_callbacks()
+    break_it(payloads)
+    assert any(said in problem for problem in music_problems(payloads))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda piece: piece.update(duration=29.0), "29.0 s instead of 30.0 s"),
+        (lambda piece: piece["files"].pop("music.mp3"), "music.mp3 is missing"),
+        (lambda piece: piece["files"].update({"music.flac": 0}), "music.flac is missing"),
+        (lambda piece: piece["caption"].update(caption_ko=""), "a caption is empty"),
+        (lambda piece: piece["plan"].update(tempo_bpm="84"), "plan.tempo_bpm"),
+        (lambda piece: piece.pop("license"), "license"),
+    ],
+)
+def test_a_wrong_piece_is_noticed(break_it, said: str) -> None:
+    piece = copy.deepcopy(PIECE)
+    break_it(piece)
+    assert any(said in problem for problem in music_result_problems(piece))
+
+
+def test_an_engine_without_notes_has_no_midi() -> None:
+    files = {name: size for name, size in PIECE["files"].items() if name != "music.mid"}
+    assert music_result_problems(PIECE | {"files": files}) == []

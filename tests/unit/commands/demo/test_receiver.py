@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import httpx
 import pytest
 
@@ -28,3 +30,22 @@ def test_waiting_says_what_came() -> None:
         httpx.post(receiver.base_url + CALLBACK_PATH, json={"job_id": "a", "status": "processing", "progress": 10})
         with pytest.raises(TimeoutError, match=r"'processing', 10"):
             receiver.wait_until_final("a", 0.05)
+
+
+def test_callbacks_come_one_by_one_up_to_the_last() -> None:
+    with CallbackReceiver() as receiver:
+        sent = [("processing", 10), ("processing", 25), ("completed", 100)]
+
+        def send() -> None:
+            for status, progress in sent:
+                httpx.post(
+                    receiver.base_url + CALLBACK_PATH, json={"job_id": "a", "status": status, "progress": progress}
+                )
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        seen = [(each.payload["status"], each.payload["progress"]) for each in receiver.arriving("a", 20.0)]
+        sender.join()
+        assert seen == sent
+        with pytest.raises(TimeoutError):
+            next(receiver.arriving("b", 0.05))
