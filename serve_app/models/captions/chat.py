@@ -15,7 +15,8 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
@@ -53,7 +54,7 @@ class ChatCaptioner:
         self._key = (key or "").strip() or None
         self._url = _completions_url(options)
         self._headers = _headers(options, self._key)
-        self._backoff = wait_exponential_jitter(initial=first_wait_s, max=_LONGEST_WAIT_S, jitter=first_wait_s)
+        self._backoff = wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S) + wait_random(0, first_wait_s)
         self._seats = asyncio.Semaphore(options.max_concurrent)
         self._client: httpx.AsyncClient | None = None
         # newer models want the second name and may refuse a temperature; learned from the endpoint's answers

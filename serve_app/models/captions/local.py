@@ -135,7 +135,7 @@ class LocalCaptioner:
                 str(folder), local_files_only=True, trust_remote_code=False
             )
             self._network = network.to(self._device)
-            self._replies([Image.new("RGB", (64, 64), "grey")], max_new_tokens=1)
+            self._generate([Image.new("RGB", (64, 64), "grey")], max_new_tokens=1)
         self.model_version = f"{NAME}:{weights_name(model_id)}:{str(self._dtype).removeprefix('torch.')}"
 
     def captions(self, pictures: Sequence[tuple[bytes, PictureFeatures]]) -> list[Caption | ModelError]:
@@ -162,7 +162,7 @@ class LocalCaptioner:
     def _halved_replies(self, images: Images) -> list[str]:
         """Return the model's replies; a batch that does not fit into the GPU's memory is halved."""
         try:
-            return self._replies(images, max_new_tokens=self._max_new_tokens)
+            return self._replies(images)
         except GpuMemoryError:
             if len(images) == 1:
                 raise
@@ -170,13 +170,17 @@ class LocalCaptioner:
         middle = len(images) // 2
         return [*self._halved_replies(images[:middle]), *self._halved_replies(images[middle:])]
 
-    def _replies(self, images: Images, *, max_new_tokens: int) -> list[str]:
-        with gpu_errors(f"captioning {counted(len(images), 'picture')}"), torch.inference_mode():
-            inputs = self._architecture.inputs(self._processor, images).to(self._device, self._dtype)
-            tokens = self._network.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-            if self._architecture.repeats_prompt:
-                tokens = tokens[:, inputs["input_ids"].shape[1] :]
-            replies: list[str] = self._processor.batch_decode(tokens, skip_special_tokens=True)
+    def _replies(self, images: Images) -> list[str]:
+        with gpu_errors(f"captioning {counted(len(images), 'picture')}"):
+            return self._generate(images, max_new_tokens=self._max_new_tokens)
+
+    @torch.inference_mode()
+    def _generate(self, images: Images, *, max_new_tokens: int) -> list[str]:
+        inputs = self._architecture.inputs(self._processor, images).to(self._device, self._dtype)
+        tokens = self._network.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        if self._architecture.repeats_prompt:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        replies: list[str] = self._processor.batch_decode(tokens, skip_special_tokens=True)
         return replies
 
 

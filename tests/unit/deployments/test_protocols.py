@@ -10,6 +10,7 @@ import pytest
 from serve_app.deployments import protocols
 from serve_app.deployments.aligner import Aligner
 from serve_app.deployments.audio_analyzer import AudioAnalyzer
+from serve_app.deployments.captioner import Captioner
 from serve_app.deployments.diarizer import Diarizer
 from serve_app.deployments.drum_transcriber import DrumTranscriber
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
@@ -29,7 +30,9 @@ SERVED: dict[Any, list[Any]] = {
     protocols.TranscribesDrums: [DrumTranscriber],
     protocols.ClassifiesImages: [ContainerClassifier, BeverageDetector],
     protocols.MakesMusic: [MusicGenerator],
+    protocols.CaptionsPictures: [Captioner],
     protocols.Describes: [
+        Captioner,
         FasterWhisper,
         TransformersWhisper,
         OpenAIWhisper,

@@ -31,7 +31,13 @@ def save_blip(folder: Path) -> Path:
     (folder / "vocab.txt").write_text("\n".join(words))
     tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), additional_special_tokens=["[DEC]"])
     images = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
-    layers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    layers: dict[str, float] = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    layers["initializer_range"] = 0.5
     text = {
         "vocab_size": len(words),
         "encoder_hidden_size": 32,
@@ -65,6 +71,7 @@ def save_florence(folder: Path) -> Path:
     config = transformers.Florence2Config(
         text_config={
             "model_type": "bart",
+            "init_std": 0.5,
             "vocab_size": len(tokenizer),
             "d_model": 32,
             "encoder_layers": 1,
