@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
 import hashlib
 import resource
 import time
@@ -30,8 +31,9 @@ from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.gate import faults_of, measure
 from serve_app.models.music.mastering import master
 from serve_app.models.music.plan import make_plan
+from serve_app.models.music.plan_rules import BEATS_PER_BAR, make_form
 from serve_app.models.music.scales import MODES, PITCH_NAMES
-from serve_app.results import MusicPlan
+from serve_app.results import MAX_MUSIC_S, MusicPlan
 
 _MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 _MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
@@ -137,6 +139,10 @@ def _print_figures(scores: Sequence[Score]) -> None:
 
 
 def _print_sound(plans: Sequence[MusicPlan]) -> None:
+    began = time.process_time()
+    render_plan(dataclasses.replace(plans[0], duration_s=MAX_MUSIC_S, form=make_form(_bars_of(plans[0], MAX_MUSIC_S))))
+    long_s = time.process_time() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds, digests, heard, faults = [], set(), [], collections.Counter()
     loudness = []
     for plan in plans:
@@ -149,7 +155,6 @@ def _print_sound(plans: Sequence[MusicPlan]) -> None:
         loudness.append(figures["loudness_lufs"])
         faults.update(faults_of(figures, plan))
         heard.append(hear(mastered, plan))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     plain = [each for each, plan in zip(heard, plans, strict=True) if plan.mode in ("ionian", "aeolian")]
     length = plans[0].duration_s
     print(f"\n| sound of {len(plans)} pieces of {length:g} s | |\n| --- | --- |")
@@ -164,7 +169,7 @@ def _print_sound(plans: Sequence[MusicPlan]) -> None:
     )
     print(f"| librosa: key | {sum(each.key for each in heard)} of {len(heard)} |")
     print(f"| librosa: key, major and minor alone | {sum(each.key for each in plain)} of {len(plain)} |")
-    print(f"| peak memory of this process, with librosa, MiB | {memory:.0f} |")
+    print(f"| CPU seconds of a piece of {MAX_MUSIC_S:g} s, peak memory of the process then, MiB | {long_s:.1f}, {memory:.0f} |")
 
 
 def _print_direction(seconds: float) -> None:
@@ -175,6 +180,10 @@ def _print_direction(seconds: float) -> None:
         mode = np.mean([list(MODES).index(plan.mode) for plan in plans])
         tempo = np.mean([plan.tempo_bpm * (1 if plan.metre != "6/8" else 1.5) for plan in plans])
         print(f"| {name} | {plans[0].valence:.2f} | {plans[0].arousal:.2f} | {mode:.1f} | {tempo:.0f} |")
+
+
+def _bars_of(plan: MusicPlan, seconds: float) -> int:
+    return int(seconds * plan.tempo_bpm / 60 / BEATS_PER_BAR[plan.metre])
 
 
 def _counts(values: Sequence[str], order: Sequence[str] | dict[str, tuple[int, ...]] | None = None) -> str:

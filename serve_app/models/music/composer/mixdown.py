@@ -1,4 +1,4 @@
-"""`synthesise`: the sound of a score: notes, places, room and bus. Memory: two buffers of the piece's length."""
+"""`synthesise`: the sound of a score: notes, places, room and bus. Memory: three floats a sample."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _MIX = {
     Role.LEAD: (1.0, 0.05, 0.28),
     Role.CHORDS: (0.42, -0.3, 0.3),
     Role.PAD: (0.2, 0.0, 0.4),
-    Role.BASS: (0.8, 0.0, 0.04),
-    Role.DRUMS: (0.5, 0.0, 0.1),
+    Role.BASS: (0.95, 0.0, 0.04),
+    Role.DRUMS: (0.6, 0.0, 0.1),
 }
 _LENGTHS_PER_S = 20  # lengths of notes are rounded up to this grid, so that equal notes are made once
 _CACHE_BYTES = 24 << 20
 _BLOCK = 1 << 17  # samples that room and bus take at once
 _LOWEST_HZ = 28.0  # below it, the bus cuts
 _PEAK = 0.84
+_DRIVE = 1.1  # of the saturation: the loudest peak before it
 _END_FADE_S = 0.4
 
 
@@ -47,7 +48,7 @@ def synthesise(
         ProcessingError: `should_stop` returned True.
     """
     num_samples = round(score.duration_s * RATE)
-    dry, room = (np.zeros((num_samples, 2), dtype=np.float32) for _ in range(2))
+    dry, room = np.zeros((num_samples, 2), dtype=np.float32), np.zeros(num_samples, dtype=np.float32)
     total, done = sum(len(part.played) for part in score.parts), 0
     for part in score.parts:
         cache = _Sounds(part)
@@ -60,13 +61,13 @@ def synthesise(
             loud = gain * (note.velocity / 96) ** 1.5
             sound = sound * (np.sqrt(np.array([1 - where, 1 + where], dtype=np.float32)) * np.float32(loud))
             dry[start : start + len(sound)] += sound
-            sound *= np.float32(share)
-            room[start : start + len(sound)] += sound
+            room[start : start + len(sound)] += sound.sum(axis=1) * np.float32(share / 2)
             done += 1
             if on_progress is not None and done % 64 == 0:
                 on_progress(0.8 * done / total)
     seconds = 2.1 - 0.5 * min(1.0, max(0.0, (score.quarter_bpm - 70) / 60))
     add_room(dry, room, seconds)
+    del room
     if on_progress is not None:
         on_progress(0.95)
     return finish(dry)
@@ -104,16 +105,14 @@ class _Sounds:
 
 
 def add_room(dry: np.ndarray, room: np.ndarray, seconds: float) -> None:
-    """Add the reverberation of `room` to `dry`, in place; both (n, 2) float32."""
+    """Add the reverberation of `room`, (n,), to `dry`, (n, 2), in place."""
     response = _room_response(seconds)
     size = scipy.fft.next_fast_len(_BLOCK + len(response) - 1, real=True)
-    for channel in range(2):
-        spectrum = np.fft.rfft(response[:, channel], size)
-        for start in range(0, len(room), _BLOCK):
-            block = np.fft.rfft(room[start : start + _BLOCK, channel], size)
-            block *= spectrum
-            wet = np.fft.irfft(block, size)[: min(_BLOCK + len(response) - 1, len(dry) - start)]
-            dry[start : start + len(wet), channel] += wet.astype(np.float32)
+    spectra = np.fft.rfft(response.T, size)
+    for start in range(0, len(room), _BLOCK):
+        block = np.fft.rfft(room[start : start + _BLOCK], size)
+        length = min(_BLOCK + len(response) - 1, len(dry) - start)
+        dry[start : start + length] += np.fft.irfft(block * spectra, size)[:, :length].T
 
 
 def finish(mix: np.ndarray) -> np.ndarray:
@@ -126,9 +125,9 @@ def finish(mix: np.ndarray) -> np.ndarray:
         )
     peak = float(max(mix.max(), -mix.min()))
     if peak > 0:
-        mix *= np.float32(1.0 / peak)
-        np.tanh(mix * np.float32(1.1), out=mix)
-        mix *= np.float32(_PEAK / np.tanh(1.1))
+        mix *= np.float32(_DRIVE / peak)
+        np.tanh(mix, out=mix)
+        mix *= np.float32(_PEAK / np.tanh(_DRIVE))
     fade = min(len(mix), round(_END_FADE_S * RATE))
     mix[len(mix) - fade :] *= (0.5 + 0.5 * np.cos(np.linspace(0, np.pi, fade, dtype=np.float32)))[:, None]
     return mix

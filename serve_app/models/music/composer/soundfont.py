@@ -35,7 +35,8 @@ def play_soundfont(
         ProcessingError: `should_stop` returned True.
     """
     synthesizer, bank = _open(soundfont)
-    mix, room = (np.zeros((round(score.duration_s * RATE), 2), dtype=np.float32) for _ in range(2))
+    num_samples = round(score.duration_s * RATE)
+    mix, room = np.zeros((num_samples, 2), dtype=np.float32), np.zeros(num_samples, dtype=np.float32)
     try:
         for number, (part, instrument) in enumerate(zip(score.parts, to_midi(score).instruments, strict=True)):
             end_if(should_stop)
@@ -45,7 +46,7 @@ def play_soundfont(
             placed = sound[:, None] * np.sqrt(np.array([1 - place, 1 + place], dtype=np.float32))
             mix[: len(placed)] += placed
             if part.role is not Role.BASS:
-                room[: len(placed)] += placed * np.float32(_ROOM)
+                room[: len(sound)] += sound * np.float32(_ROOM)
             if on_progress is not None:
                 on_progress(0.9 * (number + 1) / len(score.parts))
     finally:
