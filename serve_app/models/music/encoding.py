@@ -40,9 +40,8 @@ def to_flac(audio: NDArray[np.float32], rate: int) -> bytes:
     columns = as_columns(audio)
     if not columns.size or not np.isfinite(columns).all():
         raise ProcessingError("The engine's sound is empty or not numbers, so that it can't be kept")
-    loudest = max(1.0, float(np.abs(columns).max()))
-    whole = np.rint(columns * ((_FULL_SCALE - 1) / loudest)).astype(np.int32) << 8
-    return _encoded(whole, rate, "flac", "flac", "s32")
+    loudest = max(1.0, float(columns.max()), -float(columns.min()))
+    return _encoded(columns, rate, "flac", "flac", scale=(_FULL_SCALE - 1) / loudest)
 
 
 def to_mp3(audio: NDArray[np.float32], rate: int) -> bytes:
@@ -53,7 +52,7 @@ def to_mp3(audio: NDArray[np.float32], rate: int) -> bytes:
         rate: 32, 44.1 or 48 kHz stay; others become 48 kHz.
     """
     columns = as_columns(audio)
-    return _encoded(columns, rate, "mp3", "libmp3lame", "flt", bit_rate=MP3_BITS_PER_S)
+    return _encoded(columns, rate, "mp3", "libmp3lame", bit_rate=MP3_BITS_PER_S)
 
 
 def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:
@@ -107,7 +106,7 @@ def _decoded(container: Any) -> tuple[NDArray[np.float32], int]:
             raise ProcessingError(f"The engine's sound is longer than {MAX_S:.0f} s")
     if not length:
         raise ProcessingError("The engine's file holds no sound that can be decoded")
-    return np.nan_to_num(np.concatenate(blocks)), rate
+    return np.nan_to_num(np.concatenate(blocks), copy=False), rate
 
 
 def _frames(container: Any) -> Iterator[AudioFrame]:
@@ -120,9 +119,19 @@ def _frames(container: Any) -> Iterator[AudioFrame]:
 
 
 def _encoded(
-    columns: NDArray[Any], rate: int, container_format: str, codec: str, sample_format: str, bit_rate: int | None = None
+    columns: NDArray[np.float32],
+    rate: int,
+    container_format: str,
+    codec: str,
+    *,
+    scale: float | None = None,
+    bit_rate: int | None = None,
 ) -> bytes:
-    """Return (n, channels) samples as a file without metadata but a title."""
+    """Return (n, channels) samples as a file without metadata but a title.
+
+    Args:
+        scale: of whole numbers of 24 bits; None: the codec takes floats.
+    """
     layout = "mono" if columns.shape[1] == 1 else "stereo"
     output = io.BytesIO()
     # bitexact: no version of the library in the file
@@ -133,12 +142,15 @@ def _encoded(
         stream.layout = layout
         if bit_rate is not None:
             stream.bit_rate = bit_rate
-        else:
-            stream.format = sample_format
+        if scale is not None:
+            stream.format = "s32"
         resampler = av.AudioResampler(format=stream.format, layout=layout, rate=coded_rate)
         for start in range(0, len(columns), _BLOCK):
-            block = np.ascontiguousarray(columns[start : start + _BLOCK]).reshape(1, -1)
-            frame = AudioFrame.from_ndarray(block, format=sample_format, layout=layout)
+            block: NDArray[Any] = np.ascontiguousarray(columns[start : start + _BLOCK])
+            if scale is not None:
+                block = np.rint(block * scale).astype(np.int32) << 8  # FFmpeg's FLAC takes the upper 24 bits
+            given = "flt" if scale is None else "s32"
+            frame = AudioFrame.from_ndarray(block.reshape(1, -1), format=given, layout=layout)
             frame.sample_rate, frame.pts = rate, start
             for part in resampler.resample(frame):
                 container.mux(stream.encode(part))

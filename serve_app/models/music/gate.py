@@ -79,7 +79,9 @@ def measure(audio: NDArray[np.float32], rate: int, plan: MusicPlan) -> dict[str,
     """
     columns = as_columns(audio)
     is_number = np.isfinite(columns)
-    sound = np.where(is_number, columns, np.float32(0.0)) if len(columns) else np.zeros((1, 1), dtype=np.float32)
+    sound = columns if is_number.all() else np.where(is_number, columns, np.float32(0.0))
+    if not len(sound):
+        sound = np.zeros((1, 1), dtype=np.float32)
     mono = sound.mean(axis=1, dtype=np.float32)
     levels, flatness = band_levels(mono, rate)
     curve = novelty(levels)

@@ -13,7 +13,7 @@ from scipy.signal import get_window
 HOPS_PER_S = 100  # of `band_levels` and `novelty`
 NUM_OCTAVES = 10  # centres from 31.5 Hz to 16 kHz
 
-_BLOCK_FRAMES = 256
+_BLOCK_FRAMES = 64
 _WINDOW_S = 0.0464
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 16_000.0
 _NUM_BANDS = 36
