@@ -76,12 +76,12 @@ def decoded_image(
     """Decode a picture's file to RGB, upright and without transparency; arguments and errors as of `opened_image`.
 
     Args:
-        at_least_px: of both sides; a larger JPEG may be decoded at a half, a quarter or an eighth of its size, which
-            takes less time and memory. None: at its own size.
+        at_least_px: of the longer side; a larger JPEG may be decoded at a half, a quarter or an eighth of its size,
+            which takes less time and memory. None: at its own size.
     """
     with opened_image(data, max_pixels=max_pixels) as opened:
         if at_least_px is not None:
-            opened.draft(None, (at_least_px, at_least_px))
+            opened.draft(None, (at_least_px, 1) if opened.width > opened.height else (1, at_least_px))
         opened.load()
         with suppress(Exception):  # of broken metadata: the pixels are good
             ImageOps.exif_transpose(opened, in_place=True)
