@@ -87,7 +87,7 @@ def test_the_player_seeks_by_ranges(browser: Any, state: dict[str, Any]) -> None
     context.close()
 
 
-@pytest.mark.parametrize(("locale", "title"), [("ko", "다운로드"), ("en", "Downloads")])
+@pytest.mark.parametrize(("locale", "title"), [("ko", "내려받기"), ("en", "Downloads")])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_and_speaks_the_language(
     browser: Any, state: dict[str, Any], locale: str, title: str, width: int
