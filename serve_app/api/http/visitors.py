@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -58,7 +58,7 @@ async def _reader(request: Request, services: InjectedServices, settings: Inject
     visitor_id = value.decode()
     if not _ID.fullmatch(visitor_id):
         return None
-    if datetime.now(UTC) - signed_at > _RENEWED_AFTER:
+    if signer.timestamp_to_datetime(signer.get_timestamp()) - signed_at > _RENEWED_AFTER:
         _give_cookie(request, signer, visitor_id)
     return visitor_id
 

@@ -221,7 +221,7 @@ class MusicOnTable(MusicFlow):
         self.artifacts = store or ArtifactStore(f"memory://{uuid.uuid4().hex}")
         self.jobs = jobs
         files: Any = _Files(self.artifacts)
-        quota = quota or Quota(active=20, per_hour=100)
+        quota = quota or Quota(active=30, per_hour=100)
         super().__init__(jobs.store, files, max_queued=100, quota=quota, max_pixels=10_000_000)
 
     def run(self, job_id: str, files: Mapping[MusicFile, bytes] = FILES, **changes: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.unit.api.memory_services import MusicOnTable
+from tests.unit.media.conftest import gcs_bucket, gcs_endpoint, s3_bucket, s3_endpoint, store  # noqa: F401
 
 BROWSER = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
