@@ -61,11 +61,11 @@ def piece_page(job: Job, locale: Locale, root_path: str, queue_position: int | N
             "sentence": plan_sentence(piece["plan"], locale),
         }
         return _page("piece.html", locale, root_path, **shown)
-    shown["picture"] = music_url(root_path, job.job_id, "picture") if job.progress >= MusicStage.PICTURE_READY else None
     if job.status.is_final:
         cancelled = job.status is JobStatus.CANCELLED
         shown["reason"] = cancelled_message(locale) if cancelled else job.error_message
         return _page("not_made.html", locale, root_path, **shown)
+    shown["picture"] = music_url(root_path, job.job_id, "picture") if job.progress >= MusicStage.PICTURE_READY else None
     waits = job.status is JobStatus.QUEUED
     shown["message"] = queued_message(locale) if waits else stage_message(JobKind.MUSIC, job.progress, locale)
     shown["position"] = queue_position
