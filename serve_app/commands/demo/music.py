@@ -60,6 +60,6 @@ def music_job(console: Console, client: Client, receiver: CallbackReceiver, pict
         f"{plan_sentence(piece.plan, Locale.EN)}; seed {piece.plan.seed}",
         f"{piece.duration:.1f} s of music by {piece.engine_version} in {taken_s:.1f} s: "
         + ", ".join(map(str, paths.values())),
-        f"Its page: {client.base_url}{piece.page_url}",
+        f"Its page, while this graph runs: {client.base_url}{piece.page_url}",
     )
     return problems

@@ -93,8 +93,7 @@ def test_the_piece_is_shown_and_downloaded(running: tuple[FastAPI, str], picture
     assert (tmp_path / "music.mp3").read_bytes() == FILES[MusicFile.MP3]
     assert (tmp_path / "music.mid").read_bytes() == FILES[MusicFile.MIDI]
     accepted = json.loads(output.split("POST /generate-music → ")[1].splitlines()[0])
-    assert f"Its page: {running[1]}/music/" in output
-    assert accepted["job_id"]
+    assert f"{running[1]}/music/{accepted['job_id']}/page" in output
     assert "A calm sea in blue light" in output
     assert "D Dorian, 84 bpm, piano, strings and double bass; seed 7" in output
     assert "by composer:1 in " in output
