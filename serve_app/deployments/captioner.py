@@ -126,7 +126,7 @@ class Captioner:
 
     def _local(self) -> _LoadedCaptioner:
         if self._options.model_id is None:
-            raise ModelLoadingError("The captioner transformers needs captioner.model_id: an id of the hub or a folder")
+            raise ModelLoadingError("The captioner transformers needs captions.model_id: an id of the hub or a folder")
         from serve_app.models.captions.local import LocalCaptioner
 
         revision = f"@{self._options.revision}" if self._options.revision else ""

@@ -168,11 +168,11 @@ class ChatCaptioner:
 
 def _completions_url(options: ChatOptions) -> str:
     if not options.base_url or not options.model:
-        raise ModelLoadingError("The captioner chat needs captioner.chat.base_url and captioner.chat.model")
+        raise ModelLoadingError("The captioner chat needs captions.chat.base_url and captions.chat.model")
     parts = urlsplit(options.base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
         raise ModelLoadingError(
-            "captioner.chat.base_url must be like https://HOST/v1, without a user or a password; the key is the "
+            "captions.chat.base_url must be like https://HOST/v1, without a user or a password; the key is the "
             "setting SERVE_APP_CAPTION_API_KEY"
         )
     # a query stays behind the path: Azure's has the api-version

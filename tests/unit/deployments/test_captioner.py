@@ -157,15 +157,15 @@ def test_a_model_that_can_not_be_loaded_is_passed_over() -> None:
 def test_without_any_captioner_every_call_says_why_and_then_serve_learns_it(monkeypatch: pytest.MonkeyPatch) -> None:
     replica = make("transformers")
     for _ in range(2):
-        with pytest.raises(ModelLoadingError, match=r"needs captioner\.model_id"):
+        with pytest.raises(ModelLoadingError, match=r"needs captions\.model_id"):
             asyncio.run(replica.caption(*GIVEN))
     assert asyncio.run(replica.prepare(encoded(plain("teal"), "PNG"))) == PICTURE
     model = asyncio.run(replica.describe())
     assert (model.warm, model.model_version) == (False, None)
-    assert "needs captioner.model_id" in (model.failure or "")
+    assert "needs captions.model_id" in (model.failure or "")
     replica.check_health()
     monkeypatch.setattr(replica._model, "_started_at", replica._model._started_at - 31)
-    with pytest.raises(RuntimeError, match=r"needs captioner\.model_id"):
+    with pytest.raises(RuntimeError, match=r"needs captions\.model_id"):
         replica.check_health()
 
 

@@ -29,6 +29,7 @@ SERVED: dict[Any, list[Any]] = {
     protocols.RecognizesEmotion: [EmotionRecognizer],
     protocols.TranscribesDrums: [DrumTranscriber],
     protocols.ClassifiesImages: [ContainerClassifier, BeverageDetector],
+    protocols.CaptionsPictures: [Captioner],
     protocols.MakesMusic: [MusicGenerator],
     protocols.CaptionsPictures: [Captioner],
     protocols.Describes: [

@@ -97,8 +97,9 @@ class ChatServer:
             for name, value in answer.headers.items():
                 handler.send_header(name, value)
             handler.end_headers()
-            for start in range(0, len(content), 1 if answer.trickle_s else len(content)):
-                handler.wfile.write(content[start : start + (1 if answer.trickle_s else len(content))])
+            step = 1 if answer.trickle_s else max(1, len(content))
+            for start in range(0, len(content), step):
+                handler.wfile.write(content[start : start + step])
                 time.sleep(answer.trickle_s)
         except OSError:
             pass  # the client has left

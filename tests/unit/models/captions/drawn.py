@@ -31,7 +31,7 @@ def random_scene(seed: int) -> Image.Image:
     spread = draw.uniform(0, 120)
     pixels = np.clip(base + draw.normal(0, spread, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
     filters = (Image.Resampling.NEAREST, Image.Resampling.BICUBIC)
-    return Image.fromarray(pixels).resize((160, 120), filters[seed % 2])
+    return Image.fromarray(pixels).resize((64, 48), filters[seed % 2])
 
 
 def prepared(image: Image.Image) -> PreparedPicture:

@@ -44,9 +44,14 @@ def load(folder: Path, **options: Any) -> LocalCaptioner:
     return LocalCaptioner(str(folder), **chosen)
 
 
+@pytest.fixture(scope="session")
+def captioners(folders: dict[str, Path]) -> dict[str, LocalCaptioner]:
+    return {name: load(folder) for name, folder in folders.items()}
+
+
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_architecture_answers_each_picture(folders: dict[str, Path], name: str) -> None:
-    captioner = load(folders[name])
+def test_every_architecture_answers_each_picture(captioners: dict[str, LocalCaptioner], name: str) -> None:
+    captioner = captioners[name]
     assert captioner.model_version == f"transformers:{name}:float32"
     captions = captioner.captions(GIVEN)
     assert len(captions) == len(GIVEN)
@@ -59,16 +64,16 @@ def test_every_architecture_answers_each_picture(folders: dict[str, Path], name:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_caption_does_not_depend_on_its_batch(folders: dict[str, Path], name: str) -> None:
-    captioner = load(folders[name])
+def test_a_caption_does_not_depend_on_its_batch(captioners: dict[str, LocalCaptioner], name: str) -> None:
+    captioner = captioners[name]
     together = captioner.captions(GIVEN)
     alone = [captioner.captions([each])[0] for each in GIVEN]
     assert together == alone
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_pixels_reach_the_network(folders: dict[str, Path], name: str) -> None:
-    captioner = load(folders[name])
+def test_the_pixels_reach_the_network(captioners: dict[str, LocalCaptioner], name: str) -> None:
+    captioner = captioners[name]
     logits = []
     for image in (plain("black", (64, 64)), noise(64, 64)):
         inputs = captioner._architecture.inputs(captioner._processor, [image])
@@ -100,8 +105,8 @@ def test_an_answer_has_no_more_tokens_than_allowed(
 
 
 @pytest.mark.parametrize("name", ANSWERS_JSON)
-def test_models_that_follow_a_prompt_are_asked_for_json(folders: dict[str, Path], name: str) -> None:
-    captioner = load(folders[name])
+def test_models_that_follow_a_prompt_are_asked_for_json(captioners: dict[str, LocalCaptioner], name: str) -> None:
+    captioner = captioners[name]
     inputs = captioner._architecture.inputs(captioner._processor, [image_of(0), image_of(1)])
     text = captioner._processor.batch_decode(inputs["input_ids"], skip_special_tokens=True)[1]
     assert '"caption_ko"' in text
@@ -115,14 +120,16 @@ def image_of(number: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", ["idefics3", "smolvlm"])
-def test_a_picture_is_one_view_and_not_many_tiles(folders: dict[str, Path], name: str) -> None:
-    captioner = load(folders[name])
+def test_a_picture_is_one_view_and_not_many_tiles(captioners: dict[str, LocalCaptioner], name: str) -> None:
+    captioner = captioners[name]
     inputs = captioner._architecture.inputs(captioner._processor, [noise(700, 500)])
     assert inputs["pixel_values"].shape[:2] == (1, 1)
 
 
-def test_a_large_picture_is_made_smaller_first(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    captioner = load(folders["blip"])
+def test_a_large_picture_is_made_smaller_first(
+    captioners: dict[str, LocalCaptioner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = captioners["blip"]
     sizes = []
     monkeypatch.setattr(captioner, "_replies", lambda images: [sizes.append(image.size) or "A sea" for image in images])
     large = prepared(noise(1600, 400))
@@ -138,9 +145,9 @@ def replying(captioner: LocalCaptioner, monkeypatch: pytest.MonkeyPatch, *replie
     return captioner.captions(GIVEN[: len(replies)])
 
 
-def test_a_bad_answer_fails_alone(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_answer_fails_alone(captioners: dict[str, LocalCaptioner], monkeypatch: pytest.MonkeyPatch) -> None:
     good = json.dumps({"caption_ko": "바다입니다.", "caption_en": "A sea.", "valence": 3})
-    first, second, third = replying(load(folders["blip"]), monkeypatch, good, "", "I'm sorry, I can't help with that.")
+    first, second, third = replying(captioners["blip"], monkeypatch, good, "", "I'm sorry, I can't help with that.")
     assert (first.caption_ko, first.caption_en, first.valence) == ("바다입니다.", "A sea.", 1.0)
     assert isinstance(second, ProcessingError)
     assert isinstance(third, CaptionRefused)
@@ -149,8 +156,10 @@ def test_a_bad_answer_fails_alone(folders: dict[str, Path], monkeypatch: pytest.
 # What may go wrong
 
 
-def test_a_batch_that_does_not_fit_is_halved(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    captioner = load(folders["blip"])
+def test_a_batch_that_does_not_fit_is_halved(
+    captioners: dict[str, LocalCaptioner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = captioners["blip"]
     expected = captioner.captions(GIVEN)
     generate = captioner._network.generate
     batches = []
@@ -167,9 +176,9 @@ def test_a_batch_that_does_not_fit_is_halved(folders: dict[str, Path], monkeypat
 
 
 def test_a_picture_that_does_not_fit_alone_is_an_error_of_memory(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    captioners: dict[str, LocalCaptioner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    captioner = load(folders["blip"])
+    captioner = captioners["blip"]
 
     def full(**inputs: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
