@@ -138,6 +138,13 @@ class ModelSourceUnreachable(ModelLoadingError):
     """Raised when no source of a model of the catalog gives anything: none can be reached, or none has it."""
 
 
+def shown_reason(error: ModelError) -> str:
+    """Return why another model had to answer, for callers: without the folders that a loading error names."""
+    if isinstance(error, ModelLoadingError):
+        return "its model could not be loaded"
+    return error.detail or type(error).__name__
+
+
 class GpuMemoryError(ModelError):
     code = "GPU_MEMORY_ERROR"
     http_status = 503

@@ -12,7 +12,7 @@ from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError
+from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, shown_reason
 from serve_app.models.captions.options import CaptionerName, CaptionerOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import Caption, PictureFeatures, PreparedPicture
@@ -83,7 +83,8 @@ class Captioner:
                 logger.warning("Captioner: %s gave no caption: %s", captioner.name, error.detail)
                 failures.append((captioner.name, error))
             else:
-                return replace(caption, fallback_reason=_reason(failures))
+                reasons = (f"{name} failed: {shown_reason(error)}" for name, error in failures)
+                return replace(caption, fallback_reason="; ".join(reasons) or None)
         raise failures[-1][1]
 
     async def describe(self) -> ReplicaModel:
@@ -99,7 +100,7 @@ class Captioner:
     def _load(self) -> tuple[_LoadedCaptioner, ...]:
         loaded = tuple(self._load_or_note(name) for name in self._options.captioners)
         if all(each.failure is not None for each in loaded):
-            raise ModelLoadingError(_reason([(each.name, each.failure) for each in loaded if each.failure]) or "")
+            raise ModelLoadingError("; ".join(f"{each.name}: {each.failure.detail}" for each in loaded if each.failure))
         return loaded
 
     def _load_or_note(self, name: CaptionerName) -> _LoadedCaptioner:
@@ -147,8 +148,3 @@ class Captioner:
         return _LoadedCaptioner(
             "transformers", local.model_version, lambda jpeg, features: batches.submit((jpeg, features))
         )
-
-
-def _reason(failures: list[tuple[str, ModelError]]) -> str | None:
-    """Return why captioners gave no caption, as one text; None without a failure."""
-    return "; ".join(f"{name}: {error.detail}" for name, error in failures) or None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from serve_app.errors import (
     ModelError,
     ModelLoadingError,
     ProcessingError,
+    shown_reason,
 )
 from serve_app.flows.handles import Calls, Placed, with_fallback
 from serve_app.flows.media_source import MediaSource
@@ -31,6 +33,8 @@ from serve_app.messages import MusicStage
 from serve_app.models.music.options import EngineName
 from serve_app.results import Caption, MusicPiece, MusicPlan, PictureFeatures
 from serve_app.services import MusicFile
+
+logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
@@ -257,13 +261,13 @@ class MusicPipeline:
             try:
                 return _Started(await self._call(generator, MakesMusic.start, engine, plan))
             except ModelError as error:
-                return _Started(None, _failed(error))
+                return _Started(None, _failed(request, engine, error))
 
         async def render() -> _Made:
             try:
                 music = await self._call.last(generator, MakesMusic.render, on_progress, engine, plan, started.task)
             except ModelError as error:
-                return _failed(error)
+                return _failed(request, engine, error)
             await self._media.put(_raw_key(request, number), music.audio)
             if music.midi is not None:
                 await self._media.put(_midi_key(request, number), music.midi)
@@ -327,11 +331,12 @@ def _mastered_key(request: MusicRequest, number: int) -> str:
     return job_key(request.job_id, f"mastered-{number}.flac")
 
 
-def _failed(error: ModelError) -> _Made:
+def _failed(request: MusicRequest, engine: str, error: ModelError) -> _Made:
     """Return the failure as a result; one that may pass is raised, and the job tried again."""
     if error.transient:
         raise error
-    return _Made(failure=error.detail or type(error).__name__, failure_code=error.code)
+    logger.warning("job %s: %s: %s", request.job_id, engine, error.detail)
+    return _Made(failure=shown_reason(error), failure_code=error.code)
 
 
 def _plan(request: MusicRequest, ingested: _Ingested, caption: Caption) -> MusicPlan:

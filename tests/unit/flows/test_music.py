@@ -27,6 +27,7 @@ from serve_app.errors import (
     QuotaExceeded,
     StorageError,
     Unavailable,
+    shown_reason,
 )
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music import MusicModels, MusicPipeline
@@ -331,7 +332,7 @@ class TestFallBack:
         world = World(tmp_path, ("musicgen",))
         world.generator.failures["musicgen"] = [error]
         world.submit()
-        with pytest.raises(type(error), match=f"no engine made a piece: musicgen failed: {error.detail}"):
+        with pytest.raises(type(error), match=f"no engine made a piece: musicgen failed: {shown_reason(error)}"):
             world.run()
 
     def test_poor_pieces_alone_fail_the_job(self, world: World) -> None:
