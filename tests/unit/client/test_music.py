@@ -55,6 +55,7 @@ def test_a_piece_from_picture_to_file(client: Client, music: MusicOnTable, pictu
     made = music.run(job_id)
     events = list(client.events(job_id))
     assert events[-1].payload["result"]["plan"] == made["plan"]
+    assert client.wait(job_id)["result"]["plan"] == made["plan"]
     piece = client.music(job_id)
     assert (piece["status"], piece["caption"]["caption_en"]) == ("completed", "A calm sea in blue light")
     forms: dict[MusicFormat, MusicFile] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import threading
 from collections.abc import Iterator
 from importlib import resources
@@ -24,7 +23,7 @@ from serve_app.commands.demo.receiver import CALLBACK_PATH, CallbackReceiver
 from serve_app.jobs.record import MusicRequest
 from serve_app.messages import COMPLETED, JobKind, Locale, MusicStage, stage_message
 from serve_app.services import MusicFile
-from tests.unit.api.memory_services import FILES, MusicOnTable, memory_services
+from tests.unit.api.memory_services import FILES, PIECE, MusicOnTable, memory_services
 from tests.unit.client.loopback import serving
 
 
@@ -92,8 +91,8 @@ def test_the_piece_is_shown_and_downloaded(running: tuple[FastAPI, str], picture
     assert problems == []
     assert (tmp_path / "music.mp3").read_bytes() == FILES[MusicFile.MP3]
     assert (tmp_path / "music.mid").read_bytes() == FILES[MusicFile.MIDI]
-    accepted = json.loads(output.split("POST /generate-music → ")[1].splitlines()[0])
-    assert f"{running[1]}/music/{accepted['job_id']}/page" in output
+    assert '"message": "음악 생성이 시작되었습니다"' in output
+    assert f"{running[1]}{PIECE['page_url']}" in output
     assert "A calm sea in blue light" in output
     assert "D Dorian, 84 bpm, piano, strings and double bass; seed 7" in output
     assert "by composer:1 in " in output
