@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
-from serve_app.deployments.replica.process import replica_device
+from serve_app.deployments.replica.process import replica_device, return_large_blocks
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.music.options import EngineName, MusicOptions
@@ -48,6 +48,7 @@ class MusicGenerator:
     """
 
     def __init__(self, options: MusicOptions, environment: ModelEnvironment) -> None:
+        return_large_blocks()
         self._options = options
         self._environment = environment
         self._device = replica_device(options.device) if EngineName.MUSICGEN in options.engines else "cpu"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 
 import ray
 from ray import serve
 
 from serve_app.models.devices import AUTO
+
+_M_MMAP_THRESHOLD = -3
 
 
 def replica_id() -> str:
@@ -16,6 +19,17 @@ def replica_id() -> str:
         return serve.get_replica_context().replica_id.unique_id
     except Exception:  # outside of Serve there is no context, and Serve's exception for it has no public name
         return ""
+
+
+def return_large_blocks() -> None:
+    """Let glibc return each freed block above 1 MiB to the system; elsewhere, do nothing.
+
+    glibc raises that bound to 32 MiB as such blocks are freed, and then keeps them: a replica that works on arrays of
+    10 MB holds 70 MB more.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def replica_device(name: str | None) -> str:

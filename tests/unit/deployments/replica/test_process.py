@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -58,3 +60,34 @@ def test_our_log_goes_where_serves_goes_and_access_lines_to_files_alone(has_file
     assert (access.handlers, access.propagate) == (files, not has_file)
     for file in files:
         file.close()
+
+
+_FREEING = """
+import sys
+import numpy as np
+import psutil
+from serve_app.deployments.replica.process import return_large_blocks
+
+if sys.argv[1] == "returned":
+    return_large_blocks()
+for _ in range(3):  # glibc learns from blocks that are freed
+    block = np.ones(20 << 17)
+    del block
+blocks = []
+for _ in range(8):
+    blocks += [np.ones(4 << 17), np.ones(64)]  # 4 MiB, and a small one on top of it
+before = psutil.Process().memory_info().rss
+del blocks[::2]
+print((before - psutil.Process().memory_info().rss) >> 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_freed_arrays_go_back_to_the_system() -> None:
+    freed = {
+        how: int(
+            subprocess.run([sys.executable, "-c", _FREEING, how], capture_output=True, text=True, check=True).stdout
+        )
+        for how in ("kept", "returned")
+    }
+    assert freed["kept"] < 8 < 28 < freed["returned"]  # of 32 MiB
