@@ -1,6 +1,6 @@
 """Requests to a model's server: bounded answers, and new tries of passing failures.
 
-What a server says is untrusted: `told_by` and `clean_text` make a short line of it, for a sentence only.
+What a server says is untrusted: `Answer.told` is a short line of it, for a sentence only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from tenacity import (
 )
 
 from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.models.untrusted_text import clean_text
 
 MAX_TRIES = 5
 MAX_TOLD = 200  # letters of a server's own words
@@ -146,10 +146,15 @@ class RemoteServer:
         except httpx.HTTPError as error:
             raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
         answer = Answer(response.status_code, response.headers, bytes(body))
-        if answer.status in _PASSING or answer.status >= 500:
+        if is_passing(answer.status):
             told = f": {answer.told}" if answer.told else ""
             raise PassingFailure(f"{self._name} answers {answer.status}{told}", retry_after_s(answer.headers))
         return answer
+
+
+def is_passing(status: int) -> bool:
+    """Return whether a later request may get another answer."""
+    return status in _PASSING or status >= 500
 
 
 def told_by(body: bytes) -> str:
@@ -165,13 +170,6 @@ def told_by(body: bytes) -> str:
         parts = [found.get(name) for name in ("code", "type", "param", "message", "detail")]
         return " ".join(str(part) for part in parts if isinstance(part, str))
     return str(found)
-
-
-def clean_text(text: str, most: int) -> str:
-    """Return a text in one line and composed form, without control and formatting characters, cut to a length."""
-    composed = unicodedata.normalize("NFC", text[: most * 4])
-    kept = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in composed)
-    return " ".join(kept.split())[:most].rstrip()
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

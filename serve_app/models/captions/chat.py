@@ -20,21 +20,21 @@ from tenacity import (
 )
 
 from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
-from serve_app.models.captions.chat_failures import PassingFailure, failure_of, told_by
+from serve_app.models.captions.chat_failures import failure_of
 from serve_app.models.captions.embedded import describe_picture
 from serve_app.models.captions.options import ChatOptions
 from serve_app.models.captions.picture import encode_jpeg, shrunk
-from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, clean_text, parse_reply
+from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.image_file import decoded_image
+from serve_app.models.remote_http import MAX_TOLD, MAX_TRIES, PassingFailure, told_by
+from serve_app.models.untrusted_text import clean_text
 from serve_app.results import Caption, PictureFeatures
 
 NAME = "chat"
-MAX_TRIES = 5
 LONG_SIDE_PX = 1024
 MAX_ANSWER_BYTES = 1_000_000
 _LONGEST_WAIT_S = 20.0
 _TEMPERATURE = 0.2
-_MAX_TOLD = 200
 
 
 class ChatCaptioner:
@@ -205,7 +205,7 @@ def _first_choice(body: bytes) -> tuple[dict[str, Any], str]:
 def _no_completion(body: bytes) -> ModelError:
     return ProcessingError(
         "The caption endpoint's answer is no chat completion; does chat.base_url lead to an OpenAI-compatible API? "
-        f"It begins: {clean_text(body[:1000].decode('utf-8', errors='replace'), _MAX_TOLD)}"
+        f"It begins: {clean_text(body[:1000].decode('utf-8', errors='replace'), MAX_TOLD)}"
     )
 
 
@@ -213,7 +213,7 @@ def _words_of(message: dict[str, Any], finish_reason: str) -> str:
     """Return a message's text, "" where it has none; CaptionRefused where it refuses."""
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
-        raise CaptionRefused(f"The model will not describe the picture: {clean_text(refusal, _MAX_TOLD)}")
+        raise CaptionRefused(f"The model will not describe the picture: {clean_text(refusal, MAX_TOLD)}")
     content = message.get("content")
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))

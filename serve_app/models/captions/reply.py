@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from itertools import islice
 from typing import Any
 
 from serve_app.errors import CaptionRefused, ProcessingError
 from serve_app.models.captions.mood import blended_mood
+from serve_app.models.untrusted_text import clean_text
 from serve_app.results import Caption, PictureFeatures
 
 SYSTEM_PROMPT = (
@@ -102,13 +102,6 @@ def parse_reply(
 def is_refusal(text: str) -> bool:
     """Return whether a text begins as models begin when they will not answer, in English or Korean."""
     return bool(_REFUSAL_EN.match(text) or _REFUSAL_KO.match(text))
-
-
-def clean_text(text: str, most: int) -> str:
-    """Return a text in one line and composed form, without control and formatting characters, cut to a length."""
-    composed = unicodedata.normalize("NFC", text[: most * 4])
-    kept = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in composed)
-    return " ".join(kept.split())[:most].rstrip()
 
 
 def _object_in(reply: str) -> dict[str, Any] | None:

@@ -18,7 +18,8 @@ from serve_app.errors import ModelError, ModelLoadingError, MusicRefused, Proces
 from serve_app.models.music.encoding import MAX_BYTES, from_audio
 from serve_app.models.music.options import VertexOptions
 from serve_app.models.music.pieces import piece_of
-from serve_app.models.remote_http import Answer, RemoteServer, clean_text
+from serve_app.models.remote_http import Answer, RemoteServer
+from serve_app.models.untrusted_text import clean_text
 from serve_app.results import MusicPlan, RenderedMusic
 
 NAME = "Vertex AI"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serve_app.models.remote_http import PassingFailure, clean_text, retry_after_s, told_by
+from serve_app.models.remote_http import PassingFailure, retry_after_s, told_by
+from serve_app.models.untrusted_text import clean_text
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
 

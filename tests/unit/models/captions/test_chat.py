@@ -21,8 +21,8 @@ from PIL import Image
 
 from serve_app.errors import CaptionRefused, ModelLoadingError, ProcessingError
 from serve_app.models.captions.chat import MAX_ANSWER_BYTES, ChatCaptioner
-from serve_app.models.captions.chat_failures import PassingFailure, retry_after_s
 from serve_app.models.captions.options import ChatOptions
+from serve_app.models.remote_http import PassingFailure, retry_after_s
 from serve_app.results import Caption
 from tests.unit.models.captions.chat_server import CAPTION, GOOD, Answer, ChatServer, fails, says
 from tests.unit.models.captions.drawn import plain, prepared

@@ -11,7 +11,8 @@ import pytest
 from serve_app.errors import CaptionRefused, ProcessingError
 from serve_app.models.captions.embedded import describe_picture
 from serve_app.models.captions.mood import blended_mood
-from serve_app.models.captions.reply import clean_text, is_refusal, parse_reply
+from serve_app.models.captions.reply import is_refusal, parse_reply
+from serve_app.models.untrusted_text import clean_text
 from serve_app.results import Caption
 from tests.unit.models.captions.drawn import plain, prepared
 
