@@ -169,9 +169,8 @@ def _print_sound(plans: Sequence[MusicPlan]) -> None:
     )
     print(f"| librosa: key | {sum(each.key for each in heard)} of {len(heard)} |")
     print(f"| librosa: key, major and minor alone | {sum(each.key for each in plain)} of {len(plain)} |")
-    print(
-        f"| CPU seconds of a piece of {MAX_MUSIC_S:g} s, peak memory of the process then, MiB | {long_s:.1f}, {memory:.0f} |"
-    )
+    print(f"| CPU seconds of a piece of {MAX_MUSIC_S:g} s | {long_s:.1f} |")
+    print(f"| the process's peak memory then, MiB | {memory:.0f} |")
 
 
 def _print_direction(seconds: float) -> None:

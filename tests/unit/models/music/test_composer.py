@@ -84,11 +84,14 @@ def test_a_leap_of_the_melody_is_followed_by_a_turn(scores: list[Score]):
 
 
 def test_voices_move_little_from_chord_to_chord(scores: list[Score]):
+    moved = []
     for score in scores:
         for one, two in pairwise(score.chords):
             nearest = [min(abs(pitch - old) for old in one.voicing) for pitch in two.voicing]
             assert max(nearest) <= 7
-            assert np.mean(nearest) <= 4
+            moved.append(np.mean(nearest))
+    assert np.mean(moved) < 1.2  # semitones; inversions at random, or nearest to the middle, give 1.5 and more
+    for score in scores:
         assert all(list(chord.voicing) == sorted(set(chord.voicing)) for chord in score.chords)
 
 
