@@ -227,6 +227,7 @@ def test_states_in_another_form(server: AceStepServer, address: str, answer: Any
         "/v1/audio/../../admin",
         "/v1/audio?path=..%2F..%2Fetc%2Fpasswd",
         "/v1/audio?path=%252e%252e%252fetc",
+        "/v1/%252e%252e/admin",
         "/v1/audio?path=a\r\nHost: evil",
         "/v1/audio?path=한",
         "http://[",
