@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from serve_app import errors
 from serve_app.client import Client, MusicFormat
@@ -17,6 +21,7 @@ from serve_app.jobs.record import MusicRequest
 from serve_app.messages import Locale
 from serve_app.services import MusicFile
 from tests.unit.api.memory_services import FILES, MusicOnTable
+from tests.unit.client.loopback import serving
 
 
 @pytest.fixture
@@ -173,3 +178,27 @@ def test_a_file_that_the_piece_lacks_leaves_the_old_one(
         client.download_music(job_id, "mid", path)
     assert path.read_bytes() == b"old"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(["a.mid", picture.name])
+
+
+def test_a_download_goes_on_to_the_store_without_our_credentials(tmp_path: Path) -> None:
+    seen: list[Request] = []
+
+    async def stored(request: Request) -> Response:
+        seen.append(request)
+        return Response(b"sound", media_type="audio/mpeg")
+
+    with serving(Starlette(routes=[Route("/bucket/a.mp3", stored)])) as store_port:
+        link = f"http://127.0.0.1:{store_port}/bucket/a.mp3?X-Amz-Signature=1"
+
+        async def download(request: Request) -> Response:
+            return RedirectResponse(link, 302)
+
+        service = Starlette(routes=[Route("/music/sea-1/download", download)])
+        with (
+            serving(service) as port,
+            Client(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer x"}) as client,
+        ):
+            client.download_music("sea-1", "mp3", tmp_path / "a.mp3")
+    assert (tmp_path / "a.mp3").read_bytes() == b"sound"
+    assert str(seen[0].url) == link
+    assert "authorization" not in seen[0].headers

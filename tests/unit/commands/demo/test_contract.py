@@ -185,6 +185,7 @@ def test_a_piece_of_music_as_it_should_be() -> None:
         (lambda payloads: payloads.insert(4, payloads.pop(5)), "callbacks were"),
         (lambda payloads: payloads[4].update(progress=85), "callbacks were"),
         (lambda payloads: payloads[4].update(message="Composing"), "callbacks were"),
+        (lambda payloads: payloads.insert(7, payloads[6] | {"progress": 85}), "callbacks were"),
         (lambda payloads: payloads[-1].update(result=None), "null"),
         (lambda payloads: payloads[-1].pop("result"), "result"),
     ],
