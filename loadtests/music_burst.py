@@ -49,14 +49,14 @@ def main() -> None:
         burst_s = time.monotonic() - started
         groups = process_groups(graph.pid)
     print(
-        f"first piece, with the start of the deployments: {first['wall_s']:.1f} s; the next one: {alone['wall_s']:.1f} s"
+        f"first piece, with the start of the deployments: {first['wall_s']:.1f} s; the next: {alone['wall_s']:.1f} s"
     )
     submits = sorted(piece["submit_s"] for piece in pieces)
     walls = sorted(piece["wall_s"] for piece in pieces)
     done = sum(piece["status"] == "completed" for piece in pieces)
     print(
-        f"{len(pieces)} at once: {done} completed in {burst_s:.1f} s, {arguments.seconds * done / burst_s:.1f} times real "
-        f"time; accepted after {statistics.median(submits):.2f} s (median), {submits[-1]:.2f} s (longest); "
+        f"{len(pieces)} at once: {done} completed in {burst_s:.1f} s, {arguments.seconds * done / burst_s:.1f} times "
+        f"real time; accepted after {statistics.median(submits):.2f} s (median), {submits[-1]:.2f} s (longest); "
         f"ready after {statistics.median(walls):.1f} s (median), {walls[-1]:.1f} s (longest)"
     )
     print("\n| stage | s, alone | s, in the burst (median) | times real time, alone |\n| --- | --- | --- | --- |")
