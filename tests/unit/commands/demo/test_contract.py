@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_wrong_result_is_noticed(break_it, said: str) -> None:
     assert any(said in problem for problem in result_problems(result))
 
 
-PIECE = {
+PIECE: dict[str, Any] = {
     "caption": {
         "caption_ko": "잔잔한 바다",
         "caption_en": "A calm sea",

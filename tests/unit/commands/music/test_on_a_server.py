@@ -20,7 +20,7 @@ from tests.unit.api.memory_services import FILES, PIECE, MusicOnTable, memory_se
 from tests.unit.client.loopback import serving
 from tests.unit.commands.music.test_music import draw, run
 
-WITHOUT_MIDI = {file: content for file, content in FILES.items() if file is not MusicFile.MIDI}
+WITHOUT_MIDI: dict[MusicFile, bytes] = {file: content for file, content in FILES.items() if file is not MusicFile.MIDI}
 
 
 @pytest.fixture(scope="module")
