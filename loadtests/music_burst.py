@@ -48,9 +48,7 @@ def main() -> None:
             )
         burst_s = time.monotonic() - started
         groups = process_groups(graph.pid)
-    print(
-        f"first piece, with the start of the deployments: {first['wall_s']:.1f} s; the next: {alone['wall_s']:.1f} s"
-    )
+    print(f"first piece, with the start of the deployments: {first['wall_s']:.1f} s; the next: {alone['wall_s']:.1f} s")
     submits = sorted(piece["submit_s"] for piece in pieces)
     walls = sorted(piece["wall_s"] for piece in pieces)
     done = sum(piece["status"] == "completed" for piece in pieces)

@@ -98,6 +98,9 @@ class Captioner:
         )
 
     def _load(self) -> tuple[_LoadedCaptioner, ...]:
+        # here, not in the first call, which would wait for it
+        from serve_app.models.captions import picture  # noqa: F401
+
         loaded = tuple(self._load_or_note(name) for name in self._options.captioners)
         if all(each.failure is not None for each in loaded):
             raise ModelLoadingError("; ".join(f"{each.name}: {each.failure.detail}" for each in loaded if each.failure))

@@ -78,6 +78,11 @@ def _give_cookie(request: Request, signer: TimestampSigner, visitor_id: str) -> 
     request.scope[_SCOPE_KEY] = signer.sign(visitor_id).decode()
 
 
+def withhold_cookie(request: Request) -> None:
+    """Do not set a new visitor's cookie after all: the request led to a job that it has ordered before, without one."""
+    request.scope.pop(_SCOPE_KEY, None)
+
+
 def set_cookie(request: Request, response: Response, settings: ApiSettings) -> None:
     """Set the cookie of a new visitor, or an old cookie's renewal, if this request has led to either."""
     value = request.scope.get(_SCOPE_KEY)

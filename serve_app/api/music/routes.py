@@ -14,12 +14,12 @@ from serve_app.api.http.failures import ApiRoute, Failure, error_responses
 from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
 from serve_app.api.http.ranges import answer_file
 from serve_app.api.http.requests import is_multipart
-from serve_app.api.http.visitors import Author, OwnSite, Reader, set_cookie
+from serve_app.api.http.visitors import Author, OwnSite, Reader, set_cookie, withhold_cookie
 from serve_app.api.music import answers as views
 from serve_app.api.music import page as pages
 from serve_app.api.music.requests import FORM_BYTES, DownloadFormat, music_content, open_music_request
 from serve_app.api.video.requests import JobId
-from serve_app.jobs.record import Job, JobStatus
+from serve_app.jobs.record import Job, JobStatus, Visitor
 from serve_app.messages import Locale
 from serve_app.services import MusicFile, Services, SubmittedJob
 
@@ -86,7 +86,11 @@ def _see_other(url: str) -> Response:
     return RedirectResponse(url, 303, _NO_STORE)
 
 
-def _submitted(submitted: SubmittedJob, request: Request, settings: ApiSettings) -> Response | views.MusicSubmittedView:
+def _submitted(
+    submitted: SubmittedJob, visitor: Visitor, request: Request, settings: ApiSettings
+) -> Response | views.MusicSubmittedView:
+    if submitted.job.visitor != visitor.id:
+        withhold_cookie(request)  # the answer was lost, and this repeats the request
     view = views.view_music_submitted(submitted, settings.locale, _root(request))
     return _see_other(view.page_url) if wants_page(request) else view
 
@@ -127,7 +131,7 @@ async def generate_music(
     """
     async with open_music_request(request, settings) as (wanted, picture):
         submitted = await services.music.submit(wanted, picture, visitor)
-    return _submitted(submitted, request, settings)
+    return _submitted(submitted, visitor, request, settings)
 
 
 @router.get("/music", summary="My pieces", response_model_exclude_unset=True, responses=error_responses(422))
@@ -265,7 +269,7 @@ async def another_version(
     job_id: PieceId, request: Request, visitor: Author, services: InjectedServices, settings: InjectedSettings
 ) -> Any:
     """Submit the same picture and options again, with another seed."""
-    return _submitted(await services.music.another_version(job_id, visitor), request, settings)
+    return _submitted(await services.music.another_version(job_id, visitor), visitor, request, settings)
 
 
 @router.delete(
