@@ -137,6 +137,9 @@ class MusicGenerator:
 
     def _load(self) -> _Engines:
         """Return the engines; ModelLoadingError where none is ready."""
+        # here, not in the first call, which would wait for them
+        from serve_app.models.music import encoding, finishing  # noqa: F401
+
         made = {
             EngineName.COMPOSER: self._composer,
             EngineName.MUSICGEN: self._musicgen,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve_app.models.gpu_memory import gpu_errors
+from serve_app.models.music.composer.render import render_plan
 from serve_app.models.music.pieces import piece_of
 from serve_app.results import MusicPlan, RenderedMusic
 
@@ -24,8 +25,6 @@ def compose(
     should_stop: Callable[[], bool],
 ) -> RenderedMusic:
     """Return the composer's piece; ProcessingError where it fails."""
-    from serve_app.models.music.composer.render import render_plan
-
     with gpu_errors("composing the piece"):
         audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)
     return piece_of(
