@@ -60,7 +60,15 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
     [
         ("DOWNLOAD_ERROR", {"DownloadError", "AddressRefused", "MediaTooLarge", "DownloadInterrupted"}),
         ("AUDIO_EXTRACTION_ERROR", {"AudioExtractionError"}),
-        ("PROCESSING_ERROR", {"ProcessingError", "LanguageUnsupported", "TaskUnsupported", "StorageError"}),
+        ("PROCESSING_ERROR", 
+            {
+                "ProcessingError",
+                "LanguageUnsupported",
+                "TaskUnsupported",
+                "CaptionRefused",
+                "MusicRefused",
+                "StorageError",
+            }),
         ("MODEL_LOADING_ERROR", {"ModelLoadingError", "ModelSourceUnreachable"}),
         ("GPU_MEMORY_ERROR", {"GpuMemoryError"}),
     ],
@@ -74,6 +82,7 @@ def test_only_what_may_pass_is_transient() -> None:
         "DownloadInterrupted",
         "StorageError",
         "Overloaded",
+        "QuotaExceeded",
         "Unavailable",
         "ReplicaLost",
     }

@@ -36,6 +36,8 @@ def test_every_deployment_of_a_config_is_in_the_graph(path: Path) -> None:
         ("DrumTranscriber", arguments.get("drums", {})),
         ("ContainerClassifier", arguments["images"]["container"]),
         ("BeverageDetector", arguments["images"]["beverage"]),
+        ("Captioner", arguments.get("captions", {})),
+        ("MusicGenerator", {}),
     ):
         known |= {name, f"{name}CPU"} if given.get("cpu_fallback") else {name}
     named = {deployment["name"] for deployment in application["deployments"]}
