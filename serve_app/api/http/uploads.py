@@ -104,7 +104,7 @@ async def open_uploads(
         refused: fields that other servers take, of any length, and why they are refused here.
         max_file_bytes: of one file; None: no limit but the body's.
         spool_bytes: of all files together in memory; the rest lies in temporary files.
-        may_lack_file: whether a form without a file is one too; a browser sends an empty field then.
+        may_lack_file: whether a form without a file is one too; a browser sends an empty one without a name then.
 
     Raises:
         RequestValidationError: no form, no file, too many files, a single empty one, a field sent twice or refused.
@@ -184,8 +184,10 @@ def url_display_name(url: str) -> str:
 
 def _files(form: FormData, may_be_none: bool) -> tuple[UploadedFile, ...]:
     files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-    if may_be_none and not files and not any(form.getlist(FILE_FIELD)):
-        return ()
+    if may_be_none:
+        files = [(name, upload) for name, upload in files if upload.filename or upload.size]
+        if not files and not any(isinstance(value, str) and value for value in form.getlist(FILE_FIELD)):
+            return ()
     for name, _ in files:
         if name != FILE_FIELD:
             raise _refused((name,), "file_unexpected", f"No file is expected here; name it {FILE_FIELD}")
@@ -203,7 +205,7 @@ def _fields(form: FormData, repeatable: Collection[str]) -> dict[str, str | list
         values: Sequence[str] = [value for value in form.getlist(name) if isinstance(value, str)]
         if len(values) > 1 and name not in repeatable:
             raise _refused((name,), "field_repeated", "Send this field once")
-        if name == FILE_FIELD and any(values):
+        if name == FILE_FIELD and values:
             raise _refused((name,), "field_repeated", "A file was sent as text, too")
         given = [value for value in values if value]  # a browser sends what was left empty
         if given:
