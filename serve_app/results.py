@@ -175,6 +175,7 @@ class DrumTranscript:
 
 
 MIN_MUSIC_S, MAX_MUSIC_S = 5.0, 120.0  # length of a piece of music that a caller may ask for
+MAX_SEED = 2**53 - 1  # of a piece: the largest whole number that every JSON reader keeps
 
 
 @dataclass(frozen=True, slots=True)

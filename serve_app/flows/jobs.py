@@ -59,8 +59,10 @@ class StoredJobs:
         return await asyncio.to_thread(self._store.cancel, job_id)
 
     async def delete(self, job_id: str) -> None:
-        await asyncio.to_thread(self._store.delete, job_id)
+        await asyncio.to_thread(self._store.require_ended, job_id)
+        # first the files: none is left without a job
         await asyncio.to_thread(self._media.discard_job, job_id)
+        await asyncio.to_thread(self._store.delete, job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         async for event in self._watcher.events(job_id, after_seq):

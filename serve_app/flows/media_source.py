@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -105,8 +105,13 @@ class MediaSource:
             raise StorageError(f"the file {key.rpartition('/')[2]} is gone from the artefact store") from error
 
     async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
-        """Store a file; it appears when it is complete."""
-        await asyncio.to_thread(self._artifacts.put_bytes, key, content, content_type)
+        """Store a file; it appears when it is complete. Does not end before, also where the caller is cancelled."""
+        storing = asyncio.ensure_future(asyncio.to_thread(self._artifacts.put_bytes, key, content, content_type))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await asyncio.wait({storing})  # who cancels removes the job's files next, and would miss this one
+            raise
 
     def stat(self, key: str) -> StoredArtifact:
         """Return a stored file, to be read or linked; FileNotFoundError."""
@@ -130,13 +135,27 @@ class MediaSource:
         if not keep_published:
             self._artifacts.delete_prefix(published_key(job_id))
 
-    def sweep(self, older_than_s: float) -> None:
-        """Remove files of processes that died during a fetch or an analysis."""
-        self._artifacts.sweep("jobs", older_than_s)
+    def sweep(self, older_than_s: float, jobs: Callable[[], Mapping[str, bool]]) -> None:
+        """Remove files that dead processes left: of an analysis, of a fetch, and of jobs that were removed.
+
+        Args:
+            older_than_s: of files that no active job owns.
+            jobs: returns the id of every job, and whether it has ended.
+        """
+        found = self._artifacts.folders("jobs"), self._artifacts.folders("published")
+        known = jobs()  # after the folders were listed: a job is stored at once after its first file
+        active = {job_key(job_id) for job_id, has_ended in known.items() if not has_ended}
+        for folder in found[0]:
+            if folder not in active:
+                self._artifacts.sweep(folder, older_than_s)
+        kept = {published_key(job_id) for job_id in known}
+        for folder in found[1]:
+            if folder not in kept:
+                self._artifacts.delete_prefix(folder)
         limit = time.time() - older_than_s
-        for folder in self._incoming.glob("*") if self._incoming.exists() else ():
-            if folder.stat().st_mtime < limit:
-                shutil.rmtree(folder, ignore_errors=True)
+        for left in self._incoming.glob("*") if self._incoming.exists() else ():
+            if left.stat().st_mtime < limit:
+                shutil.rmtree(left, ignore_errors=True)
 
     async def check_callback_base(self, url: str) -> None:
         """Raise CallbackRefused where the policy forbids callbacks."""

@@ -22,6 +22,7 @@ from serve_app.errors import (
     ModelError,
     ModelLoadingError,
     ProcessingError,
+    StorageError,
     shown_reason,
 )
 from serve_app.flows.handles import Calls, Placed, with_fallback
@@ -31,14 +32,13 @@ from serve_app.jobs.record import MusicRequest
 from serve_app.media.artifacts import job_key, published_key
 from serve_app.messages import MusicStage
 from serve_app.models.music.options import EngineName
-from serve_app.results import Caption, MusicPiece, MusicPlan, PictureFeatures
+from serve_app.results import MAX_SEED, Caption, MusicPiece, MusicPlan, PictureFeatures
 from serve_app.services import MusicFile
 
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-MAX_SEED = 2**53  # what JavaScript's numbers hold
 _PROGRESS_STEP = 5  # percent between two callbacks
 _CONTENT_TYPES = {
     MusicFile.PICTURE: "image/jpeg",
@@ -315,8 +315,8 @@ class MusicPipeline:
 
 
 def upload_key(request: MusicRequest) -> str:
-    """Return the key of an uploaded picture, of its content: another upload under the same id does not replace it."""
-    return job_key(request.job_id, f"upload-{request.upload_sha256}")
+    """Return the key of an uploaded picture."""
+    return job_key(request.job_id, str(request.upload_name))
 
 
 def _raw_key(request: MusicRequest, number: int) -> str:
@@ -332,8 +332,11 @@ def _mastered_key(request: MusicRequest, number: int) -> str:
 
 
 def _failed(request: MusicRequest, engine: str, error: ModelError) -> _Made:
-    """Return the failure as a result; one that may pass is raised, and the job tried again."""
-    if error.transient:
+    """Return the failure as a result; what may pass here is raised, and the job tried again.
+
+    A remote engine's passing failure is a result too: the engine has tried often enough.
+    """
+    if isinstance(error, StorageError):
         raise error
     logger.warning("job %s: %s: %s", request.job_id, engine, error.detail)
     return _Made(failure=shown_reason(error), failure_code=error.code)
@@ -344,7 +347,7 @@ def _plan(request: MusicRequest, ingested: _Ingested, caption: Caption) -> Music
 
     seed = request.seed
     if seed is None:
-        seed = int.from_bytes(hashlib.sha256(request.job_id.encode()).digest()[:8], "big") % MAX_SEED
+        seed = int.from_bytes(hashlib.sha256(request.job_id.encode()).digest()[:8], "big") % (MAX_SEED + 1)
     return make_plan(
         caption,
         ingested.features,

@@ -13,10 +13,12 @@ from typing import BinaryIO
 
 from serve_app.errors import JobConflict, JobNotFound, MusicFileMissing, ServeAppError
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.music import MAX_SEED, upload_key
+from serve_app.flows.music import upload_key
 from serve_app.jobs.record import Job, JobPage, JobStatus, MusicRequest, Visitor
 from serve_app.jobs.store import JobStore, Quota
 from serve_app.media.artifacts import published_key
+from serve_app.messages import MusicStage
+from serve_app.results import MAX_SEED
 from serve_app.services import MusicFile, StoredFile, SubmittedJob
 
 _CANCEL_S, _CANCEL_POLL_S = 5.0, 0.1  # a runner learns of a cancellation when it renews its lease
@@ -50,12 +52,15 @@ class MusicFlow:
         job = await self.get(job_id, visitor.id if visitor.is_known else None)
         picture = await self.open(job_id, MusicFile.PICTURE, visitor.id if visitor.is_known else None)
         content = b"".join([chunk async for chunk in picture.read(0, picture.num_bytes)])
+        request = _music_request(job)
         request = replace(
-            _music_request(job),
+            request,
             job_id=uuid.uuid4().hex,
             image_url=None,
-            seed=secrets.randbelow(MAX_SEED),
+            seed=secrets.randbelow(MAX_SEED + 1),
             version_of=job_id,
+            # the backend that ordered the piece did not order what a stranger makes of it
+            callback_base=request.callback_base if visitor.is_known and job.visitor == visitor.id else None,
         )
         return await self._submit_with(request, content, visitor)
 
@@ -76,33 +81,44 @@ class MusicFlow:
         deadline = time.monotonic() + _CANCEL_S
         while True:
             try:
-                await asyncio.to_thread(self._store.delete, job_id)
+                await asyncio.to_thread(self._store.require_ended, job_id)
                 break
             except JobConflict:  # its runner has not let go yet
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(_CANCEL_POLL_S)
+        # first the files: none is left without a job, for whoever takes its id next
         await asyncio.to_thread(self._media.discard_job, job_id)
+        await asyncio.to_thread(self._store.delete, job_id)
 
     async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
         job = await self.get(job_id, visitor)
-        # the picture is there before the music
-        if file is not MusicFile.PICTURE and job.status is not JobStatus.COMPLETED:
+        if job.status is JobStatus.COMPLETED:
+            files = job.result["files"] if job.result else {}  # type: ignore[typeddict-item]  # a MusicPiece
+            is_there = file in files
+        elif file is MusicFile.PICTURE:  # it is shown while the music is made
+            is_there = job.progress >= MusicStage.PICTURE_READY
+        else:
             raise JobConflict(f"The piece {job_id} is {job.status}; its files are there once it has completed")
-        try:
-            return await asyncio.to_thread(self._media.stat, published_key(job_id, file))
-        except FileNotFoundError as error:
-            raise MusicFileMissing(f"The piece {job_id} has no {file}") from error
+        if is_there:
+            with suppress(FileNotFoundError):
+                return await asyncio.to_thread(self._media.stat, published_key(job_id, file))
+        raise MusicFileMissing(f"The piece {job_id} has no {file}")
 
     async def _submit_with(self, request: MusicRequest, picture: bytes, visitor: Visitor) -> SubmittedJob:
-        request = replace(request, upload_sha256=hashlib.sha256(picture).hexdigest())
+        request = replace(
+            request, upload_sha256=hashlib.sha256(picture).hexdigest(), upload_name=f"upload-{uuid.uuid4().hex}"
+        )
         # before the job: a runner may take it at once
         await self._media.put(upload_key(request), picture)
         try:
-            return await self._submit(request, visitor)
+            submitted = await self._submit(request, visitor)
         except ServeAppError:
-            await self._forget(request)
+            await asyncio.to_thread(self._media.remove, upload_key(request))
             raise
+        if _music_request(submitted.job).upload_name != request.upload_name:  # the job has its picture already
+            await asyncio.to_thread(self._media.remove, upload_key(request))
+        return submitted
 
     async def _submit(self, request: MusicRequest, visitor: Visitor) -> SubmittedJob:
         if request.callback_base is not None:
@@ -111,14 +127,6 @@ class MusicFlow:
             self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=self._quota
         )
         return SubmittedJob(job, await asyncio.to_thread(self._store.estimate_s, job.job_id))
-
-    async def _forget(self, request: MusicRequest) -> None:
-        """Remove the upload of a refused job, unless the job that has its id needs the same picture."""
-        with suppress(JobNotFound):
-            job = await asyncio.to_thread(self._store.get, request.job_id)
-            if isinstance(job.request, MusicRequest) and job.request.upload_sha256 == request.upload_sha256:
-                return
-        await asyncio.to_thread(self._media.remove, upload_key(request))
 
     def _read_picture(self, upload: BinaryIO) -> bytes:
         from serve_app.models.captions.picture import check_picture_header

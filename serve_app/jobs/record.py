@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, TypeAlias
 
@@ -95,6 +95,8 @@ class MusicRequest(JobRequest):
     Attributes:
         image_url: address of the picture; None: it was uploaded.
         upload_sha256: of an uploaded picture, in hexadecimal.
+        upload_name: of its file in the job's folder. Random, so that each submission has a file of its own; the same
+            picture makes the same request.
         prompt: what the caller wants to hear.
         duration_s: length of the piece.
         seed: of every random choice; None: made from the job's id.
@@ -105,6 +107,7 @@ class MusicRequest(JobRequest):
 
     image_url: str | None = None
     upload_sha256: str | None = None
+    upload_name: str | None = field(default=None, compare=False)
     prompt: str = ""
     duration_s: float = 30.0
     seed: int | None = None

@@ -26,7 +26,7 @@ _RETRY_AFTER_S, _MIN_RETRY_AFTER_S, _MAX_RETRY_AFTER_S = 5.0, 1.0, 120.0
 _ENDED = tuple(status.value for status in JobStatus if status.is_final)
 _HOUR_S = 3600.0
 _SECRET_BYTES = 32
-_PURGED_AT_ONCE = 500  # keeps the write lock short; the caller comes again
+_EXPIRED_AT_ONCE = 500  # keeps the answer short; the caller comes again
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +180,12 @@ class JobStore(Lifecycle, Outbox):
             status: of the jobs; None: any.
             limit: the most jobs to return.
             cursor: `next_cursor` of the page before.
-            visitor: who asks, None: one without a cookie; jobs that it must not see are left out.
+            visitor: who asks; visitors' jobs are left out but for its own, also those that their id alone opens.
             only_own: leave out all jobs but the visitor's.
         """
         query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
-        if only_own:
-            query = query.where(jobs.c.visitor == visitor)
-        elif visitor is None:
-            query = query.where(~jobs.c.private)
-        else:
-            query = query.where(or_(jobs.c.visitor.is_(None), jobs.c.visitor == visitor))
+        own = jobs.c.visitor == visitor
+        query = query.where(own if only_own else or_(jobs.c.visitor.is_(None), own))
         if status is not None:
             query = query.where(jobs.c.status == status)
         if cursor is not None:
@@ -236,33 +232,42 @@ class JobStore(Lifecycle, Outbox):
             num_rounds = num_ahead // max(1, _depth(connection).running)
             return mean_s + (num_rounds * ahead_s / num_ahead if num_rounds else 0.0)
 
+    def require_ended(self, job_id: str) -> None:
+        """Raise JobNotFound, or JobConflict while a job is active."""
+        with self._db.read() as connection:
+            _require_ended(connection, job_id)
+
     def delete(self, job_id: str) -> None:
         """Remove an ended job with its steps, events and deliveries. JobNotFound; JobConflict while it is active."""
         with self._db.write() as (connection, _now):
             gone = connection.execute(delete(jobs).where(jobs.c.job_id == job_id, jobs.c.status.in_(_ENDED))).rowcount
             if not gone:
-                status = _find(connection, job_id, jobs.c.status).status
-                raise JobConflict(f"Job {job_id} is {status}; cancel it first, or wait until it has ended")
+                _require_ended(connection, job_id)
 
-    def purge(self, older_than_s: float) -> list[str]:
-        """Remove jobs that ended longer ago than this and have no delivery pending; return their ids.
+    def expired(self, older_than_s: float) -> list[str]:
+        """Return ids of jobs that ended longer ago than this and have no delivery pending; the oldest 500 at most.
 
-        Takes the oldest 500 at most: call it again until it returns none. The caller removes their artefacts.
+        The caller removes their files, and then the jobs (`delete`): a job whose files could not be removed is found
+        again.
         """
-        with self._db.write() as (connection, now):
+        with self._db.read() as connection:
             undelivered = exists().where(
                 job_events.c.job_id == jobs.c.job_id, job_events.c.delivery == DeliveryStatus.PENDING
             )
+            ended_before = self._db.now(connection) - older_than_s
             old = (
                 select(jobs.c.job_id)
-                .where(jobs.c.completed_at < now - older_than_s, jobs.c.status.in_(_ENDED), ~undelivered)
+                .where(jobs.c.completed_at < ended_before, jobs.c.status.in_(_ENDED), ~undelivered)
                 .order_by(jobs.c.completed_at)
-                .limit(_PURGED_AT_ONCE)
-                .with_for_update(skip_locked=True)
+                .limit(_EXPIRED_AT_ONCE)
             )
-            job_ids = list(connection.execute(old).scalars())
-            connection.execute(delete(jobs).where(jobs.c.job_id.in_(job_ids)))
-            return job_ids
+            return list(connection.execute(old).scalars())
+
+    def ids(self) -> dict[str, bool]:
+        """Return the id of every job, and whether it has ended."""
+        with self._db.read() as connection:
+            rows = connection.execute(select(jobs.c.job_id, jobs.c.status))
+            return {row.job_id: JobStatus(row.status).is_final for row in rows}
 
     def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:
         """Return each job's events after the last one seen (0: all events), and whether the job has ended.
@@ -337,6 +342,12 @@ def _find(connection: Connection, job_id: str, *columns: Column[Any]) -> AnyRow:
     if row is None:
         raise JobNotFound(f"No job has the id {job_id}")
     return row
+
+
+def _require_ended(connection: Connection, job_id: str) -> None:
+    status = JobStatus(_find(connection, job_id, jobs.c.status).status)
+    if not status.is_final:
+        raise JobConflict(f"Job {job_id} is {status}; cancel it first, or wait until it has ended")
 
 
 def _num_ahead(connection: Connection, row: AnyRow) -> int:

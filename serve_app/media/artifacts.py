@@ -159,15 +159,27 @@ class ArtifactStore:
             self._fs.rm(files)
         return len(files)
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the keys of the folders directly under a prefix."""
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.ls(self._path(prefix), detail=True)
+        except FileNotFoundError:
+            return []
+        names = (each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
+        return [f"{prefix}/{name}" for name in names if _KEY.fullmatch(name)]
+
     def sweep(self, prefix: str, older_than_s: float) -> int:
         """Remove files under `<prefix>/` that are older, left by dead processes, and return their number."""
         self._fs.invalidate_cache()
         limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
-        old = [path for path in self._fs.find(self._path(prefix)) if self._fs.modified(path) < limit]
-        for path in old:
+        num_removed = 0
+        for path in self._fs.find(self._path(prefix)):
             with contextlib.suppress(FileNotFoundError):  # its job ended meanwhile
-                self._fs.rm_file(path)
-        return len(old)
+                if self._fs.modified(path) < limit:
+                    self._fs.rm_file(path)
+                    num_removed += 1
+        return num_removed
 
     @property
     def _protocol(self) -> str:

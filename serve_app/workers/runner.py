@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from serve_app.errors import LeaseLost, ServeAppError
+from serve_app.errors import JobNotFound, LeaseLost, ServeAppError
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
@@ -262,12 +262,18 @@ class Runner:
                 self._metrics.queue_depth(await asyncio.to_thread(self._store.queue_depth))
                 if self._clock() >= next_purge:
                     next_purge = self._clock() + _PURGE_EVERY_S
-                    while purged := await asyncio.to_thread(self._store.purge, self._retention_s):
-                        for job_id in purged:
-                            await self._discard(job_id)
-                    await asyncio.to_thread(self._media.sweep, self._retention_s)
+                    await self._purge()
+                    await asyncio.to_thread(self._media.sweep, self._retention_s, self._store.ids)
             except Exception:
                 logger.exception("maintenance failed; trying again")
+
+    async def _purge(self) -> None:
+        """Remove jobs whose retention is over; first their files, so that none is left without a job."""
+        while expired := await asyncio.to_thread(self._store.expired, self._retention_s):
+            for job_id in expired:
+                await asyncio.to_thread(self._media.discard_job, job_id)
+                with contextlib.suppress(JobNotFound):  # another runner was faster
+                    await asyncio.to_thread(self._store.delete, job_id)
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -60,7 +60,8 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
     [
         ("DOWNLOAD_ERROR", {"DownloadError", "AddressRefused", "MediaTooLarge", "DownloadInterrupted"}),
         ("AUDIO_EXTRACTION_ERROR", {"AudioExtractionError"}),
-        ("PROCESSING_ERROR", 
+        (
+            "PROCESSING_ERROR",
             {
                 "ProcessingError",
                 "LanguageUnsupported",
@@ -68,7 +69,8 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
                 "CaptionRefused",
                 "MusicRefused",
                 "StorageError",
-            }),
+            },
+        ),
         ("MODEL_LOADING_ERROR", {"ModelLoadingError", "ModelSourceUnreachable"}),
         ("GPU_MEMORY_ERROR", {"GpuMemoryError"}),
     ],

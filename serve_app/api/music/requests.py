@@ -32,11 +32,10 @@ from serve_app.api.http.uploads import FILE_FIELD, UploadForm, form_content, ope
 from serve_app.api.video.requests import CallbackBase, JobId
 from serve_app.jobs.record import MusicRequest
 from serve_app.messages import Locale
-from serve_app.results import MAX_MUSIC_S, MIN_MUSIC_S
+from serve_app.results import MAX_MUSIC_S, MAX_SEED, MIN_MUSIC_S
 from serve_app.services import MusicFile
 
 MAX_PROMPT_CHARS = 500
-MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 OWN_PAGE = "page"  # `/music/page` is the list of pieces, so no piece may have this id
 FORM_BYTES = 64 << 10  # of a form beside its picture
 _FORM_TYPE = "application/x-www-form-urlencoded"

@@ -178,7 +178,7 @@ def test_a_deleted_id_can_be_used_again_and_its_old_runner_cannot_touch_it(store
     assert store.get("job-1").status == JobStatus.PROCESSING
 
 
-def test_purge_takes_old_jobs_whose_deliveries_are_over(store, make_request, clock):
+def test_jobs_expire_once_they_are_old_and_their_deliveries_over(store, make_request, clock):
     store.submit(make_request("delivered"), max_queued=None)
     store.submit(make_request("undelivered"), max_queued=None)
     store.submit(make_request("no-callback", callback_base=None), max_queued=None)
@@ -192,6 +192,9 @@ def test_purge_takes_old_jobs_whose_deliveries_are_over(store, make_request, clo
     store.submit(make_request("recent", callback_base=None), max_queued=None)
     store.claim("runner")  # "active"
     finish(store, clock, seconds=1)  # "recent"
-    assert store.purge(50.0) == ["delivered", "no-callback"]
-    assert store.purge(50.0) == []
+    assert store.expired(50.0) == ["delivered", "no-callback"]
+    for job_id in store.expired(50.0):
+        store.delete(job_id)
+    assert store.expired(50.0) == []
+    assert store.ids() == {"undelivered": True, "active": False, "recent": True}
     assert {job.job_id for job in store.page(None, 10, None).jobs} == {"undelivered", "active", "recent"}

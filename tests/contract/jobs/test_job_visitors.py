@@ -64,7 +64,8 @@ def test_the_lists_hold_what_the_visitor_may_see(store, make_request):
 
     assert ids("anna", only_own=True) == ["a"]
     assert ids("anna") == ["a", "job-1"]
-    assert ids() == ["c", "job-1"]
+    assert ids("curl") == ["c", "job-1"]
+    assert ids() == ["job-1"]  # the id of "c" is all that keeps it from strangers
 
 
 def test_another_visitors_id_is_taken_and_tells_nothing(store):

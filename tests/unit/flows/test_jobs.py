@@ -36,12 +36,15 @@ class Media:
 
     def __init__(self) -> None:
         self.discarded: list[str] = []
+        self.error: Exception | None = None
 
     async def check_callback_base(self, url: str) -> None:
         if url == "https://10.0.0.1":
             raise CallbackRefused("a private address")
 
     def discard_job(self, job_id: str) -> None:
+        if self.error is not None:
+            raise self.error
         self.discarded.append(job_id)
 
 
@@ -187,6 +190,14 @@ class TestStoredJobs:
         assert asyncio.run(jobs.cancel("a")).status == JobStatus.CANCELLED
         asyncio.run(jobs.delete("a"))
         assert media.discarded == ["a"]
+
+    def test_a_job_stays_while_its_files_can_not_be_removed(self, jobs: StoredJobs, media: Media) -> None:
+        asyncio.run(jobs.submit(request("a")))
+        asyncio.run(jobs.cancel("a"))
+        media.error = OSError("the store is down")
+        with pytest.raises(OSError):
+            asyncio.run(jobs.delete("a"))
+        assert asyncio.run(jobs.get("a")).status == JobStatus.CANCELLED  # no file is left without a job
 
     def test_events_and_deliveries(self, store: CountingStore, jobs: StoredJobs) -> None:
         asyncio.run(jobs.submit(request("a", callback_base="https://backend.example")))

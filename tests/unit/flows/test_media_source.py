@@ -16,6 +16,7 @@ import pytest
 
 from serve_app.errors import AddressRefused, CallbackRefused, DownloadError, MediaTooLarge
 from serve_app.flows.media_source import MediaSource
+from serve_app.media.artifacts import ArtifactStore, job_key, published_key
 from serve_app.settings import Settings
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
@@ -246,19 +247,71 @@ class TestJobs:
 
     def test_what_dead_processes_left_is_swept(self, tmp_path: Path) -> None:
         media = source(tmp_path)
-        media.sweep(3600.0)  # before anything was fetched there is no folder
+        no_jobs: dict[str, bool] = {}
+        media.sweep(3600.0, lambda: no_jobs)  # before anything was fetched there is no folder
         asyncio.run(media.hand_over(io.BytesIO(bytes(3 << 20)), "jobs/direct-dead"))
         left = tmp_path / "state" / "incoming" / "dead"
         left.mkdir(parents=True)
-        media.sweep(3600.0)
+        media.sweep(3600.0, lambda: no_jobs)
         assert left.exists()
         assert media.has("jobs/direct-dead/media")
         long_ago = time.time() - 7200
         for path in (left, *(tmp_path / "artifacts").rglob("*")):
             os.utime(path, (long_ago, long_ago))
-        media.sweep(3600.0)
+        media.sweep(3600.0, lambda: no_jobs)
         assert not left.exists()
         assert not media.has("jobs/direct-dead/media")
+
+    def test_the_sweep_knows_which_jobs_there_are(self, tmp_path: Path) -> None:
+        media = source(tmp_path)
+
+        async def put() -> None:
+            for job_id in ("waits", "Ended", "removed"):
+                await media.put(job_key(job_id, "upload"), b"x")
+                await media.put(published_key(job_id, "music.mp3"), b"x")
+
+        asyncio.run(put())
+        long_ago = time.time() - 7200
+        for path in (tmp_path / "artifacts").rglob("*"):
+            os.utime(path, (long_ago, long_ago))
+        media.sweep(3600.0, lambda: {"waits": False, "Ended": True})
+        # what a job waits with stays, however long; what is published stays with its job
+        assert [media.has(job_key(job_id, "upload")) for job_id in ("waits", "Ended", "removed")] == [
+            True,
+            False,
+            False,
+        ]
+        assert [media.has(published_key(job_id, "music.mp3")) for job_id in ("waits", "Ended", "removed")] == [
+            True,
+            True,
+            False,
+        ]
+
+    def test_a_write_is_over_when_its_caller_is_cancelled(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        media = source(tmp_path)
+        write, writing, may_go_on = ArtifactStore.put_bytes, threading.Event(), threading.Event()
+
+        def slow(*args: object) -> str:
+            writing.set()
+            assert may_go_on.wait(10)
+            return write(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(ArtifactStore, "put_bytes", slow)
+
+        async def cancel_and_discard() -> None:
+            putting = asyncio.create_task(media.put("jobs/a/raw.flac", b"x"))
+            await asyncio.to_thread(writing.wait)
+            putting.cancel()
+            asyncio.get_running_loop().call_later(0.05, may_go_on.set)
+            with pytest.raises(asyncio.CancelledError):
+                await putting
+            media.discard_job("a")
+
+        asyncio.run(cancel_and_discard())
+        time.sleep(0.05)
+        assert files_in(tmp_path) == []
 
     def test_callbacks_go_where_downloads_may(self, server: ScriptedServer, tmp_path: Path) -> None:
         server.on("/hook", answer(200, b"thanks"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import json
 from collections.abc import AsyncIterator, Callable
@@ -317,6 +316,14 @@ class TestFallBack:
         assert world.run()["engine_used"] == "composer"
         assert [call[1] for call in world.generator.asked("render")] == ["musicgen", "musicgen", "composer"]
 
+    def test_a_remote_engine_that_is_down_hands_over(self, tmp_path: Path) -> None:
+        world = World(tmp_path, ("acestep", "composer"))
+        down = ProcessingError("ACE-Step can't be reached")
+        down.transient = True  # as of `models.remote_http`, which has tried often enough
+        world.generator.failures["acestep"] = [down]
+        world.submit()
+        assert world.run()["fallback_reason"] == "acestep failed: ACE-Step can't be reached"
+
     def test_a_failure_is_not_tried_again_by_the_next_runner(self, tmp_path: Path) -> None:
         world = World(tmp_path, ("musicgen", "composer"))
         world.generator.failures = {"musicgen": [MusicRefused("no")], "composer": [Unavailable("gone")]}
@@ -359,8 +366,10 @@ class TestPictures:
         world.submit(picture=a_picture())
         with pytest.raises(JobConflict):
             world.submit(picture=a_picture((1, 2, 3)))
+        kept = world.working_files()
         assert world.submit(picture=a_picture()).job.job_id == "m"
-        assert world.working_files() == {f"upload-{hashlib.sha256(a_picture()).hexdigest()}"}
+        assert world.working_files() == kept
+        assert len(kept) == 1
         world.run()
 
     def test_a_refused_job_leaves_no_upload(self, world: World) -> None:
@@ -377,6 +386,27 @@ class TestPictures:
         with pytest.raises(JobConflict):
             world.submit(prompt="another request with the same picture")
         assert len(world.working_files()) == 1
+
+    def test_a_request_that_is_repeated_after_the_end_leaves_no_upload(self, world: World) -> None:
+        world.complete()
+        world.media.discard_job("m", keep_published=True)  # as the runner does
+        assert world.submit().job.status == JobStatus.COMPLETED
+        assert world.working_files() == set()
+
+    def test_a_refused_request_takes_no_other_ones_upload(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another request with the same id and picture is refused between this one's upload and its job."""
+        submit = JobStore.submit
+
+        def second_first(store: JobStore, *args: Any, **options: Any) -> Job:
+            monkeypatch.setattr(JobStore, "submit", submit)
+            full = MusicFlow(store, world.media, max_queued=10, quota=Quota(active=0, per_hour=1), max_pixels=1_000_000)
+            with pytest.raises(QuotaExceeded):
+                asyncio.run(full.submit(MusicRequest(job_id="m"), io.BytesIO(a_picture()), BEN))
+            return submit(store, *args, **options)
+
+        monkeypatch.setattr(JobStore, "submit", second_first)
+        world.submit()
+        world.run()
 
     def test_what_is_no_picture_is_refused_at_once(self, world: World) -> None:
         with pytest.raises(ImageUnreadable):
@@ -444,6 +474,35 @@ class TestPieces:
         assert result["plan"]["seed"] == request.seed
         assert (result["plan"]["key"], result["plan"]["seed"]) != (first["plan"]["key"], first["plan"]["seed"])  # type: ignore[typeddict-item]
 
+    def test_a_strangers_version_does_not_call_the_first_ones_backend(self, world: World) -> None:
+        backend = Visitor("backend", is_known=False)
+        world.media.check_callback_base = _allow  # type: ignore[method-assign,assignment]
+        world.complete(visitor=backend, callback_base="https://backend.example")
+        strangers = self.call(world.flow.another_version, "m", Visitor("stranger", is_known=False))
+        assert strangers.job.request.callback_base is None
+        own = self.call(world.flow.another_version, "m", Visitor("backend"))
+        assert own.job.request.callback_base == "https://backend.example"
+
+    def test_the_next_job_of_an_id_shows_nothing_of_the_one_before(self, world: World) -> None:
+        world.complete()
+        (left := world.folder / "artifacts" / "published" / "n").mkdir()
+        for name in ("picture.jpg", "music.mid"):
+            (left / name).write_bytes(b"of another visitor")
+        world.submit("n")
+        with pytest.raises(MusicFileMissing):
+            self.call(world.flow.open, "n", MusicFile.PICTURE, "anna")
+
+    def test_the_record_stays_until_the_files_are_gone(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.complete()
+
+        def fail(*args: Any, **options: Any) -> None:
+            raise OSError("the store is down")
+
+        monkeypatch.setattr(world.media, "discard_job", fail)
+        with pytest.raises(OSError):
+            self.call(world.flow.delete, "m", "anna")
+        assert self.call(world.flow.get, "m", "anna").status == JobStatus.COMPLETED
+
     def test_deleting_removes_record_and_files(self, world: World) -> None:
         world.complete()
         self.call(world.flow.delete, "m", "anna")
@@ -473,6 +532,10 @@ class TestPieces:
         asyncio.run(delete())
         with pytest.raises(JobNotFound):
             world.store.get("m")
+
+
+async def _allow(url: str) -> None:
+    """Take any callback base: names are not resolved here."""
 
 
 def test_requests_differ_by_their_options(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -134,7 +134,8 @@ class Artifacts:
         if keep_published:
             self.kept.append(job_id)
 
-    def sweep(self, older_than_s: float) -> None:
+    def sweep(self, older_than_s: float, jobs: Callable[[], Mapping[str, bool]]) -> None:
+        assert jobs() is not None
         self.swept.append(older_than_s)
 
 
@@ -681,6 +682,21 @@ class TestMaintenance:
             await world.time.wake(DEPTH_S)  # the next look at old jobs is ten minutes away
             await until(lambda: world.time.num_asleep(DEPTH_S))
             assert world.artifacts.swept == [RETENTION_S]
+
+    @in_event_loop
+    async def test_a_job_whose_files_can_not_be_removed_stays_for_the_next_time(self, world: World) -> None:
+        world.submit("a")
+        async with world.running():
+            await until(lambda: world.courier.num_wakes == 1)
+            world.time.now_s += 299.0 - DEPTH_S + RETENTION_S
+            world.artifacts.error = OSError("the store is down")
+            await world.time.wake(DEPTH_S)
+            await until(lambda: world.time.num_asleep(DEPTH_S))
+            assert world.status() == JobStatus.COMPLETED
+            world.artifacts.error = None
+            world.time.now_s += 600.0
+            await world.time.wake(DEPTH_S)
+            await until(lambda: not world.other.page(None, 10, None).jobs)
 
 
 class TestHealth:
