@@ -25,7 +25,7 @@ from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import counted, gpu_errors, loading_errors
 from serve_app.models.image_file import decoded_image
-from serve_app.models.speech.pretrained import load_whole
+from serve_app.models.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import Caption, PictureFeatures
 

@@ -18,7 +18,7 @@ from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.music.options import MusicGenOptions
 from serve_app.models.music.pieces import piece_of
-from serve_app.models.speech.pretrained import load_whole
+from serve_app.models.pretrained import load_whole
 from serve_app.models.untrusted_text import clean_text
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import MusicPlan, RenderedMusic

@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
 from serve_app.models.devices import torch_device
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
-from serve_app.models.speech.pretrained import load_whole
+from serve_app.models.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import SAMPLE_RATE_HZ, LabelScores, SpeechRegion
 

@@ -19,8 +19,8 @@ from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TOR
 
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
+from serve_app.models.pretrained import load_whole
 from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
-from serve_app.models.speech.pretrained import load_whole
 from serve_app.models.weights import fetch_weights
 from serve_app.results import SAMPLE_RATE_HZ
 
