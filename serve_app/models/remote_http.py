@@ -64,13 +64,13 @@ class Answer:
 
 
 class RemoteServer:
-    """A server of a model. An instance is for one event loop.
+    """A server of a model, asked over HTTP. An instance is for one event loop.
 
     Args:
         name: begins the sentences of errors: "ACE-Step".
         base_url: paths are added to it.
         option: of the configuration that holds `base_url`, for errors.
-        first_wait_s: before the second try; each next one is twice as long.
+        first_wait_s: before the second try, where the server asks for no other; each next one is twice as long.
 
     Raises:
         ModelLoadingError: `base_url` is no address.
@@ -107,33 +107,46 @@ class RemoteServer:
             PassingFailure: the server can't be reached, or answers 408, 409, 425, 429 or 5xx each time.
             ProcessingError: the answer is too large, or did not come within the deadline.
         """
-        retrying = AsyncRetrying(
+
+        async def ask_once() -> Answer:
+            answer = await self.ask_once(method, path, max_bytes=max_bytes, headers=headers, content=content)
+            if is_passing(answer.status):
+                told = f": {answer.told}" if answer.told else ""
+                raise PassingFailure(f"{self._name} answers {answer.status}{told}", retry_after_s(answer.headers))
+            return answer
+
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self.retrying(deadline_s)(ask_once)
+        except TimeoutError:
+            raise ProcessingError(f"{self._name} gave no answer within {deadline_s:g} s") from None
+
+    def retrying(self, deadline_s: float) -> AsyncRetrying:
+        """Return what calls a function again after each PassingFailure, at most five times, and raises the last one."""
+        return AsyncRetrying(
             retry=retry_if_exception_type(PassingFailure),
             stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(deadline_s),
             wait=self._wait_s,
             reraise=True,
         )
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await retrying(self._once, method, path, max_bytes, headers, content)
-        except TimeoutError:
-            raise ProcessingError(f"{self._name} gave no answer within {deadline_s:g} s") from None
 
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after_s if isinstance(failure, PassingFailure) else None
-        return self._backoff(state) if asked is None else asked
-
-    async def _once(
-        self, method: str, path: str, max_bytes: int, headers: Mapping[str, str] | None, content: Any
+    async def ask_once(
+        self,
+        method: str,
+        path: str,
+        *,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
     ) -> Answer:
+        """Return the answer to one try, of any status; arguments as of `ask`.
+
+        Raises:
+            PassingFailure: the server can't be reached.
+            ProcessingError: the answer is too large.
+        """
         if self._client is None:
-            timeout = httpx.Timeout(None, connect=_CONNECT_S)  # the deadline limits the rest
+            timeout = httpx.Timeout(None, connect=_CONNECT_S)  # callers limit the rest
             self._client = httpx.AsyncClient(timeout=timeout, follow_redirects=False)
         sent = {"accept-encoding": "identity", "user-agent": "serve_app", **(headers or {})}
         body = bytearray()
@@ -145,11 +158,32 @@ class RemoteServer:
                         raise ProcessingError(f"{self._name}'s answer has more than {max_bytes} bytes")
         except httpx.HTTPError as error:
             raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
-        answer = Answer(response.status_code, response.headers, bytes(body))
-        if is_passing(answer.status):
-            told = f": {answer.told}" if answer.told else ""
-            raise PassingFailure(f"{self._name} answers {answer.status}{told}", retry_after_s(answer.headers))
-        return answer
+        return Answer(response.status_code, response.headers, bytes(body))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        asked = failure.retry_after_s if isinstance(failure, PassingFailure) else None
+        return self._backoff(state) if asked is None else asked
+
+
+def checked_key(key: str | None, setting: str) -> str | None:
+    """Return the key of a server, fit for a header; None where there is none.
+
+    Args:
+        setting: that holds the key, for errors.
+
+    Raises:
+        ModelLoadingError: it holds letters that no key has.
+    """
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ModelLoadingError(f"{setting} holds letters that no key has; copy the key again")
+    return key or None
 
 
 def is_passing(status: int) -> bool:

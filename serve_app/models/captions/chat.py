@@ -8,17 +8,6 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
 from serve_app.models.captions.chat_failures import failure_of
 from serve_app.models.captions.embedded import describe_picture
@@ -26,15 +15,15 @@ from serve_app.models.captions.options import ChatOptions
 from serve_app.models.captions.picture import encode_jpeg, shrunk
 from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.image_file import decoded_image
-from serve_app.models.remote_http import MAX_TOLD, MAX_TRIES, PassingFailure, told_by
+from serve_app.models.remote_http import MAX_TOLD, Answer, PassingFailure, RemoteServer, checked_key, told_by
 from serve_app.models.untrusted_text import clean_text
 from serve_app.results import Caption, PictureFeatures
 
 NAME = "chat"
 LONG_SIDE_PX = 1024
 MAX_ANSWER_BYTES = 1_000_000
-_LONGEST_WAIT_S = 20.0
 _TEMPERATURE = 0.2
+_WHO = "The caption endpoint"
 
 
 class ChatCaptioner:
@@ -45,18 +34,16 @@ class ChatCaptioner:
 
         Args:
             key: of the endpoint; None where it wants none.
-            first_wait_s: before the second try, where the endpoint asks for no other; each next one is twice as long.
+            first_wait_s: as of `RemoteServer`.
 
         Raises:
             ModelLoadingError: an option is missing or malformed.
         """
         self._options = options
-        self._key = (key or "").strip() or None
-        self._url = _completions_url(options)
-        self._headers = _headers(options, self._key)
-        self._backoff = wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S) + wait_random(0, first_wait_s)
+        self._key = checked_key(key, "SERVE_APP_CAPTION_API_KEY")
+        base_url, self._path = _address(options)
+        self._server = RemoteServer(_WHO, base_url, "captions.chat.base_url", first_wait_s=first_wait_s)
         self._seats = asyncio.Semaphore(options.max_concurrent)
-        self._client: httpx.AsyncClient | None = None
         # newer models want the second name and may refuse a temperature; learned from the endpoint's answers
         self._length_field = "max_tokens"
         self._sends_temperature = True
@@ -76,46 +63,33 @@ class ChatCaptioner:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        await self._server.close()
 
     async def _reply(self, data_url: str) -> str:
         """Return the model's words; a reply without any is asked for once more."""
         deadline_s = self._options.deadline_s
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(PassingFailure),
-            stop=stop_after_attempt(MAX_TRIES) | stop_before_delay(deadline_s),
-            wait=self._wait_s,
-            reraise=True,
-        )
         try:
             async with asyncio.timeout(deadline_s):
                 for _ in range(2):
-                    answer: tuple[dict[str, Any], str] = await retrying(self._ask, data_url)
-                    message, finish_reason = answer
+                    message, finish_reason = await self._server.retrying(deadline_s)(self._ask, data_url)
                     if words := _words_of(message, finish_reason):
                         return words
         except TimeoutError:
-            raise ProcessingError(f"The caption endpoint gave no caption within {deadline_s:g} s") from None
-        why = "; its thoughts took all tokens: raise chat.max_tokens" if finish_reason == "length" else ""
-        raise ProcessingError(f"The caption endpoint's answer was empty twice{why}")
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after_s if isinstance(failure, PassingFailure) else None
-        return self._backoff(state) if asked is None else asked
+            raise ProcessingError(f"{_WHO} gave no caption within {deadline_s:g} s") from None
+        why = "; its thoughts took all tokens: raise captions.chat.max_tokens" if finish_reason == "length" else ""
+        raise ProcessingError(f"{_WHO}'s answer was empty twice{why}")
 
     async def _ask(self, data_url: str) -> tuple[dict[str, Any], str]:
         """Return the message of the first choice and its finish reason."""
         async with self._seats:
             while True:
                 length_field, with_temperature = self._length_field, self._sends_temperature
-                status, headers, body = await self._post(self._request(data_url))
-                if status == 400 and self._adapts_to(told_by(body), length_field, with_temperature):
+                answer = await self._post(self._request(data_url))
+                if answer.status == 400 and self._adapts_to(told_by(answer.body), length_field, with_temperature):
                     continue
-                if status != 200:
-                    raise failure_of(status, headers, body, self._key)
-                return _first_choice(body)
+                if answer.status != 200:
+                    raise failure_of(answer, self._key)
+                return _first_choice(answer.body)
 
     def _adapts_to(self, words: str, length_field: str, with_temperature: bool) -> bool:
         """Leave out a field of the last request that the endpoint names; return whether the request is another now."""
@@ -145,47 +119,27 @@ class ChatCaptioner:
             request["temperature"] = _TEMPERATURE
         return request
 
-    async def _post(self, request: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
-        """Return the status, headers and body of one answer."""
-        if self._client is None:
-            self._client = httpx.AsyncClient(timeout=self._options.timeout_s, follow_redirects=False)
+    async def _post(self, request: dict[str, Any]) -> Answer:
+        headers = {"accept": "application/json"}
+        if self._key is not None:
+            header = self._options.key_header
+            headers[header] = f"Bearer {self._key}" if header == "Authorization" else self._key
         try:
-            async with (
-                asyncio.timeout(self._options.timeout_s),
-                self._client.stream("POST", self._url, json=request, headers=self._headers) as response,
-            ):
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER_BYTES:
-                        raise ProcessingError(f"The caption endpoint's answer has more than {MAX_ANSWER_BYTES} bytes")
-                return response.status_code, response.headers, bytes(body)
-        except (TimeoutError, httpx.TimeoutException):
-            raise PassingFailure(f"The caption endpoint gave no answer within {self._options.timeout_s:g} s") from None
-        except httpx.HTTPError as error:
-            raise PassingFailure(f"The caption endpoint can't be reached ({type(error).__name__})") from None
+            async with asyncio.timeout(self._options.timeout_s):
+                return await self._server.ask_once(
+                    "POST", self._path, max_bytes=MAX_ANSWER_BYTES, headers=headers, content=request
+                )
+        except TimeoutError:
+            raise PassingFailure(f"{_WHO} gave no answer within {self._options.timeout_s:g} s") from None
 
 
-def _completions_url(options: ChatOptions) -> str:
+def _address(options: ChatOptions) -> tuple[str, str]:
+    """Return the base of the endpoint's address and the path of its completions, with the base's query behind it."""
     if not options.base_url or not options.model:
         raise ModelLoadingError("The captioner chat needs captions.chat.base_url and captions.chat.model")
     parts = urlsplit(options.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-        raise ModelLoadingError(
-            "captions.chat.base_url must be like https://HOST/v1, without a user or a password; the key is the "
-            "setting SERVE_APP_CAPTION_API_KEY"
-        )
-    # a query stays behind the path: Azure's has the api-version
-    return parts._replace(path=f"{parts.path.rstrip('/')}/chat/completions").geturl()
-
-
-def _headers(options: ChatOptions, key: str | None) -> dict[str, str]:
-    headers = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "serve_app"}
-    if key is None:
-        return headers
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ModelLoadingError("SERVE_APP_CAPTION_API_KEY holds letters that no key has; copy the key again")
-    return headers | {options.key_header: f"Bearer {key}" if options.key_header == "Authorization" else key}
+    query = f"?{parts.query}" if parts.query else ""  # Azure's has the api-version
+    return parts._replace(query="").geturl(), f"/chat/completions{query}"
 
 
 def _data_url(jpeg: bytes) -> str:
@@ -204,7 +158,7 @@ def _first_choice(body: bytes) -> tuple[dict[str, Any], str]:
 
 def _no_completion(body: bytes) -> ModelError:
     return ProcessingError(
-        "The caption endpoint's answer is no chat completion; does chat.base_url lead to an OpenAI-compatible API? "
+        f"{_WHO}'s answer is no chat completion; does captions.chat.base_url lead to an OpenAI-compatible API? "
         f"It begins: {clean_text(body[:1000].decode('utf-8', errors='replace'), MAX_TOLD)}"
     )
 
@@ -220,5 +174,5 @@ def _words_of(message: dict[str, Any], finish_reason: str) -> str:
         content = "\n".join(part for part in parts if isinstance(part, str))
     words = content.strip() if isinstance(content, str) else ""
     if not words and finish_reason == "content_filter":
-        raise CaptionRefused("The caption endpoint's filter withheld the answer")
+        raise CaptionRefused(f"{_WHO}'s filter withheld the answer")
     return words

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from serve_app.errors import CaptionRefused, ModelError, ProcessingError
-from serve_app.models.remote_http import MAX_TOLD, PassingFailure, is_passing, retry_after_s, told_by
+from serve_app.models.remote_http import MAX_TOLD, Answer, PassingFailure, is_passing, retry_after_s, told_by
 from serve_app.models.untrusted_text import clean_text
 
 # 429 with one of these in the body: no wait helps
@@ -15,29 +14,24 @@ _FILTERED = re.compile(r"content_filter|content_policy|content management policy
 _REMEDIES = {
     401: "correct the key (SERVE_APP_CAPTION_API_KEY)",
     403: "give the key the right to use this model",
-    404: "correct chat.base_url or chat.model",
+    404: "correct captions.chat.base_url or captions.chat.model",
 }
 
 
-def failure_of(status: int, headers: Mapping[str, str], body: bytes, key: str | None) -> ModelError:
-    """Return the error of an answer that is not a success.
-
-    Args:
-        headers: with names in lower case, or of a mapping that ignores case.
-        key: is taken out of the endpoint's words.
-    """
-    words = told_by(body)
+def failure_of(answer: Answer, key: str | None) -> ModelError:
+    """Return the error of an answer that is not a success; `key` is taken out of the endpoint's words."""
+    status, words = answer.status, told_by(answer.body)
     if key:
         words = words.replace(key, "***")
     told = f": {clean_text(words, MAX_TOLD)}" if words.strip() else ""
     if 300 <= status < 400:
         return ProcessingError(
-            f"The caption endpoint redirects ({status}); set chat.base_url to the address where it answers"
+            f"The caption endpoint redirects ({status}); set captions.chat.base_url to the address where it answers"
         )
     if status == 429 and _OUT_OF_QUOTA.search(words):
         return ProcessingError(f"The caption endpoint's quota is used up{told}; raise it or set another key")
     if is_passing(status):
-        return PassingFailure(f"The caption endpoint answers {status}{told}", retry_after_s(headers))
+        return PassingFailure(f"The caption endpoint answers {status}{told}", retry_after_s(answer.headers))
     if _FILTERED.search(words):
         return CaptionRefused(f"The caption endpoint's filter refused the picture{told}")
     remedy = f"; {_REMEDIES[status]}" if status in _REMEDIES else ""

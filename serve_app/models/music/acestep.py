@@ -18,7 +18,7 @@ from serve_app.models.music.encoding import MAX_BYTES, from_audio
 from serve_app.models.music.options import AceStepOptions
 from serve_app.models.music.pieces import piece_of
 from serve_app.models.music.scales import MODES
-from serve_app.models.remote_http import MAX_TOLD, Answer, RemoteServer
+from serve_app.models.remote_http import MAX_TOLD, Answer, RemoteServer, checked_key
 from serve_app.models.untrusted_text import clean_text
 from serve_app.results import MusicPlan, RenderedMusic
 
@@ -29,7 +29,7 @@ _SEEDS = 1 << 31
 _ANSWER_BYTES = 1 << 20
 _SUCCEEDED, _FAILED = 1, 2
 _TASK = re.compile(r"[\w.:-]{1,200}", re.ASCII)
-_METRES = {"2/4": "2", "3/4": "3", "4/4": "4", "6/8": "6"}
+_METRES = {"3/4": "3", "4/4": "4", "6/8": "6"}
 
 
 class AceStep:
@@ -47,9 +47,7 @@ class AceStep:
         """
         if not options.base_url:
             raise ModelLoadingError("The engine acestep needs music.acestep.base_url, such as http://localhost:8001")
-        key = (key or "").strip()
-        if key and not (key.isascii() and key.isprintable() and " " not in key):
-            raise ModelLoadingError("SERVE_APP_MUSIC_API_KEY holds letters that no key has; copy the key again")
+        key = checked_key(key, "SERVE_APP_MUSIC_API_KEY")
         self._options = options
         self._server = RemoteServer(NAME, options.base_url, "music.acestep.base_url", first_wait_s=first_wait_s)
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -164,7 +162,7 @@ def _task_of(plan: MusicPlan, options: AceStepOptions) -> dict[str, Any]:
         "audio_duration": max(_SHORTEST_S, plan.duration_s),
         "bpm": plan.tempo_bpm,
         "key_scale": f"{plan.key} {'Major' if is_major else 'Minor'}",
-        "time_signature": _METRES.get(plan.metre, "4"),
+        "time_signature": _METRES[plan.metre],
         "inference_steps": options.inference_steps,
         "batch_size": 1,
         "use_random_seed": False,

@@ -184,7 +184,7 @@ def test_an_empty_answer_is_asked_for_once_more(server: ChatServer) -> None:
 
 
 def test_thoughts_that_took_all_tokens_are_told(server: ChatServer) -> None:
-    assert "raise chat.max_tokens" in failure(server, says("", finish_reason="length"))
+    assert "raise captions.chat.max_tokens" in failure(server, says("", finish_reason="length"))
 
 
 @pytest.mark.parametrize(
