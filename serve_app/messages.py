@@ -85,6 +85,41 @@ _ERRORS = {
 _MUSIC_ERRORS = _ERRORS | {
     "DOWNLOAD_ERROR": ("이미지를 다운로드할 수 없습니다", "The picture could not be downloaded"),
 }
+# of plans of music
+_MODES = {
+    "lydian": ("리디안", "Lydian"),
+    "ionian": ("장조", "major"),
+    "mixolydian": ("믹솔리디안", "Mixolydian"),
+    "dorian": ("도리안", "Dorian"),
+    "aeolian": ("단조", "minor"),
+    "phrygian": ("프리지안", "Phrygian"),
+}
+_INSTRUMENTS_KO = {
+    "piano": "피아노",
+    "electric piano": "일렉트릭 피아노",
+    "music box": "오르골",
+    "glockenspiel": "글로켄슈필",
+    "vibraphone": "비브라폰",
+    "marimba": "마림바",
+    "kalimba": "칼림바",
+    "acoustic guitar": "어쿠스틱 기타",
+    "harp": "하프",
+    "gayageum": "가야금",
+    "flute": "플루트",
+    "clarinet": "클라리넷",
+    "violin": "바이올린",
+    "cello": "첼로",
+    "french horn": "호른",
+    "trumpet": "트럼펫",
+    "synth lead": "신스 리드",
+    "strings": "현악기",
+    "synth pad": "신스 패드",
+    "organ": "오르간",
+    "double bass": "콘트라베이스",
+    "electric bass": "베이스 기타",
+    "synth bass": "신스 베이스",
+    "drums": "드럼",
+}
 
 
 def _in(locale: Locale, sentences: tuple[str, str]) -> str:
@@ -126,3 +161,13 @@ def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.
     sentence = _in(locale, sentences[error_code(error)])
     detail = error.detail if isinstance(error, ServeAppError) else type(error).__name__
     return f"{sentence}: {detail}" if detail else sentence
+
+
+def mode_name(mode: str, locale: Locale) -> str:
+    """Return the name of a plan's mode; one that is unknown here keeps its own."""
+    return _in(locale, _MODES.get(mode, (mode, mode)))
+
+
+def instrument_name(instrument: str, locale: Locale) -> str:
+    """Return the name of a plan's instrument; one that is unknown here keeps its own."""
+    return _INSTRUMENTS_KO.get(instrument, instrument) if locale is Locale.KO else instrument

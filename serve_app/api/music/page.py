@@ -19,10 +19,19 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import Failure
 from serve_app.api.music.answers import music_url, page_url, piece_of, urls_of
 from serve_app.api.music.requests import MAX_PROMPT_CHARS
-from serve_app.api.music.texts import advice, instrument_name, mode_name, texts
+from serve_app.api.music.texts import advice, texts
 from serve_app.api.video.answers import shown_status
 from serve_app.jobs.record import Job, JobPage, JobStatus, MusicRequest
-from serve_app.messages import JobKind, Locale, MusicStage, cancelled_message, queued_message, stage_message
+from serve_app.messages import (
+    JobKind,
+    Locale,
+    MusicStage,
+    cancelled_message,
+    instrument_name,
+    mode_name,
+    queued_message,
+    stage_message,
+)
 from serve_app.results import MAX_MUSIC_S, MAX_SEED, MIN_MUSIC_S
 
 REFRESH_S = 2

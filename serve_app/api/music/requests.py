@@ -36,7 +36,7 @@ from serve_app.results import MAX_MUSIC_S, MAX_SEED, MIN_MUSIC_S
 from serve_app.services import MusicFile
 
 MAX_PROMPT_CHARS = 500
-OWN_PAGE = "page"  # `/music/page` is the list of pieces, so no piece may have this id
+_OWN_PAGE = "page"  # `/music/page` is the list of pieces, so no piece may have this id
 FORM_BYTES = 64 << 10  # of a form beside its picture
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 32
@@ -92,7 +92,7 @@ def _clean(value: Any) -> Any:
 
 
 def _check_free(job_id: str) -> str:
-    if job_id == OWN_PAGE:
+    if job_id == _OWN_PAGE:
         raise PydanticCustomError("job_id_taken", "This id is the address of the list of pieces; choose another")
     return job_id
 

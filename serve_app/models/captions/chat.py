@@ -71,7 +71,8 @@ class ChatCaptioner:
         try:
             async with asyncio.timeout(deadline_s):
                 for _ in range(2):
-                    message, finish_reason = await self._server.retrying(deadline_s)(self._ask, data_url)
+                    answer: tuple[dict[str, Any], str] = await self._server.retrying(deadline_s)(self._ask, data_url)
+                    message, finish_reason = answer
                     if words := _words_of(message, finish_reason):
                         return words
         except TimeoutError:

@@ -13,7 +13,7 @@ from PIL import Image
 from serve_app.models.captions.colors import main_colors
 from serve_app.results import PictureFeatures
 
-NUM_COLUMNS = 16
+_NUM_COLUMNS = 16
 _COPY_PX = 256
 _MOST_CHROMA = 133.81  # of sRGB's pure blue, the largest of all its colours
 _MOST_SPREAD = 50.0  # of L*: one half of the pixels black, the other white
@@ -101,5 +101,5 @@ def _hue_deg(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _contour(lightness: NDArray[np.float64]) -> tuple[float, ...]:
-    columns = Image.fromarray(lightness.astype(np.float32)).resize((NUM_COLUMNS, 1), Image.Resampling.BOX)
+    columns = Image.fromarray(lightness.astype(np.float32)).resize((_NUM_COLUMNS, 1), Image.Resampling.BOX)
     return tuple(_share(value / 100.0) for value in np.asarray(columns)[0])

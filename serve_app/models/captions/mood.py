@@ -22,7 +22,7 @@ import math
 from serve_app.models.captions.lexicon import found_words
 from serve_app.results import PictureFeatures
 
-PICTURE_SHARE = 0.6  # of a mood of picture and words; the words have the rest
+_PICTURE_SHARE = 0.6  # of a mood of picture and words; the words have the rest
 
 # mean and standard deviation
 _BRIGHTNESS = (0.5, 0.2)
@@ -67,7 +67,7 @@ def mood_of_words(text: str) -> tuple[float, float, float]:
 def blended_mood(features: PictureFeatures, words: str) -> tuple[float, float]:
     """Return the mood of a picture and of words about it: 0.6 and 0.4 where the words are many, else less of them."""
     valence, arousal = mood_of_picture(features)
-    return _moved(valence, arousal, words, 1.0 - PICTURE_SHARE)
+    return _moved(valence, arousal, words, 1.0 - _PICTURE_SHARE)
 
 
 def shifted_by_words(valence: float, arousal: float, text: str) -> tuple[float, float]:

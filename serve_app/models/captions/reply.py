@@ -29,7 +29,7 @@ PROMPT = (
     '"instruments": two to four instruments that fit, in English, "tempo_word": slow, moderate or fast}'
 )
 
-MAX_LETTERS = 500  # of a caption
+_MAX_LETTERS = 500  # of a caption
 _MAX_REPLY_LETTERS = 200_000
 _MAX_WORDS, _MAX_WORD_LETTERS = 6, 40
 _MAX_TRIES = 20  # braces at which an object is looked for
@@ -129,7 +129,7 @@ def _captions(fields: dict[str, Any]) -> tuple[str, str]:
     """Return the Korean and the English caption, "" where there is none; each by its language, not by its name."""
     korean, english = "", ""
     for name in ("caption_ko", "caption_en", "caption"):
-        text = _clean(fields.get(name), MAX_LETTERS)
+        text = _clean(fields.get(name), _MAX_LETTERS)
         if _is_korean(text):
             korean = korean or text
         else:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.music.composer.render import render_plan
+from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.pieces import piece_of
 from serve_app.results import MusicPlan, RenderedMusic
-
-SAMPLE_RATE_HZ = 44_100
 
 _LICENSE = "Composed by serve_app (Apache-2.0): no weights, no recordings, no conditions on the piece."
 _SOUNDFONT_LICENSE = (
@@ -29,7 +28,7 @@ def compose(
         audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)
     return piece_of(
         audio,
-        SAMPLE_RATE_HZ,
+        RATE,
         plan,
         engine="composer",
         model_version=f"composer-{plan.version}",

@@ -18,7 +18,7 @@ from serve_app.results import EncodedMusic
 
 MAX_BYTES = 96 << 20  # two minutes of 32-bit stereo at 96 kHz
 MAX_S = 180.0
-MP3_BITS_PER_S = 160_000
+_MP3_BITS_PER_S = 160_000
 
 _TITLE = "Music"
 _RATES_HZ = range(8_000, 192_001)
@@ -52,7 +52,7 @@ def to_mp3(audio: NDArray[np.float32], rate: int) -> bytes:
         rate: 32, 44.1 or 48 kHz stay; others become 48 kHz.
     """
     columns = as_columns(audio)
-    return _encoded(columns, rate, "mp3", "libmp3lame", bit_rate=MP3_BITS_PER_S)
+    return _encoded(columns, rate, "mp3", "libmp3lame", bit_rate=_MP3_BITS_PER_S)
 
 
 def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from serve_app.messages import Locale, instrument_name
+
 
 class Role(StrEnum):
     """What an instrument does in a piece."""
@@ -24,7 +26,6 @@ class Instrument:
 
     Attributes:
         name: English, as in plans.
-        korean: the same in Korean.
         program: of General MIDI, counted from 0; drums have none.
         roles: what it can do.
         valence: of the feeling that it fits best, -1 to 1.
@@ -34,7 +35,6 @@ class Instrument:
     """
 
     name: str
-    korean: str
     program: int
     roles: frozenset[Role]
     valence: float
@@ -42,39 +42,40 @@ class Instrument:
     center: int = 70
     aliases: tuple[str, ...] = ()
 
+    @property
+    def korean(self) -> str:
+        """The name in Korean."""
+        return instrument_name(self.name, Locale.KO)
+
 
 _LEAD, _BOTH, _PAD = frozenset({Role.LEAD}), frozenset({Role.LEAD, Role.CHORDS}), frozenset({Role.PAD})
 _BOWED = frozenset({Role.LEAD, Role.PAD})
 
 _ALL = (
-    Instrument("piano", "피아노", 0, _BOTH, 0.0, -0.1, 72),
-    Instrument("electric piano", "일렉트릭 피아노", 4, _BOTH, 0.2, 0.2, 70, ("rhodes", "전자 피아노")),
-    Instrument("music box", "오르골", 10, _LEAD, 0.5, -0.7, 79),
-    Instrument("glockenspiel", "글로켄슈필", 9, _LEAD, 0.8, 0.2, 82, ("bell", "실로폰")),
-    Instrument("vibraphone", "비브라폰", 11, _BOTH, 0.3, -0.4, 70),
-    Instrument("marimba", "마림바", 12, _BOTH, 0.6, 0.4, 69),
-    Instrument("kalimba", "칼림바", 108, _BOTH, 0.6, -0.1, 72),
-    Instrument("acoustic guitar", "어쿠스틱 기타", 25, _BOTH, 0.5, 0.2, 67, ("guitar", "ukulele", "기타", "우쿨렐레")),
-    Instrument("harp", "하프", 46, _BOTH, 0.4, -0.6, 72),
-    Instrument("gayageum", "가야금", 107, _BOTH, -0.1, -0.3, 67, ("koto", "거문고")),
-    Instrument("flute", "플루트", 73, _LEAD, 0.5, -0.2, 76, ("플룻", "대금")),
-    Instrument("clarinet", "클라리넷", 71, _LEAD, -0.1, -0.3, 68),
-    Instrument("violin", "바이올린", 40, _LEAD, -0.3, 0.3, 74, ("fiddle", "해금")),
-    Instrument("cello", "첼로", 42, _LEAD, -0.6, -0.4, 57),
-    Instrument("french horn", "호른", 60, _LEAD, -0.3, 0.6, 62, ("horn",)),
-    Instrument("trumpet", "트럼펫", 56, _LEAD, 0.5, 0.8, 70, ("brass", "트럼펫")),
-    Instrument("synth lead", "신스 리드", 81, _LEAD, -0.1, 0.8, 72, ("synthesizer", "신시사이저")),
-    Instrument("strings", "현악기", 48, _BOWED, -0.2, 0.1, 70, ("orchestra", "오케스트라", "스트링")),
-    Instrument("synth pad", "신스 패드", 89, _PAD, 0.0, 0.2, 64, ("pad", "신스 패드")),
-    Instrument("organ", "오르간", 19, _PAD, -0.4, 0.2, 64),
-    Instrument(
-        "double bass", "콘트라베이스", 32, frozenset({Role.BASS}), 0.0, -0.2, 40, ("upright bass", "더블베이스")
-    ),
-    Instrument(
-        "electric bass", "베이스 기타", 33, frozenset({Role.BASS}), 0.1, 0.4, 40, ("bass guitar", "bass", "베이스")
-    ),
-    Instrument("synth bass", "신스 베이스", 38, frozenset({Role.BASS}), -0.2, 0.8, 38),
-    Instrument("drums", "드럼", 0, frozenset({Role.DRUMS}), 0.1, 0.5, 40, ("drum", "percussion", "타악기")),
+    Instrument("piano", 0, _BOTH, 0.0, -0.1, 72),
+    Instrument("electric piano", 4, _BOTH, 0.2, 0.2, 70, ("rhodes", "전자 피아노")),
+    Instrument("music box", 10, _LEAD, 0.5, -0.7, 79),
+    Instrument("glockenspiel", 9, _LEAD, 0.8, 0.2, 82, ("bell", "실로폰")),
+    Instrument("vibraphone", 11, _BOTH, 0.3, -0.4, 70),
+    Instrument("marimba", 12, _BOTH, 0.6, 0.4, 69),
+    Instrument("kalimba", 108, _BOTH, 0.6, -0.1, 72),
+    Instrument("acoustic guitar", 25, _BOTH, 0.5, 0.2, 67, ("guitar", "ukulele", "기타", "우쿨렐레")),
+    Instrument("harp", 46, _BOTH, 0.4, -0.6, 72),
+    Instrument("gayageum", 107, _BOTH, -0.1, -0.3, 67, ("koto", "거문고")),
+    Instrument("flute", 73, _LEAD, 0.5, -0.2, 76, ("플룻", "대금")),
+    Instrument("clarinet", 71, _LEAD, -0.1, -0.3, 68),
+    Instrument("violin", 40, _LEAD, -0.3, 0.3, 74, ("fiddle", "해금")),
+    Instrument("cello", 42, _LEAD, -0.6, -0.4, 57),
+    Instrument("french horn", 60, _LEAD, -0.3, 0.6, 62, ("horn",)),
+    Instrument("trumpet", 56, _LEAD, 0.5, 0.8, 70, ("brass",)),
+    Instrument("synth lead", 81, _LEAD, -0.1, 0.8, 72, ("synthesizer", "신시사이저")),
+    Instrument("strings", 48, _BOWED, -0.2, 0.1, 70, ("orchestra", "오케스트라", "스트링")),
+    Instrument("synth pad", 89, _PAD, 0.0, 0.2, 64, ("pad",)),
+    Instrument("organ", 19, _PAD, -0.4, 0.2, 64),
+    Instrument("double bass", 32, frozenset({Role.BASS}), 0.0, -0.2, 40, ("upright bass", "더블베이스")),
+    Instrument("electric bass", 33, frozenset({Role.BASS}), 0.1, 0.4, 40, ("bass guitar", "bass", "베이스")),
+    Instrument("synth bass", 38, frozenset({Role.BASS}), -0.2, 0.8, 38),
+    Instrument("drums", 0, frozenset({Role.DRUMS}), 0.1, 0.5, 40, ("drum", "percussion", "타악기")),
 )
 INSTRUMENTS = {instrument.name: instrument for instrument in _ALL}
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 SILENT_LUFS = -70.0  # the absolute gate of BS.1770: nothing below it is counted
-SILENT_DBFS = -120.0
+_SILENT_DBFS = -120.0
 
 _OVERSAMPLING = 4  # as BS.1770-4, Annex 2
 _BLOCK = 1 << 16
@@ -22,7 +22,7 @@ def as_columns(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     return columns[:, None] if columns.ndim == 1 else columns
 
 
-def decibels(amplitude: float, floor: float = SILENT_DBFS) -> float:
+def decibels(amplitude: float, floor: float = _SILENT_DBFS) -> float:
     """Return 20 log10 of an amplitude; `floor` for silence."""
     return max(floor, 20.0 * math.log10(amplitude)) if amplitude > 0.0 else floor
 

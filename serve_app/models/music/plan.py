@@ -21,10 +21,8 @@ from serve_app.models.music.plan_rules import (
     fit_tempo,
     make_form,
 )
-from serve_app.models.music.plan_words import make_prompt, plan_sentence
+from serve_app.models.music.plan_words import make_prompt
 from serve_app.results import MAX_MUSIC_S, MIN_MUSIC_S, Caption, MusicPlan, PictureFeatures
-
-__all__ = ["VERSION", "another_seed", "make_plan", "plan_sentence", "random_source"]
 
 VERSION = 1  # of the rules; a plan of another version gives another piece
 _CONTOUR_POINTS = 16

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
-from serve_app.models.music.instruments import INSTRUMENTS
+from serve_app.messages import Locale, instrument_name, mode_name
+from serve_app.models.untrusted_text import clean_text
 from serve_app.results import MusicPlan
 
-MAX_PROMPT = 300
-_MAX_CALLER_WORDS = 100
+_MAX_PROMPT_LETTERS = 300
+_MAX_CALLER_LETTERS = 100
 _END = "instrumental, no vocals"
 
 _TEMPO_WORDS = ((66, "very slow"), (84, "slow"), (104, "moderate"), (122, "lively"), (999, "fast"))
-_MODES_KO = {
-    "lydian": "리디안",
-    "ionian": "장조",
-    "mixolydian": "믹솔리디안",
-    "dorian": "도리안",
-    "aeolian": "단조",
-    "phrygian": "프리지안",
-}
-_MODES_EN = {"ionian": "major", "aeolian": "minor"}
 # By valence (low, middle, high) and arousal (low, middle, high): a genre, and a mood in two words.
 _GENRES = (
     (
@@ -39,11 +30,6 @@ _GENRES = (
 )
 
 
-def genre_and_mood(valence: float, arousal: float) -> tuple[str, str]:
-    """Return a genre and a mood for a feeling."""
-    return _GENRES[_third(valence)][_third(arousal)]
-
-
 def make_prompt(
     *,
     valence: float,
@@ -56,42 +42,34 @@ def make_prompt(
     mood_words: Sequence[str],
     caller: str,
 ) -> str:
-    """Return the English prompt: genre, instruments, tempo, key, mood; at most `MAX_PROMPT` characters.
+    """Return the English prompt: genre, instruments, tempo, key, mood; at most 300 characters.
 
-    `caller`'s words are in it if they are Latin letters: the models read English. Both they and `mood_words` are
-    untrusted: control characters are removed and the length is cut.
+    `caller`'s words are in it if they are ASCII: the models read English. Both they and `mood_words` are untrusted:
+    control characters are removed and the length is cut.
     """
-    genre, mood = genre_and_mood(valence, arousal)
-    words = [word for word in (cleaned(word, 20) for word in mood_words[:3]) if re.fullmatch(r"[a-zA-Z -]+", word)]
+    genre, mood = _GENRES[_third(valence)][_third(arousal)]
+    words = [word for word in (clean_text(word, 20) for word in mood_words[:3]) if re.fullmatch(r"[a-zA-Z -]+", word)]
     slow = next(word for limit, word in _TEMPO_WORDS if tempo_bpm <= limit)
-    caller = cleaned(caller, _MAX_CALLER_WORDS)
+    caller = clean_text(caller, _MAX_CALLER_LETTERS)
     parts = [
-        f"{genre} with {_joined(instruments[:4], 'and')}",
+        f"{genre} with {_joined(instruments[:4])}",
         f"{slow} tempo, {tempo_bpm} bpm, {metre}",
-        f"{key} {_MODES_EN.get(mode, mode)}",
+        f"{key} {mode_name(mode, Locale.EN).lower()}",
         f"{', '.join(words) or mood} mood",
         _END,
     ]
     if caller.isascii() and caller:
         parts.insert(1, caller)
-    return ", ".join(parts)[:MAX_PROMPT]
+    return ", ".join(parts)[:_MAX_PROMPT_LETTERS]
 
 
-def plan_sentence(plan: MusicPlan, locale: str) -> str:
-    """Return the plan for people, "D Dorian, 84 bpm, piano and strings"; Korean where `locale` begins with "ko"."""
-    if locale.lower().startswith("ko"):
-        names = [INSTRUMENTS[name].korean if name in INSTRUMENTS else name for name in plan.instruments]
-        return f"{plan.key} {_MODES_KO.get(plan.mode, plan.mode)}, {plan.tempo_bpm} BPM, {', '.join(names)}"
-    mode = _MODES_EN.get(plan.mode, plan.mode.capitalize())
-    return f"{plan.key} {mode}, {plan.tempo_bpm} bpm, {_joined(plan.instruments, 'and')}"
-
-
-def cleaned(text: str, length: int) -> str:
-    """Return untrusted text in one line: normalised, without control characters, at most `length` characters."""
-    plain = "".join(
-        " " if unicodedata.category(each)[0] in "CZ" else each for each in unicodedata.normalize("NFKC", text)
-    )
-    return " ".join(plain.split())[:length].strip()
+def plan_sentence(plan: MusicPlan, locale: Locale) -> str:
+    """Return the plan in a line: "D Dorian, 84 bpm, piano and strings", "D 도리안, 84 BPM, 피아노, 현악기"."""
+    mode = mode_name(plan.mode, locale)
+    if locale is Locale.KO:
+        names = ", ".join(instrument_name(name, locale) for name in plan.instruments)
+        return f"{plan.key} {mode}, {plan.tempo_bpm} BPM, {names}"
+    return f"{plan.key} {mode}, {plan.tempo_bpm} bpm, {_joined(plan.instruments)}"
 
 
 def _third(value: float) -> int:
@@ -99,6 +77,6 @@ def _third(value: float) -> int:
     return 0 if value < -0.25 else 2 if value > 0.25 else 1
 
 
-def _joined(words: Sequence[str], last: str) -> str:
+def _joined(words: Sequence[str]) -> str:
     """Return "a, b and c"."""
-    return f" {last} ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

@@ -11,7 +11,7 @@ from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.signal import get_window
 
 HOPS_PER_S = 100  # of `band_levels` and `novelty`
-NUM_OCTAVES = 10  # centres from 31.5 Hz to 16 kHz
+_NUM_OCTAVES = 10  # centres from 31.5 Hz to 16 kHz
 
 _BLOCK_FRAMES = 64
 _WINDOW_S = 0.0464
@@ -34,7 +34,7 @@ def octave_levels_db(sound: NDArray[np.float32], rate: int) -> Floats:
     size = round(_PITCH_WINDOW_S * rate)
     frequencies = np.fft.rfftfreq(size, 1.0 / rate)
     power = sum(np.square(spectra).sum(axis=0) for spectra in _spectra(sound, size, size // 2))
-    centres = 1_000.0 * 2.0 ** np.arange(-5, NUM_OCTAVES - 5)
+    centres = 1_000.0 * 2.0 ** np.arange(-5, _NUM_OCTAVES - 5)
     edges = np.searchsorted(frequencies, np.append(centres[centres < rate / 2], rate) / 2**0.5)
     totals = np.add.reduceat(power, edges[:-1])
     return 10.0 * np.log10(np.maximum(totals / max(totals.max(), 1e-30), 1e-12))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 
 from serve_app.errors import ProcessingError

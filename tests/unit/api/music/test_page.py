@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -294,15 +293,6 @@ def test_sentence_keeps_names_that_are_unknown_here() -> None:
     assert plan_sentence(plan, Locale.KO).startswith("D locrian, 분당 84박")
     assert "악기: kazoo, 드럼." in plan_sentence(plan, Locale.KO)
     assert "Form: intro – A – A' (18 bars)." in plan_sentence(plan, Locale.EN)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("serve_app.models.music.instruments") is None, reason="no composer yet")
-def test_every_instrument_of_plans_has_its_korean_name() -> None:
-    from serve_app.models.music.instruments import INSTRUMENTS
-
-    for name, instrument in INSTRUMENTS.items():
-        assert texts.instrument_name(name, Locale.KO) == instrument.korean
-        assert texts.instrument_name(name, Locale.EN) == name
 
 
 def test_texts_are_complete() -> None:

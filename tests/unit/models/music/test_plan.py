@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from serve_app.messages import Locale
 from serve_app.models.music.instruments import INSTRUMENTS, Role, named_instruments, roles_of
-from serve_app.models.music.plan import another_seed, make_plan, plan_sentence
+from serve_app.models.music.plan import another_seed, make_plan
 from serve_app.models.music.plan_rules import BEATS_PER_BAR
+from serve_app.models.music.plan_words import plan_sentence
 from serve_app.models.music.scales import MODES
 from serve_app.results import MusicPlan
 from tests.unit.models.music.plans import caption, features, plan, several_plans, sha256_of
@@ -189,9 +192,9 @@ def test_another_seed_keeps_all_but_the_seed():
 
 def test_the_sentence_names_key_tempo_and_instruments():
     made = dataclasses.replace(plan(), key="D", mode="dorian", tempo_bpm=84, instruments=("piano", "strings", "drums"))
-    assert plan_sentence(made, "en") == "D Dorian, 84 bpm, piano, strings and drums"
-    assert plan_sentence(made, "ko-KR") == "D 도리안, 84 BPM, 피아노, 현악기, 드럼"
-    assert plan_sentence(dataclasses.replace(made, mode="aeolian", instruments=("piano",)), "en") == (
+    assert plan_sentence(made, Locale.EN) == "D Dorian, 84 bpm, piano, strings and drums"
+    assert plan_sentence(made, Locale.KO) == "D 도리안, 84 BPM, 피아노, 현악기, 드럼"
+    assert plan_sentence(dataclasses.replace(made, mode="aeolian", instruments=("piano",)), Locale.EN) == (
         "D minor, 84 bpm, piano"
     )
 
@@ -201,3 +204,8 @@ def test_a_contour_of_any_length_has_16_values_in_bounds():
         made = make_plan(caption(0, 0), features(contour=contour), sha256_of(1), duration_s=30, seed=1)
         assert len(made.contour) == 16
         assert all(0 <= value <= 1 for value in made.contour)
+
+
+def test_every_instrument_has_a_korean_name() -> None:
+    for name, instrument in INSTRUMENTS.items():
+        assert re.fullmatch("[가-힣 ]+", instrument.korean), name
