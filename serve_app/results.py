@@ -186,7 +186,7 @@ class PictureFeatures:
     saturation: float  # mean chroma of the colours, relative to the most vivid ones of sRGB
     warmth: float  # in [-1, 1]: blue to red and yellow, weighted by saturation
     contrast: float  # spread of the lightness
-    colorfulness: float  # Hasler and Suesstrunk (2003)
+    colorfulness: float  # Hasler and Süsstrunk (2003)
     edge_density: float  # share of pixels on an edge
     entropy: float  # of the lightness histogram, relative to the largest possible one
     colors: tuple[tuple[str, float], ...]  # English names and shares of the main colours, the largest first

@@ -91,7 +91,7 @@ class Captioner:
         """Return what this replica serves; the notes name the captioners that could not be loaded."""
         loaded = self._model.or_none or ()
         return self._model.describe(
-            spec=" → ".join(self._options.captioners),
+            spec=" > ".join(self._options.captioners),
             engine=", ".join(each.name for each in loaded if each.captions is not None),
             device=self._device,
             notes=tuple(f"{each.name}: {each.failure.detail}" for each in loaded if each.failure is not None),

@@ -1,4 +1,4 @@
-"""Requests to a model's server: bounded answers, and new tries of passing failures.
+"""Requests to a model's server: bounded answers, and retries of passing failures.
 
 What a server says is untrusted: `Answer.told` is a short line of it, for a sentence only.
 """

@@ -2,8 +2,8 @@
 
 Who may see a job (`services.JobService.require_visible` decides):
 
-    of a known visitor       it alone: with the cookie that its submission was sent with, or was answered with
-    of another client        everybody without a valid cookie, by the job's id; and who has the answer's cookie
+    of a known visitor       this visitor alone, by the cookie of the submission or of its answer
+    of another client        by the job's id, everybody without a valid cookie; and whoever has the answer's cookie
     of nobody (video jobs)   everybody
 
 A visitor is known if its request carried a valid cookie, or came from a browser, which keeps the one that it gets.
@@ -79,7 +79,7 @@ def _give_cookie(request: Request, signer: TimestampSigner, visitor_id: str) -> 
 
 
 def withhold_cookie(request: Request) -> None:
-    """Do not set a new visitor's cookie after all: the request led to a job that it has ordered before, without one."""
+    """Do not set a new visitor's cookie after all: the client, which sent none, has submitted this job before."""
     request.scope.pop(_SCOPE_KEY, None)
 
 

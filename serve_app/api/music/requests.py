@@ -159,7 +159,7 @@ def music_content() -> dict[str, Any]:
 async def open_music_request(
     request: Request, settings: ApiSettings
 ) -> AsyncIterator[tuple[MusicRequest, BinaryIO | None]]:
-    """Read a request of either kind; yield it with its picture, which is closed afterwards, or None by address.
+    """Read a request of any of the three types; yield it with its picture, closed afterwards, or None by address.
 
     Raises:
         RequestValidationError: malformed, no picture, or two.

@@ -18,7 +18,10 @@ _TEXTS = {
     "prompt_hint": ("예: 잔잔한 피아노", "For example: a calm piano"),
     "duration": ("길이(초)", "Length in seconds"),
     "seed": ("시드 (선택)", "Seed (optional)"),
-    "seed_hint": ("같은 사진과 같은 시드는 같은 음악이 됩니다.", "The same picture and seed make the same piece."),
+    "seed_hint": (
+        "같은 사진에 같은 시드를 쓰면 같은 음악이 나옵니다.",
+        "The same picture and seed make the same piece.",
+    ),
     "seed_name": ("시드", "Seed"),
     "make": ("음악 만들기", "Make music"),
     "private": (
@@ -40,7 +43,7 @@ _TEXTS = {
     "downloads": ("내려받기", "Downloads"),
     "another": ("다른 버전 만들기", "Make another version"),
     "another_hint": (
-        "같은 사진으로 다른 시드의 음악을 만듭니다.",
+        "같은 사진으로 시드만 바꿔 새로 만듭니다.",
         "The same picture, with another seed.",
     ),
     "delete": ("삭제", "Delete"),
@@ -52,8 +55,8 @@ _TEXTS = {
     "captioner": ("사진을 설명한 모델", "Caption by"),
     "engine": ("음악을 만든 엔진", "Music by"),
     "licence": ("라이선스", "Licence"),
-    "fallback": ("대신 사용한 이유", "Why not another engine"),
-    "caption_fallback": ("다른 설명 방식을 쓴 이유", "Why not another captioner"),
+    "fallback": ("다른 엔진을 쓴 이유", "Why another engine or seed was given up"),
+    "caption_fallback": ("다른 설명 방식을 쓴 이유", "Why another captioner was given up"),
     "loudness": ("음량", "Loudness"),
     "notes": ("참고", "Notes"),
     "failed": ("요청을 처리할 수 없습니다", "This request can't be done"),
@@ -78,10 +81,13 @@ _ADVICE = {
     "MUSIC_FILE_MISSING": ("이 음악에는 그런 파일이 없습니다.", "This piece has no such file."),
     "JOB_CONFLICT": ("지금은 할 수 없습니다. 잠시 뒤 다시 시도하세요.", "Not possible now; try again in a while."),
     "QUOTA_EXCEEDED": (
-        "지금 만들 수 있는 음악의 수를 다 썼습니다. 잠시 뒤 다시 시도하세요.",
+        "한 번에 만들 수 있는 음악 수를 넘었습니다. 나중에 다시 시도하세요.",
         "You have made as many pieces as you may for now; try again later.",
     ),
-    "OVERLOADED": ("작업이 많이 밀려 있습니다. 잠시 뒤 다시 시도하세요.", "Too many jobs wait; try again in a while."),
+    "OVERLOADED": (
+        "대기 중인 작업이 너무 많습니다. 잠시 뒤 다시 시도하세요.",
+        "Too many jobs are waiting; try again in a while.",
+    ),
     "IMAGE_UNREADABLE": ("읽을 수 있는 사진 파일을 올려 주세요.", "Upload a picture file that can be read."),
     "IMAGE_TOO_LARGE": ("더 작은 사진을 올려 주세요.", "Upload a smaller picture."),
     "REQUEST_TOO_LARGE": ("더 작은 사진을 올려 주세요.", "Upload a smaller picture."),

@@ -59,7 +59,7 @@ _CONTRAST = (
     (0.12, 0.3, 0.55),
     (
         ("almost even", "명암 차이는 거의 없고"),
-        ("soft", "명암 차이는 부드럽고"),
+        ("soft", "명암 차이는 은은하고"),
         ("clear", "명암 차이는 뚜렷하고"),
         ("strong", "명암 차이는 강하고"),
     ),
@@ -69,8 +69,8 @@ _TEXTURE = (
     (
         ("smooth surfaces without edges", "윤곽 없이 매끈한 면으로 되어 있습니다"),
         ("large calm surfaces with few edges", "윤곽이 적은 넓은 면이 많습니다"),
-        ("a moderate amount of detail", "세부가 적당히 있습니다"),
-        ("dense fine detail", "촘촘한 세부가 가득합니다"),
+        ("a moderate amount of detail", "세부 요소가 적당히 있습니다"),
+        ("dense fine detail", "촘촘한 세부 요소로 가득합니다"),
     ),
 )
 

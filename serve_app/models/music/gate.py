@@ -25,7 +25,7 @@ from serve_app.models.music.spectra import (
 )
 from serve_app.results import MusicPlan
 
-LONGEST_OF_WORDS_S = 30.0  # engines that take words make no more; a longer plan is shortened to it
+_TEXT_TO_MUSIC_S = 30.0  # MusicGen and Lyria make no more, whatever the plan's length
 
 _TOLERANCE_S = 0.25
 _SILENT = 10.0 ** (-50.0 / 20.0)
@@ -111,7 +111,7 @@ def faults_of(measurements: dict[str, float], plan: MusicPlan) -> tuple[str, ...
     """Return a sentence for each check that fails; none: the piece may be published."""
     faults = []
     duration_s = measurements["duration_s"]
-    shortest_s = min(plan.duration_s, LONGEST_OF_WORDS_S) - _TOLERANCE_S
+    shortest_s = min(plan.duration_s, _TEXT_TO_MUSIC_S) - _TOLERANCE_S
     if not shortest_s <= duration_s <= plan.duration_s + _TOLERANCE_S:
         faults.append(f"The piece lasts {duration_s:.1f} s instead of {plan.duration_s:.1f} s")
     for check in _CHECKS:

@@ -87,8 +87,8 @@ class MusicOptions(Options):
     """Music.
 
     Attributes:
-        engines: in the order of preference: an engine that fails, or whose pieces fail the checks, is followed by the
-            next. One alone has no fall-back. `composer` needs no weights and no network.
+        engines: in the order of preference. Where one fails, the next one is asked. Where two pieces of one fail the
+            checks, `composer` is, if it is named behind it. `composer` needs no weights and no network.
         soundfont: file of a SoundFont for the composer (extra `soundfont`); None: its own synthesiser.
         device: of MusicGen: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: a GPU where the deployment was given one
             (`num_gpus`), else the CPU. None: the value of `DEVICE`.

@@ -151,7 +151,7 @@ def test_a_model_that_can_not_be_loaded_is_passed_over() -> None:
     model = asyncio.run(replica.describe())
     assert [note.partition(":")[0] for note in model.notes] == ["transformers", "chat"]
     assert (model.model_version, model.engine, model.failure) == ("features-1", "features", None)
-    assert model.spec == "transformers → chat → features"
+    assert model.spec == "transformers > chat > features"
     replica.check_health()
 
 

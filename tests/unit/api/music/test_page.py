@@ -135,8 +135,8 @@ def test_fall_back_is_stated(client: TestClient, music: MusicOnTable) -> None:
     caption = PIECE["caption"] | {"fallback_reason": "the endpoint refused"}
     music.run("a", caption=caption, fallback_reason="musicgen: out of GPU memory")
     text = page_of(client, "/music/a/page").text
-    assert "Why not another engine musicgen: out of GPU memory" in text
-    assert "Why not another captioner the endpoint refused" in text
+    assert "Why another engine or seed was given up musicgen: out of GPU memory" in text
+    assert "Why another captioner was given up the endpoint refused" in text
 
 
 def test_progress(client: TestClient, jobs: JobsOnTable) -> None:
