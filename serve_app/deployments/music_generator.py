@@ -158,12 +158,12 @@ class MusicGenerator:
         return engines
 
     def _composer(self) -> tuple[_Render, str]:
-        from serve_app.models.music.composing import compose
+        from serve_app.models.music.composer.engine import render_piece
 
         soundfont = self._options.soundfont
         return (
             lambda plan, task, on_progress: self._threads.run(
-                lambda should_stop: compose(plan, soundfont, on_progress, should_stop)
+                lambda should_stop: render_piece(plan, soundfont, on_progress, should_stop)
             ),
             EngineName.COMPOSER,
         )

@@ -73,7 +73,7 @@ class PiecePageView(BaseModel):
     next_cursor: str | None = Field(description="`cursor` of the following page; null at the end")
 
 
-def piece_of(job: Job) -> dict[str, Any] | None:
+def result_of(job: Job) -> dict[str, Any] | None:
     """Return a music job's result, a `results.MusicPiece` as JSON; None where there is none yet, or it was left out."""
     return cast(dict[str, Any] | None, job.result)
 
@@ -90,7 +90,7 @@ def page_url(root_path: str, job_id: str) -> str:
 
 def urls_of(job: Job, root_path: str) -> MusicUrls:
     """Return the addresses of a completed piece and of the files that it has."""
-    files = (piece_of(job) or {}).get("files", {})
+    files = (result_of(job) or {}).get("files", {})
     download = music_url(root_path, job.job_id, "download")
     return MusicUrls(
         page=page_url(root_path, job.job_id),
@@ -110,7 +110,7 @@ def view_piece(job: Job, root_path: str, queue_position: int | None = None) -> P
     """Describe a piece."""
     known = job_fields(job, queue_position)
     known.pop("result", None)
-    result = piece_of(job)
+    result = result_of(job)
     known["page_url"] = page_url(root_path, job.job_id)
     if result is not None:
         known |= {name: result[name] for name in _SHOWN if name in result}
@@ -121,7 +121,7 @@ def view_piece(job: Job, root_path: str, queue_position: int | None = None) -> P
 
 def download_name(job: Job, form: DownloadFormat, locale: Locale) -> str:
     """Return the name of a downloaded file: the caption's beginning, letters and digits alone."""
-    piece = piece_of(job)
+    piece = result_of(job)
     caption = piece["caption"][f"caption_{locale}"] if piece else ""
     words = re.sub(r"[^\w]+", " ", caption).split()
     name = ""

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 
 from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import Failure
-from serve_app.api.music.answers import music_url, page_url, piece_of, urls_of
+from serve_app.api.music.answers import music_url, page_url, result_of, urls_of
 from serve_app.api.music.requests import MAX_PROMPT_CHARS
 from serve_app.api.music.texts import advice, texts
 from serve_app.api.video.answers import shown_status
@@ -60,7 +60,7 @@ _HEADERS = {
 def piece_page(job: Job, locale: Locale, root_path: str, queue_position: int | None) -> Response:
     """Return a piece's page: its progress, the piece, or why there is none."""
     shown: dict[str, Any] = {"job": job, "id": job.job_id, "page": page_url(root_path, job.job_id)}
-    if (piece := piece_of(job)) is not None:
+    if (piece := result_of(job)) is not None:
         caption = piece["caption"][f"caption_{locale}"]
         shown |= {
             "piece": piece,

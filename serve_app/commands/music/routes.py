@@ -152,7 +152,7 @@ class LocalRoute:
     def _compose(self, plan: MusicPlan, on_progress: OnProgress) -> _Composed:
         """Return the first piece that passes its checks; ProcessingError."""
         from serve_app.models.music.attempts import Attempts
-        from serve_app.models.music.composing import compose
+        from serve_app.models.music.composer.engine import render_piece
         from serve_app.models.music.finishing import finish
         from serve_app.models.music.options import EngineName
 
@@ -162,7 +162,7 @@ class LocalRoute:
         soundfont = str(self._order.soundfont) if self._order.soundfont else None
         attempts = Attempts(plan, [EngineName.COMPOSER])
         for attempt in attempts:
-            rendered = compose(attempt.plan, soundfont, report, lambda: False)
+            rendered = render_piece(attempt.plan, soundfont, report, lambda: False)
             on_progress(MusicStage.MASTERING / 100)
             mastered = finish(rendered.audio, attempt.plan)
             if not mastered.faults:

@@ -71,7 +71,7 @@ def synthesise(
     del room
     if on_progress is not None:
         on_progress(0.95)
-    return finish(dry)
+    return finish_mix(dry)
 
 
 def end_if(should_stop: ShouldStop) -> None:
@@ -116,7 +116,7 @@ def add_room(dry: np.ndarray, room: np.ndarray, seconds: float) -> None:
         dry[start : start + length] += np.fft.irfft(block * spectra, size)[:, :length].T
 
 
-def finish(mix: np.ndarray) -> np.ndarray:
+def finish_mix(mix: np.ndarray) -> np.ndarray:
     """Return the mix, in place: no rumble, no offset, slightly saturated, its peak at -1.5 dBFS, faded at the end."""
     sections = scipy.signal.butter(2, _LOWEST_HZ, "highpass", fs=RATE, output="sos")
     state = np.zeros((len(sections), 2, 2))

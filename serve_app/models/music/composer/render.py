@@ -1,4 +1,4 @@
-"""`render_plan`: the composer as an engine: from a plan to sound and MIDI."""
+"""`render_plan`: from a plan to sound and MIDI."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.music.composer.midi import to_midi
-from serve_app.models.music.composer.mixdown import Progress, ShouldStop, add_room, end_if, finish
+from serve_app.models.music.composer.mixdown import Progress, ShouldStop, add_room, end_if, finish_mix
 from serve_app.models.music.composer.score import Score
 from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.instruments import Role
@@ -52,7 +52,7 @@ def play_soundfont(
     finally:
         synthesizer.delete()
     add_room(mix, room, 1.6)
-    return finish(mix)
+    return finish_mix(mix)
 
 
 def _open(soundfont: Path) -> tuple[Any, int]:

@@ -1,4 +1,4 @@
-"""`compose`: the embedded composer as an engine."""
+"""`render_piece`: the embedded composer as an engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOUNDFONT_LICENSE = (
 )
 
 
-def compose(
+def render_piece(
     plan: MusicPlan,
     soundfont: str | None,
     on_progress: Callable[[float], None],
