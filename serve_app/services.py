@@ -101,6 +101,20 @@ class MusicFile(StrEnum):
     FLAC = "music.flac"
     MIDI = "music.mid"
 
+    @property
+    def media_type(self) -> str:
+        """Its type in answers and in the store."""
+        return _MEDIA_TYPES[self.rpartition(".")[2]]
+
+
+_MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "mid": "audio/midi",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+}
+
 
 class StoredFile(Protocol):
     """A file of the artefact store."""

@@ -57,11 +57,6 @@ class DownloadFormat(StrEnum):
         """The file's name in the artefact store."""
         return _FILES[self]
 
-    @property
-    def media_type(self) -> str:
-        """The file's type in answers."""
-        return _MEDIA_TYPES[self.file.rpartition(".")[2]]
-
 
 _FILES = {
     DownloadFormat.MP3: MusicFile.MP3,
@@ -70,13 +65,6 @@ _FILES = {
     DownloadFormat.PICTURE: MusicFile.PICTURE,
     DownloadFormat.CAPTION: MusicFile.CAPTION,
     DownloadFormat.PLAN: MusicFile.PLAN,
-}
-_MEDIA_TYPES = {
-    "mp3": "audio/mpeg",
-    "flac": "audio/flac",
-    "mid": "audio/midi",
-    "jpg": "image/jpeg",
-    "json": "application/json",
 }
 
 

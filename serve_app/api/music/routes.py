@@ -252,7 +252,7 @@ async def download(
     link = await file.signed_url(name)
     if link is not None:
         return RedirectResponse(link, 302, _NO_STORE)
-    return await answer_file(request, file, form.media_type, _PRIVATE | {"Content-Disposition": attachment(name)})
+    return await answer_file(request, file, form.file.media_type, _PRIVATE | {"Content-Disposition": attachment(name)})
 
 
 @router.post(

@@ -117,6 +117,7 @@ class World:
             {"SERVE_APP_STATE_DIR": str(folder), "SERVE_APP_MEDIA_ROOT": str(folder), "HOME": str(folder)}
         )
         self.folder = folder
+        self.claim: Claim | None = None
         self.media = MediaSource(settings)
         self.store, _ = make_job_table(JobStore)
         self.captioner = Captioner()
@@ -134,7 +135,7 @@ class World:
 
     def run(self, claim: Claim | None = None) -> dict[str, Any]:
         """Run a claimed job's steps as a runner does, without ending it."""
-        claim = claim or self.store.claim("r")
+        self.claim = claim = claim or self.store.claim("r")
         assert claim is not None
         request = claim.job.request
         assert isinstance(request, MusicRequest)
@@ -240,8 +241,8 @@ class TestDurability:
         monkeypatch.setattr(JobStore, "commit_step", commit)
         before = list(world.captioner.calls), list(world.generator.calls)
         assert set(world.store.steps("m")) == set(self.STEPS[: self.STEPS.index(last) + 1])
-        [taken] = [world.store.release(claim) for claim in [_claim_of(world)]]
-        assert taken.status == JobStatus.QUEUED
+        assert world.claim is not None
+        assert world.store.release(world.claim).status == JobStatus.QUEUED
         result = world.run()
         calls = world.captioner.calls + [call[0] for call in world.generator.calls]
         assert calls == ["prepare", "caption", "render", "master", "encode"], before
@@ -274,18 +275,6 @@ class TestDurability:
         world.run(claim)
         assert world.generator.asked("start") == [("start", "acestep")]
         assert world.generator.asked("render") == [("render", "acestep", 1, "task-9")] * 2
-
-
-def _claim_of(world: World) -> Claim:
-    """Return the claim on the job that a dead runner holds."""
-    [job] = world.store.page(None, 1, None, "anna").jobs
-    from sqlalchemy import select
-
-    from serve_app.jobs.tables import jobs
-
-    with world.store._db.read() as connection:
-        row = connection.execute(select(jobs.c.fence, jobs.c.owner)).one()
-    return Claim(job, row.fence, row.owner)
 
 
 class TestFallBack:

@@ -23,7 +23,6 @@ class Style:
         figure: order in which a chord's tones are struck; None: all at once.
         contrast: likewise, in B.
         step: quarter notes between two strokes of a figure.
-        rotation: of the Euclidean rhythms.
         drums: name of a drum pattern; None: there are no drums.
         cymbal: the drum that plays the steady strokes.
         density: 0 to 1.
@@ -32,7 +31,6 @@ class Style:
     figure: tuple[int, ...] | None
     contrast: tuple[int, ...] | None
     step: float
-    rotation: int
     drums: str | None
     cymbal: int
     density: float
@@ -50,7 +48,6 @@ def choose_style(
         figure=None if blocks else figures[0],
         contrast=figures[1] if blocks else (None if rng.random() < 0.4 else figures[1]),
         step=0.25 if fine and not blocks else 0.5,
-        rotation=int(rng.integers(8)),
         drums=rhythm.choose_style(metre, arousal, rng) if with_drums else None,
         cymbal=gentle if arousal < 0.4 else rhythm.CLOSED_HAT,
         density=density,
