@@ -29,7 +29,7 @@ from serve_app.messages import Locale
 from serve_app.models.music.plan_rules import BEATS_PER_BAR
 from serve_app.settings import Settings
 
-DURATION_S, SEED = 9.5, 1
+DURATION_S, SEED = 20.0, 1
 _SIZE = (480, 320)
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _PROFILES = {
