@@ -28,6 +28,7 @@ from serve_app.services import Services
 COOKIE = "serve_app_visitor"
 _LIFE = timedelta(days=180)
 _RENEWED_AFTER = timedelta(days=30)
+_CLOCKS_DIFFER = timedelta(minutes=5)  # those of two replicas, at most
 _SALT = "serve_app.visitor"
 _SCOPE_KEY = "serve_app.visitor_cookie"
 
@@ -49,11 +50,15 @@ async def _reader(request: Request, services: InjectedServices, settings: Inject
         return None
     signer = await _signer(request, services, settings)
     try:
-        value, signed_at = signer.unsign(sent, max_age=int(_LIFE.total_seconds()), return_timestamp=True)
-    except BadSignature:  # also an expired one
+        # without its `max_age`, which refuses what a replica has signed whose clock is ahead
+        value, signed_at = signer.unsign(sent, return_timestamp=True)
+    except BadSignature:
+        return None
+    age = signer.timestamp_to_datetime(signer.get_timestamp()) - signed_at
+    if not -_CLOCKS_DIFFER <= age <= _LIFE:
         return None
     visitor_id = value.decode()
-    if signer.timestamp_to_datetime(signer.get_timestamp()) - signed_at > _RENEWED_AFTER:
+    if age > _RENEWED_AFTER:
         _give_cookie(request, signer, visitor_id)
     return visitor_id
 

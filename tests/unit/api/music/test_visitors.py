@@ -116,6 +116,16 @@ class TestCookie:
         clock[0] = born + 300 * DAY_S
         assert with_cookie(new_client(), renewed).get("/music").json()["pieces"]
 
+    @pytest.mark.parametrize(("behind_s", "is_own"), [(1, True), (300, True), (301, False), (DAY_S, False)])
+    def test_the_clock_of_another_replica_may_be_behind(
+        self, client: TestClient, new_client: Callable[[], TestClient], clock: list[float], behind_s: int, is_own: bool
+    ) -> None:
+        value = morsel(submit(client, SCRIPT, job_id="a")).value
+        clock[0] -= behind_s
+        answer = with_cookie(new_client(), value).get("/music")
+        assert bool(answer.json()["pieces"]) is is_own
+        assert "set-cookie" not in answer.headers
+
     def test_forged_ones_are_nobodys(
         self, client: TestClient, new_client: Callable[[], TestClient], clock: list[float]
     ) -> None:
