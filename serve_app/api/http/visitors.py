@@ -89,9 +89,9 @@ def withhold_cookie(request: Request) -> None:
 
 
 def set_cookie(request: Request, response: Response, settings: ApiSettings) -> None:
-    """Set the cookie of a new visitor, or an old cookie's renewal, if this request has led to either."""
+    """Set the cookie of a new visitor, or an old cookie's renewal, if this request has led to either and succeeded."""
     value = request.scope.get(_SCOPE_KEY)
-    if value is None:
+    if value is None or response.status_code >= 400:
         return
     forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     by_https = "https" in (request.url.scheme, forwarded)

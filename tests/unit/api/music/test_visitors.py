@@ -116,6 +116,15 @@ class TestCookie:
         clock[0] = born + 300 * DAY_S
         assert with_cookie(new_client(), renewed).get("/music").json()["pieces"]
 
+    def test_an_answer_that_failed_sets_none(self, client: TestClient, new_client: Callable[[], TestClient]) -> None:
+        submit(client, SCRIPT, job_id="a")
+        stranger = new_client()
+        for status, fields in ((409, {"job_id": "a"}), (422, {"duration": "long"})):
+            answer = submit(stranger, SCRIPT, **fields)
+            assert answer.status_code == status
+            assert "set-cookie" not in answer.headers
+        assert "set-cookie" in submit(stranger, SCRIPT).headers
+
     @pytest.mark.parametrize(("behind_s", "is_own"), [(1, True), (300, True), (301, False), (DAY_S, False)])
     def test_the_clock_of_another_replica_may_be_behind(
         self, client: TestClient, new_client: Callable[[], TestClient], clock: list[float], behind_s: int, is_own: bool
