@@ -59,7 +59,9 @@ class ChatCaptioner:
         data_url = await asyncio.to_thread(_data_url, jpeg)
         reply = await self._reply(data_url)
         described = await asyncio.to_thread(describe_picture, jpeg, features)
-        return parse_reply(reply, features, described, captioner=NAME, model_version=self.model_version)
+        return await asyncio.to_thread(
+            parse_reply, reply, features, described, captioner=NAME, model_version=self.model_version
+        )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -36,20 +36,20 @@ _MAX_TRIES = 20  # braces at which an object is looked for
 _KOREAN_SHARE = 0.3  # of the letters; Korean sentences hold foreign names, too
 
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)  # of models that reason in their answer
-_FENCE = re.compile(r"^\s*```[\w-]*|```\s*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```[\w-]*|```[ \t]*$", re.MULTILINE)
 _BROKEN_FIELD = re.compile(r'"(caption_ko|caption_en|caption)"\s*:\s*"((?:[^"\\]|\\.)*)')
-# A refusal begins the answer: a caption may quote one from the picture.
+# A refusal begins the answer: a caption may quote one from the picture. Possessive repetitions keep the time linear.
 _REFUSAL_EN = re.compile(
-    r"^\W*(?:(?:(?:i['’]m|i am)\s)?(?:(?:very|so|really|truly)\s)?sorry"
+    r"^\W*+(?:(?:(?:i['’]m|i am)\s)?(?:(?:very|so|really|truly)\s)?sorry"
     r"|unfortunately|(?:i|my)\sapolog\w+|as an ai\b[^,]{0,40})?"
-    r"[\s,.!:;—-]*(?:(?:but|however|for (?:the|any) [\w ]{1,30})\b)?[\s,.]*"
+    r"[\s,.!:;—-]*+(?:(?:but|however|for (?:the|any) [\w ]{1,30})\b)?[\s,.]*+"
     r"(?:i|we)(?:['’]m| am)?\s(?:can['’]?t|cannot|can not|not able to|unable to|won['’]?t|will not|do not|don['’]t)\s"
     r"(?:\w+\s){0,4}(?:help|assist|describe|provide|comply|identify|analy[sz]e|view|see|process|fulfil|continue|discuss|do"
     r"|generate|caption|feel comfortable)\b",
     re.IGNORECASE,
 )
 _REFUSAL_KO = re.compile(
-    r"^\W*(?:(?:정말 |대단히 )?(?:죄송|미안|유감)\S*.{0,80}?(?:없|못|어렵|않)"
+    r"^\W*+(?:(?:정말 |대단히 )?(?:죄송|미안|유감)\S*.{0,80}?(?:없|못|어렵|않)"
     r"|.{0,40}?(?:설명|묘사|분석|도와|답변|제공|처리|식별)\S*(?: \S+)? ?(?:드릴 |할 )?"
     r"(?:수(?:가|는)? 없습니다|수 없어요|어렵습니다|못합니다))"
 )

@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ import pytest
 from PIL import Image
 
 from serve_app.errors import CaptionRefused, ModelLoadingError, ProcessingError
+from serve_app.models.captions import chat
 from serve_app.models.captions.chat import MAX_ANSWER_BYTES, ChatCaptioner
 from serve_app.models.captions.options import ChatOptions
+from serve_app.models.captions.reply import parse_reply
 from serve_app.models.remote_http import PassingFailure, retry_after_s
 from serve_app.results import Caption
 from tests.unit.models.captions.chat_server import CAPTION, GOOD, Answer, ChatServer, fails, says
@@ -410,3 +413,16 @@ NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 )
 def test_the_wait_that_headers_ask_for(headers: dict[str, str], expected: float | None) -> None:
     assert retry_after_s(headers, NOW) == expected
+
+
+def test_replies_are_read_beside_the_event_loop(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def noted(*given: Any, **named: Any) -> Caption:
+        threads.append(threading.current_thread())
+        return parse_reply(*given, **named)
+
+    monkeypatch.setattr(chat, "parse_reply", noted)
+    assert ask(server, GOOD).captioner == "chat"
+    assert threading.main_thread() not in threads
+    assert len(threads) == 1

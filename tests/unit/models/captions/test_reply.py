@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import fields
 
 import pytest
@@ -260,3 +261,23 @@ def test_a_refusal_in_prose_or_in_a_field_is_one(text: str) -> None:
 def test_a_caption_about_such_words_is_no_refusal(text: str) -> None:
     assert not is_refusal(text)
     parse(text)
+
+
+@pytest.mark.parametrize(
+    "filler",
+    ["\n" * 200_000, " " * 200_000, " \n" * 100_000, "```" + "\n" * 200_000, "<think>" * 28_000],
+    ids=["lines", "spaces", "both", "fence", "thoughts"],
+)
+def test_a_reply_of_fillers_takes_little_time(filler: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ProcessingError, match="no caption"):
+        parse(filler)
+    assert parse(json.dumps(GOOD) + filler).caption_en == GOOD["caption_en"]
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("text", ["." * 4000 + "x", "sorry" + ", " * 2000 + "x", "미안" * 2000, "설명 " * 2000])
+def test_a_text_that_might_be_a_refusal_takes_little_time(text: str) -> None:
+    started = time.process_time()
+    assert not is_refusal(text)
+    assert time.process_time() - started < 1.0
