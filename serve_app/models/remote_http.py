@@ -158,6 +158,8 @@ class RemoteServer:
                         raise ProcessingError(f"{self._name}'s answer has more than {max_bytes} bytes")
         except httpx.HTTPError as error:
             raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
+        except httpx.InvalidURL:  # the path may be a server's
+            raise ProcessingError(f"{self._name} can't be asked: the address is malformed or too long") from None
         return Answer(response.status_code, response.headers, bytes(body))
 
     async def close(self) -> None:
@@ -220,11 +222,10 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     if given:
         try:
             moment = parsedate_to_datetime(given)
-        except ValueError:
-            pass
-        else:
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+        except (ValueError, OverflowError):
+            pass
     resets = {
         name: seconds
         for name in ("requests", "tokens")

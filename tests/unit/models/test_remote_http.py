@@ -23,6 +23,11 @@ NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "Mon, 30 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-4"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": f"Mon, 30 Nov 2026 12:00:00 +{'9' * 20}"}, None),
+        ({"retry-after": f"Mon, 30 Nov {'9' * 20} 12:00:00 GMT"}, None),
+        ({"x-ratelimit-reset-requests": "nan"}, None),
         ({"x-ratelimit-reset-requests": "1m30s"}, 90.0),
         ({"x-ratelimit-reset-requests": "20ms", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
         (

@@ -287,6 +287,14 @@ def test_options_that_can_not_work(options: dict[str, Any], key: str | None) -> 
         AceStep(AceStepOptions(**options), key)
 
 
+@pytest.mark.parametrize("place", ["/" + "a" * 70_000, "/v1/audio?path=" + "b" * 70_000])
+def test_a_place_that_is_no_address(server: AceStepServer, address: str, place: str) -> None:
+    server.place = place
+    server.runs()
+    with pytest.raises(ProcessingError, match="malformed or too long"):
+        render(address)
+
+
 def test_the_task_is_json_that_the_documented_server_reads(server: AceStepServer, address: str) -> None:
     calling(address, lambda engine: engine.start(PLAN))
     [task] = server.released
