@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -51,16 +51,21 @@ class PassingFailure(ProcessingError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A server's answer that no further try would change."""
+    """A server's answer that no further try would change.
+
+    Attributes:
+        sent: the headers of the request that hold secrets.
+    """
 
     status: int
     headers: httpx.Headers
     body: bytes
+    sent: Mapping[str, str] = field(repr=False)
 
     @property
     def told(self) -> str:
         """The server's own words, in a short line; "" without any."""
-        return clean_text(told_by(self.body), MAX_TOLD)
+        return shown_words(told_by(self.body), self.sent)
 
 
 class RemoteServer:
@@ -99,6 +104,7 @@ class RemoteServer:
 
         Args:
             path: begins with a slash.
+            headers: of the request; their values are taken out of the server's words.
             deadline_s: for all tries together.
             max_bytes: of the answer.
             content: sent as JSON; None sends nothing.
@@ -160,7 +166,7 @@ class RemoteServer:
             raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
         except httpx.InvalidURL:  # the path may be a server's
             raise ProcessingError(f"{self._name} can't be asked: the address is malformed or too long") from None
-        return Answer(response.status_code, response.headers, bytes(body))
+        return Answer(response.status_code, response.headers, bytes(body), headers or {})
 
     async def close(self) -> None:
         """Close the connections."""
@@ -193,13 +199,29 @@ def is_passing(status: int) -> bool:
     return status in _PASSING or status >= 500
 
 
+def shown_words(words: str, sent: Mapping[str, str], most: int = MAX_TOLD) -> str:
+    """Return a server's words in a short line, without the keys and tokens that it was sent.
+
+    Args:
+        sent: the headers of the request that hold secrets.
+        most: letters.
+    """
+    for value in sent.values():
+        if secret := value.removeprefix("Bearer "):
+            words = words.replace(secret, "***")
+    return clean_text(words, most)
+
+
 def told_by(body: bytes) -> str:
-    """Return an error's code, type, parameter and message; the body's beginning where it has no such form."""
+    """Return an error's code, type, parameter and message; the body's beginning where it has no such form.
+
+    The words may hold what the server was sent: `shown_words` makes them fit to be shown.
+    """
     text = body[:20_000].decode("utf-8", errors="replace")
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return text[: 4 * MAX_TOLD]
+        return text
     if isinstance(found, dict):
         found = found.get("error") or found
     if isinstance(found, dict):

@@ -15,8 +15,7 @@ from serve_app.models.captions.options import ChatOptions
 from serve_app.models.captions.picture import encode_jpeg, shrunk
 from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.image_file import decoded_image
-from serve_app.models.remote_http import MAX_TOLD, Answer, PassingFailure, RemoteServer, checked_key, told_by
-from serve_app.models.untrusted_text import clean_text
+from serve_app.models.remote_http import Answer, PassingFailure, RemoteServer, checked_key, shown_words, told_by
 from serve_app.results import Caption, PictureFeatures
 
 NAME = "chat"
@@ -40,7 +39,9 @@ class ChatCaptioner:
             ModelLoadingError: an option is missing or malformed.
         """
         self._options = options
-        self._key = checked_key(key, "SERVE_APP_CAPTION_API_KEY")
+        key = checked_key(key, "SERVE_APP_CAPTION_API_KEY")
+        header = options.key_header
+        self._headers = {header: f"Bearer {key}" if header == "Authorization" else key} if key else {}
         base_url, self._path = _address(options)
         self._server = RemoteServer(_WHO, base_url, "captions.chat.base_url", first_wait_s=first_wait_s)
         self._seats = asyncio.Semaphore(options.max_concurrent)
@@ -75,7 +76,7 @@ class ChatCaptioner:
                 for _ in range(2):
                     answer: tuple[dict[str, Any], str] = await self._server.retrying(deadline_s)(self._ask, data_url)
                     message, finish_reason = answer
-                    if words := _words_of(message, finish_reason):
+                    if words := _words_of(message, finish_reason, self._headers):
                         return words
         except TimeoutError:
             raise ProcessingError(f"{_WHO} gave no caption within {deadline_s:g} s") from None
@@ -91,8 +92,8 @@ class ChatCaptioner:
                 if answer.status == 400 and self._adapts_to(told_by(answer.body), length_field, with_temperature):
                     continue
                 if answer.status != 200:
-                    raise failure_of(answer, self._key)
-                return _first_choice(answer.body)
+                    raise failure_of(answer)
+                return _first_choice(answer)
 
     def _adapts_to(self, words: str, length_field: str, with_temperature: bool) -> bool:
         """Leave out a field of the last request that the endpoint names; return whether the request is another now."""
@@ -123,14 +124,10 @@ class ChatCaptioner:
         return request
 
     async def _post(self, request: dict[str, Any]) -> Answer:
-        headers = {"accept": "application/json"}
-        if self._key is not None:
-            header = self._options.key_header
-            headers[header] = f"Bearer {self._key}" if header == "Authorization" else self._key
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 return await self._server.ask_once(
-                    "POST", self._path, max_bytes=MAX_ANSWER_BYTES, headers=headers, content=request
+                    "POST", self._path, max_bytes=MAX_ANSWER_BYTES, headers=self._headers, content=request
                 )
         except TimeoutError:
             raise PassingFailure(f"{_WHO} gave no answer within {self._options.timeout_s:g} s") from None
@@ -151,26 +148,26 @@ def _data_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode('ascii')}"
 
 
-def _first_choice(body: bytes) -> tuple[dict[str, Any], str]:
+def _first_choice(answer: Answer) -> tuple[dict[str, Any], str]:
     try:
-        choice = json.loads(body)["choices"][0]
+        choice = json.loads(answer.body)["choices"][0]
         return dict(choice["message"]), str(choice.get("finish_reason"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise _no_completion(body) from None
+        raise _no_completion(answer) from None
 
 
-def _no_completion(body: bytes) -> ModelError:
+def _no_completion(answer: Answer) -> ModelError:
     return ProcessingError(
         f"{_WHO}'s answer is no chat completion; does captions.chat.base_url lead to an OpenAI-compatible API? "
-        f"It begins: {clean_text(body[:1000].decode('utf-8', errors='replace'), MAX_TOLD)}"
+        f"It begins: {shown_words(answer.body[:1000].decode('utf-8', errors='replace'), answer.sent)}"
     )
 
 
-def _words_of(message: dict[str, Any], finish_reason: str) -> str:
+def _words_of(message: dict[str, Any], finish_reason: str, sent: dict[str, str]) -> str:
     """Return a message's text, "" where it has none; CaptionRefused where it refuses."""
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
-        raise CaptionRefused(f"The model will not describe the picture: {clean_text(refusal, MAX_TOLD)}")
+        raise CaptionRefused(f"The model will not describe the picture: {shown_words(refusal, sent)}")
     content = message.get("content")
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from serve_app.errors import CaptionRefused, ModelError, ProcessingError
-from serve_app.models.remote_http import MAX_TOLD, Answer, PassingFailure, is_passing, retry_after_s, told_by
-from serve_app.models.untrusted_text import clean_text
+from serve_app.models.remote_http import Answer, PassingFailure, is_passing, retry_after_s, told_by
 
 # 429 with one of these in the body: no wait helps
 _OUT_OF_QUOTA = re.compile(r"insufficient_quota|billing|current quota|credit balance|payment", re.IGNORECASE)
@@ -18,12 +17,10 @@ _REMEDIES = {
 }
 
 
-def failure_of(answer: Answer, key: str | None) -> ModelError:
-    """Return the error of an answer that is not a success; `key` is taken out of the endpoint's words."""
+def failure_of(answer: Answer) -> ModelError:
+    """Return the error of an answer that is not a success."""
     status, words = answer.status, told_by(answer.body)
-    if key:
-        words = words.replace(key, "***")
-    told = f": {clean_text(words, MAX_TOLD)}" if words.strip() else ""
+    told = f": {answer.told}" if answer.told else ""
     if 300 <= status < 400:
         return ProcessingError(
             f"The caption endpoint redirects ({status}); set captions.chat.base_url to the address where it answers"

@@ -18,8 +18,7 @@ from serve_app.models.music.encoding import MAX_BYTES, from_audio
 from serve_app.models.music.options import AceStepOptions
 from serve_app.models.music.pieces import piece_of
 from serve_app.models.music.scales import MODES
-from serve_app.models.remote_http import MAX_TOLD, Answer, RemoteServer, checked_key
-from serve_app.models.untrusted_text import clean_text
+from serve_app.models.remote_http import Answer, RemoteServer, checked_key, shown_words
 from serve_app.results import MusicPlan, RenderedMusic
 
 NAME = "ACE-Step"
@@ -82,7 +81,7 @@ class AceStep:
                 "the server"
             ) from None
         audio, rate = await asyncio.to_thread(from_audio, content)
-        version = clean_text(str(result.get("dit_model") or "unknown"), 60)
+        version = shown_words(str(result.get("dit_model") or "unknown"), self._headers, 60)
         return await asyncio.to_thread(
             piece_of, audio, rate, plan, engine="acestep", model_version=f"acestep:{version}", license=_LICENSE
         )
@@ -93,7 +92,7 @@ class AceStep:
         while True:
             status, results = await self._query(task)
             if status == _FAILED:
-                told = clean_text(str(results[0].get("error") or "") if results else "", MAX_TOLD)
+                told = shown_words(str(results[0].get("error") or "") if results else "", self._headers)
                 raise ProcessingError(f"{NAME} failed to make the piece{f': {told}' if told else ''}")
             if not results:
                 if not may_begin_again:
@@ -137,7 +136,8 @@ class AceStep:
         if not isinstance(wrapped, dict) or "data" not in wrapped:
             raise ProcessingError(f"{NAME}'s answer has another form than its API describes")
         if wrapped.get("code", 200) != 200 or wrapped.get("error"):
-            raise ProcessingError(f"{NAME} refuses the request: {clean_text(str(wrapped.get('error')), MAX_TOLD)}")
+            told = shown_words(str(wrapped.get("error")), self._headers)
+            raise ProcessingError(f"{NAME} refuses the request: {told}")
         return wrapped["data"]
 
     async def _send(self, method: str, path: str, content: Any = None, *, max_bytes: int) -> Answer:

@@ -18,8 +18,7 @@ from serve_app.errors import ModelError, ModelLoadingError, MusicRefused, Proces
 from serve_app.models.music.encoding import MAX_BYTES, from_audio
 from serve_app.models.music.options import VertexOptions
 from serve_app.models.music.pieces import piece_of
-from serve_app.models.remote_http import Answer, RemoteServer
-from serve_app.models.untrusted_text import clean_text
+from serve_app.models.remote_http import Answer, RemoteServer, shown_words
 from serve_app.results import MusicPlan, RenderedMusic
 
 NAME = "Vertex AI"
@@ -78,7 +77,7 @@ class Vertex:
             raise ProcessingError(
                 f"{NAME} gave no piece within {self._options.timeout_s:g} s; raise music.vertex.timeout_s"
             ) from None
-        audio, rate = await asyncio.to_thread(lambda: from_audio(self._sound_in(answer.body)))
+        audio, rate = await asyncio.to_thread(lambda: from_audio(self._sound_in(answer)))
         license = _OWN_LICENSE if self._options.endpoint_id else _GOOGLE_LICENSE.format(self._options.model)
         return await asyncio.to_thread(
             piece_of, audio, rate, plan, engine="vertex", model_version=self.model_version, license=license
@@ -141,18 +140,18 @@ class Vertex:
             raise ModelLoadingError("The Google credentials name no project; set music.vertex.project")
         return str(self._credentials.token)
 
-    def _sound_in(self, body: bytes) -> bytes:
+    def _sound_in(self, answer: Answer) -> bytes:
         """Return the bytes of the first prediction."""
         try:
-            answer = json.loads(body)
-            predictions: Any = answer.get("predictions") or []
+            wrapped = json.loads(answer.body)
+            predictions: Any = wrapped.get("predictions") or []
             first = predictions[0] if predictions else {}
             encoded: Any = first.get("audioContent") or first.get("bytesBase64Encoded")
-            reason = first.get("raiFilteredReason") or answer.get("raiFilteredReason")
+            reason = first.get("raiFilteredReason") or wrapped.get("raiFilteredReason")
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
             raise ProcessingError(f"{NAME}'s answer has another form than its reference describes") from error
         if not encoded and (reason or not self._options.endpoint_id):
-            told = f": {clean_text(str(reason), 200)}" if reason else ""
+            told = f": {shown_words(str(reason), answer.sent)}" if reason else ""
             raise MusicRefused(
                 f"{NAME} returned no piece: its filter blocked it{told}; another picture or prompt helps"
             )

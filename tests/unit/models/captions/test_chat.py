@@ -255,6 +255,25 @@ def test_a_permanent_failure_is_final_and_says_what_to_do(server: ChatServer, an
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(fails(status, "x", f"{{'authorization': 'Bearer {KEY}'}}") for status in (400, 401, 429, 503)),
+        Answer(400, b" " * 795 + KEY.encode()),
+        Answer(200, f"<html>{KEY}</html>".encode()),
+    ],
+)
+@pytest.mark.parametrize("key_header", ["Authorization", "api-key"])
+def test_an_endpoint_that_echoes_the_key_does_not_show_it(server: ChatServer, answer: Answer, key_header: str) -> None:
+    text = failure(server, answer, key_header=key_header)
+    assert "***" in text
+    assert KEY[:5] not in text
+
+
+def test_a_refusal_that_echoes_the_key_does_not_show_it(server: ChatServer) -> None:
+    assert "***" in failure(server, says(None, refusal=f"Not with {KEY}"), kind=CaptionRefused)
+
+
 def test_the_endpoints_words_are_cut_and_cleaned(server: ChatServer) -> None:
     text = failure(server, fails(400, "bad", f"\x1b[31m{KEY}\n" + "long " * 1000))
     assert text.isprintable()

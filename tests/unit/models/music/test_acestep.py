@@ -13,7 +13,7 @@ import pytest
 from fastapi import Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.errors import ModelError, ModelLoadingError, ProcessingError
 from serve_app.models.music import acestep
 from serve_app.models.music.acestep import AceStep
 from serve_app.models.music.encoding import from_audio
@@ -205,6 +205,29 @@ def test_answers_that_no_further_try_helps(
     server.failing.append(answer)
     with pytest.raises(error, match=sentence):
         render(address)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(JSONResponse({"detail": "you sent Bearer s3cret/key"}, status) for status in (400, 404, 429, 503)),
+        JSONResponse({"data": None, "error": {"headers": ["Bearer s3cret/key"]}}),
+        JSONResponse({"data": None, "error": "s3cret/key is wrong"}),
+    ],
+)
+def test_a_server_that_echoes_the_key_does_not_show_it(server: AceStepServer, address: str, answer: Response) -> None:
+    server.failing.extend([answer] * 5)
+    with pytest.raises(ModelError, match=r"\*\*\*") as caught:
+        render(address, key="s3cret/key")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_states_that_echo_the_key_do_not_show_it(server: AceStepServer, address: str) -> None:
+    server.states = deque([(2, [{"error": "s3cret/key"}])])
+    with pytest.raises(ProcessingError, match=r"failed to make the piece: \*\*\*"):
+        render(address, key="s3cret/key")
+    server.states = deque([(1, [{"file": server.place, "dit_model": "turbo s3cret/key"}])])
+    assert render(address, key="s3cret/key")[0].model_version == "acestep:turbo ***"
 
 
 @pytest.mark.parametrize("answer", [wrapped("x"), wrapped(["x"]), wrapped({"a": 1})])

@@ -17,7 +17,7 @@ import pytest
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from serve_app.errors import ModelLoadingError, MusicRefused, ProcessingError
+from serve_app.errors import ModelError, ModelLoadingError, MusicRefused, ProcessingError
 from serve_app.models.music.encoding import from_audio
 from serve_app.models.music.options import VertexOptions
 from serve_app.models.music.vertex import Vertex
@@ -176,6 +176,20 @@ def test_answers_that_no_further_try_helps(
         render(address)
     assert not isinstance(found.value, MusicRefused)
     assert len(server.paths) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 429, 500])
+def test_a_server_that_echoes_the_token_does_not_show_it(server: VertexServer, address: str, status: int) -> None:
+    server.failing.extend([google_error(status, "You sent Bearer token-1.")] * 5)
+    with pytest.raises(ModelError, match=r"You sent Bearer \*\*\*\.") as caught:
+        render(address)
+    assert "token-1" not in str(caught.value)
+
+
+def test_a_filter_that_echoes_the_token_does_not_show_it(server: VertexServer, address: str) -> None:
+    server.answer = {"predictions": [], "raiFilteredReason": "token-1 is blocked"}
+    with pytest.raises(MusicRefused, match=r"\*\*\* is blocked"):
+        render(address)
 
 
 def test_an_own_model_without_an_answer_has_failed_and_not_refused(server: VertexServer, address: str) -> None:
