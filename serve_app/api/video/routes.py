@@ -12,7 +12,7 @@ from serve_app.analysis.result import AnalysisResult
 from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.api.http.visitors import Reader
+from serve_app.api.http.visitors import OwnSite, Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
 from serve_app.errors import JobConflict
@@ -100,7 +100,8 @@ async def list_jobs(
     "/{job_id}/cancel",
     summary="Cancel a job",
     response_model_exclude_unset=True,
-    responses=error_responses(404, 422, own={409: "The job has completed or failed"}),
+    responses=error_responses(403, 404, 422, own={409: "The job has completed or failed"}),
+    dependencies=[OwnSite],
 )
 async def cancel_job(job_id: VisibleJobId, services: InjectedServices) -> views.JobView:
     """Cancel a job: at once while it waits, at its next step while it runs; 409 once it has completed or failed."""
@@ -111,7 +112,8 @@ async def cancel_job(job_id: VisibleJobId, services: InjectedServices) -> views.
     "/{job_id}",
     status_code=204,
     summary="Remove a job",
-    responses=error_responses(404, 422, own={409: "The job has not ended; cancel it first"}),
+    responses=error_responses(403, 404, 422, own={409: "The job has not ended; cancel it first"}),
+    dependencies=[OwnSite],
 )
 async def delete_job(job_id: VisibleJobId, services: InjectedServices) -> None:
     """Remove an ended job's record and artefacts; 409 before its end."""
@@ -190,7 +192,8 @@ async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> v
     "/{job_id}/deliveries/replay",
     status_code=202,
     summary="Send a job's callbacks again",
-    responses=error_responses(404, 422),
+    responses=error_responses(403, 404, 422),
+    dependencies=[OwnSite],
 )
 async def replay_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.ReplayView:
     """Queue all of a job's callbacks again, in order, each under its old `webhook-id`."""

@@ -306,7 +306,7 @@ class TestOtherSites:
         ],
     )
     def test_may_change_nothing(self, client: TestClient, ready: str, headers: dict[str, str]) -> None:
-        for method, path in OF_PIECE[-3:]:
+        for method, path in OF_PIECE[-3:] + OF_JOB[-3:]:
             assert call(client, method, path, ready, headers) == 403, (method, path)
         answer = submit(client, headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
@@ -325,6 +325,15 @@ class TestOtherSites:
     )
     def test_own_pages_and_scripts_may(self, client: TestClient, headers: dict[str, str]) -> None:
         assert submit(client, headers).status_code == 200
+
+    def test_clients_that_are_no_browsers_may_change_jobs(self, client: TestClient, ready: str) -> None:
+        statuses = [call(client, method, path, ready) for method, path in OF_JOB[-3:]]
+        assert statuses == [202, 409, 204]  # it has completed, so that it can't be cancelled
+
+    def test_the_refusal_is_documented(self, client: TestClient) -> None:
+        paths = client.get("/openapi.json").json()["paths"]
+        for method, path in OF_PIECE[-3:] + OF_JOB[-3:]:
+            assert "403" in paths[path.format(id="{job_id}")][method.lower()]["responses"], path
 
     def test_origins_that_the_operator_names_may(self, client_with: Callable[..., TestClient]) -> None:
         headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
