@@ -157,10 +157,26 @@ def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.
 
     The text of a foreign error stays out of it and goes into the log: it may hold paths or secrets.
     """
-    sentences = _MUSIC_ERRORS if kind is JobKind.MUSIC else _ERRORS
-    sentence = _in(locale, sentences[error_code(error)])
+    sentence = error_sentence(error_code(error), locale, kind)
     detail = error.detail if isinstance(error, ServeAppError) else type(error).__name__
     return f"{sentence}: {detail}" if detail else sentence
+
+
+def error_sentence(code: str, locale: Locale, kind: JobKind) -> str:
+    """Return the sentence that begins the error message of a code, one of those that `error_code` returns."""
+    return _in(locale, (_MUSIC_ERRORS if kind is JobKind.MUSIC else _ERRORS)[code])
+
+
+def error_message_in(locale: Locale, code: str | None, message: str | None, kind: JobKind) -> str:
+    """Return a stored error message with its sentence in another language; the detail stays as it is."""
+    message = message or ""
+    if code not in _ERRORS:
+        return message
+    for stored in Locale:
+        sentence = error_sentence(code, stored, kind)
+        if message == sentence or message.startswith(f"{sentence}: "):
+            return error_sentence(code, locale, kind) + message.removeprefix(sentence)
+    return message
 
 
 def mode_name(mode: str, locale: Locale) -> str:

@@ -27,6 +27,7 @@ from serve_app.messages import (
     Locale,
     MusicStage,
     cancelled_message,
+    error_message_in,
     instrument_name,
     mode_name,
     queued_message,
@@ -71,8 +72,11 @@ def piece_page(job: Job, locale: Locale, root_path: str, queue_position: int | N
         }
         return _page("piece.html", locale, root_path, **shown)
     if job.status.is_final:
-        cancelled = job.status is JobStatus.CANCELLED
-        shown["reason"] = cancelled_message(locale) if cancelled else job.error_message
+        shown["reason"] = (
+            cancelled_message(locale)
+            if job.status is JobStatus.CANCELLED
+            else error_message_in(locale, job.error_code, job.error_message, JobKind.MUSIC)
+        )
         return _page("not_made.html", locale, root_path, **shown)
     shown["picture"] = music_url(root_path, job.job_id, "picture") if job.progress >= MusicStage.PICTURE_READY else None
     waits = job.status is JobStatus.QUEUED

@@ -169,6 +169,30 @@ def test_failed_and_cancelled(client: TestClient, jobs: JobsOnTable) -> None:
     assert "The job was cancelled" in page_of(client, "/music/b/page").text
 
 
+@pytest.mark.parametrize(
+    ("code", "stored", "korean", "english"),
+    [
+        (
+            "DOWNLOAD_ERROR",
+            "이미지를 다운로드할 수 없습니다: 404 Not Found",
+            "이미지를 다운로드할 수 없습니다: 404 Not Found",
+            "The picture could not be downloaded: 404 Not Found",
+        ),
+        ("GPU_MEMORY_ERROR", "Out of GPU memory", "GPU 메모리가 부족합니다", "Out of GPU memory"),
+        ("PROCESSING_ERROR", "worded in another way", "worded in another way", "worded in another way"),
+        ("A_NEW_CODE", "something", "something", "something"),
+    ],
+)
+def test_a_failure_is_told_in_the_pages_language(
+    client: TestClient, jobs: JobsOnTable, code: str, stored: str, korean: str, english: str
+) -> None:
+    submit(client, SCRIPT, job_id="a")
+    jobs.run_fail("a", code, stored)
+    for locale, told in (("ko", korean), ("en", english)):
+        html = client.get(f"/music/a/page?locale={locale}", headers=BROWSER).text
+        assert f'<p role="alert">{told}</p>' in html
+
+
 def test_hostile_text_stays_text(client: TestClient, music: MusicOnTable) -> None:
     submit(client, SCRIPT, job_id="a", prompt=HOSTILE)
     caption = PIECE["caption"] | {"caption_en": HOSTILE, "caption_ko": HOSTILE, "model_version": HOSTILE}
