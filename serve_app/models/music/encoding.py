@@ -22,6 +22,7 @@ _MP3_BITS_PER_S = 160_000
 
 _TITLE = "Music"
 _RATES_HZ = range(8_000, 192_001)
+_HIGHEST_RATE_HZ = 48_000
 _MP3_RATES_HZ = (32_000, 44_100, 48_000)
 _FULL_SCALE = 1 << 23
 _BLOCK = 1 << 14
@@ -58,7 +59,8 @@ def to_mp3(audio: NDArray[np.float32], rate: int) -> bytes:
 def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:
     """Return the sound of a FLAC, WAV, MP3 or Ogg file, by its content: (n, 1 or 2) float32, and samples a second.
 
-    More than two channels are mixed to two. The decodable part of a damaged file is returned.
+    More than two channels are mixed to two, and sound above 48 kHz is resampled to that. The decodable part of a
+    damaged file is returned.
 
     Raises:
         ProcessingError: it is no such file, holds no sound, is longer than three minutes or larger than 96 MiB.
@@ -91,22 +93,24 @@ def _decoded(container: Any) -> tuple[NDArray[np.float32], int]:
     if not container.streams.audio:
         raise ProcessingError("The engine's file holds no sound")
     track = container.streams.audio[0]
-    rate = track.rate
-    if rate not in _RATES_HZ:
-        raise ProcessingError(f"The engine's sound has {rate} samples a second, which no engine makes")
+    if track.rate not in _RATES_HZ:
+        raise ProcessingError(f"The engine's sound has {track.rate} samples a second, which no engine makes")
+    rate = min(track.rate, _HIGHEST_RATE_HZ)
     layout = "mono" if track.channels == 1 else "stereo"
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-    blocks: list[NDArray[np.float32]] = []
+    # of the longest sound: a list of blocks would take twice the memory when they are joined
+    audio = np.empty((int(MAX_S * rate), 1 if layout == "mono" else 2), dtype=np.float32)
     length = 0
     for frame in chain(_frames(container), [None]):
         for part in resampler.resample(frame):
-            blocks.append(np.asarray(part.to_ndarray().T, dtype=np.float32))
-            length += len(blocks[-1])
-        if length > MAX_S * rate:
-            raise ProcessingError(f"The engine's sound is longer than {MAX_S:.0f} s")
+            end = length + part.samples
+            if end > len(audio):
+                raise ProcessingError(f"The engine's sound is longer than {MAX_S:.0f} s")
+            audio[length:end] = np.nan_to_num(part.to_ndarray().T)
+            length = end
     if not length:
         raise ProcessingError("The engine's file holds no sound that can be decoded")
-    return np.nan_to_num(np.concatenate(blocks), copy=False), rate
+    return audio[:length], rate
 
 
 def _frames(container: Any) -> Iterator[AudioFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import av
 import numpy as np
@@ -132,6 +133,39 @@ def test_files_of_engines_are_known_by_their_content(kind: str, codec: str, chan
     found, rate = from_audio(coded(np.ascontiguousarray(audio), kind, codec, made_rate))
     assert (found.shape[1], rate) == (channels, made_rate)
     assert len(found) / rate == pytest.approx(2.0, abs=0.06)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(192_000, 2), (96_000, 1), (88_200, 2)])
+def test_a_higher_rate_becomes_48_khz(rate: int, channels: int) -> None:
+    found, found_rate = from_audio(coded(np.ascontiguousarray(stereo(2.0, rate)[:, :channels]), "flac", "flac", rate))
+    expected = stereo(2.0, 48_000)[:, :channels]
+    assert (found.shape[1], found_rate) == (channels, 48_000)
+    assert len(found) == pytest.approx(len(expected), abs=50)
+    least = min(len(found), len(expected))
+    assert np.corrcoef(found[:least, 0], expected[:least, 0])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("stereo", 2), ("7.1", 8)])
+def test_a_small_file_of_a_long_sound_takes_little_memory(layout: str, channels: int) -> None:
+    rate = 192_000
+    output = io.BytesIO()
+    with av.open(output, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=rate)
+        stream.layout, stream.format = layout, "s16"
+        for second in range(179):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, rate * channels), np.int16), format="s16", layout=layout)
+            frame.sample_rate, frame.pts = rate, second * rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    tracemalloc.start()
+    try:
+        found, found_rate = from_audio(output.getvalue())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found.shape[1], found_rate) == (2, 48_000)
+    assert len(found) / found_rate == pytest.approx(179.0, abs=0.1)
+    assert most < 100 << 20
 
 
 def test_an_mp3_without_a_tag() -> None:
