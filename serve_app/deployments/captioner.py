@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from ray import serve
 
@@ -21,6 +22,7 @@ from serve_app.services import ReplicaModel
 logger = logging.getLogger("ray.serve")
 
 _NUM_DECODERS = 2
+_PAUSE_S = 60.0  # of an endpoint that failed
 
 Captions = Callable[[bytes, PictureFeatures], Awaitable[Caption]]
 
@@ -40,7 +42,8 @@ class Captioner:
     """Prepares and captions pictures. Memory and cold start: docs/models/captions.md.
 
     Files are decoded in threads. Pictures that wait for the local model share its next call. A captioner that can't be
-    loaded is passed over where a later one is; without any, every call raises the reason.
+    loaded is passed over where a later one is; without any, every call raises the reason. So that a burst of pictures
+    does not wait for a dead endpoint, it is passed over for a minute where another captioner follows it.
     """
 
     def __init__(self, options: CaptionerOptions, environment: ModelEnvironment, max_pixels: int) -> None:
@@ -48,6 +51,7 @@ class Captioner:
         self._environment = environment
         self._max_pixels = max_pixels
         self._device = replica_device(options.device)
+        self._chat_failure, self._chat_again_at = "", 0.0
         self._decoders = WorkerThreads(_NUM_DECODERS, "picture-decoder")
         self._network = WorkerThreads(1, "caption-network")
         self._model = LoadedModel(
@@ -124,9 +128,26 @@ class Captioner:
 
     def _chat(self) -> _LoadedCaptioner:
         from serve_app.models.captions.chat import ChatCaptioner
+        from serve_app.models.captions.chat_failures import EndpointFailure
+        from serve_app.models.remote_http import PassingFailure
 
         chat = ChatCaptioner(self._options.chat, self._environment.caption_api_key)
-        return _LoadedCaptioner("chat", chat.model_version, chat.caption)
+
+        async def captions(jpeg: bytes, features: PictureFeatures) -> Caption:
+            if monotonic() < self._chat_again_at:
+                raise self._chat_paused()
+            try:
+                return await chat.caption(jpeg, features)
+            except (EndpointFailure, PassingFailure) as error:
+                self._chat_failure, self._chat_again_at = error.detail, monotonic() + _PAUSE_S
+                raise self._chat_paused() from error
+
+        is_last = self._options.captioners[-1] == "chat"
+        return _LoadedCaptioner("chat", chat.model_version, chat.caption if is_last else captions)
+
+    def _chat_paused(self) -> ProcessingError:
+        rest_s = self._chat_again_at - monotonic()
+        return ProcessingError(f"{self._chat_failure}; it is asked again in {rest_s:.0f} s")
 
     def _local(self) -> _LoadedCaptioner:
         if self._options.model_id is None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
-from serve_app.models.captions.chat_failures import failure_of
+from serve_app.models.captions.chat_failures import EndpointFailure, failure_of
 from serve_app.models.captions.embedded import describe_picture
 from serve_app.models.captions.options import ChatOptions
 from serve_app.models.captions.picture import encode_jpeg, shrunk
@@ -55,7 +55,9 @@ class ChatCaptioner:
 
         Raises:
             CaptionRefused: the model or the endpoint's filter will not describe it.
-            ProcessingError: the endpoint refuses the request, or does not answer in time.
+            EndpointFailure: the endpoint does not answer in time, or refuses the key or the model.
+            PassingFailure: it can't be reached, or answers 408, 409, 425, 429 or 5xx each time.
+            ProcessingError: it refuses the request, or its answer is no caption.
         """
         data_url = await asyncio.to_thread(_data_url, jpeg)
         reply = await self._reply(data_url)
@@ -79,7 +81,7 @@ class ChatCaptioner:
                     if words := _words_of(message, finish_reason, self._headers):
                         return words
         except TimeoutError:
-            raise ProcessingError(f"{_WHO} gave no caption within {deadline_s:g} s") from None
+            raise EndpointFailure(f"{_WHO} gave no caption within {deadline_s:g} s") from None
         why = "; its thoughts took all tokens: raise captions.chat.max_tokens" if finish_reason == "length" else ""
         raise ProcessingError(f"{_WHO}'s answer was empty twice{why}")
 

@@ -17,19 +17,24 @@ _REMEDIES = {
 }
 
 
+class EndpointFailure(ProcessingError):
+    """Raised when the endpoint has no caption for any picture, for a while."""
+
+
 def failure_of(answer: Answer) -> ModelError:
     """Return the error of an answer that is not a success."""
     status, words = answer.status, told_by(answer.body)
     told = f": {answer.told}" if answer.told else ""
     if 300 <= status < 400:
-        return ProcessingError(
+        return EndpointFailure(
             f"The caption endpoint redirects ({status}); set captions.chat.base_url to the address where it answers"
         )
     if status == 429 and _OUT_OF_QUOTA.search(words):
-        return ProcessingError(f"The caption endpoint's quota is used up{told}; raise it or set another key")
+        return EndpointFailure(f"The caption endpoint's quota is used up{told}; raise it or set another key")
     if is_passing(status):
         return PassingFailure(f"The caption endpoint answers {status}{told}", retry_after_s(answer.headers))
     if _FILTERED.search(words):
         return CaptionRefused(f"The caption endpoint's filter refused the picture{told}")
-    remedy = f"; {_REMEDIES[status]}" if status in _REMEDIES else ""
-    return ProcessingError(f"The caption endpoint answers {status}{told}{remedy}")
+    if status in _REMEDIES:
+        return EndpointFailure(f"The caption endpoint answers {status}{told}; {_REMEDIES[status]}")
+    return ProcessingError(f"The caption endpoint answers {status}{told}")

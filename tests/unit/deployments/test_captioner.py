@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from serve_app.models.captions import local
 from serve_app.models.captions.options import CaptionerOptions, ChatOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import Caption
-from tests.unit.models.captions.chat_server import Answer, ChatServer, fails, says
+from tests.unit.models.captions.chat_server import GOOD, Answer, ChatServer, fails, says
 from tests.unit.models.captions.drawn import plain, prepared
 from tests.unit.models.captions.tiny_models import save_blip
 from tests.unit.models.images.pictures import encoded
@@ -124,6 +125,76 @@ def test_the_next_captioner_answers_and_says_why(server: ChatServer, answer: Ans
     assert caption.fallback_reason is not None
     assert caption.fallback_reason.startswith("chat failed: ")
     assert reason in caption.fallback_reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "requests", "told"),
+    [
+        (fails(401, "invalid_api_key"), 1, "answers 401"),
+        (fails(429, "insufficient_quota"), 1, "quota is used up"),
+        (fails(503, "down", headers={"retry-after": "0"}), 5, "answers 503"),
+        (Answer(after_s=0.4), 1, r"no caption within 0\.2 s"),
+    ],
+)
+def test_an_endpoint_that_failed_is_passed_over_for_a_minute(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, answer: Answer, requests: int, told: str
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("serve_app.deployments.captioner.monotonic", lambda: now[0])
+    server.script = [answer]
+    deadline_s = 0.2 if answer.after_s else 10.0
+
+    async def work() -> None:
+        replica = make("chat", "features", chat=ChatOptions(base_url=server.url, model="m", deadline_s=deadline_s))
+        for at_s, rest_s in ((1000.0, 60), (1000.0, 60), (1059.0, 1)):
+            now[0] = at_s
+            caption = await replica.caption(*GIVEN)
+            assert caption.captioner == "features"
+            assert re.search(rf"^chat failed: .*{told}.*; it is asked again in {rest_s} s$", caption.fallback_reason)
+        assert len(server.requests) == requests
+        now[0] = 1060.0
+        server.script = [GOOD]
+        for _ in range(2):
+            assert (await replica.caption(*GIVEN)).captioner == "chat"
+        assert len(server.requests) == requests + 2
+
+    asyncio.run(work())
+
+
+def test_an_endpoint_that_can_not_be_reached_is_passed_over() -> None:
+    # a port that nobody listens on
+    options = ChatOptions(base_url="http://127.0.0.1:9/v1", model="m", deadline_s=0.3)
+
+    async def work() -> None:
+        replica = make("chat", "features", chat=options)
+        for _ in range(2):
+            reason = (await replica.caption(*GIVEN)).fallback_reason
+            assert re.search(r"^chat failed: .*; it is asked again in (60|59) s$", reason)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("answer", [says(None, refusal="I can't describe this."), fails(400, "invalid_image")])
+def test_a_failure_of_one_picture_does_not_pause_the_endpoint(server: ChatServer, answer: Answer) -> None:
+    server.script = [answer, GOOD]
+
+    async def work() -> None:
+        replica = make("chat", "features", url=server.url)
+        assert [(await replica.caption(*GIVEN)).captioner for _ in range(2)] == ["features", "chat"]
+
+    asyncio.run(work())
+
+
+def test_an_endpoint_without_a_successor_is_asked_each_time(server: ChatServer) -> None:
+    server.script = [fails(401), GOOD]
+
+    async def work() -> None:
+        replica = make("chat", url=server.url)
+        with pytest.raises(ProcessingError, match="answers 401"):
+            await replica.caption(*GIVEN)
+        assert (await replica.caption(*GIVEN)).captioner == "chat"
+
+    asyncio.run(work())
 
 
 def test_the_order_of_the_configuration_counts(server: ChatServer) -> None:
