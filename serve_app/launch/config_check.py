@@ -60,7 +60,8 @@ def check_config(config: Any) -> None:
                 for found in error.errors():
                     is_unknown = found["type"] in ("unexpected_keyword_argument", "extra_forbidden")
                     where = ".".join(map(str, found["loc"]))
-                    problems.append(f"{name}, args.{where}: {'unknown key' if is_unknown else found['msg']}")
+                    told = "unknown key" if is_unknown else found["msg"].removeprefix("Value error, ")
+                    problems.append(f"{name}, args.{where}: {told}")
     if problems:
         raise InvalidRequest("the config file is wrong: " + "; ".join(problems))
     try:

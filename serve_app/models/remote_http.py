@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from tenacity import (
@@ -27,6 +26,7 @@ from tenacity import (
 )
 
 from serve_app.errors import ModelLoadingError, ProcessingError
+from serve_app.models.options import require_address
 from serve_app.models.untrusted_text import clean_text
 
 MAX_TRIES = 5
@@ -82,9 +82,10 @@ class RemoteServer:
     """
 
     def __init__(self, name: str, base_url: str, option: str, *, first_wait_s: float = 0.5) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
-            raise ModelLoadingError(f"{option} must be like https://HOST, without a user or a password")
+        try:
+            require_address(option, base_url)
+        except ValueError as error:
+            raise ModelLoadingError(str(error)) from None
         self._name = name
         self._base_url = base_url.rstrip("/")
         self._backoff = wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S) + wait_random(0, first_wait_s)

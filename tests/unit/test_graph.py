@@ -17,6 +17,7 @@ from serve_app.graph import build
 from serve_app.graph_args import GraphArgs
 from serve_app.models.images.engines import EngineName, Precision
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
+from serve_app.models.music.options import MusicGenOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.backends import BackendName
 from serve_app.settings import Settings
@@ -128,10 +129,19 @@ def test_a_config_of_ours_builds_what_it_configures(path: Path) -> None:
         ),
         (
             "captions",
-            {"captioners": ("chat", "features"), "model_id": "org/vlm", "device": "cuda", "batch_size": 2},
+            {"captioners": ("transformers", "features"), "model_id": "org/vlm", "device": "cuda", "batch_size": 2},
             "Captioner",
         ),
-        ("music", {"engines": ("musicgen", "composer"), "soundfont": "/a.sf2", "device": "cuda:1"}, "MusicGenerator"),
+        (
+            "music",
+            {
+                "engines": ("musicgen", "composer"),
+                "musicgen": MusicGenOptions(model_id="org/m"),
+                "soundfont": "/a.sf2",
+                "device": "cuda:1",
+            },
+            "MusicGenerator",
+        ),
         (
             "job_runner",
             {"jobs_per_replica": 4, "lease_s": 9.0, "poll_interval_s": 0.1, "max_attempts": 7, "min_replicas": 0},

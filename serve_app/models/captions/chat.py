@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 from serve_app.errors import CaptionRefused, ModelError, ModelLoadingError, ProcessingError
 from serve_app.models.captions.chat_failures import EndpointFailure, failure_of
@@ -139,9 +138,8 @@ def _address(options: ChatOptions) -> tuple[str, str]:
     """Return the base of the endpoint's address and the path of its completions, with the base's query behind it."""
     if not options.base_url or not options.model:
         raise ModelLoadingError("The captioner chat needs captions.chat.base_url and captions.chat.model")
-    parts = urlsplit(options.base_url)
-    query = f"?{parts.query}" if parts.query else ""  # Azure's has the api-version
-    return parts._replace(query="").geturl(), f"/chat/completions{query}"
+    base, mark, query = options.base_url.partition("?")  # Azure's has the api-version
+    return base, f"/chat/completions{mark}{query}"
 
 
 def _data_url(jpeg: bytes) -> str:

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
-from serve_app.models.options import Count, Name, Options, PositiveSeconds, WaitSeconds
+from serve_app.models.options import (
+    Count,
+    Name,
+    Options,
+    PositiveSeconds,
+    WaitSeconds,
+    require_address,
+    require_no_repetition,
+    require_pattern,
+)
 
 CaptionerName = Literal["features", "chat", "transformers"]
 
@@ -65,3 +74,14 @@ class CaptionerOptions(Options):
     batch_size: Annotated[Count, Le(64)] = 4
     batch_wait_s: WaitSeconds = 0.0
     max_new_tokens: Annotated[Count, Le(2048)] = 256
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a listed captioner lacks what it needs."""
+        require_no_repetition("captions.captioners", self.captioners)
+        if "chat" in self.captioners:
+            require_address("captions.chat.base_url", self.chat.base_url, may_have_query=True)
+            require_pattern("captions.chat.model", self.chat.model, r".*\S.*", "gpt-4o-mini")
+            # a token of HTTP: RFC 9110, section 5.6.2
+            require_pattern("captions.chat.key_header", self.chat.key_header, r"[\w!#$%&'*+.^`|~-]+", "api-key")
+        if "transformers" in self.captioners and not self.model_id:
+            raise ValueError("The captioner transformers needs captions.model_id: an id of the hub or a folder")

@@ -8,7 +8,14 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, MinLen
 
-from serve_app.models.options import Count, Options, PositiveSeconds
+from serve_app.models.options import (
+    Count,
+    Options,
+    PositiveSeconds,
+    require_address,
+    require_no_repetition,
+    require_pattern,
+)
 
 
 class EngineName(StrEnum):
@@ -58,7 +65,7 @@ class AceStepOptions(Options):
     model: str | None = None
     inference_steps: Count = 8
     timeout_s: PositiveSeconds = 600.0
-    poll_s: PositiveSeconds = 1.0
+    poll_s: Annotated[float, Ge(0.1)] = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +73,7 @@ class VertexOptions(Options):
     """Vertex AI, with Google's Application Default Credentials (extra `gcs`).
 
     Attributes:
-        project: Google Cloud project; None: the credentials' own.
+        project: Google Cloud project.
         location: region of the model or endpoint.
         model: of Google, such as `lyria-002`.
         endpoint_id: of a model of your own, instead of `model`; it gets prompt, seed, duration, tempo and key.
@@ -105,3 +112,21 @@ class MusicOptions(Options):
     musicgen: MusicGenOptions = field(default_factory=MusicGenOptions)
     acestep: AceStepOptions = field(default_factory=AceStepOptions)
     vertex: VertexOptions = field(default_factory=VertexOptions)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a listed engine lacks what it needs."""
+        require_no_repetition("music.engines", self.engines)
+        if EngineName.MUSICGEN in self.engines and not self.musicgen.model_id:
+            raise ValueError("The engine musicgen needs music.musicgen.model_id: an id of the hub or a folder")
+        if EngineName.ACESTEP in self.engines:
+            require_address("music.acestep.base_url", self.acestep.base_url)
+        if EngineName.VERTEX in self.engines:
+            vertex = self.vertex
+            require_pattern("music.vertex.project", vertex.project, r"[a-z0-9.:-]+", "my-project-1")
+            require_pattern("music.vertex.location", vertex.location, r"[a-z0-9-]+", "us-central1")
+            if vertex.endpoint_id is None:
+                require_pattern("music.vertex.model", vertex.model, r"[\w.@-]+", "lyria-002")
+            else:
+                require_pattern("music.vertex.endpoint_id", vertex.endpoint_id, r"[a-z0-9-]+", "1234567890")
+            if vertex.endpoint_url is not None:
+                require_address("music.vertex.endpoint_url", vertex.endpoint_url)

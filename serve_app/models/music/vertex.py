@@ -57,7 +57,6 @@ class Vertex:
         base_url = options.endpoint_url or f"https://{host}aiplatform.googleapis.com"
         self._server = RemoteServer(NAME, base_url, "music.vertex.endpoint_url", first_wait_s=first_wait_s)
         self._credentials: Any = None
-        self._project = options.project
         self.model_version = (
             f"vertex:endpoint-{options.endpoint_id}" if options.endpoint_id else f"vertex:{options.model}"
         )
@@ -96,7 +95,7 @@ class Vertex:
 
     async def _post(self, plan: MusicPlan, token: str) -> Answer:
         options = self._options
-        parent = f"/v1/projects/{quote(self._project or '', safe='')}/locations/{quote(options.location, safe='')}"
+        parent = f"/v1/projects/{quote(options.project or '', safe='')}/locations/{quote(options.location, safe='')}"
         model = (
             f"endpoints/{quote(options.endpoint_id, safe='')}"
             if options.endpoint_id
@@ -121,8 +120,7 @@ class Vertex:
             raise ModelLoadingError("The engine vertex needs google-auth: pip install 'serve_app[gcs]'") from error
         try:
             if self._credentials is None:
-                self._credentials, project = google.auth.default(scopes=[_SCOPE])
-                self._project = self._project or project
+                self._credentials, _ = google.auth.default(scopes=[_SCOPE])
             if renew or not self._credentials.valid:
                 self._credentials.refresh(Request())
         except DefaultCredentialsError as error:
@@ -136,8 +134,6 @@ class Vertex:
             raise ModelLoadingError(
                 f"Google refuses the credentials of the engine vertex ({type(error).__name__}); make a new key"
             ) from error
-        if not self._project:
-            raise ModelLoadingError("The Google credentials name no project; set music.vertex.project")
         return str(self._credentials.token)
 
     def _sound_in(self, answer: Answer) -> bytes:

@@ -28,8 +28,8 @@ PROJECT = Path(__file__).parents[3]
 PLAN = made_plan(8.0)
 
 
-def make(tmp_path: Path, *engines: str, **options: Any) -> Any:
-    environment = ModelEnvironment(models_dir=tmp_path, music_api_key="secret")
+def make(tmp_path: Path, *engines: str, key: str = "secret", **options: Any) -> Any:
+    environment = ModelEnvironment(models_dir=tmp_path, music_api_key=key)
     chosen = tuple(EngineName(engine) for engine in engines)
     return MusicGenerator.func_or_class(MusicOptions(engines=chosen, **options), environment)
 
@@ -147,12 +147,13 @@ def test_the_composer_plays_beside_musicgen(tmp_path: Path) -> None:
 
 def test_an_engine_that_can_not_be_made_ready_leaves_the_others(tmp_path: Path) -> None:
     missing = MusicGenOptions(model_id=str(tmp_path / "nothing"))
-    replica = make(tmp_path, "musicgen", "acestep", "composer", musicgen=missing)
+    server = AceStepOptions(base_url="http://127.0.0.1:9")
+    replica = make(tmp_path, "musicgen", "acestep", "composer", musicgen=missing, acestep=server, key="no key")
     assert asyncio.run(rendered(replica, "composer"))[1].engine == "composer"
     with pytest.raises(ModelLoadingError, match="There is no file or folder"):
         asyncio.run(rendered(replica, "musicgen"))
     for call in (rendered(replica, "acestep"), replica.start("acestep", PLAN)):
-        with pytest.raises(ModelLoadingError, match=r"music\.acestep\.base_url"):
+        with pytest.raises(ModelLoadingError, match="SERVE_APP_MUSIC_API_KEY"):
             asyncio.run(call)
     found = asyncio.run(replica.describe())
     assert found.warm

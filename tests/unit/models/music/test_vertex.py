@@ -49,7 +49,9 @@ def address(server: VertexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def calling(address: str, call: Callable[[Vertex], Awaitable[T]], **options: Any) -> T:
     async def run() -> T:
         engine = Vertex(
-            VertexOptions(**{"endpoint_url": address, "location": LOCATION, "timeout_s": 20.0, **options}),
+            VertexOptions(
+                **{"endpoint_url": address, "project": PROJECT, "location": LOCATION, "timeout_s": 20.0, **options}
+            ),
             first_wait_s=0.01,
         )
         try:
