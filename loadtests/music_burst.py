@@ -37,15 +37,12 @@ def main() -> None:
         LocalGraph(arguments.config, Path(folder)) as graph,
     ):
         graph.wait_until_ready(300.0)
-        first = _make(graph.base_url, 0, arguments.seconds)
-        alone = _make(graph.base_url, 1, arguments.seconds)
+        first, alone, *pictures = [_picture(number) for number in range(2 + arguments.pieces)]
+        first = _make(graph.base_url, first, arguments.seconds)
+        alone = _make(graph.base_url, alone, arguments.seconds)
         started = time.monotonic()
         with ThreadPoolExecutor(arguments.pieces) as pool:
-            pieces = list(
-                pool.map(
-                    lambda number: _make(graph.base_url, number, arguments.seconds), range(2, 2 + arguments.pieces)
-                )
-            )
+            pieces = list(pool.map(lambda picture: _make(graph.base_url, picture, arguments.seconds), pictures))
         burst_s = time.monotonic() - started
         groups = process_groups(graph.pid)
     print(f"first piece, with the start of the deployments: {first['wall_s']:.1f} s; the next: {alone['wall_s']:.1f} s")
@@ -67,12 +64,12 @@ def main() -> None:
             print(f"| {group.name} | {group.rss_mb:.0f} | {group.pss_mb:.0f} | {group.peak_mb:.0f} |")
 
 
-def _make(base_url: str, number: int, seconds: float) -> dict[str, Any]:
+def _make(base_url: str, picture: bytes, seconds: float) -> dict[str, Any]:
     """Submit a picture as a visitor of its own and wait for the piece."""
     with httpx.Client(base_url=base_url, timeout=120.0) as client:
         started = time.monotonic()
         answer = client.post(
-            "/generate-music", files={"file": ("a.jpg", _picture(number))}, data={"duration": str(seconds)}
+            "/generate-music", files={"file": ("a.jpg", picture)}, data={"duration": str(seconds)}
         ).raise_for_status()
         submit_s = time.monotonic() - started
         while True:
