@@ -110,8 +110,9 @@ class Settings(BaseModel):
         state_dir: folder of the default job store, the default artefact store and files that are being fetched.
         models_dir: folder of fetched and converted models.
         database_url: job store: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE` for a cluster.
-        artifacts_url: folder or fsspec URL (`s3://bucket/prefix`) where a job's file lies until the job ends. It must
-            belong to this service alone: old files in it are removed.
+        artifacts_url: folder or fsspec URL (`s3://bucket/prefix`, `gs://…`) where a job's files lie until the job ends,
+            and pieces of music as long as their jobs are kept. It must belong to this service alone: what no job owns
+            is removed.
         allowed_hosts: hosts, addresses and networks, separated by commas, that fetches and callbacks may reach
             although they are private.
         media_root: folder from which local paths may be read.
