@@ -25,6 +25,7 @@ from serve_app.commands.demo.receiver import CallbackReceiver, FileServer
 from serve_app.commands.demo.videos import DemoVideo, demo_videos
 from serve_app.commands.terminal import echo
 from serve_app.scoring import count_letter_errors, score_result
+from serve_app.settings import Settings
 
 _READY_TIMEOUT_S = 180.0
 
@@ -63,7 +64,10 @@ def show(arguments: argparse.Namespace) -> int:
         problems: list[str] = []
         for video in videos:
             problems += _one_job(console, client, receiver, f"{files.base_url}/{video.path.name}", video, folder)
-        problems += music_job(console, client, receiver, frame_of(videos[0].path, served / "frame.jpg"), folder)
+        # somebody wants to hear it after the demo has ended
+        to_hear = keep or Settings.from_environment().state_dir / "demo"
+        to_hear.mkdir(parents=True, exist_ok=True)
+        problems += music_job(console, client, receiver, frame_of(videos[0].path, served / "frame.jpg"), to_hear)
     if problems:
         console.print("[red]The contract was not met:[/]")
         for problem in problems:
