@@ -264,9 +264,9 @@ class JobStore(Lifecycle, Outbox):
             return list(connection.execute(old).scalars())
 
     def ids(self) -> dict[str, bool]:
-        """Return the id of every job, and whether it has ended."""
+        """Return the id of every job, the oldest first, and whether it has ended."""
         with self._db.read() as connection:
-            rows = connection.execute(select(jobs.c.job_id, jobs.c.status))
+            rows = connection.execute(select(jobs.c.job_id, jobs.c.status).order_by(jobs.c.number))
             return {row.job_id: JobStatus(row.status).is_final for row in rows}
 
     def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import AudioExtractionError
+from serve_app.flows.music import MusicModels
 from serve_app.jobs.record import Job, VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
@@ -54,7 +55,8 @@ def run_jobs(settings: Settings, options: RunnerOptions, *requests: VideoRequest
 
     async def scenario() -> list[Job]:
         runner = object.__new__(JobRunner)
-        await runner.__init__(settings, options, SimpleNamespace(names=tuple, video=None, music=None))
+        music = MusicModels((), None)  # type: ignore[arg-type]
+        await runner.__init__(settings, options, SimpleNamespace(names=tuple, video=None, music=music))
         store = JobStore(settings.database_url.get_secret_value())
         try:
             for request in requests:
