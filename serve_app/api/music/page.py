@@ -63,9 +63,13 @@ def piece_page(job: Job, locale: Locale, root_path: str, queue_position: int | N
     shown: dict[str, Any] = {"job": job, "id": job.job_id, "page": page_url(root_path, job.job_id)}
     if (piece := result_of(job)) is not None:
         caption = piece["caption"][f"caption_{locale}"]
+        # a caption of several sentences is too long for a heading
+        heading, stop, rest = caption.partition(". ")
         shown |= {
             "piece": piece,
             "caption": caption,
+            "heading": f"{heading}{stop}".strip(),
+            "rest": rest,
             "title": _cut(caption),
             "urls": urls_of(job, root_path),
             "sentence": plan_sentence(piece["plan"], locale),
