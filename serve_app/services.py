@@ -121,11 +121,11 @@ class StoredFile(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Return its length."""
+        """Return its length in bytes."""
 
     @property
     def etag(self) -> str:
-        """Return what changes with its content."""
+        """Return a text that changes when the content changes."""
 
     def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to, but not including, `end`; StorageError."""

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
-from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus
-from serve_app.jobs.store import JobStore
+from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
+from serve_app.jobs.store import JobStore, Quota
 from serve_app.services import SubmittedJob
 
 logger = logging.getLogger("ray.serve")
@@ -31,10 +31,14 @@ class StoredJobs:
         self._max_queued = max_queued
         self._watcher = EventWatcher(store, tick_s)
 
-    async def submit(self, request: JobRequest) -> SubmittedJob:
+    async def submit(
+        self, request: JobRequest, visitor: Visitor | None = None, quota: Quota | None = None
+    ) -> SubmittedJob:
         if request.callback_base is not None:
             await self._media.check_callback_base(request.callback_base)
-        job = await asyncio.to_thread(self._store.submit, request, max_queued=self._max_queued)
+        job = await asyncio.to_thread(
+            self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota
+        )
         estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 
@@ -45,9 +49,15 @@ class StoredJobs:
         return await asyncio.to_thread(self._store.queue_position, job_id)
 
     async def page(
-        self, status: JobStatus | None, limit: int, cursor: str | None, visitor: str | None = None
+        self,
+        status: JobStatus | None,
+        limit: int,
+        cursor: str | None,
+        visitor: str | None = None,
+        *,
+        only_own: bool = False,
     ) -> JobPage:
-        return await asyncio.to_thread(self._store.page, status, limit, cursor, visitor)
+        return await asyncio.to_thread(self._store.page, status, limit, cursor, visitor, only_own=only_own)
 
     async def require_visible(self, job_id: str, visitor: str | None) -> None:
         await asyncio.to_thread(self._store.require_visible, job_id, visitor)
@@ -60,7 +70,7 @@ class StoredJobs:
 
     async def delete(self, job_id: str) -> None:
         await asyncio.to_thread(self._store.require_ended, job_id)
-        # first the files: none is left without a job
+        # first the files: none is left without a job, for whoever takes its id next
         await asyncio.to_thread(self._media.discard_job, job_id)
         await asyncio.to_thread(self._store.delete, job_id)
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from serve_app.errors import JobConflict, JobNotFound, MusicFileMissing, ServeAppError
+from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music import upload_key
 from serve_app.jobs.record import Job, JobPage, JobStatus, MusicRequest, Visitor
-from serve_app.jobs.store import JobStore, Quota
+from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import published_key
 from serve_app.messages import MusicStage
 from serve_app.results import MAX_SEED
@@ -25,26 +26,24 @@ _CANCEL_S, _CANCEL_POLL_S = 5.0, 0.1  # a runner learns of a cancellation when i
 
 
 class MusicFlow:
-    """`services.MusicService` (the methods are documented there) over the job store.
+    """`services.MusicService` (the methods are documented there) over the jobs of all kinds.
 
     Args:
-        store: the job table.
-        media: keeps the files, and checks the addresses of callbacks.
-        max_queued: jobs that may wait; more are refused.
+        jobs: of all kinds.
+        media: keeps the files.
         quota: of each visitor.
         max_pixels: of an uploaded picture.
     """
 
-    def __init__(self, store: JobStore, media: MediaSource, *, max_queued: int, quota: Quota, max_pixels: int) -> None:
-        self._store = store
+    def __init__(self, jobs: StoredJobs, media: MediaSource, *, quota: Quota, max_pixels: int) -> None:
+        self._jobs = jobs
         self._media = media
-        self._max_queued = max_queued
         self._quota = quota
         self._max_pixels = max_pixels
 
     async def submit(self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor) -> SubmittedJob:
         if upload is None:
-            return await self._submit(request, visitor)
+            return await self._jobs.submit(request, visitor, self._quota)
         picture = await asyncio.to_thread(self._read_picture, upload)
         return await self._submit_with(request, picture, visitor)
 
@@ -65,31 +64,28 @@ class MusicFlow:
         return await self._submit_with(request, content, visitor)
 
     async def get(self, job_id: str, visitor: str | None) -> Job:
-        await asyncio.to_thread(self._store.require_visible, job_id, visitor)
-        job = await asyncio.to_thread(self._store.get, job_id)
+        await self._jobs.require_visible(job_id, visitor)
+        job = await self._jobs.get(job_id)
         _music_request(job)
         return job
 
     async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:
-        return await asyncio.to_thread(self._store.page, None, limit, cursor, visitor, only_own=True)
+        return await self._jobs.page(None, limit, cursor, visitor, only_own=True)
 
     async def delete(self, job_id: str, visitor: str | None) -> None:
         job = await self.get(job_id, visitor)
         if not job.status.is_final:
             with suppress(JobConflict):  # it ended meanwhile
-                job = await asyncio.to_thread(self._store.cancel, job_id)
+                await self._jobs.cancel(job_id)
         deadline = time.monotonic() + _CANCEL_S
         while True:
             try:
-                await asyncio.to_thread(self._store.require_ended, job_id)
-                break
+                await self._jobs.delete(job_id)
+                return
             except JobConflict:  # its runner has not let go yet
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(_CANCEL_POLL_S)
-        # first the files: none is left without a job, for whoever takes its id next
-        await asyncio.to_thread(self._media.discard_job, job_id)
-        await asyncio.to_thread(self._store.delete, job_id)
 
     async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
         job = await self.get(job_id, visitor)
@@ -112,21 +108,13 @@ class MusicFlow:
         # before the job: a runner may take it at once
         await self._media.put(upload_key(request), picture)
         try:
-            submitted = await self._submit(request, visitor)
+            submitted = await self._jobs.submit(request, visitor, self._quota)
         except ServeAppError:
             await asyncio.to_thread(self._media.remove, upload_key(request))
             raise
         if _music_request(submitted.job).upload_name != request.upload_name:  # the job has its picture already
             await asyncio.to_thread(self._media.remove, upload_key(request))
         return submitted
-
-    async def _submit(self, request: MusicRequest, visitor: Visitor) -> SubmittedJob:
-        if request.callback_base is not None:
-            await self._media.check_callback_base(request.callback_base)
-        job = await asyncio.to_thread(
-            self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=self._quota
-        )
-        return SubmittedJob(job, await asyncio.to_thread(self._store.estimate_s, job.job_id))
 
     def _read_picture(self, upload: BinaryIO) -> bytes:
         from serve_app.models.captions.picture import check_picture_header

@@ -291,7 +291,7 @@ class JobStore(Lifecycle, Outbox):
         if num_active >= quota.active:
             mean_s = _mean_processing_s(connection, JobKind.MUSIC)
             raise QuotaExceeded(
-                f"{num_active} of your pieces are in work, and {quota.active} may be; wait until one is ready",
+                f"You have {num_active} pieces in work, and {quota.active} are allowed at once; wait for one of them",
                 _clipped(_RETRY_AFTER_S if mean_s is None else mean_s),
             )
         own = submissions.c.visitor == visitor.id
@@ -301,7 +301,7 @@ class JobStore(Lifecycle, Outbox):
         if oldest is not None:
             wait_s = oldest + _HOUR_S - now
             raise QuotaExceeded(
-                f"You have made {quota.per_hour} pieces within an hour, and more are not allowed; come back in "
+                f"You have ordered {quota.per_hour} pieces within an hour, and more are not allowed; try again in "
                 f"{math.ceil(wait_s / 60)} min",
                 wait_s,
             )

@@ -77,13 +77,13 @@ class Ingress:
             )
             for name, classifier in local_classifiers.items()
         }
+        jobs = StoredJobs(store, media, settings.max_queued_jobs)
         self._api_settings = settings.api
         self._services = Services(
-            jobs=StoredJobs(store, media, settings.max_queued_jobs),
+            jobs=jobs,
             music=MusicFlow(
-                store,
+                jobs,
                 media,
-                max_queued=settings.max_queued_jobs,
                 quota=Quota(settings.max_pieces_in_work, settings.max_pieces_per_hour),
                 max_pixels=settings.max_image_pixels,
             ),

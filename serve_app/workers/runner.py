@@ -246,12 +246,14 @@ class Runner:
                 if self._clock() - renewed_at > self._options.lease_s:
                     return _Ending.LOST
 
-    async def _discard(self, job_id: str, *, keep_published: bool = False) -> None:
-        """Remove an ended job's files; after a failure they are removed with the record."""
+    async def _discard(self, job_id: str, *, keep_published: bool = False) -> bool:
+        """Remove an ended job's files; return whether they are gone. Otherwise they are removed with the record."""
         try:
             await asyncio.to_thread(self._media.discard_job, job_id, keep_published=keep_published)
         except Exception:  # object stores raise many kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
+            return False
+        return True
 
     async def _maintain(self) -> None:
         """Report the queue's depth, and remove jobs whose retention is over, with their files."""
@@ -268,12 +270,15 @@ class Runner:
                 logger.exception("maintenance failed; trying again")
 
     async def _purge(self) -> None:
-        """Remove jobs whose retention is over; first their files, so that none is left without a job."""
+        """Remove jobs whose retention is over. A job whose files can't be removed stays for the next time."""
         while expired := await asyncio.to_thread(self._store.expired, self._retention_s):
-            for job_id in expired:
-                await asyncio.to_thread(self._media.discard_job, job_id)
+            # first the files, so that none is left without a job
+            removed = [job_id for job_id in expired if await self._discard(job_id)]
+            for job_id in removed:
                 with contextlib.suppress(JobNotFound):  # another runner was faster
                     await asyncio.to_thread(self._store.delete, job_id)
+            if len(removed) < len(expired):
+                return  # the others would be found again at once
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -130,7 +130,7 @@ def test_an_engine_that_never_ends(client: httpx.Client, acestep: tuple[AceStepS
     assert time.monotonic() - started < 60.0
 
 
-def test_an_engine_whose_piece_is_noise(client: httpx.Client, acestep: tuple[AceStepServer, str]) -> None:
+def test_an_engine_whose_piece_is_silent(client: httpx.Client, acestep: tuple[AceStepServer, str]) -> None:
     sound = acestep[0].audio
     acestep[0].audio = to_flac(0 * melody(10.0, 48_000), 48_000)
     num_before = len(acestep[0].released)

@@ -6,7 +6,7 @@ Who may see a job (`services.JobService.require_visible` decides):
     of another client        by the job's id, everybody without a valid cookie; and whoever has the answer's cookie
     of nobody (video jobs)   everybody
 
-A visitor is known if its request carried a valid cookie, or came from a browser, which keeps the one that it gets.
+A visitor is known if its request carried a valid cookie, or came from a browser, which keeps the cookie that it gets.
 """
 
 from __future__ import annotations

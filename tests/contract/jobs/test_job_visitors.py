@@ -84,7 +84,7 @@ def test_a_client_without_cookies_may_repeat_its_request(store):
 def test_too_many_in_work(store):
     order(store, "a", ANNA)
     order(store, "b", ANNA)
-    with pytest.raises(QuotaExceeded, match="2 of your pieces are in work, and 2 may be") as refused:
+    with pytest.raises(QuotaExceeded, match="You have 2 pieces in work, and 2 are allowed at once") as refused:
         order(store, "c", ANNA)
     assert refused.value.retry_after_s > 0
     assert order(store, "a", ANNA).job_id == "a"  # the same again is no new piece
@@ -99,7 +99,7 @@ def test_too_many_within_an_hour_also_where_they_were_deleted(store, clock):
         finish(store)
         store.delete(job_id)
         clock.advance(60)
-    with pytest.raises(QuotaExceeded, match=r"made 4 pieces within an hour.* come back in 56 min") as refused:
+    with pytest.raises(QuotaExceeded, match=r"ordered 4 pieces within an hour.* try again in 56 min") as refused:
         order(store, "e", ANNA)
     assert refused.value.retry_after_s == 3600 - 4 * 60
     order(store, "ben", BEN)

@@ -222,7 +222,7 @@ class MusicOnTable(MusicFlow):
         self.jobs = jobs
         files: Any = _Files(self.artifacts)
         quota = quota or Quota(active=30, per_hour=100)
-        super().__init__(jobs.store, files, max_queued=100, quota=quota, max_pixels=10_000_000)
+        super().__init__(StoredJobs(jobs.store, files, 100), files, quota=quota, max_pixels=10_000_000)
 
     def run(self, job_id: str, files: Mapping[MusicFile, bytes] = FILES, **changes: Any) -> dict[str, Any]:
         """Do what a runner does: publish the files and complete the job; return its result."""

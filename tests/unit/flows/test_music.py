@@ -28,6 +28,7 @@ from serve_app.errors import (
     Unavailable,
     shown_reason,
 )
+from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music import MusicModels, MusicPipeline
 from serve_app.flows.music_jobs import MusicFlow
@@ -124,9 +125,10 @@ class World:
         self.generator = Generator()
         models = MusicModels([placed("Captioner", self.captioner)], placed("MusicGenerator", self.generator), engines)
         self.pipeline = MusicPipeline(models, self.media, patience_s=0.0)
-        self.flow = MusicFlow(
-            self.store, self.media, max_queued=10, quota=Quota(active=2, per_hour=5), max_pixels=1_000_000
-        )
+        self.flow = self.make_flow(Quota(active=2, per_hour=5))
+
+    def make_flow(self, quota: Quota) -> MusicFlow:
+        return MusicFlow(StoredJobs(self.store, self.media, 10), self.media, quota=quota, max_pixels=1_000_000)
 
     def submit(self, job_id: str = "m", picture: bytes | None = None, visitor: Visitor = ANNA, **fields: Any) -> Any:
         request = MusicRequest(job_id=job_id, **fields)
@@ -388,7 +390,7 @@ class TestPictures:
 
         def second_first(store: JobStore, *args: Any, **options: Any) -> Job:
             monkeypatch.setattr(JobStore, "submit", submit)
-            full = MusicFlow(store, world.media, max_queued=10, quota=Quota(active=0, per_hour=1), max_pixels=1_000_000)
+            full = world.make_flow(Quota(active=0, per_hour=1))
             with pytest.raises(QuotaExceeded):
                 asyncio.run(full.submit(MusicRequest(job_id="m"), io.BytesIO(a_picture()), BEN))
             return submit(store, *args, **options)

@@ -125,11 +125,14 @@ class Artifacts:
         self.kept: list[str] = []  # ids of jobs whose published files stay
         self.swept: list[float] = []
         self.error: Exception | None = None
+        self.stuck: str | None = None  # id of the one job whose files can't be removed
 
     def discard_job(self, job_id: str, *, keep_published: bool = False) -> None:
         assert not self._pipeline.running, "the files were taken away from under the work"
         if self.error is not None:
             raise self.error
+        if self.stuck == job_id:
+            raise OSError("permission denied")
         self.discarded.append(job_id)
         if keep_published:
             self.kept.append(job_id)
@@ -697,6 +700,17 @@ class TestMaintenance:
             world.time.now_s += 600.0
             await world.time.wake(DEPTH_S)
             await until(lambda: not world.other.page(None, 10, None).jobs)
+
+    @in_event_loop
+    async def test_files_that_can_not_be_removed_hold_up_no_other_job(self, world: World) -> None:
+        world.submit("a", "b")
+        async with world.running():
+            await until(lambda: world.courier.num_wakes == 2)
+            world.artifacts.stuck = "a"
+            world.time.now_s += 299.0 - DEPTH_S + RETENTION_S
+            await world.time.wake(DEPTH_S)
+            await until(lambda: world.artifacts.swept)
+            assert list(world.other.ids()) == ["a"]
 
 
 class TestHealth:
