@@ -76,9 +76,9 @@ _TEXTS = {
 _ADVICE = {
     "JOB_NOT_FOUND": (
         "이 음악이 없거나, 다른 브라우저에서 만든 것입니다.",
-        "There is no such piece, or another browser made it.",
+        "This piece does not exist, or another browser made it.",
     ),
-    "MUSIC_FILE_MISSING": ("이 음악에는 그런 파일이 없습니다.", "This piece has no such file."),
+    "MUSIC_FILE_MISSING": ("이 음악에는 이 형식의 파일이 없습니다.", "This piece has no file of this kind."),
     "JOB_CONFLICT": ("지금은 할 수 없습니다. 잠시 뒤 다시 시도하세요.", "Not possible now; try again in a while."),
     "QUOTA_EXCEEDED": (
         "한 번에 만들 수 있는 음악 수를 넘었습니다. 나중에 다시 시도하세요.",

@@ -282,7 +282,7 @@ def test_policy(client: TestClient, ready: str) -> None:
 def test_unknown_piece(client: TestClient) -> None:
     page = page_of(client, "/music/nobody/page", 404)
     check_accessible(page, "en")
-    assert "There is no such piece, or another browser made it." in page.text
+    assert "This piece does not exist, or another browser made it." in page.text
     assert client.get("/music/nobody/page").json()["error"]["code"] == "JOB_NOT_FOUND"
     assert page_of(client, "/music/page?locale=fr", 422).one("html")["lang"] == "en"
 
