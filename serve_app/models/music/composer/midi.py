@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-
-import pretty_midi
+import sys
 
 from serve_app.models.music.composer.score import Score
 from serve_app.models.music.instruments import INSTRUMENTS, Role
 from serve_app.models.music.scales import relative_major
+
+# pretty_midi imports pyfluidsynth, which prints the library's path where the environment has CI (any CI's machine).
+# Standard output belongs to the answer of the command.
+with contextlib.redirect_stdout(sys.stderr):
+    import pretty_midi
 
 _METRES = {"4/4": (4, 4), "3/4": (3, 4), "6/8": (6, 8)}
 
