@@ -3,6 +3,8 @@
     ServeAppError                     500 INTERNAL_ERROR
     ├── InvalidRequest                422 INVALID_REQUEST         when a request is malformed or not allowed.
     │   └── CallbackRefused           422 CALLBACK_REFUSED        when a callback base may not be reached.
+    ├── NotIdentified                 401 UNAUTHORIZED            when a request needs an API key and has no valid one.
+    ├── NotAllowed                    403 FORBIDDEN               when a key, or a page's origin, does not allow it.
     ├── MediaError
     │   ├── DownloadError             400 DOWNLOAD_ERROR          when a URL can't be fetched.
     │   │   ├── AddressRefused        400 DOWNLOAD_ERROR          when a scheme, host or address is not allowed.
@@ -29,8 +31,11 @@
     │   └── LeaseLost                 409 LEASE_LOST              when a runner writes to a job that it no longer holds.
     └── Overloaded                    429 OVERLOADED              when a queue is full. Carries `retry_after_s`.
         ├── QuotaExceeded             429 QUOTA_EXCEEDED          when a visitor has too many pieces in work or made.
+        ├── RateLimited               429 RATE_LIMITED            when an API key has used up its requests or its jobs.
         └── Unavailable               503 UNAVAILABLE             when a deployment is missing, starting or saturated.
-            └── ReplicaLost           503 UNAVAILABLE             when a replica died under a call (worth another try).
+            ├── ReplicaLost           503 UNAVAILABLE             when a replica died under a call (worth another try).
+            └── StorageUnavailable    503 STORAGE_UNAVAILABLE     when a disk is full, or the job table or the artefact
+                                                                  store fails or does not answer: no job's fault.
 
 Every constructor takes its arguments positionally and hands all of them to `Exception`, so that each error survives
 pickling between processes. `transient` says whether the same call may succeed later.
@@ -62,6 +67,20 @@ class InvalidRequest(ServeAppError):
 
 class CallbackRefused(InvalidRequest):
     code = "CALLBACK_REFUSED"
+
+
+class NotIdentified(ServeAppError):
+    """Raised when a request needs an API key and carries none that is valid."""
+
+    code = "UNAUTHORIZED"
+    http_status = 401
+
+
+class NotAllowed(ServeAppError):
+    """Raised when the caller's key has no scope for a request, or a page of another site sent it."""
+
+    code = "FORBIDDEN"
+    http_status = 403
 
 
 class MediaError(ServeAppError):
@@ -191,6 +210,10 @@ class QuotaExceeded(Overloaded):
     code = "QUOTA_EXCEEDED"
 
 
+class RateLimited(Overloaded):
+    code = "RATE_LIMITED"
+
+
 class Unavailable(Overloaded):
     code = "UNAVAILABLE"
     http_status = 503
@@ -198,3 +221,12 @@ class Unavailable(Overloaded):
 
 class ReplicaLost(Unavailable):
     """Raised when a replica died, or its node took the data along; the same call may succeed on another one."""
+
+
+class StorageUnavailable(Unavailable):
+    """Raised when a disk is full, or the job table or the artefact store fails or does not answer.
+
+    It is the operator's fault to mend, and no job's: a job that meets it is handed back, and no attempt is counted.
+    """
+
+    code = "STORAGE_UNAVAILABLE"

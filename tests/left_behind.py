@@ -23,8 +23,9 @@ import psutil
 GRACE_S = 5.0  # a busy machine may let a thread wait for its last step
 _POLL_S = 0.005
 
-# Threads that a library keeps for the whole process, by the beginning of their names, each with its reason.
-_KEPT_BY_LIBRARIES = {
+# Threads that are kept for the whole process, by the beginning of their names, each with its reason.
+_KEPT_FOR_THE_PROCESS = {
+    "serve_app-": "the groups of serve_app.threads",
     "fsspecIO": "fsspec's one event loop, of all its asynchronous file systems",
     "gcsfs-deferred-close": "gcsfs's one closer of files that nobody closed",
     "tqdm": "tqdm's one monitor of all progress bars",
@@ -60,13 +61,13 @@ class Running:
         return describe + [lambda pid=pid: _describe_process(pid) for pid in _child_ids() - self.process_ids]
 
     def _belongs(self, thread: threading.Thread) -> bool:
-        """Say whether a thread was there before, is one that libraries keep, or was started by such a thread."""
+        """Say whether a thread was there before, is one that is kept for the process, or was started by such a thread."""
         # what Python did not start shows up when it calls into Python, and can't be joined
         if thread in self.threads or isinstance(thread, threading._DummyThread):
             return True
         starter = _starters.get(thread)
         by_fixture = starter is not None and starter is not threading.main_thread() and self._belongs(starter)
-        return by_fixture or thread.name.startswith(tuple(_KEPT_BY_LIBRARIES))
+        return by_fixture or thread.name.startswith(tuple(_KEPT_FOR_THE_PROCESS))
 
 
 # by which thread each was started: a server of a fixture serves each connection in a thread of its own

@@ -11,6 +11,7 @@ from serve_app.jobs.events import JobNews
 from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
 from serve_app.jobs.store import JobStore, Quota
 from serve_app.services import SubmittedJob
+from serve_app.threads import FILES, STORE
 
 logger = logging.getLogger("ray.serve")
 
@@ -36,17 +37,15 @@ class StoredJobs:
     ) -> SubmittedJob:
         if request.callback_base is not None:
             await self._media.check_callback_base(request.callback_base)
-        job = await asyncio.to_thread(
-            self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota
-        )
-        estimated_s = await asyncio.to_thread(self._store.estimate_s, job.job_id)
+        job = await STORE.run(self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota)
+        estimated_s = await STORE.run(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 
     async def get(self, job_id: str) -> Job:
-        return await asyncio.to_thread(self._store.get, job_id)
+        return await STORE.run(self._store.get, job_id)
 
     async def queue_position(self, job_id: str) -> int | None:
-        return await asyncio.to_thread(self._store.queue_position, job_id)
+        return await STORE.run(self._store.queue_position, job_id)
 
     async def page(
         self,
@@ -57,32 +56,32 @@ class StoredJobs:
         *,
         only_own: bool = False,
     ) -> JobPage:
-        return await asyncio.to_thread(self._store.page, status, limit, cursor, visitor, only_own=only_own)
+        return await STORE.run(self._store.page, status, limit, cursor, visitor, only_own=only_own)
 
     async def require_visible(self, job_id: str, visitor: str | None) -> None:
-        await asyncio.to_thread(self._store.require_visible, job_id, visitor)
+        await STORE.run(self._store.require_visible, job_id, visitor)
 
     async def visitor_secret(self) -> str:
-        return await asyncio.to_thread(self._store.secret, "visitors")
+        return await STORE.run(self._store.secret, "visitors")
 
     async def cancel(self, job_id: str) -> Job:
-        return await asyncio.to_thread(self._store.cancel, job_id)
+        return await STORE.run(self._store.cancel, job_id)
 
     async def delete(self, job_id: str) -> None:
-        await asyncio.to_thread(self._store.require_ended, job_id)
+        await STORE.run(self._store.require_ended, job_id)
         # first the files: none is left without a job, for whoever takes its id next
-        await asyncio.to_thread(self._media.discard_job, job_id)
-        await asyncio.to_thread(self._store.delete, job_id)
+        await FILES.run(self._media.discard_job, job_id)
+        await STORE.run(self._store.delete, job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         async for event in self._watcher.events(job_id, after_seq):
             yield event
 
     async def deliveries(self, job_id: str) -> list[Delivery]:
-        return await asyncio.to_thread(self._store.deliveries, job_id)
+        return await STORE.run(self._store.deliveries, job_id)
 
     async def replay(self, job_id: str) -> int:
-        return await asyncio.to_thread(self._store.replay, job_id)
+        return await STORE.run(self._store.replay, job_id)
 
 
 class _Watcher:
@@ -112,7 +111,7 @@ class EventWatcher:
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         """Yield the job's events with `seq > after_seq` as they are stored, until it has ended; JobNotFound."""
-        await asyncio.to_thread(self._store.get, job_id)
+        await STORE.run(self._store.get, job_id)
         watcher = _Watcher(job_id, after_seq)
         self._watchers.add(watcher)
         if self._following is None or self._following.done():
@@ -133,7 +132,7 @@ class EventWatcher:
             for watcher in watchers:
                 seen[watcher.job_id] = min(watcher.after_seq, seen.get(watcher.job_id, watcher.after_seq))
             try:
-                news = await asyncio.to_thread(self._store.events_after, seen)
+                news = await STORE.run(self._store.events_after, seen)
             except Exception:
                 logger.exception("following jobs' events failed; trying again")
             else:

@@ -23,6 +23,7 @@ from serve_app.media.fetch import FetchSources, fetch
 from serve_app.media.part_file import FetchLimits
 from serve_app.results import AudioSource
 from serve_app.settings import Settings
+from serve_app.threads import FILES
 
 _COPY_BYTES = 1 << 20
 # A larger upload goes through the artefact store, which any node can read, not with the call.
@@ -45,34 +46,34 @@ class MediaSource:
 
     async def fetch(self, url: str, folder: str) -> AudioSource:
         """Fetch a URL's file into `folder`; DownloadError and its kinds."""
-        await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
+        await FILES.run(self._incoming.mkdir, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
             fetched = await fetch(url, Path(incoming) / "media", sources=self._sources, limits=self._limits)
             key = f"{folder}/media"
-            await asyncio.to_thread(self._artifacts.put_file, key, fetched.path)
+            await FILES.run(self._artifacts.put_file, key, fetched.path)
         return AudioSource(self._artifacts.locate(key), fetched.num_bytes, fetched.filename)
 
     async def fetch_image(self, url: str) -> bytes:
         """Return the bytes of a URL's picture; DownloadError and its kinds."""
-        await asyncio.to_thread(self._incoming.mkdir, parents=True, exist_ok=True)
+        await FILES.run(self._incoming.mkdir, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._incoming) as incoming:
             fetched = await fetch(url, Path(incoming) / "image", sources=self._sources, limits=self._image_limits)
-            return await asyncio.to_thread(fetched.path.read_bytes)
+            return await FILES.run(fetched.path.read_bytes)
 
     async def hand_over(self, file: BinaryIO, folder: str) -> bytes | str:
         """Return an upload for a deployment: its bytes, or its place in `folder` if it is large."""
-        content = await asyncio.to_thread(_content_if_small, file)
-        return await asyncio.to_thread(self._keep, file, folder) if content is None else content
+        content = await FILES.run(_content_if_small, file)
+        return await FILES.run(self._keep, file, folder) if content is None else content
 
     @asynccontextmanager
     async def handed_over(self, file: BinaryIO) -> AsyncIterator[bytes | str]:
         """Yield `hand_over`'s result with a folder of its own, which is removed afterwards."""
-        content = await asyncio.to_thread(_content_if_small, file)
+        content = await FILES.run(_content_if_small, file)
         if content is not None:
             yield content
             return
         async with self.folder() as folder:
-            yield await asyncio.to_thread(self._keep, file, folder)
+            yield await FILES.run(self._keep, file, folder)
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[str]:
@@ -81,7 +82,7 @@ class MediaSource:
         try:
             yield folder
         finally:
-            await asyncio.shield(asyncio.to_thread(self.discard, folder))
+            await asyncio.shield(FILES.run(self.discard, folder))
 
     def _keep(self, file: BinaryIO, folder: str) -> str:
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ class MediaSource:
 
     async def read(self, key: str) -> bytes:
         """Return a stored file; StorageError where it is gone or can't be read."""
-        return await asyncio.to_thread(self._read, key)
+        return await FILES.run(self._read, key)
 
     def _read(self, key: str) -> bytes:
         try:
@@ -106,7 +107,7 @@ class MediaSource:
 
     async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         """Store a file; it appears when it is complete. Does not end before, also where the caller is cancelled."""
-        storing = asyncio.ensure_future(asyncio.to_thread(self._artifacts.put_bytes, key, content, content_type))
+        storing = asyncio.ensure_future(FILES.run(self._artifacts.put_bytes, key, content, content_type))
         try:
             await asyncio.shield(storing)
         except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from serve_app.jobs.record import MusicRequest
 from serve_app.media.artifacts import job_key
 from serve_app.messages import MusicStage
 from serve_app.results import MusicPlan
+from serve_app.threads import FILES
 
 logger = logging.getLogger("ray.serve")
 
@@ -148,7 +148,7 @@ class MusicEngines:
             if started.failed is not None:
                 return started.failed
             made = await steps.run(f"music/{number}", MadePiece, render, announce=(MusicStage.MASTERING,))
-            if made.failure is None and not await asyncio.to_thread(self._media.has, _raw_key(request, number)):
+            if made.failure is None and not await FILES.run(self._media.has, _raw_key(request, number)):
                 made = await render()
             return made
 
@@ -179,7 +179,7 @@ async def kept(
     Where the file is gone, because an operator emptied the store, the work is repeated; its result is then not stored.
     """
     result = await steps.run(name, result_type, work, announce)
-    return result if await asyncio.to_thread(media.has, key) else await work()
+    return result if await FILES.run(media.has, key) else await work()
 
 
 def _raw_key(request: MusicRequest, number: int) -> str:

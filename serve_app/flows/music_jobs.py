@@ -21,6 +21,7 @@ from serve_app.media.artifacts import published_key
 from serve_app.messages import MusicStage
 from serve_app.results import MAX_SEED
 from serve_app.services import MusicFile, StoredFile, SubmittedJob
+from serve_app.threads import FILES
 
 _CANCEL_S, _CANCEL_POLL_S = 5.0, 0.1  # a runner learns of a cancellation when it renews its lease
 
@@ -98,7 +99,7 @@ class MusicFlow:
             raise JobConflict(f"The piece {job_id} is {job.status}; its files are there once it has completed")
         if is_there:
             with suppress(FileNotFoundError):
-                return await asyncio.to_thread(self._media.stat, published_key(job_id, file))
+                return await FILES.run(self._media.stat, published_key(job_id, file))
         raise MusicFileMissing(f"The piece {job_id} has no {file}")
 
     async def _submit_with(self, request: MusicRequest, picture: bytes, visitor: Visitor) -> SubmittedJob:
@@ -110,10 +111,10 @@ class MusicFlow:
         try:
             submitted = await self._jobs.submit(request, visitor, self._quota)
         except ServeAppError:
-            await asyncio.to_thread(self._media.remove, upload_key(request))
+            await FILES.run(self._media.remove, upload_key(request))
             raise
         if _music_request(submitted.job).upload_name != request.upload_name:  # the job has its picture already
-            await asyncio.to_thread(self._media.remove, upload_key(request))
+            await FILES.run(self._media.remove, upload_key(request))
         return submitted
 
     def _read_picture(self, upload: BinaryIO) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter
 
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.store import JobStore
+from serve_app.threads import STORE
 
 T = TypeVar("T")
 
@@ -102,13 +102,11 @@ class DurableSteps(Steps):
         result = await work()
         seconds = time.monotonic() - started
         kept = adapter.dump_python(result, mode="json")
-        await asyncio.to_thread(
-            self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce)
-        )
+        await STORE.run(self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce))
         self.seconds[name] = seconds
         self._on_step(name, seconds)
         return result
 
     async def announce(self, *progress: int) -> None:
         """Commit progress events; what was reported before is not reported again."""
-        await asyncio.to_thread(self._store.announce, self._claim, *progress)
+        await STORE.run(self._store.announce, self._claim, *progress)

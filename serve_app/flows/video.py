@@ -40,6 +40,7 @@ from serve_app.results import (
     Transcript,
 )
 from serve_app.services import AnalysisRequest
+from serve_app.threads import FILES
 
 if TYPE_CHECKING:
     from serve_app.flows.speech_to_text import Audio
@@ -172,7 +173,7 @@ class VideoPipeline:
             "fetch", AudioSource, lambda: self._media.fetch(source, folder), announce=(Stage.DOWNLOADED,)
         )
         # an operator may have emptied the store since the step
-        if not await asyncio.to_thread(self._media.has, f"{folder}/media"):
+        if not await FILES.run(self._media.has, f"{folder}/media"):
             fetched = await self._media.fetch(source, folder)
         return fetched.url
 

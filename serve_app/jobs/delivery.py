@@ -16,6 +16,7 @@ import httpx
 from serve_app.errors import ServeAppError
 from serve_app.jobs import retry, webhook
 from serve_app.jobs.outbox import DueDelivery, Outbox
+from serve_app.threads import STORE
 
 _logger = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ class Courier:
     async def _ask_store(self, what: str, call: Callable[[], _T]) -> _T | None:
         """Call the store in a thread; log its errors. An outcome that is not recorded is sent again after its lease."""
         try:
-            return await asyncio.to_thread(call)
+            return await STORE.run(call)
         except Exception:
             _logger.exception("could not %s", what)
             return None

@@ -4,6 +4,8 @@
     submissions one row a visitor's job, also of one that was removed, for the quota of an hour
     secrets     what all replicas share: the secret that signs visitors' cookies
     job_steps   one row a finished step: its result until the job ends, its seconds for good
+    job_losses  one row a step under which a replica was lost: how many were
+    api_keys    one row an API key, by the hash of its secret; revoked ones stay
     job_events  one row an event: the body of its callback, and the state of its delivery
 
 JSON is kept as text: no query looks inside, and every database returns the same bytes.
@@ -37,7 +39,7 @@ from sqlalchemy import (
 from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus, MusicRequest, VideoRequest
 from serve_app.messages import JobKind, Locale
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -75,6 +77,9 @@ jobs = Table(
     Column("kind", String(16), nullable=False, server_default=JobKind.VIDEO.value),
     Column("visitor", String(64)),
     Column("private", Boolean, nullable=False, server_default=false()),
+    # since version 3
+    Column("api_key", String(32)),  # id of the key that submitted it; NULL: nobody had to show one
+    Column("gone_at", Double),  # when the receiver answered 410; its later events are not sent
     Column("result", Text),  # last: large, and read by few queries
     CheckConstraint(f"status IN ({_STATUSES})", name="jobs_status"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress"),
@@ -108,6 +113,28 @@ job_steps = Table(
     Column("finished_at", Double, nullable=False),
     Column("seconds", Double, nullable=False),
     Column("result", Text),  # NULL once the job has ended; a step that returned None holds 'null'
+)
+
+job_losses = Table(
+    "job_losses",
+    metadata,
+    Column("job_id", ForeignKey(jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
+    Column("step", String(200), primary_key=True),
+    Column("num_lost", Integer, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("secret_hash", String(64), nullable=False, unique=True),  # SHA-256 of 256 random bits, in hexadecimal
+    Column("scopes", String(200), nullable=False),  # separated by spaces
+    Column("requests_per_minute", Integer),  # NULL: any number
+    Column("jobs_in_work", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
 )
 
 job_events = Table(

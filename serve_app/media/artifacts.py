@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import hashlib
@@ -22,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from serve_app.errors import StorageError
+from serve_app.threads import FILES
 
 _CHUNK_BYTES = 256 << 10
 _REQUEST_BYTES = 1 << 20  # of a request to an object store: one for each chunk would take longer than its bytes
@@ -212,7 +212,7 @@ class StoredArtifact:
         while start < end:
             upto = min(end, start + _REQUEST_BYTES)
             try:
-                block = await asyncio.to_thread(self.store.read_range, self.key, start, upto)
+                block = await FILES.run(self.store.read_range, self.key, start, upto)
             except Exception as error:  # each store has its own
                 raise StorageError(f"{self.key} can't be read: {type(error).__name__}") from error
             if len(block) != upto - start:
@@ -222,7 +222,7 @@ class StoredArtifact:
             start = upto
 
     async def signed_url(self, filename: str) -> str | None:
-        return await asyncio.to_thread(self.store.signed_url, self.key, filename)
+        return await FILES.run(self.store.signed_url, self.key, filename)
 
 
 def _move(source: Path, target: Path) -> None:

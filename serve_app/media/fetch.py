@@ -20,6 +20,7 @@ from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.http_download import download_http
 from serve_app.media.part_file import FetchLimits, PartFile, Progress
 from serve_app.media.s3_download import download_s3
+from serve_app.threads import FILES
 
 _COPY_BYTES = 1 << 20
 _MAX_FILENAME_CHARS = 120
@@ -121,10 +122,10 @@ def display_name(url: str) -> str:
 
 
 async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
-    path = await asyncio.to_thread(_resolve_local, url, media_root)
+    path = await FILES.run(_resolve_local, url, media_root)
     try:
         # O_NONBLOCK: opening a FIFO must not wait for its other end; the check below is on the opened file
-        handle = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = await FILES.run(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise DownloadError("404 Not Found: no such file under the media root") from None
     except OSError as error:
@@ -135,7 +136,7 @@ async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
         raise DownloadError("The local path is not a regular file")
     with os.fdopen(handle, "rb", buffering=0) as file:
         part.expect(status.st_size)
-        while chunk := await asyncio.to_thread(file.read, _COPY_BYTES):
+        while chunk := await FILES.run(file.read, _COPY_BYTES):
             await part.write(chunk)
     return ""
 

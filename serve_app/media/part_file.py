@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve_app.errors import DownloadError, MediaTooLarge
+from serve_app.threads import FILES
 
 Progress = Callable[[int, int | None], None]
 
@@ -107,7 +107,7 @@ class PartFile:
 
     async def _to_disk(self, action: Callable[..., None], *args: object) -> None:
         try:
-            await asyncio.to_thread(action, *args)
+            await FILES.run(action, *args)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _disk_full() from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import uuid
@@ -20,6 +19,7 @@ from serve_app.jobs.delivery import Courier
 from serve_app.jobs.store import JobStore, QueueDepth
 from serve_app.messages import JobKind
 from serve_app.settings import Settings
+from serve_app.threads import STORE
 from serve_app.workers.options import RunnerOptions
 from serve_app.workers.runner import Runner
 
@@ -45,7 +45,7 @@ class JobRunner:
             max_attempts=options.max_attempts,
             locale=settings.locale,
         )
-        await asyncio.to_thread(self._store.create_schema)
+        await STORE.run(self._store.create_schema)
         media = MediaSource(settings)
         health = GraphHealth(serve.get_replica_context().app_name, deployments.names())
         self._client = media.callback_client()
@@ -75,7 +75,7 @@ class JobRunner:
             return
         await self._runner.stop()
         await self._client.aclose()
-        await asyncio.to_thread(self._store.close)
+        await STORE.run(self._store.close)
 
 
 class _RayMetrics:

@@ -20,6 +20,7 @@ from serve_app.jobs.record import JobResult
 from serve_app.jobs.retry import job_retry_after_s
 from serve_app.jobs.store import JobStore, QueueDepth
 from serve_app.messages import JobKind, Locale, error_code, error_message
+from serve_app.threads import FILES, LEASES, STORE
 from serve_app.workers.options import RunnerOptions
 
 logger = logging.getLogger("ray.serve")
@@ -138,13 +139,13 @@ class Runner:
         while True:
             await free.acquire()
             claim = None
-            claiming = asyncio.ensure_future(asyncio.to_thread(self._store.claim, self._owner))
+            claiming = asyncio.ensure_future(STORE.run(self._store.claim, self._owner))
             try:
                 claim = await asyncio.shield(claiming)
             except asyncio.CancelledError:
                 # the replica is going down, and the thread may just have claimed a job for it
                 if (claim := await claiming) is not None:
-                    await asyncio.to_thread(self._store.release, claim)
+                    await STORE.run(self._store.release, claim)
                 raise
             except Exception:
                 logger.exception("claiming a job failed; trying again")
@@ -172,7 +173,7 @@ class Runner:
                 await _ended(work)
                 logger.info("job %s: dropped: %s", job_id, ending.value)
             if ending is _Ending.CANCELLED:
-                await asyncio.to_thread(self._store.finish_cancel, claim)
+                await STORE.run(self._store.finish_cancel, claim)
                 self._metrics.job_ended("cancelled")
                 await self._discard(job_id)
             elif ending is None:
@@ -182,7 +183,7 @@ class Runner:
             lease.cancel()
             await _ended(work)
             with contextlib.suppress(LeaseLost):
-                await asyncio.to_thread(self._store.release, claim)
+                await STORE.run(self._store.release, claim)
             logger.info("job %s: handed back", job_id)
         except LeaseLost:
             logger.warning("job %s: another runner has it now", job_id)
@@ -199,7 +200,7 @@ class Runner:
         job_id = claim.job.job_id
         error = work.exception()
         if error is None:
-            await asyncio.to_thread(self._store.complete, claim, work.result())
+            await STORE.run(self._store.complete, claim, work.result())
             status = "completed"
         elif isinstance(error, LeaseLost):
             raise error
@@ -207,7 +208,7 @@ class Runner:
             expected = isinstance(error, ServeAppError)
             logger.warning("job %s: %r", job_id, error, exc_info=None if expected else error)
             request = claim.job.request
-            failed = await asyncio.to_thread(
+            failed = await STORE.run(
                 self._store.fail,
                 claim,
                 error_code(error),
@@ -221,8 +222,8 @@ class Runner:
             await self._discard(job_id, keep_published=status == "completed")
 
     async def _run_steps(self, claim: Claim) -> JobResult:
-        done = await asyncio.to_thread(self._store.steps, claim.job.job_id)
-        done_seconds = await asyncio.to_thread(self._store.step_seconds, claim.job.job_id)
+        done = await STORE.run(self._store.steps, claim.job.job_id)
+        done_seconds = await STORE.run(self._store.step_seconds, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)
         return await self._flows[claim.job.request.kind](claim.job.request, steps)
 
@@ -236,7 +237,7 @@ class Runner:
         while True:
             await self._sleep(every_s)
             try:
-                if await asyncio.to_thread(self._store.renew, claim):
+                if await LEASES.run(self._store.renew, claim):
                     return _Ending.CANCELLED
                 renewed_at = self._clock()
             except LeaseLost:
@@ -249,7 +250,7 @@ class Runner:
     async def _discard(self, job_id: str, *, keep_published: bool = False) -> bool:
         """Remove an ended job's files; return whether they are gone. Otherwise they are removed with the record."""
         try:
-            await asyncio.to_thread(self._media.discard_job, job_id, keep_published=keep_published)
+            await FILES.run(self._media.discard_job, job_id, keep_published=keep_published)
         except Exception:  # object stores raise many kinds; the job's end is stored already
             logger.exception("job %s: its artefacts could not be removed", job_id)
             return False
@@ -261,22 +262,22 @@ class Runner:
         while True:
             await self._sleep(_DEPTH_EVERY_S)
             try:
-                self._metrics.queue_depth(await asyncio.to_thread(self._store.queue_depth))
+                self._metrics.queue_depth(await STORE.run(self._store.queue_depth))
                 if self._clock() >= next_purge:
                     next_purge = self._clock() + _PURGE_EVERY_S
                     await self._purge()
-                    await asyncio.to_thread(self._media.sweep, self._retention_s, self._store.ids)
+                    await FILES.run(self._media.sweep, self._retention_s, self._store.ids)
             except Exception:
                 logger.exception("maintenance failed; trying again")
 
     async def _purge(self) -> None:
         """Remove jobs whose retention is over. A job whose files can't be removed stays for the next time."""
-        while expired := await asyncio.to_thread(self._store.expired, self._retention_s):
+        while expired := await STORE.run(self._store.expired, self._retention_s):
             # first the files, so that none is left without a job
             removed = [job_id for job_id in expired if await self._discard(job_id)]
             for job_id in removed:
                 with contextlib.suppress(JobNotFound):  # another runner was faster
-                    await asyncio.to_thread(self._store.delete, job_id)
+                    await STORE.run(self._store.delete, job_id)
             if len(removed) < len(expired):
                 return  # the others would be found again at once
 

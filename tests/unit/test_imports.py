@@ -23,16 +23,18 @@ OWN = {
     "errors": set(),
     "results": set(),
     "messages": {"errors"},
+    "threads": {"errors"},
     "analysis": {"errors", "results"},
     "subtitles": {"errors", "results", "analysis"},
-    "media": {"errors", "results"},
+    "media": {"threads", "errors", "results"},
     "models": {"errors", "results", "messages", "analysis", "media"},
-    "jobs": {"errors", "results", "messages", "analysis"},
+    "jobs": {"threads", "errors", "results", "messages", "analysis"},
     "services": {"errors", "results", "analysis", "jobs"},
-    "api": {"", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
+    "api": {"threads", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
     "settings": {"errors", "messages", "api", "jobs", "media"},
-    "deployments": {"errors", "results", "analysis", "media", "models", "services"},
+    "deployments": {"threads", "errors", "results", "analysis", "media", "models", "services"},
     "flows": {
+        "threads",
         "errors",
         "results",
         "messages",
@@ -45,6 +47,7 @@ OWN = {
         "deployments",
     },
     "workers": {
+        "threads",
         "",
         "errors",
         "results",
@@ -100,7 +103,7 @@ FOREIGN_BANNED = {
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }
-STANDARD_LIBRARY_ONLY = {"", "errors", "results", "messages", "services"}
+STANDARD_LIBRARY_ONLY = {"", "errors", "results", "messages", "threads", "services"}
 MAY_IMPORT_RAY = {"deployments", "flows", "workers", "graph", "launch"}
 
 # These hand the environment on to the processes that they start, and choose nothing by it.
