@@ -61,7 +61,7 @@ class Running:
         return describe + [lambda pid=pid: _describe_process(pid) for pid in _child_ids() - self.process_ids]
 
     def _belongs(self, thread: threading.Thread) -> bool:
-        """Say whether a thread was there before, is one that is kept for the process, or was started by such a thread."""
+        """Say whether a thread was there before, is kept for the process, or was started by one of these."""
         # what Python did not start shows up when it calls into Python, and can't be joined
         if thread in self.threads or isinstance(thread, threading._DummyThread):
             return True
