@@ -10,6 +10,8 @@ from training.drums import evaluate, shards
 from training.drums.batches import UNKNOWN, Batch
 from training.drums.train import Recipe, _rate, load_run, loss, train
 
+pytestmark = pytest.mark.slow  # trains; what is served does not depend on it
+
 SIZES = HyperParameters(conv_channels=(8, 8), width=32, block_width=16, dilations=(1, 2), kernel=3)
 STEP_S = 1.0  # by the clock of these tests
 

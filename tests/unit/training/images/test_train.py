@@ -12,6 +12,8 @@ from training.images.pixels import Pixels
 from training.images.train import EarlyStopping, Recipe, Stage, class_weights, predict, train
 from training.images.weights import head_of
 
+pytestmark = pytest.mark.slow  # trains; what is served does not depend on it
+
 _ARCHITECTURE = Architecture.MOBILENET_V3_SMALL
 
 

@@ -18,6 +18,8 @@ from training.whisper_micro.checkpoint import (
     write_random_checkpoint,
 )
 
+pytestmark = pytest.mark.slow  # trains; what is served does not depend on it
+
 TEXTS = (
     "the meeting starts at three",
     " 회의가 세 시에 시작해요",

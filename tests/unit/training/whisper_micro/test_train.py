@@ -13,6 +13,8 @@ from training.whisper_micro.examples import learn_phones
 from training.whisper_micro.network import Sizes
 from training.whisper_micro.train import Recipe, _rate, train
 
+pytestmark = pytest.mark.slow  # trains; what is served does not depend on it
+
 SIZES = Sizes(d_model=32, heads=2, encoder_layers=1, decoder_layers=1)
 STEP_S = 1.0  # by the clock of these tests
 RECIPE = Recipe(warmup_steps=5, sizes=SIZES, log_every=5)
