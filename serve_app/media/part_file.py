@@ -28,6 +28,8 @@ class FetchLimits:
     total_s: float = 3600.0  # for one file, tries and waits included
     stall_s: float = 30.0  # without a byte
     connect_s: float = 10.0
+    least_bytes_per_s: float = 24_000.0  # a link of 256 kbit/s carries about 30 kB/s
+    rate_window_s: float = 60.0  # a server may be this much behind the least rate
     num_tries: int = 3
     backoff_s: float = 1.0  # wait before the second try; doubles then, with a jitter of up to the first wait
     max_wait_s: float = 30.0  # a server that asks for a longer wait (Retry-After) is not tried again
@@ -59,13 +61,13 @@ class PartFile:
         self.expected_bytes = num_bytes
         if num_bytes is None:
             return
-        self._check_size(num_bytes)
+        self.check_size(num_bytes)
         if num_bytes - self.num_bytes > shutil.disk_usage(self._destination.parent).free:
             raise _disk_full()
 
     async def write(self, chunk: bytes) -> None:
         self.num_bytes += len(chunk)
-        self._check_size(self.num_bytes)
+        self.check_size(self.num_bytes)
         if len(self.head) < _HEAD_BYTES:
             self.head += chunk[: _HEAD_BYTES - len(self.head)]
         self._pending += chunk
@@ -101,7 +103,8 @@ class PartFile:
         declared = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
         return start.startswith(_MARKUP) or (declared and b"\0" not in self.head)
 
-    def _check_size(self, num_bytes: int) -> None:
+    def check_size(self, num_bytes: int) -> None:
+        """Raise MediaTooLarge where so many bytes are too many."""
         if num_bytes > self._max_bytes:
             raise MediaTooLarge(f"The file is larger than the limit of {self._max_bytes / 2**20:.0f} MiB")
 
