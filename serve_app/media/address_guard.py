@@ -18,8 +18,9 @@ import httpx
 
 from serve_app.errors import AddressRefused, CallbackRefused
 from serve_app.media.address_policy import AddressPolicy
+from serve_app.media.host_names import resolve
 
-__all__ = ["AddressPolicy", "check_callback_base", "guarded_client", "resolve"]
+__all__ = ["AddressPolicy", "check_callback_base", "guarded_client"]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -40,12 +41,6 @@ class _WithoutQuery(logging.Filter):
 
 
 logging.getLogger("httpx").addFilter(_WithoutQuery())
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, in the resolver's order of preference."""
-    answers = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 def guarded_client(
@@ -125,15 +120,13 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             with anyio.fail_after(timeout):
-                addresses = await self._resolve(host, port)
+                addresses = await self._addresses(host, port)
                 if not addresses:
                     raise httpcore.ConnectError("the host name has no address")
                 self._policy.check_resolved(host, addresses)
                 return await self._connect_first(addresses, port, socket_options)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout("connecting timed out") from error
-        except socket.gaierror as error:
-            raise httpcore.ConnectError("the host name could not be resolved") from error
 
     async def connect_unix_socket(
         self,
@@ -145,6 +138,14 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int) -> Sequence[str]:
+        try:
+            return await self._resolve(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectError("the host name's server (DNS) did not answer") from error
+        except socket.gaierror as error:
+            raise httpcore.ConnectError("the host name could not be resolved") from error
 
     async def _connect_first(
         self, addresses: Sequence[str], port: int, socket_options: Iterable[httpcore.SOCKET_OPTION] | None

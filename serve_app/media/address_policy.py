@@ -1,6 +1,7 @@
 """`AddressPolicy`: the public addresses, the operator's exceptions, and the accepted spellings of a URL.
 
-Special-purpose ranges: IANA registries of RFC 6890, with RFC 3056 (6to4), 4380 (Teredo), 5214 (ISATAP), 6052 (NAT64).
+Special-purpose ranges: IANA registries of RFC 6890, with RFC 3056 (6to4), 4380 (Teredo), 5214 (ISATAP), 6052 (NAT64),
+2765 (SIIT).
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ _REFUSED_NETWORKS: tuple[Network, ...] = (
 # Never reached through an allowed host name: only an allowed address or network opens these.
 _NEVER_BY_NAME: tuple[Network, ...] = (
     *map(ip_network, ("169.254.0.0/16", "fe80::/10")),  # link-local
-    *map(ip_network, ("fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")),  # of clouds
+    *map(ip_network, ("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")),  # Alibaba Cloud, Azure, Oracle
+    *map(ip_network, ("fd00:ec2::/32", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128")),  # AWS, Google, Oracle
+    ip_network("64:ff9b:1::/48"),  # hides an IPv4 address, see above
     *map(ip_network, ("0.0.0.0/8", "::/128", "224.0.0.0/4", "ff00::/8", "240.0.0.0/4")),
 )
 _NAT64 = ip_network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ip_network("::/96")
+_IPV4_TRANSLATED = ip_network("::ffff:0:0:0/96")  # SIIT (RFC 2765)
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 # inet_aton reads a name that ends in a number as an IPv4 address: 2130706433, 0x7f.1, 127.1 (WHATWG URL, section 3.5)
 _ENDS_IN_NUMBER = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)$")
@@ -103,7 +107,7 @@ class AddressPolicy:
         by_name = _fold(host) in self._names
         for text in addresses:
             address = _strict_address(text)
-            if address is not None and by_name and not _within(address, _NEVER_BY_NAME):
+            if address is not None and by_name and not _is_never_by_name(address):
                 continue
             try:
                 self.check_address(text)
@@ -168,6 +172,10 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks if network.version == address.version)
 
 
+def _is_never_by_name(address: Address) -> bool:
+    return any(_within(each, _NEVER_BY_NAME) for each in (address, *_embedded_addresses(address)))
+
+
 def _is_translated(address: Address) -> bool:
     """Return whether an IPv6 address stands for the IPv4 address in it."""
     return isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64)
@@ -178,7 +186,8 @@ def _embedded_addresses(address: Address) -> tuple[IPv4Address, ...]:
         return ()
     low = IPv4Address(int(address) & 0xFFFFFFFF)
     found: list[IPv4Address] = []
-    if address.ipv4_mapped is not None or address in _NAT64 or address in _IPV4_COMPATIBLE:
+    is_compatible = address in _IPV4_COMPATIBLE and not address.is_loopback and not address.is_unspecified
+    if address.ipv4_mapped is not None or address in _NAT64 or address in _IPV4_TRANSLATED or is_compatible:
         found.append(low)
     if address.sixtofour is not None:
         found.append(address.sixtofour)

@@ -8,16 +8,18 @@ import os
 import re
 import ssl
 import stat
+import time
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from serve_app.errors import AddressRefused, DownloadError
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.http_download import download_http
+from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile, Progress
 from serve_app.media.s3_download import download_s3
 from serve_app.threads import FILES
@@ -62,6 +64,7 @@ async def fetch(
     limits: FetchLimits = FetchLimits(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> FetchedFile:
     """Copy the file of a URL to `destination`, which appears only once it is complete.
 
@@ -71,25 +74,29 @@ async def fetch(
         url: from a caller; no error quotes its query or user information.
         destination: file to write; its folder exists.
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
+        clock: seconds, by which the server's rate is measured.
 
     Raises:
         AddressRefused: the scheme, host or path is not allowed.
         MediaTooLarge: more than `limits.max_bytes`.
         DownloadInterrupted: a passing fault outlasted all tries.
-        DownloadError: anything else: 4xx, a web page, no space, out of time.
+        DownloadError: anything else: 4xx, a web page, no space, out of time, a server below the least rate.
     """
     part = PartFile(destination, limits.max_bytes, on_progress)
     filename = display_name(url)
+    rate = LeastRate(limits.least_bytes_per_s, limits.rate_window_s, clock)
     try:
         async with asyncio.timeout(limits.total_s) as deadline:
             scheme = url.partition("://")[0].lower() if "://" in url else ""
             if scheme == "s3":
-                content_type = await download_s3(url, part, options=sources.s3_options, limits=limits, sleep=sleep)
+                content_type = await download_s3(
+                    url, part, options=sources.s3_options, limits=limits, rate=rate, sleep=sleep
+                )
             elif scheme in ("", "file"):
                 content_type = await _copy_local(url, part, sources.media_root)
             else:
                 content_type = await download_http(
-                    url, part, policy=sources.policy, tls=sources.tls, limits=limits, sleep=sleep
+                    url, part, policy=sources.policy, tls=sources.tls, limits=limits, rate=rate, sleep=sleep
                 )
             if part.looks_like_html(content_type):
                 raise DownloadError("The address answered with a web page (HTML), not with a media file")
@@ -122,27 +129,22 @@ def display_name(url: str) -> str:
 
 
 async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
-    path = await FILES.run(_resolve_local, url, media_root)
+    root, path = await FILES.run(_resolve_local, url, media_root)
     try:
-        # O_NONBLOCK: opening a FIFO must not wait for its other end; the check below is on the opened file
-        handle = await FILES.run(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = await FILES.run(_open_beneath, root, path)
     except FileNotFoundError:
         raise DownloadError("404 Not Found: no such file under the media root") from None
     except OSError as error:
         raise DownloadError(f"The local file can't be read: {os.strerror(error.errno or 0)}") from None
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise DownloadError("The local path is not a regular file")
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        part.expect(status.st_size)
+    with file:
+        part.expect(os.fstat(file.fileno()).st_size)
         while chunk := await FILES.run(file.read, _COPY_BYTES):
             await part.write(chunk)
     return ""
 
 
-def _resolve_local(url: str, media_root: Path | None) -> Path:
-    """Return the real path, which is under the media root after every symbolic link; relative paths start there."""
+def _resolve_local(url: str, media_root: Path | None) -> tuple[Path, Path]:
+    """Return the real media root, and the path under it after every symbolic link; relative paths start there."""
     if media_root is None:
         raise AddressRefused(
             "Local paths are not allowed here; the operator can allow a folder by SERVE_APP_MEDIA_ROOT"
@@ -160,4 +162,23 @@ def _resolve_local(url: str, media_root: Path | None) -> Path:
         raise AddressRefused("The local path is malformed") from None
     if not path.is_relative_to(root):
         raise AddressRefused("The local path is outside the media root")
-    return path
+    return root, path.relative_to(root)
+
+
+def _open_beneath(root: Path, path: Path) -> BinaryIO:
+    """Open a regular file below a folder; OSError where a part of the path has become a symbolic link meanwhile."""
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in path.parts[:-1]:
+            inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # O_NONBLOCK: opening a FIFO must not wait for its other end; its kind is checked on the opened file
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path.name or ".", flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DownloadError("The local path is not a regular file")
+    return open(handle, "rb", buffering=0)

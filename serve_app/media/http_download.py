@@ -1,30 +1,32 @@
 """`download_http`: downloads over http and https; each hop is checked, faults are retried, drops resumed.
 
-Resuming follows RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges). It needs a validator from the server, so that two
-versions of a file are never joined.
+Resuming follows RFC 9110, sections 8.8 (validators), 13.1.5 (If-Range), 14 (ranges) and 15.3.7.3 (joining parts). The
+rest of a file must carry the strong validator of its beginning, so that two versions are never joined.
 """
 
 from __future__ import annotations
 
-import email.utils
 import re
 import ssl
 import time
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import NoReturn
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_exponential_jitter
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
 from serve_app.media.address_guard import AddressPolicy, guarded_client
+from serve_app.media.content_encoding import inflated
+from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-_INFLATE_BYTES = 1 << 20  # a zip bomb is unpacked in pieces, so that the byte limit stops it
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+_MIN_AGE_S = 60.0  # a file that changed later may change again within the second that Last-Modified tells
 
 
 async def download_http(
@@ -34,13 +36,14 @@ async def download_http(
     policy: AddressPolicy,
     tls: ssl.SSLContext | None,
     limits: FetchLimits,
+    rate: LeastRate,
     sleep: Callable[[float], Awaitable[None]],
 ) -> str:
     """Fill `part` and return the declared content type; errors as `fetch`."""
     timeout = httpx.Timeout(limits.stall_s, connect=limits.connect_s)
     headers = {"user-agent": "serve_app", "accept": "*/*", "accept-encoding": "identity"}
     async with guarded_client(policy, timeout=timeout, verify=tls or True, headers=headers) as client:
-        download = _Download(client, url, part, policy, limits)
+        download = _Download(client, url, part, policy, limits, rate)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(limits.num_tries),
             retry=download.is_worth_retrying,
@@ -56,10 +59,19 @@ class _Download:
     """One file over several tries."""
 
     def __init__(
-        self, client: httpx.AsyncClient, url: str, part: PartFile, policy: AddressPolicy, limits: FetchLimits
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        part: PartFile,
+        policy: AddressPolicy,
+        limits: FetchLimits,
+        rate: LeastRate,
     ) -> None:
-        self._client, self._url, self._part, self._policy, self._limits = client, url, part, policy, limits
-        self._validator, self._retry_after_s = "", 0.0
+        self._client, self._url, self._part, self._policy = client, url, part, policy
+        self._limits, self._rate = limits, rate
+        self._retry_after_s = 0.0
+        self._validator = ""  # of the bytes so far
+        self._source = ""  # the address that they came from, without its query
         self._backoff = wait_exponential_jitter(
             initial=limits.backoff_s, max=limits.max_wait_s, jitter=limits.backoff_s
         )
@@ -95,13 +107,14 @@ class _Download:
 
     async def _follow(self, url: httpx.URL) -> None:
         for _ in range(self._limits.max_redirects + 1):
-            is_resumed = self._part.num_bytes and self._validator
-            headers = {"range": f"bytes={self._part.num_bytes}-", "if-range": self._validator} if is_resumed else {}
+            is_resuming = bool(self._part.num_bytes and self._validator and _source(url) == self._source)
+            headers = {"range": f"bytes={self._part.num_bytes}-", "if-range": self._validator} if is_resuming else {}
             request = self._client.build_request("GET", url, headers=headers)
-            response = await self._client.send(request, stream=True)
+            async with self._rate.waiting():
+                response = await self._client.send(request, stream=True)
             try:
                 if response.status_code not in _REDIRECTS:
-                    await self._receive(response)
+                    await self._receive(response, is_resuming=is_resuming)
                     return
                 url = self._next_hop(url, response)
             finally:
@@ -120,12 +133,10 @@ class _Download:
             raise AddressRefused("The server redirects from https to http, which is not followed")
         return self._policy.check_url(target)
 
-    async def _receive(self, response: httpx.Response) -> None:
+    async def _receive(self, response: httpx.Response, *, is_resuming: bool) -> None:
         status = response.status_code
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._part.num_bytes:
-            self._validator = ""
-            await self._part.restart()
-            raise DownloadInterrupted("The file changed while it was being downloaded")
+            await self._start_anew("The file changed while it was being downloaded")
         if status in _TRANSIENT:
             self._retry_after_s = _retry_after_s(response.headers.get("retry-after", ""))
             raise DownloadInterrupted(_status_line(status))
@@ -133,50 +144,73 @@ class _Download:
             raise DownloadError(_status_line(status))
 
         encoding = response.headers.get("content-encoding", "identity").strip().lower() or "identity"
-        await self._position(response, encoding)
+        await self._position(response, encoding, is_resuming=is_resuming)
         self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        etag = response.headers.get("etag", "")
-        strong = etag if etag and not etag.startswith("W/") else response.headers.get("last-modified", "")
-        self._validator = strong if encoding == "identity" else ""
-        chunks = response.aiter_raw() if encoding == "identity" else _inflated(response.aiter_raw(), encoding)
+        chunks = self._arriving(response)
         try:
-            async for chunk in chunks:
+            async for chunk in chunks if encoding == "identity" else inflated(chunks, encoding):
                 await self._part.write(chunk)
         finally:
             await self._part.flush()
+        expected = self._part.expected_bytes
+        if expected is not None and self._part.num_bytes > expected:
+            await self._start_anew("The server sent more than it said")
+        if expected is not None and self._part.num_bytes < expected:
+            raise DownloadInterrupted("The connection broke before the file was complete")
 
-    async def _position(self, response: httpx.Response, encoding: str) -> None:
+    async def _position(self, response: httpx.Response, encoding: str, *, is_resuming: bool) -> None:
         """Make the part file end where the response begins."""
-        length = response.headers.get("content-length", "")
-        declared = int(length) if length.isascii() and length.isdigit() and encoding == "identity" else None
+        part, validator = self._part, _strong_validator(response.headers) if encoding == "identity" else ""
         if response.status_code == HTTPStatus.OK:
-            await self._part.restart()
-            self._part.expect(declared)
-            return
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-        if match is None or int(match[1]) != self._part.num_bytes or encoding != "identity":
-            self._validator = ""
-            await self._part.restart()
-            raise DownloadInterrupted("The server resumed at another place than asked")
-        self._part.expect(int(match[2]) if match[2] != "*" else None)
+            length = response.headers.get("content-length", "")
+            await part.restart()
+            part.expect(int(length) if re.fullmatch("[0-9]{1,19}", length) and encoding == "identity" else None)
+        else:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+            start, end, num_bytes = map(int, match.groups()) if match else (0, 0, 0)
+            if encoding != "identity" or not start == part.num_bytes <= end < num_bytes:
+                await self._start_anew("The server resumed at another place than asked")
+            is_same = is_resuming and validator == self._validator and part.expected_bytes in (None, num_bytes)
+            if start and not is_same:
+                await self._start_anew("The file changed while it was being downloaded")
+            part.expect(num_bytes)
+        self._validator, self._source = validator, _source(response.url)
+
+    async def _start_anew(self, reason: str) -> NoReturn:
+        self._validator = ""
+        await self._part.restart()
+        raise DownloadInterrupted(reason)
+
+    async def _arriving(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Yield the bytes as they arrive, at the least rate; MediaTooLarge also where compressed ones are too many."""
+        chunks = response.aiter_raw()
+        num_bytes = 0
+        while True:
+            async with self._rate.waiting():
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            num_bytes += len(chunk)
+            self._part.check_size(num_bytes)
+            self._rate.add(len(chunk))
+            yield chunk
 
 
-async def _inflated(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Inflate gzip or deflate, at most 1 MiB at a time."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise DownloadError(f"The server compressed the file ({encoding[:20]}) though asked not to")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: header says whether gzip or zlib
+def _source(url: httpx.URL) -> str:
+    return str(url.copy_with(query=None, fragment=None))
+
+
+def _strong_validator(headers: Mapping[str, str]) -> str:
+    """Return what tells this version of the file from all others; "" where the server says nothing so strong."""
+    etag = headers.get("etag", "")
+    if etag:
+        return etag if etag.isascii() and not etag.startswith("W/") else ""
+    modified = headers.get("last-modified", "")
     try:
-        async for chunk in chunks:
-            pending = chunk
-            while pending and not inflater.eof:
-                yield inflater.decompress(pending, _INFLATE_BYTES)
-                pending = inflater.unconsumed_tail
-        yield inflater.flush()
-    except zlib.error:
-        raise DownloadError("The server's compressed answer is damaged") from None
-    if not inflater.eof:
-        raise DownloadInterrupted("The connection broke before the file was complete")
+        age = parsedate_to_datetime(headers.get("date", "")) - parsedate_to_datetime(modified)
+    except (ValueError, TypeError, OverflowError):
+        return ""
+    return modified if modified.isascii() and age.total_seconds() >= _MIN_AGE_S else ""
 
 
 def _status_line(status: int) -> str:
@@ -191,6 +225,6 @@ def _retry_after_s(value: str) -> float:
     if value.isascii() and value.isdigit():
         return float(value)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ import fsspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
+from serve_app.media.host_names import resolve
+from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile
 
 _READ_BYTES = 1 << 20
@@ -23,6 +26,7 @@ async def download_s3(
     *,
     options: Mapping[str, Any],
     limits: FetchLimits,
+    rate: LeastRate,
     sleep: Callable[[float], Awaitable[None]],
 ) -> str:
     """Fill `part` and return the object's content type; errors are those of `fetch`."""
@@ -36,12 +40,19 @@ async def download_s3(
         sleep=sleep,
         reraise=True,
     )
-    return await retrying(_download_once, f"{bucket}/{key}", part, options, limits)
+    return await retrying(_download_once, f"{bucket}/{key}", part, options, limits, rate)
 
 
-async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], limits: FetchLimits) -> str:
-    config = {"connect_timeout": limits.connect_s, "read_timeout": limits.stall_s, "retries": {"total_max_attempts": 1}}
+async def _download_once(
+    path: str, part: PartFile, options: Mapping[str, Any], limits: FetchLimits, rate: LeastRate
+) -> str:
     try:
+        config = {
+            "connect_timeout": limits.connect_s,
+            "read_timeout": limits.stall_s,
+            "retries": {"total_max_attempts": 1},
+            "connector_args": {"resolver": _resolver()},
+        }
         storage = fsspec.filesystem(
             "s3",
             asynchronous=True,
@@ -54,13 +65,14 @@ async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], 
     await part.restart()
     session = None
     try:
-        session = await storage.set_session()
-        about = await storage._info(path)
+        async with rate.waiting():
+            session = await storage.set_session()
+            about = await storage._info(path)
         if about.get("type") == "directory":
             raise FileNotFoundError(path)
         part.expect(about["size"])
         stream = await storage.open_async(path, "rb")
-        while chunk := await asyncio.wait_for(stream.read(_READ_BYTES), limits.stall_s):
+        while chunk := await _read(stream, limits, rate):
             await part.write(chunk)
         if part.num_bytes != about["size"]:
             raise DownloadInterrupted("The connection broke before the file was complete")
@@ -72,6 +84,39 @@ async def _download_once(path: str, part: PartFile, options: Mapping[str, Any], 
     finally:
         if session is not None:
             await session.close()
+
+
+async def _read(stream: Any, limits: FetchLimits, rate: LeastRate) -> bytes:
+    async with rate.waiting():
+        chunk: bytes = await asyncio.wait_for(stream.read(_READ_BYTES), limits.stall_s)
+    rate.add(len(chunk))
+    return chunk
+
+
+def _resolver() -> Any:
+    """Return a resolver of aiohttp that looks names up in threads apart; a bucket's name, a caller's, is one part."""
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class Resolver(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+        ) -> list[ResolveResult]:
+            return [
+                ResolveResult(
+                    hostname=host,
+                    host=address,
+                    port=port,
+                    family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                    proto=socket.IPPROTO_TCP,
+                    flags=socket.AI_NUMERICHOST,
+                )
+                for address in await resolve(host, port)
+            ]
+
+        async def close(self) -> None:
+            pass
+
+    return Resolver()
 
 
 def _translated(error: Exception) -> DownloadError:

@@ -7,6 +7,7 @@ import errno
 import gzip
 import os
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from serve_app.media.part_file import FetchLimits, PartFile
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000  # 3 MB, no two aligned MiB alike at their ends
-LIMITS = FetchLimits(max_bytes=10 << 20, total_s=20.0, stall_s=0.3, connect_s=1.0)
+LIMITS = FetchLimits(max_bytes=10 << 20, total_s=60.0, stall_s=10.0, connect_s=10.0)
+IMPATIENT = replace(LIMITS, stall_s=0.3)
 LOOPBACK = FetchSources(policy=AddressPolicy(("127.0.0.0/8",)))
 
 
@@ -222,7 +224,7 @@ def silent(release: threading.Event) -> object:
 def test_stalled_server_is_given_up(server: ScriptedServer, tmp_path: Path) -> None:
     release = threading.Event()
     try:
-        words = refusal(DownloadInterrupted, server.on("/v", silent(release)), tmp_path)
+        words = refusal(DownloadInterrupted, server.on("/v", silent(release)), tmp_path, limits=IMPATIENT)
     finally:
         release.set()
     assert words == "The server did not answer in time (waiting for data)"
