@@ -63,6 +63,25 @@ def test_private_answer_is_never_connected(server: ScriptedServer) -> None:
     assert server.requests == []
 
 
+@pytest.mark.parametrize("answer_of_dns", ["0.0.0.0", "::ffff:0.0.0.0", "::ffff:0:0"])
+def test_allowed_name_does_not_reach_loopback_by_the_unspecified_address(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer_of_dns: str
+) -> None:
+    """The kernel connects all of these to loopback."""
+    port = server.http.server_port
+    family = socket.AF_INET6 if ":" in answer_of_dns else socket.AF_INET
+    with socket.socket(family) as reaching:
+        reaching.connect((answer_of_dns, port))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(family, socket.SOCK_STREAM, 6, "", (answer_of_dns, 0))]
+    )
+    server.on("/v", answer(200, b"secret"))
+    sources = FetchSources(policy=AddressPolicy(("media.internal",)))
+    with pytest.raises(AddressRefused, match=r"media\.internal is not public"):
+        asyncio.run(fetch(f"http://media.internal:{port}/v", tmp_path / "file", sources=sources))
+    assert server.requests == []
+
+
 def test_rebinding_does_not_reach_the_second_answer(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """What AddressPolicy lets through and what it refuses, form by form."""
 
 import pickle
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -121,6 +122,53 @@ def test_allowed_name_opens_private_addresses_but_never_metadata() -> None:
             policy.check_resolved("backend.internal", [address])
     with pytest.raises(AddressRefused):
         policy.check_resolved("other.internal", ["10.0.0.5"])
+
+
+NEVER_BY_NAME = ["169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192", "0.0.0.0",
+                 "224.0.0.1", "255.255.255.255"]  # fmt: skip
+
+
+def ipv6_forms(address: str) -> dict[str, str]:
+    """Return every IPv6 address that stands for an IPv4 address, or leads to it."""
+    value = int(IPv4Address(address))
+    high, low = value >> 16, value & 0xFFFF
+    teredo = value ^ 0xFFFFFFFF
+    return {
+        "mapped": f"::ffff:{address}",
+        "mapped in hex": f"::FFFF:{high:X}:{low:x}",
+        "mapped in full": f"0000:0000:0000:0000:0000:ffff:{high:04x}:{low:04x}",
+        "compatible": f"::{address}" if value else "::",
+        "SIIT": f"::ffff:0:{address}",
+        "NAT64": f"64:ff9b::{high:x}:{low:x}",
+        "NAT64 in dots": f"64:ff9b::{address}",
+        "local NAT64 of 96 bits": f"64:ff9b:1::{high:x}:{low:x}",
+        "local NAT64 of 48 bits": f"64:ff9b:1:{high:x}:{low >> 8:x}:{(low & 0xFF) << 8:x}::",
+        "6to4": f"2002:{high:x}:{low:x}::1",
+        "Teredo server": f"2001:0:{high:x}:{low:x}::1",
+        "Teredo client": f"2001:0:808:808:0:0:{teredo >> 16:x}:{teredo & 0xFFFF:x}",
+        "ISATAP": f"2606:4700::5efe:{high:x}:{low:x}",
+        "ISATAP, universal": f"fd00::200:5efe:{high:x}:{low:x}",
+        "with a zone": f"::ffff:{address}%1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "form"),
+    [(address, form) for address in NEVER_BY_NAME for form in ipv6_forms(address).values()]
+    + [(each, each) for each in (*NEVER_BY_NAME, "::", "fe80::1", "FE80::A9FE:A9FE", "fe80::1%1", "ff02::1")]
+    + [(each, each) for each in ("fd00:ec2::254", "FD00:0EC2:0:0:0:0:0:0254", "fd20:ce::254", "fd00:c1::a9fe:a9fe")],
+)
+def test_allowed_name_opens_no_form_of_a_metadata_address(address: str, form: str) -> None:
+    policy = AddressPolicy(("media.internal",))
+    for answers in ([form], ["10.0.0.5", form], ["8.8.8.8", form]):
+        with pytest.raises(AddressRefused, match=r"media\.internal is not public"):
+            policy.check_resolved("media.internal", answers)
+
+
+def test_allowed_name_opens_the_mapped_forms_of_private_addresses() -> None:
+    policy = AddressPolicy(("media.internal", "localhost"))
+    policy.check_resolved("media.internal", ["::ffff:10.0.0.5", "64:ff9b::a00:5", "fd12::200:5efe:a00:5"])
+    policy.check_resolved("localhost", ["::1", "127.0.0.1", "::ffff:127.0.0.1"])
 
 
 def test_one_private_answer_among_public_ones_refuses_the_name() -> None:

@@ -7,13 +7,16 @@ import errno
 import gzip
 import os
 import threading
+import time
 from dataclasses import replace
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
+from serve_app.media import fetch as fetch_module
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.fetch import FetchedFile, FetchSources, display_name, fetch
 from serve_app.media.part_file import FetchLimits, PartFile
@@ -139,6 +142,99 @@ def test_changed_file_is_not_joined_to_its_old_half(server: ScriptedServer, tmp_
     assert get(url, tmp_path).path.read_bytes() == other
 
 
+REST = {"Content_Range": f"bytes 9000-{len(BODY) - 1}/{len(BODY)}"}
+
+
+def ago(seconds: float) -> str:
+    return formatdate(time.time() - seconds, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v2"'}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": 'W/"v1"'}),
+        ({"ETag": '"v1"'}, REST),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Range": f"bytes 9000-{len(BODY) - 1}/{len(BODY) + 1}"}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Range": f"bytes 9001-{len(BODY)}/{len(BODY)}"}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Range": f"bytes 9000-{len(BODY)}/{len(BODY)}"}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Range": "bytes 9000-8999/*"}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Range": f"bytes 9000-9999/{'9' * 5000}"}),
+        ({"ETag": '"v1"'}, {**REST, "ETag": '"v1"', "Content_Encoding": "gzip"}),
+        (
+            {"Last_Modified": ago(3600)},
+            {"Last_Modified": ago(3500), **REST},
+        ),
+    ],
+    ids=["other etag", "weak etag", "no etag", "other size", "other start", "end after the size", "no size",
+         "size of 5000 digits", "compressed", "other time"],
+)  # fmt: skip
+def test_rest_of_another_file_is_not_joined(
+    server: ScriptedServer, tmp_path: Path, first: dict[str, str], rest: dict[str, str]
+) -> None:
+    other = bytes(reversed(BODY))
+    replies = [answer(200, BODY[:9000], length=len(BODY), **first), answer(206, other[9000:], **rest)]
+    assert get(server.on("/v", *replies, answer(200, other)), tmp_path).path.read_bytes() == other
+    assert [request.get("if-range") for _, request in server.requests] == [None, *list(first.values())[:1], None]
+
+
+def test_file_of_a_known_age_is_resumed_by_its_time(server: ScriptedServer, tmp_path: Path) -> None:
+    headers = {"Last_Modified": ago(3600)}
+    url = server.on(
+        "/v", answer(200, BODY[:9000], length=len(BODY), **headers), answer(206, BODY[9000:], **headers, **REST)
+    )
+    assert get(url, tmp_path).path.read_bytes() == BODY
+    assert server.requests[1][1]["if-range"] == headers["Last_Modified"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Last_Modified": ago(30)},
+        {"Last_Modified": "yesterday"},
+        {"Last_Modified": ago(3600), "ETag": 'W/"v1"'},
+        {"ETag": '"\xe9"'},
+    ],
+    ids=["too young", "no time", "weak etag", "not ASCII"],
+)  # fmt: skip
+def test_drop_with_a_weak_validator_starts_again(
+    server: ScriptedServer, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    url = server.on("/v", answer(200, BODY[:9000], length=len(BODY), **headers), answer(200, BODY))
+    assert get(url, tmp_path).path.read_bytes() == BODY
+    assert "range" not in server.requests[1][1]
+
+
+def test_validator_is_not_sent_to_another_address(server: ScriptedServer, tmp_path: Path) -> None:
+    server.on("/one", answer(200, BODY[:9000], length=len(BODY), ETag='"1"'))
+    server.on("/two", answer(200, BODY, ETag='"1"'))
+    url = server.on("/v", answer(302, Location="/one"), answer(302, Location="/two"))
+    assert get(url, tmp_path).path.read_bytes() == BODY
+    assert all("range" not in headers for _, headers in server.requests)
+
+
+def test_part_that_was_not_asked_for_is_no_whole_file(server: ScriptedServer, tmp_path: Path) -> None:
+    url = server.on("/v", answer(206, BODY[:9000], Content_Range=f"bytes 0-8999/{len(BODY)}"), answer(200, BODY))
+    assert get(url, tmp_path).path.read_bytes() == BODY
+
+
+def test_rest_in_two_parts_is_joined(server: ScriptedServer, tmp_path: Path) -> None:
+    size = len(BODY)
+    url = server.on(
+        "/v",
+        answer(200, BODY[:9000], length=size, ETag='"v1"'),
+        answer(206, BODY[9000:9999], Content_Range=f"bytes 9000-9998/{size}", ETag='"v1"'),
+        answer(206, BODY[9999:], Content_Range=f"bytes 9999-{size - 1}/{size}", ETag='"v1"'),
+    )
+    assert get(url, tmp_path).path.read_bytes() == BODY
+
+
+def test_rest_that_is_longer_than_its_range_starts_again(server: ScriptedServer, tmp_path: Path) -> None:
+    long = answer(206, BODY[9000:] + b"more", Content_Range=f"bytes 9000-{len(BODY) - 1}/{len(BODY)}", ETag='"v1"')
+    url = server.on("/v", answer(200, BODY[:9000], length=len(BODY), ETag='"v1"'), long, answer(200, BODY))
+    assert get(url, tmp_path).path.read_bytes() == BODY
+
+
 def test_drop_without_validator_starts_again(server: ScriptedServer, tmp_path: Path) -> None:
     url = server.on("/v", answer(200, BODY[:9000], length=len(BODY), ETag='W/"weak"'), answer(200, BODY))
     assert get(url, tmp_path).path.read_bytes() == BODY
@@ -177,6 +273,18 @@ def test_decompression_bomb_is_stopped_at_the_limit(server: ScriptedServer, tmp_
     bomb = gzip.compress(b"\0" * (200 << 20), compresslevel=1)
     url = server.on("/v", answer(200, bomb, Content_Encoding="gzip"))
     assert "limit of 10 MiB" in refusal(MediaTooLarge, url, tmp_path)
+
+
+def test_compressed_bytes_count_too(server: ScriptedServer, tmp_path: Path) -> None:
+    empty = gzip.compress(b"")
+    url = server.on("/v", answer(200, empty * ((11 << 20) // len(empty)), Content_Encoding="gzip"))
+    assert "limit of 10 MiB" in refusal(MediaTooLarge, url, tmp_path)
+
+
+def test_gzip_in_members_is_whole(server: ScriptedServer, tmp_path: Path) -> None:
+    members = gzip.compress(BODY[:1_000_000]) + gzip.compress(BODY[1_000_000:])
+    url = server.on("/v", answer(200, members, Content_Encoding="gzip"))
+    assert get(url, tmp_path).path.read_bytes() == BODY
 
 
 def test_gzip_that_was_not_asked_for_is_undone(server: ScriptedServer, tmp_path: Path) -> None:
@@ -356,6 +464,36 @@ def test_local_path_outside_the_media_root_is_refused(media_root: Path, tmp_path
     folder.mkdir()
     refusal(AddressRefused, url, folder, sources=FetchSources(media_root=media_root))
     refusal(AddressRefused, url, folder, sources=FetchSources())
+
+
+@pytest.mark.parametrize("swapped", ["sub", "sub/a b.wav"])
+def test_link_that_is_put_in_place_of_a_checked_path_is_not_followed(
+    media_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a b.wav").write_bytes(b"secret")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    resolve = fetch_module._resolve_local
+
+    def swap_after(url: str, root: Path | None) -> object:
+        resolved = resolve(url, root)
+        place = media_root / swapped
+        place.rename(tmp_path / "moved")
+        place.symlink_to(outside if swapped == "sub" else outside / "a b.wav")
+        return resolved
+
+    monkeypatch.setattr(fetch_module, "_resolve_local", swap_after)
+    words = refusal(DownloadError, "sub/a b.wav", folder, sources=FetchSources(media_root=media_root))
+    assert words.startswith("The local file can't be read")
+
+
+def test_link_inside_the_media_root_is_followed(media_root: Path, tmp_path: Path) -> None:
+    (media_root / "inner").symlink_to(media_root / "sub")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert get("inner/a b.wav", folder, sources=FetchSources(media_root=media_root)).path.read_bytes() == BODY
 
 
 @pytest.mark.parametrize(("url", "words"), [("nothing.wav", "404"), ("fifo", "regular file"), ("sub", "regular file")])
