@@ -26,6 +26,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305, section 5
 _RESOLVE_LIMIT_S = 5.0
+_MOST_ADDRESSES = 8  # of a name that are tried; a caller's name server may answer with thousands
 
 
 class _WithoutQuery(logging.Filter):
@@ -124,7 +125,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
                 if not addresses:
                     raise httpcore.ConnectError("the host name has no address")
                 self._policy.check_resolved(host, addresses)
-                return await self._connect_first(addresses, port, socket_options)
+                return await self._connect_first(addresses[:_MOST_ADDRESSES], port, socket_options)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout("connecting timed out") from error
 
@@ -143,7 +144,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         try:
             return await self._resolve(host, port)
         except TimeoutError as error:
-            raise httpcore.ConnectError("the host name's server (DNS) did not answer") from error
+            raise httpcore.ConnectError("the host name's name server did not answer") from error
         except socket.gaierror as error:
             raise httpcore.ConnectError("the host name could not be resolved") from error
 

@@ -22,6 +22,7 @@ class NameServers:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.threads: set[str] = set()  # names of the threads that asked, without their numbers
         self.waiting: Counter[str] = Counter()
         self.release = threading.Event()
         self._lock = threading.Lock()
@@ -29,6 +30,7 @@ class NameServers:
     def getaddrinfo(self, host: str, *args: object, **kwargs: object) -> list[object]:
         with self._lock:
             self.asked.append(host)
+            self.threads.add(threading.current_thread().name.rpartition("_")[0])
         if host.endswith(".silent"):
             self.waiting[host] += 1
             self.release.wait(30)

@@ -134,6 +134,22 @@ def test_no_live_address_is_a_connect_error() -> None:
             request(url, AddressPolicy(("dead.internal",)), resolve=Answers(["127.0.0.1", "127.0.0.2"]))
 
 
+def test_few_of_a_thousand_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    async def refuse_connection(loop: object, sock: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", refuse_connection)
+    addresses = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(1000)]
+    with pytest.raises(httpx.ConnectError, match="no address of the host"):
+        request("http://many.internal/", AddressPolicy(("many.internal",)), resolve=Answers(addresses))
+    assert tried == addresses[:8]
+    with pytest.raises(AddressRefused):  # all are checked
+        request("http://many.internal/", AddressPolicy(("many.internal",)), resolve=Answers([*addresses, "0.0.0.0"]))
+
+
 def test_unknown_name_is_a_connect_error() -> None:
     async def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from serve_app.errors import DownloadInterrupted
 from serve_app.media import host_names
 from serve_app.media.address_guard import check_callback_base
 from serve_app.media.address_policy import AddressPolicy
+from serve_app.media.fetch import FetchSources, fetch
+from serve_app.media.part_file import FetchLimits
 from tests.unit.media.silent_names import (
     NameServers,
     have_five_default_threads,
@@ -110,3 +114,24 @@ def test_callback_base_with_a_silent_name_is_accepted_for_now(name_servers: Name
 
     run(work)
     assert name_servers.asked == ["a.evil.silent"]
+
+
+@pytest.mark.parametrize("url", ["https://a.evil.silent/x.mp4", "s3://bucket/x.mp4"])
+def test_fetching_asks_in_the_threads_of_names(
+    name_servers: NameServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://store.evil.silent",
+        "AWS_ACCESS_KEY_ID": "key-id",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_CONFIG_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    async def work() -> None:
+        with pytest.raises(DownloadInterrupted, match="can't be reached"):
+            await fetch(url, tmp_path / "file", sources=FetchSources(), limits=FetchLimits(num_tries=1))
+
+    run(work)
+    assert name_servers.asked
+    assert name_servers.threads == {"serve_app-names"}
