@@ -37,7 +37,8 @@ def png(
     return PNG_SIGNATURE + head + extra + body + png_chunk(b"IEND", b"")
 
 
-def _blank_png(width: int, height: int, *, depth: int = 8, colour: int = 0, extra: bytes = b"") -> bytes:
+def blank_png(width: int, height: int, *, depth: int = 8, colour: int = 0, extra: bytes = b"") -> bytes:
+    """Return a PNG of zeros, made in blocks: its rows are never all in memory."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = b"\0" * (1 + (width * channels * depth + 7) // 8)
     packer = zlib.compressobj(1)
@@ -144,18 +145,18 @@ CRAFTED: Mapping[str, Callable[[], bytes]] = {
     "zip": lambda: b"PK\x03\x04" + b"\0" * 100,
     "pickle": lambda: b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x02os\x94.",
     "png-claims-60000": lambda: with_size(png(1, 1, b"\0\0"), _BIG, _BIG) or b"",
-    "png-holds-60000-1-bit": lambda: _blank_png(_BIG, _BIG, depth=1),
+    "png-holds-60000-1-bit": lambda: blank_png(_BIG, _BIG, depth=1),
     "png-no-size": lambda: with_size(png(1, 1, b"\0\0"), 0, 0) or b"",
-    "png-49-megapixels-grey": lambda: _blank_png(_SIDE_PX, _SIDE_PX),
-    "png-49-megapixels-alpha": lambda: _blank_png(_SIDE_PX, _SIDE_PX, colour=6),
-    "png-49-megapixels-alpha-16-bit": lambda: _blank_png(_SIDE_PX, _SIDE_PX, colour=6, depth=16),
-    "png-49-megapixels-grey-16-bit": lambda: _blank_png(_SIDE_PX, _SIDE_PX, depth=16),
-    "png-49-megapixels-transparent-palette": lambda: _blank_png(
+    "png-49-megapixels-grey": lambda: blank_png(_SIDE_PX, _SIDE_PX),
+    "png-49-megapixels-alpha": lambda: blank_png(_SIDE_PX, _SIDE_PX, colour=6),
+    "png-49-megapixels-alpha-16-bit": lambda: blank_png(_SIDE_PX, _SIDE_PX, colour=6, depth=16),
+    "png-49-megapixels-grey-16-bit": lambda: blank_png(_SIDE_PX, _SIDE_PX, depth=16),
+    "png-49-megapixels-transparent-palette": lambda: blank_png(
         _SIDE_PX, _SIDE_PX, colour=3, extra=png_chunk(b"PLTE", b"\1\2\3" * 2) + png_chunk(b"tRNS", b"\0\x80")
     ),
     "png-49-megapixels-claimed": lambda: with_size(png(1, 1, b"\0\0"), _SIDE_PX, _SIDE_PX) or b"",
-    "png-strip-wide": lambda: _blank_png(49_000_000, 1),
-    "png-strip-high": lambda: _blank_png(1, 49_000_000),
+    "png-strip-wide": lambda: blank_png(49_000_000, 1),
+    "png-strip-high": lambda: blank_png(1, 49_000_000),
     "png-ztxt-bomb": _text_bomb(b"zTXt", b"k\0\0"),
     "png-ztxt-bombs": _text_bomb(b"zTXt", b"k\0\0", num=32),
     "png-itxt-bomb": _text_bomb(b"iTXt", b"k\0\1\0\0\0"),
