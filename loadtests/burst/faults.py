@@ -8,6 +8,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from loadtests.burst.disk import SmallDisk
+from loadtests.burst.postgres import Postgres
+from serve_app.commands.demo.local_graph import LocalGraph
+from tests.integration.processes import kill, replicas
+
+NAMES = ("disk full", "Postgres hangs", "runner killed", "Postgres away", "ingress killed")
+INGRESS_KILLED = NAMES[-1]
+_MINUTE = 0.1  # of ten
+_KILL = 0.05  # share of the time for which a job counts as having met a kill
+
 
 @dataclass(slots=True)
 class Fault:
@@ -44,26 +54,33 @@ class Moment:
 
 
 def run(faults: Sequence[Fault], moments: Sequence[Moment], seconds: float) -> None:
-    """Do everything at its time; return after `seconds`, with every fault undone."""
+    """Do everything at its time; return after `seconds`, or by an exception, with every fault undone."""
     began_s = time.monotonic()
-    threads = [threading.Thread(target=_run_fault, args=(fault, began_s, seconds), daemon=True) for fault in faults]
+    stop = threading.Event()
+    threads = [threading.Thread(target=_run_fault, args=(fault, began_s, seconds, stop)) for fault in faults]
     for thread in threads:
         thread.start()
-    for moment in sorted(moments, key=lambda each: each.at):
-        _wait_until(began_s + moment.at * seconds)
-        moment.act()
-    _wait_until(began_s + seconds)
-    for thread in threads:
-        thread.join()
+    try:
+        for moment in sorted(moments, key=lambda each: each.at):
+            time.sleep(max(0.0, began_s + moment.at * seconds - time.monotonic()))
+            moment.act()
+        time.sleep(max(0.0, began_s + seconds - time.monotonic()))
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
 
 
-def _run_fault(fault: Fault, began_s: float, seconds: float) -> None:
-    _wait_until(began_s + fault.at * seconds)
+def _run_fault(fault: Fault, began_s: float, seconds: float, stop: threading.Event) -> None:
+    if stop.wait(began_s + fault.at * seconds - time.monotonic()):
+        return
     fault.began_s = time.monotonic()
     try:
         fault.told = fault.begin()
         print(f"  {fault.began_s - began_s:6.1f} s: {fault.name}: {fault.told}", flush=True)
-        _wait_until(fault.began_s + fault.lasts * seconds)
+        stop.wait(fault.began_s + fault.lasts * seconds - time.monotonic())
     except Exception:
         fault.told = traceback.format_exc()
         print(f"  {fault.name} could not be made:\n{fault.told}", flush=True)
@@ -73,5 +90,39 @@ def _run_fault(fault: Fault, began_s: float, seconds: float) -> None:
         print(f"  {fault.ended_s - began_s:6.1f} s: {fault.name}: over", flush=True)
 
 
-def _wait_until(at_s: float) -> None:
-    time.sleep(max(0.0, at_s - time.monotonic()))
+def planned_faults(graph: LocalGraph, postgres: Postgres, disk: SmallDisk | None) -> list[Fault]:
+    """Return all faults, or all but the full disk."""
+
+    def kill_one(deployment: str) -> Callable[[], str]:
+        def begin() -> str:
+            pid = replicas(graph, deployment)[0]
+            kill(pid)
+            return f"process {pid}"
+
+        return begin
+
+    def said(act: Callable[[], None]) -> Callable[[], str]:
+        def begin() -> str:
+            act()
+            return "done"
+
+        return begin
+
+    def nothing() -> None:
+        pass
+
+    found = [
+        Fault(NAMES[1], 0.30, _MINUTE, said(postgres.freeze), postgres.thaw, repeats=True),
+        Fault(NAMES[2], 0.48, _KILL, kill_one("JobRunner"), nothing, repeats=True),
+        Fault(NAMES[3], 0.58, _MINUTE, said(postgres.stop), postgres.start, repeats=True),
+        Fault(INGRESS_KILLED, 0.78, _KILL, kill_one("Ingress"), nothing, repeats=True),
+    ]
+    if disk is None:
+        return found
+
+    def fill() -> str:
+        disk.fill()
+        time.sleep(0.5)
+        return f"{disk.free_bytes} bytes free"
+
+    return [Fault(NAMES[0], 0.12, _MINUTE, fill, disk.empty, repeats=False), *found]

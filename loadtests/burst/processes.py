@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -60,11 +59,6 @@ class ProcessWatch:
             if each.is_replica:
                 peaks[each.name] = max(peaks.get(each.name, 0.0), each.peak_mb)
         return peaks
-
-    def ended(self, names: Set[str], before_s: float) -> list[Seen]:
-        """Return the replicas of those deployments that had ended by then."""
-        found = [each for each in list(self._seen.values()) if each.is_replica and each.name in names]
-        return [each for each in found if each.last_s < before_s - 4 * _EVERY_S]
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_S):

@@ -60,7 +60,7 @@ class SilentServer:
 
 
 class DrippingServer:
-    """Serves a video of a gigabyte at one byte a second.
+    """Serves a video of a megabyte at one byte a second.
 
     Args:
         host: address to listen on.
@@ -75,7 +75,7 @@ class DrippingServer:
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.send_header("content-type", "video/mp4")
-                self.send_header("content-length", str(1 << 30))
+                self.send_header("content-length", str(1 << 20))
                 self.end_headers()
                 with contextlib.suppress(OSError):
                     while not stopped.wait(_DRIP_S):

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadtests.burst.clients import Submission
-from loadtests.burst.faults import Fault
+from loadtests.burst.faults import INGRESS_KILLED, Fault
 from loadtests.burst.poison import Poison, Way
 from loadtests.burst.processes import Seen
 from loadtests.burst.results import comparable, differences
-from loadtests.burst.servers import Arrival, NotedCallbacks
+from loadtests.burst.servers import Arrival
 
 _REPEAT_S = 60.0  # after a fault: the lease of a delivery (30 s), and the start of another courier
 _GATEWAY_S = 60.0  # after the ingress was killed: its replacement starts meanwhile
 _NUM_SHOWN = 3
-
-
-def ended_s(job: Submission, receiver: NotedCallbacks) -> float | None:
-    """Return when the last callback of a job came, seconds of `time.monotonic`."""
-    return receiver.ended_at_s(job.job_id)
 
 
 def met(job: Submission, end_s: float | None, spans: Sequence[tuple[str, float, float]]) -> list[str]:
@@ -93,7 +87,7 @@ def refused_submissions(jobs: Sequence[Submission], faults: Sequence[Fault]) -> 
 
     A 502 or 504 that the proxy gives for a killed ingress has no body of ours; it is counted, and no failure.
     """
-    kills = [fault.began_s for fault in faults if fault.name == "ingress killed" and fault.began_s is not None]
+    kills = [fault.began_s for fault in faults if fault.name == INGRESS_KILLED and fault.began_s is not None]
     problems: list[str] = []
     counts: Counter[str] = Counter()
     for job in jobs:
@@ -125,60 +119,3 @@ def memory_problems(
         if each.peak_mb > limit_mb:
             problems.append(f"{each.name} ({each.pid}) took {each.peak_mb:.0f} MB, {limit_mb:.0f} allowed")
     return problems
-
-
-def memory_table(seen: Sequence[Seen], before_mb: Mapping[str, float]) -> list[str]:
-    """Return each deployment's peaks, and the largest of the other processes, as lines of Markdown."""
-    lines = ["| process | peak before the burst, MB | peak, MB |", "| --- | --- | --- |"]
-    others: dict[str, float] = {}
-    peaks: dict[str, float] = {}
-    for each in seen:
-        group = peaks if each.is_replica else others
-        group[each.name] = max(group.get(each.name, 0.0), each.peak_mb)
-    for name, peak_mb in sorted(peaks.items(), key=lambda item: -item[1]):
-        lines.append(f"| {name} | {before_mb.get(name, 0.0):.0f} | {peak_mb:.0f} |")
-    for name, peak_mb in sorted(others.items(), key=lambda item: -item[1])[:5]:
-        lines.append(f"| {name} | | {peak_mb:.0f} |")
-    return lines
-
-
-def honest_table(
-    rows: Sequence[tuple[Submission, float | None, Sequence[str], Sequence[str]]], began_s: float
-) -> list[str]:
-    """Return each honest job as a line of Markdown.
-
-    Args:
-        rows: the job, when it ended, the faults it met, what is wrong with it.
-        began_s: of the burst.
-    """
-    lines = [
-        "| job | submitted at, s | accepted after, s | waited, s | tries | end | met | wrong |",
-        "|" + " --- |" * 8,
-    ]
-    for job, end_s, names, wrong in rows:
-        submitted_s = job.submitted_s or began_s
-        accepted = "" if job.accepted_s is None else f"{job.accepted_s - submitted_s:.1f}"
-        waited = "" if end_s is None else f"{end_s - submitted_s:.1f}"
-        tries = len(job.refusals) + (job.accepted_s is not None)
-        lines.append(
-            f"| {job.what} | {submitted_s - began_s:.1f} | {accepted} | {waited} | {tries} | {job.end} | "
-            f"{', '.join(names)} | {'; '.join(wrong[:1])} |"
-        )
-    return lines
-
-
-def waits_table(rows: Sequence[tuple[Submission, float | None, Sequence[str], Sequence[str]]]) -> list[str]:
-    """Return the waits of the jobs that met nothing, and of those that met each fault."""
-    waits: dict[str, list[float]] = {"nothing": []}
-    for job, end_s, names, _ in rows:
-        if end_s is not None and job.submitted_s is not None:
-            for name in names or ["nothing"]:
-                waits.setdefault(name, []).append(end_s - job.submitted_s)
-    lines = ["| met | jobs | p50, s | p95, s | longest, s |", "| --- | --- | --- | --- | --- |"]
-    for name, seconds in waits.items():
-        if seconds:
-            p95 = sorted(seconds)[min(len(seconds) - 1, round(0.95 * (len(seconds) - 1)))]
-            lines.append(
-                f"| {name} | {len(seconds)} | {statistics.median(seconds):.1f} | {p95:.1f} | {max(seconds):.1f} |"
-            )
-    return lines

@@ -1,4 +1,4 @@
-"""The honest jobs of the burst, and the graph that they go to."""
+"""What clients order in the burst, and the graph that they order from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from loadtests.burst.clients import Submission
+from loadtests.burst.poison import Poison, Way
 from loadtests.images.load import ROOT
 from loadtests.images.photographs import photograph
 from serve_app.commands.demo.videos import demo_videos
@@ -75,6 +76,24 @@ def small_jpeg() -> bytes:
 def picture_submission(name: str, group: str, data: bytes) -> Submission:
     """Return an upload to a picture route."""
     return Submission(str(uuid.uuid4()), group, name, PICTURE_PATH, {"files": {"file": (name, data)}}, is_job=False)
+
+
+def poison_submission(poison: Poison, files_url: str) -> Submission:
+    """Return the order that makes the service read a file; files that are uploaded are made here."""
+    if poison.way is Way.PICTURE:
+        assert poison.make is not None
+        return picture_submission(poison.name, "poison", poison.make())
+    job_id, url = str(uuid.uuid4()), f"{files_url}/{poison.name}"
+    if poison.way is Way.VIDEO_JOB:
+        body: dict[str, Any] = {"json": {"job_id": job_id, "video_url": url, "language": "en"}}
+        return Submission(job_id, "poison", poison.name, VIDEO_PATH, body)
+    if poison.way is Way.MUSIC_JOB:
+        body = {"json": {"job_id": job_id, "image_url": url, "duration": _PIECE_S}}
+    else:
+        assert poison.make is not None
+        data = {"job_id": job_id, "duration": str(_PIECE_S)}
+        body = {"data": data, "files": {"file": (poison.name, poison.make())}}
+    return Submission(job_id, "poison", poison.name, MUSIC_PATH, body)
 
 
 def visitor_cookies(base_url: str) -> Mapping[str, str]:
