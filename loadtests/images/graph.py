@@ -27,9 +27,15 @@ def write_config(path: Path, task: str, weights: str, **options: Any) -> Path:
     return write_models_config(path, {task: {"model": weights, **options}})
 
 
-def write_models_config(path: Path, tasks: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write configs/local.yaml with `args.images` as in `tasks`; only those have replicas, one or `replicas`."""
-    config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text(encoding="utf-8"))
+def write_models_config(path: Path, tasks: Mapping[str, Mapping[str, Any]], root: Path = ROOT) -> Path:
+    """Write configs/local.yaml with `args.images` as in `tasks`; only those have replicas, one or `replicas`.
+
+    Args:
+        path: of the file to write.
+        tasks: the arguments of each, by name.
+        root: checkout whose configs/local.yaml it is.
+    """
+    config = yaml.safe_load((root / "configs" / "local.yaml").read_text(encoding="utf-8"))
     [application] = config["applications"]
     images = application["args"].setdefault("images", {})
     # a classifier inside the ingress needs no replica of its own
