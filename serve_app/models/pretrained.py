@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.pickled import Refused, check_folder
 
 # Used in training only; many checkpoints lack it.
 _NOT_NEEDED = ("masked_spec_embed",)
@@ -21,7 +22,7 @@ def load_whole(
     dtype: torch.dtype = torch.float32,
     use_safetensors: bool | None = None,
 ) -> Any:
-    """Return the folder's model in evaluation mode, on the CPU; nothing is fetched, no pickle is executed.
+    """Return the folder's model in evaluation mode, on the CPU; nothing is fetched, no code in a pickle is run.
 
     transformers fills missing weights with random ones and only logs it. Well-known emotion models store theirs under
     other names than the architecture's, so that they would answer by chance.
@@ -33,8 +34,12 @@ def load_whole(
         use_safetensors: True refuses weights in other files.
 
     Raises:
-        ModelLoadingError: it can't be loaded, or lacks weights.
+        ModelLoadingError: it can't be loaded, lacks weights, or has a pickle that `check_folder` refuses.
     """
+    try:
+        check_folder(folder)
+    except (Refused, OSError) as error:
+        raise ModelLoadingError(f"{what} {folder} {error}") from error
     try:
         model, loading = model_class.from_pretrained(
             str(folder),

@@ -8,7 +8,6 @@ Speaker Verification Using Context-Aware Masking", Interspeech 2023). The module
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.pickled import Refused, read_checkpoint
 from serve_app.results import SAMPLE_RATE_HZ
 
 NUM_MELS = 80
@@ -87,20 +87,20 @@ class CamPlusPlus(nn.Module):
 def load_campplus(path: Path, shape: CamShape | None = None) -> CamPlusPlus:
     """Return the network stored at `path`, in evaluation mode on the CPU.
 
-    The file is a pickle, read with `weights_only`: it may hold tensors and plain values, so no code in it can run.
+    The file is a pickle; `pickled.read_checkpoint` reads it, so no code in it can run.
 
     Raises:
         ModelLoadingError: the file is missing or broken, holds something else, or is of other sizes than `shape`.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
             raise ValueError("it holds no table of tensors")
         if not all(torch.isfinite(tensor).all() for tensor in state.values()):
             raise ValueError("some of its values are not finite numbers")
         network = CamPlusPlus(shape)
         network.load_state_dict(state)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+    except (Refused, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelLoadingError(
             f"The CAM++ checkpoint at {path} can't be loaded ({type(error).__name__}: {error}). Fetch the file again."
         ) from error

@@ -5,30 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf.base import ContainerMetadata, Metadata
-from omegaconf.listconfig import ListConfig
-from omegaconf.nodes import AnyNode
-from pyannote.audio.core.model import Introspection, Model
-from pyannote.audio.core.task import Problem, Resolution, Specifications
+from pyannote.audio.core.model import Model
 from pyannote.audio.models.segmentation.PyanNet import PyanNet
-from torch.torch_version import TorchVersion
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.diarization.clustering import ClusteringRule
 from serve_app.models.diarization.embedding import WEIGHTS_PATH, EmbeddingModel, fingerprint, load_embedding
+from serve_app.models.diarization.segmentation_file import read_segmentation
 from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
 from serve_app.models.weights import fetch_weights, weights_name
-
-# The types of the checkpoints' values beside tensors: all plain. No other object can be constructed while one is read.
-_SAFE_GLOBALS: list[Any] = [Any, AnyNode, ContainerMetadata, Introspection, ListConfig, Metadata, Problem, Resolution]
-_SAFE_GLOBALS += [Specifications, TorchVersion, defaultdict, dict, int, list]
 
 
 def is_powerset(segmentation: Any) -> bool:
@@ -51,8 +41,7 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
 
     segmentation-3.0 separates up to three speakers, two at once, in a chunk of 10 s, with one class for each set of
     speakers ("powerset"). The wheel's network separates up to three in 5 s, with an activity for each; `is_powerset`
-    distinguishes the two. The file is a pickle, read with `weights_only` and a closed list of value types, so no code
-    in it can run.
+    distinguishes the two. The file is a pickle; `pickled.read_checkpoint` reads it, so no code in it can run.
 
     Args:
         path: the checkpoint; None: the one inside the whisperx wheel.
@@ -63,14 +52,13 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
     remedy = "Fetch the file again." if path else "Install the whisperx version of requirements.lock."
     path = path or find_checkpoint()
     try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        model = PyanNet(**checkpoint["hyper_parameters"])
-        model.specifications = checkpoint["pyannote.audio"]["specifications"]
+        stored = read_segmentation(path)
+        model = PyanNet(**stored.arguments)
+        model.specifications = stored.specifications
         model.build()
         # the file has weights of the training loss, too
         wanted = model.state_dict().keys()
-        model.load_state_dict({name: tensor for name, tensor in checkpoint["state_dict"].items() if name in wanted})
+        model.load_state_dict({name: tensor for name, tensor in stored.tensors.items() if name in wanted})
     except Exception as error:  # torch raises many kinds on an unknown file
         raise ModelLoadingError(
             f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). {remedy}"

@@ -16,8 +16,6 @@ A plain dict of `torch.save`, read with `weights_only`: loading runs no code.
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -30,6 +28,7 @@ from serve_app.models.devices import torch_device
 from serve_app.models.drums import bands
 from serve_app.models.drums.network import DrumNetwork, HyperParameters
 from serve_app.models.drums.options import EMBEDDED
+from serve_app.models.pickled import Refused, read_checkpoint
 from serve_app.models.weights import weights_file
 from serve_app.results import Drum
 
@@ -142,11 +141,9 @@ class _Unfit(Exception):
 
 def _read(stored: bytes) -> dict[str, Any]:
     try:
-        content = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _Unfit("it is no checkpoint, or holds Python objects, which might run code and are not loaded") from error
-    except Exception as error:  # torch raises IndexError, OSError, RuntimeError, ... on a damaged file
-        raise _Unfit(f"it is damaged, or no checkpoint ({_first_line(error)})") from error
+        content = read_checkpoint(stored)
+    except Refused as error:
+        raise _Unfit(str(error)) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise _Unfit(f"it holds a {type(content).__name__}, not a dict with the keys {', '.join(_KEYS)}")
     if missing := [key for key in _KEYS if key not in content]:

@@ -1,39 +1,30 @@
 """`read_weights`: the tensors of a file of weights, by name, and the classes that it names.
 
 The content decides whether the file is of torch.save (either form) or safetensors. It holds a state_dict, or a
-checkpoint with one among other things. Pickles are read with `weights_only`: loading runs no code.
+checkpoint with one among other things. `pickled.read_checkpoint` reads pickles: no code in them runs.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy._core import multiarray
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.pickled import Refused, read_checkpoint
 
 # Keys of the state_dict in checkpoints, likeliest first; plain weights come before averaged ones (EMA).
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "model_ema")
 _CLASS_KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class")
 _FEWEST_TENSORS = 4
 _LONGEST_HEADER = 100_000_000  # safetensors' own limit
-# numpy's plain numbers, e.g. a best accuracy, which torch refuses unless they are listed.
-_PLAIN_NUMBERS: list[Any] = [
-    multiarray.scalar,
-    (multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)),
-]
+# numpy's plain numbers, e.g. a best accuracy, as numpy 2 and numpy 1 write them
+_PLAIN_NUMBERS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +44,10 @@ def read_weights(stored: bytes) -> StoredWeights:
     """Return the tensors in a file's bytes; Unfit says why there are none, or none that are safe to load."""
     if _is_safetensors(stored):
         return _safetensors(stored)
-    content = _unpickled(stored)
-    if isinstance(content, torch.nn.Module):
-        raise Unfit("it holds a whole model: save model.state_dict() instead")
+    try:
+        content = read_checkpoint(stored, _PLAIN_NUMBERS)
+    except Refused as error:
+        raise Unfit(str(error)) from error
     if not isinstance(content, Mapping):
         raise Unfit(f"it holds a {type(content).__name__}, not a state_dict")
     found_in, tensors = _state_dict(content)
@@ -81,33 +73,6 @@ def _safetensors(stored: bytes) -> StoredWeights:
         raise Unfit(f"it is a damaged safetensors file ({_first_line(error)})") from error
     classes = header.get("__metadata__", {}).get("classes")  # plain text: safetensors has read it already
     return StoredWeights(tensors, tuple(part.strip() for part in classes.split(",")) if classes else None)
-
-
-def _unpickled(stored: bytes) -> Any:
-    if _is_torchscript(stored):
-        raise Unfit("it is a TorchScript archive (torch.jit.save): save model.state_dict() with torch.save instead")
-    try:
-        with torch.serialization.safe_globals(_PLAIN_NUMBERS):
-            return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if stored.startswith((b"PK", b"\x80")):
-            raise Unfit(
-                "it holds Python objects, which might run code and are not loaded (a whole model, saved by "
-                f"torch.save(model)?): save model.state_dict() instead ({_forbidden(error)})"
-            ) from error
-        raise Unfit("it is no file of weights: neither of torch.save nor safetensors") from error
-    except Exception as error:  # torch has no error of its own for a damaged file
-        raise Unfit(f"it is damaged, or no file of weights ({_first_line(error)})") from error
-
-
-def _is_torchscript(stored: bytes) -> bool:
-    if not stored.startswith(b"PK"):
-        return False
-    try:
-        with zipfile.ZipFile(io.BytesIO(stored)) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
 
 
 def _state_dict(content: Mapping[Any, Any]) -> tuple[str, dict[str, torch.Tensor]]:
@@ -144,12 +109,6 @@ def _classes(content: Mapping[Any, Any]) -> tuple[str, ...] | None:
             if all(isinstance(by_index.get(index), str) for index in range(len(found))):
                 return tuple(by_index[index] for index in range(len(found)))
     return None
-
-
-def _forbidden(error: Exception) -> str:
-    text = str(error)
-    start = text.find("Unsupported")
-    return text[start:].partition(" was not")[0].splitlines()[0][:200] if start >= 0 else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

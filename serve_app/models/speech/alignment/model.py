@@ -7,8 +7,9 @@ with random ones, and unpickles torchaudio's files freely.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TOR
 
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.gpu_memory import gpu_errors, loading_errors
+from serve_app.models.pickled import read_checkpoint
 from serve_app.models.pretrained import load_whole
 from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
 from serve_app.models.weights import fetch_weights
@@ -29,6 +31,7 @@ WHISPERX = "whisperx"
 _MIN_SAMPLES = SAMPLE_RATE_HZ // 10
 # All of torchaudio's bundles have the convolutions of wav2vec 2.0.
 _BUNDLE_STRIDE = 320
+_BUNDLES = "https://download.pytorch.org/torchaudio/models/"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,11 @@ def _from_bundle(
 ) -> AlignModel:
     folder = cache_dir / "torchaudio"
     try:
+        path = folder / PurePosixPath(bundle._path).name
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(urljoin(_BUNDLES, bundle._path), str(path), progress=False)
+        read_checkpoint(path)  # get_model has torch unpickle the file, once it has been read here
         network = bundle.get_model(dl_kwargs={"model_dir": str(folder), "weights_only": True, "progress": False})
     except Exception as error:  # urllib, torch and the disk each raise their own kinds
         raise ModelLoadingError(

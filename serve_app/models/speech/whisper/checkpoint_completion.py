@@ -183,21 +183,27 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
     import torch
     from safetensors.torch import save_file
 
+    from serve_app.models.pickled import Refused, read_checkpoint
+
     index, names = folder / files.PICKLED_INDEX, [files.PICKLED]
     if index.is_file():
         names = sorted({str(name) for name in files.read_json(index)["weight_map"].values()})
     tensors: dict[str, Any] = {}
     for name in names:
         try:
-            tensors |= torch.load(folder / Path(name).name, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # a missing shard, a cut-off zip, a pickle that wants more than tensors
+            content = read_checkpoint(folder / Path(name).name)
+        except (Refused, OSError) as error:
             raise ModelLoadingError(
-                f"The weights {folder / name} can't be read as plain tensors ({type(error).__name__}); fetch them "
-                f"again, or name a checkpoint with {files.WEIGHTS}"
+                f"The weights {folder / name} can't be read as plain tensors: {error}. Fetch them again, or name a "
+                f"checkpoint with {files.WEIGHTS}"
             ) from error
+        if not isinstance(content, dict) or not all(
+            isinstance(key, str) and torch.is_tensor(tensor) for key, tensor in content.items()
+        ):
+            raise ModelLoadingError(f"The weights {folder / name} are no table of tensors; fetch them again")
+        tensors |= content
     if config.get("tie_word_embeddings", True):
         tensors.pop("proj_out.weight", None)  # equal to the embedding
     save_file(
         {key: tensor.contiguous() for key, tensor in tensors.items()}, target / files.WEIGHTS, metadata={"format": "pt"}
     )
-    (target / files.WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import whisper
 from numpy.typing import NDArray
 from torch import Tensor
 from whisper.decoding import DecodingOptions, DecodingTask
-from whisper.model import LayerNorm, Whisper
+from whisper.model import LayerNorm, ModelDimensions, Whisper
 
+from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.cross_attention import AlignmentHead, head_of, outputs_of
 from serve_app.models.speech.whisper.decoding_rules import Hypothesis
+from serve_app.models.speech.whisper.openai_reader import load_openai
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
 from serve_app.models.speech.whisper.torch_backend import TorchWhisper, seeded
 
@@ -31,7 +32,12 @@ class OpenAIWhisperBackend(TorchWhisper[Tensor]):
     name = BackendName.OPENAI_WHISPER
 
     def _load(self, path: Path) -> Whisper:
-        model = whisper.load_model(str(path), device="cpu")
+        dims, state = load_openai(path)
+        try:
+            model = Whisper(ModelDimensions(**dims))
+            model.load_state_dict(state)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelLoadingError(f"{path} is no Whisper of its dims ({type(error).__name__}: {error})") from error
         # Convert the weights once; the package would do so at every step. Its LayerNorm computes in float32.
         for module in model.modules():
             if not isinstance(module, LayerNorm):

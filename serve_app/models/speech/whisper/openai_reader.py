@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import gzip
 import itertools
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 from whisper.tokenizer import LANGUAGES
 
 from serve_app.errors import ModelLoadingError
+from serve_app.models.pickled import Refused, read_checkpoint
 from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config, make_preprocessor_config
 
@@ -98,6 +98,7 @@ _PUBLISHED = {
     (32, 4, 20): ("large-v3-turbo",),
 }
 _HEAD_WIDTH = 64  # of all published models
+_MOST_LAYERS = 256
 _FORMATS = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
@@ -109,7 +110,7 @@ def write_description(path: Path, sha256: str, target: Path) -> None:
     Raises:
         ModelLoadingError: it is broken, is no Whisper, or has a vocabulary that is not OpenAI's.
     """
-    dims, state = _load(path)
+    dims, state = load_openai(path)
     config = _config(path, dims)
     config["dtype"] = _check_tensors(path, state, config)
     tokenizer = make_tokenizer(config["vocab_size"])
@@ -127,19 +128,19 @@ def write_description(path: Path, sha256: str, target: Path) -> None:
 
 def openai_tensors(path: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Yield Hugging Face names (after "model.") and tensors, as stored."""
-    _, state = _load(path)
+    _, state = load_openai(path)
     for name, (openai, _) in files.expected_tensors(config).items():
         yield name, state[openai]
 
 
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_openai(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return sizes and tensors; runs no code in the file, and reads tensors when they are used."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a cut-off zip, a pickle that needs more than tensors, another kind of file
+        content = read_checkpoint(path)
+    except (Refused, OSError) as error:
         raise ModelLoadingError(
-            f"{path} can't be read as OpenAI's form of a Whisper ({type(error).__name__}): it is cut off or broken, or "
-            "another kind of file; fetch it again, or name a folder in Hugging Face or CTranslate2 form"
+            f"{path} can't be read as OpenAI's form of a Whisper: {error}. Fetch it again, or name a folder in Hugging "
+            "Face or CTranslate2 form"
         ) from error
     dims, state = (content.get(key) if isinstance(content, dict) else None for key in ("dims", "model_state_dict"))
     if not isinstance(dims, dict) or not isinstance(state, dict):
@@ -152,6 +153,8 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
     """Return config.json in Hugging Face form."""
     wrong = [name for name in files.OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
+    if not wrong and max(dims["n_audio_layer"], dims["n_text_layer"]) > _MOST_LAYERS:
+        raise ModelLoadingError(f"{path} has more than {_MOST_LAYERS} layers in its dims: it is no Whisper")
     if wrong:
         raise ModelLoadingError(f"{path} lacks {', '.join(wrong)} in its dims; fetch it again")
     if dims["n_audio_state"] != dims["n_text_state"]:

@@ -63,7 +63,6 @@ def write_hugging_face(checkpoint: WhisperCheckpoint, target: Path) -> None:
         for name, tensor in stored_tensors(checkpoint)
     }
     save_file(tensors, target / files.WEIGHTS, metadata={"format": "pt"})
-    (target / files.WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     shutil.copyfile(checkpoint.folder / files.TOKENIZER, target / files.TOKENIZER)
     ids = {name: checkpoint.generation_config[name] for name in _TOKEN_IDS}
     files.write_json(

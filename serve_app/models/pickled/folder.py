@@ -1,0 +1,34 @@
+"""`check_folder`: refuses a folder in Hugging Face form with a pickle that torch must not read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from serve_app.models.pickled.machine import Refused
+from serve_app.models.pickled.reader import read_checkpoint
+
+_PICKLED = "pytorch_model.bin"
+
+
+def check_folder(folder: Path) -> None:
+    """Read each file that transformers would unpickle in a folder.
+
+    Raises:
+        Refused: the rest of a sentence that begins with the folder's name.
+        OSError: a file can't be read.
+    """
+    names = {_PICKLED} if (folder / _PICKLED).is_file() else set()
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refused(f"has a damaged {index.name}") from error
+    for name in sorted(names):
+        if Path(name).name != name:
+            raise Refused(f"names a file outside of it: {name[:200]!r}")
+        if not name.endswith(".safetensors"):
+            try:
+                read_checkpoint(folder / name)
+            except Refused as error:
+                raise Refused(f"has a {name} that is not read: {error}") from error
