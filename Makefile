@@ -22,13 +22,13 @@ $(MODELS): | $(STAMP)
 	@$(BIN)/serve-app models fetch --optional
 	@touch $@
 
-# uv installs the lock in under a minute where plain pip takes several
-$(STAMP): requirements.lock pyproject.toml
+# uv installs the lock in under a minute where plain pip takes several; both take only files whose hash the lock has
+$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
@@ -63,8 +63,11 @@ format: $(STAMP) ## format and mend what ruff can
 reference: $(STAMP) ## write docs/configuration-reference.md from the code
 	$(BIN)/python docs/generate_reference.py
 
-lock: $(STAMP) ## resolve pyproject.toml into requirements.lock (no index addresses)
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-header -o requirements.lock
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock: $(STAMP) ## resolve pyproject.toml into requirements.lock, with hashes (no index addresses)
+	$(COMPILE) pyproject.toml --all-extras -o requirements.lock
+	echo uv | $(COMPILE) - -o requirements-uv.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
