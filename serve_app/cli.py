@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="start Ray and the graph on this machine from a Serve config file")
     run.add_argument("config", type=Path)
     run.add_argument("--port", type=int, help="HTTP port instead of the config's")
-    run.add_argument("--ray-dir", type=Path, help="folder of this cluster's session (default: /tmp/serve_app-UID-PORT)")
+    run.add_argument("--ray-dir", type=Path, help="folder of this cluster (default: STATE/run/PORT)")
     run.add_argument("--dashboard", action="store_true", help="also start Ray's dashboard (serve status, serve deploy)")
     run.add_argument("--num-cpus", type=int, help="logical CPUs instead of the machine's")
     run.add_argument("--num-gpus", type=int, help="logical GPUs instead of the machine's")

@@ -29,11 +29,14 @@ import yaml
 from serve_app.errors import InvalidRequest
 from serve_app.launch.config_check import check_config
 from serve_app.launch.ports import are_free, free_port_block, free_ports
+from serve_app.launch.private_folders import OWN_FILES, close_to_others, cluster_folder, private_folder, write_private
+from serve_app.settings import Settings
 
 _RAY_SITE = Path(__file__).parent / "ray_site"
 _REPLICA_PORTS = 64
 _ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
-_MAX_RAY_DIR_CHARS = 44  # Ray adds 62 for its longest socket, and a socket's path may have 107
+_RAYS_FOLDER = "r"  # Ray opens its folder to everybody, so it lies inside of ours
+_MAX_RAY_DIR_CHARS = 42  # Ray adds 62 to its folder for its longest socket, and a socket's path may have 107
 _OBJECT_STORE_BYTES = 2 * 1024**3  # two 4-hour files as 16 kHz float32; pages count only once they are used
 
 
@@ -51,6 +54,7 @@ def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # on a busy machine a proxy needs longer than 5 s to answer its first check, and three misses end the start
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        "RAY_gcs_server_port_wait_time_s": "120",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
         # measured: 2 to 7 times the requests per second of the Python proxy (docs/performance.md)
@@ -100,31 +104,37 @@ def launch(
     Args:
         config_path: a Serve config file, as for `serve run`.
         port: HTTP port instead of the config's.
-        ray_dir: folder of this cluster's session files, sockets and token.
+        ray_dir: folder of this cluster's token, address, configuration and, in `r`, Ray's session; None: one with a
+            random name, which `run/PORT` in the state folder links to.
         dashboard: also start Ray's dashboard, which `serve status` and `serve deploy` need (about 400 MB).
         num_cpus, num_gpus: logical resources instead of the machine's.
         environment: changed in place before the import of Ray.
+
+    Raises:
+        InvalidRequest: the port is taken, the configuration is wrong, or a folder is not this user's alone.
+        Unavailable: Ray can't be started.
     """
     config = load_config(config_path, port=port)
     http = config.get("http_options") or {}
     host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
+    os.umask(OWN_FILES)
     if not are_free(port, 1):
         raise InvalidRequest(f"port {port} is in use on this machine: take another one (make run PORT=…, or --port …)")
-    ray_dir = ray_dir or Path(tempfile.gettempdir()) / f"serve_app-{os.getuid()}-{port}"
-    if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
-        raise InvalidRequest(
-            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} characters or less"
-        )
-    (ray_dir / "haproxy").mkdir(parents=True, exist_ok=True)
-    socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))
+    if ray_dir is not None:
+        _check_length(ray_dir.absolute())
+        ray_dir = private_folder(ray_dir, "The cluster's folder (--ray-dir)")
+    state = private_folder(Settings.from_environment(environment).state_dir, "The state folder")
+    close_to_others(state)
+    ray_dir = ray_dir or cluster_folder(state, port)
+    _check_length(ray_dir)
+    (ray_dir / "haproxy").mkdir(exist_ok=True)
+    socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))  # the name is random, the folder private
     atexit.register(shutil.rmtree, socket_dir, ignore_errors=True)
-    ray_dir.chmod(0o700)
     for name, value in ray_environment(ray_dir, socket_dir).items():
         environment.setdefault(name, value)
     token_path = Path(environment["RAY_AUTH_TOKEN_PATH"])
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in environment and not token_path.exists():
-        token_path.touch(mode=0o600)
-        token_path.write_text(secrets.token_hex(32))
+        write_private(token_path, secrets.token_hex(32))
     # do not join another program's cluster by accident
     environment.pop("RAY_ADDRESS", None)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_RAY_SITE), environment.get("PYTHONPATH")]))
@@ -134,18 +144,21 @@ def launch(
     import ray
     from ray.serve.scripts import cli as serve_cli
 
-    ray.init(
+    from serve_app.launch.ray_start import start_ray
+
+    start_ray(
         address="local",
         namespace="serve",
         include_dashboard=dashboard,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=str(ray_dir),
+        _temp_dir=str(ray_dir / _RAYS_FOLDER),
         configure_logging=True,
         log_to_driver=True,
     )
-    (ray_dir / "address").write_text(ray.get_runtime_context().gcs_address)
+    write_private(ray_dir / "address", ray.get_runtime_context().gcs_address)
+    sys.stdout.write(f"serve-app: the cluster's address, token and logs are in {ray_dir}\n")
     written = ray_dir / f"config-{hashlib.sha256(str(config_path).encode()).hexdigest()[:8]}.yaml"
     written.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     sys.stdout.flush()
@@ -156,6 +169,13 @@ def launch(
     url = f"http://{'127.0.0.1' if host in _ANY_HOST else host}:{port}"
     threading.Thread(target=_print_when_ready, args=(url,), daemon=True).start()
     serve_cli.main(["run", str(written)], standalone_mode=False)
+
+
+def _check_length(ray_dir: Path) -> None:
+    if len(str(ray_dir)) > _MAX_RAY_DIR_CHARS:
+        raise InvalidRequest(
+            f"{ray_dir} is too long for the sockets in it: take --ray-dir of {_MAX_RAY_DIR_CHARS} characters or less"
+        )
 
 
 def _print_when_ready(url: str) -> None:

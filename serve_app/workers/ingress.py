@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
 from serve_app.deployments.image_classifier import ClassifierReplica
-from serve_app.deployments.replica.process import join_serve_log
+from serve_app.deployments.replica.process import prepare_process
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.drums import DrumFlow
 from serve_app.flows.health import GraphHealth
@@ -58,7 +58,7 @@ class Ingress:
         local_classifiers: Mapping[str, ClassifierArgs],
         job_runner: DeploymentHandle[Any],
     ) -> None:
-        join_serve_log()
+        prepare_process()
         store = JobStore(settings.database_url.get_secret_value(), locale=settings.locale)
         store.create_schema()
         media = MediaSource(settings)

@@ -9,7 +9,7 @@ import uuid
 from ray import serve
 from ray.util import metrics
 
-from serve_app.deployments.replica.process import join_serve_log
+from serve_app.deployments.replica.process import prepare_process
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.media_source import MediaSource
@@ -37,7 +37,7 @@ class JobRunner:
     async def __init__(  # type: ignore[misc]  # Serve awaits it: the loops start in the replica's own event loop
         self, settings: Settings, options: RunnerOptions, deployments: Deployments
     ) -> None:
-        join_serve_log()
+        prepare_process()
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._store = JobStore(
             settings.database_url.get_secret_value(),

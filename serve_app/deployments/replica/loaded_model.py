@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from serve_app.deployments.replica.process import join_serve_log, replica_id
+from serve_app.deployments.replica.process import prepare_process, replica_id
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.services import ReplicaModel
 
@@ -46,7 +46,7 @@ class LoadedModel(Generic[T]):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        join_serve_log()
+        prepare_process()
         self.name = name
         self._clock, self._started_at = clock, clock()
         self._version = version

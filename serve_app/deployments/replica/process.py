@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 
 import ray
 from ray import serve
@@ -45,7 +46,13 @@ def replica_device(name: str | None) -> str:
     return "cuda"
 
 
-def join_serve_log() -> None:
+def prepare_process() -> None:
+    """Keep the files of this process for their owner alone, and join Serve's log."""
+    os.umask(0o077)
+    _join_serve_log()
+
+
+def _join_serve_log() -> None:
     """Send the logger `serve_app` to the handlers of Serve's log; access lines only to its files.
 
     Serve adds handlers to its own logger only, so that a replica would lose INFO of any other. Ray copies a replica's

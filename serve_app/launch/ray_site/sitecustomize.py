@@ -1,4 +1,6 @@
-"""Keep pandas out of Ray Serve's processes. Python runs this at the start of each: `launch` puts it on PYTHONPATH.
+"""Keep files private, and pandas out of Ray Serve's processes. Python runs this at the start of each of them.
+
+`launch` puts it on PYTHONPATH. Files that any of them makes are for their owner alone (umask 077).
 
 `ray.serve._private.utils` tries `import pandas`, to be able to answer with DataFrames, and does without where it is not
 installed. Here it is installed (pyannote and whisperx want it), so each of a dozen processes would pay for it at start,
@@ -6,6 +8,7 @@ in seconds and in memory (docs/decisions/0005-no-pandas-in-serve.md). Only that 
 gets pandas.
 """
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
 from types import FrameType
@@ -24,4 +27,5 @@ class _NoPandasForServe(MetaPathFinder):
         return
 
 
+os.umask(0o077)
 sys.meta_path.insert(0, _NoPandasForServe())

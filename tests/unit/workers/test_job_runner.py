@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> Settings:
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(JobRunner, "__del__")  # which Python would call too, and not await
     monkeypatch.setattr(module, "VideoPipeline", Pipeline)
-    monkeypatch.setattr(module, "join_serve_log", lambda: None)
+    monkeypatch.setattr(module, "prepare_process", lambda: None)
     monkeypatch.setattr(module.serve, "get_replica_context", lambda: SimpleNamespace(app_name="serve_app"))
 
 

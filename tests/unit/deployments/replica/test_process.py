@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from serve_app.deployments.replica.process import join_serve_log, replica_device, replica_id
+from serve_app.deployments.replica.process import _join_serve_log, replica_device, replica_id
 
 
 def give(monkeypatch: pytest.MonkeyPatch, ids: dict[str, list[str]]) -> None:
@@ -54,7 +54,7 @@ def test_our_log_goes_where_serves_goes_and_access_lines_to_files_alone(has_file
     terminal = logging.StreamHandler()
     files = [logging.FileHandler(tmp_path / "replica.log")] if has_file else []
     logging.getLogger("ray.serve").handlers = [terminal, *files]
-    join_serve_log()
+    _join_serve_log()
     ours, access = logging.getLogger("serve_app"), logging.getLogger("serve_app.access")
     assert (ours.handlers, ours.propagate, ours.level) == ([terminal, *files], False, logging.INFO)
     assert (access.handlers, access.propagate) == (files, not has_file)
