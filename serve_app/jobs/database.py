@@ -108,14 +108,16 @@ class Database:
 
     def _upgrade(self, connection: Connection) -> None:
         """Add the columns, tables and indexes of this version; nothing that an older one uses is changed."""
-        present = {column["name"] for column in inspect(connection).get_columns(tables.jobs.name)}
-        for column in tables.jobs.c:
-            if column.name not in present:
-                definition = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(text(f"ALTER TABLE {tables.jobs.name} ADD COLUMN {definition}"))
+        for table in (tables.jobs, tables.job_events):
+            present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+            for column in table.c:
+                if column.name not in present:
+                    definition = CreateColumn(column).compile(dialect=connection.dialect)
+                    connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+            for index in table.indexes:
+                index.drop(connection, checkfirst=True)  # an index of the same name may have had fewer columns
+                index.create(connection)
         tables.metadata.create_all(connection)
-        for index in tables.jobs.indexes:
-            index.create(connection, checkfirst=True)
         connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
 
     def _use_write_ahead_log(self) -> None:
