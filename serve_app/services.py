@@ -61,6 +61,9 @@ class JobService(Protocol):
     async def get(self, job_id: str) -> Job:
         """Return one job, with its result if it has one; JobNotFound."""
 
+    async def status(self, job_id: str) -> JobStatus:
+        """Return a job's state; JobNotFound."""
+
     async def require_visible(self, job_id: str, visitor: str | None) -> None:
         """Raise JobNotFound where this visitor (None: without a cookie) must not see the job, or there is none."""
 
@@ -85,7 +88,7 @@ class JobService(Protocol):
         """Yield a job's events with `seq > after_seq`, as they come, until it has ended."""
 
     async def deliveries(self, job_id: str) -> list[Delivery]:
-        """Return what was sent, or is to be sent, to the job's callback, in order."""
+        """Return what was sent, or is to be sent, to the job's callback, in order, without the result."""
 
     async def replay(self, job_id: str) -> int:
         """Queue all of a job's deliveries again; return how many."""

@@ -121,6 +121,9 @@ class Settings(BaseModel):
             receivers can move from one to the next.
         cors_origins: origins whose pages may call the API, separated by commas, or `*`.
         backend_url: callback base of a job that names none.
+        max_callback_result_bytes: the callback of a longer result carries `result_url` instead of `result`. None: every
+            callback carries its result, as the contract has it.
+        public_url: address of this service for receivers, which `result_url` begins with; None: that is a path.
         hf_token: opens gated models on the Hugging Face hub.
         caption_api_key: opens the endpoint that describes pictures (`args.captions.chat`).
         music_api_key: opens ACE-Step's server (`args.music.acestep`).
@@ -166,6 +169,8 @@ class Settings(BaseModel):
         tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split_commas)
     ] = ()
     backend_url: CallbackBase = None
+    max_callback_result_bytes: int | None = Field(default=None, ge=1024)
+    public_url: CallbackBase = None
     hf_token: SecretStr | None = None
     caption_api_key: SecretStr | None = None
     music_api_key: SecretStr | None = None

@@ -117,8 +117,12 @@ class Client:
         """Return a completed job's transcript as a file's text; JobNotFound, JobConflict before it has completed."""
         return self._send("GET", f"/jobs/{_quoted(job_id)}/transcript.{form}").text
 
+    def result(self, job_id: str) -> dict[str, Any]:
+        """Return a completed job's result alone; JobNotFound, JobConflict before it has completed."""
+        return self._json("GET", f"/jobs/{_quoted(job_id)}/result")
+
     def deliveries(self, job_id: str) -> list[dict[str, Any]]:
-        """Return what was sent, or is to be sent, to the job's callback; JobNotFound."""
+        """Return what was sent, or is to be sent, to the job's callback, without the result; JobNotFound."""
         return self._json("GET", f"/jobs/{_quoted(job_id)}/deliveries")["deliveries"]
 
     def replay(self, job_id: str) -> int:

@@ -35,14 +35,17 @@ class StoredJobs:
     async def submit(
         self, request: JobRequest, visitor: Visitor | None = None, quota: Quota | None = None
     ) -> SubmittedJob:
-        if request.callback_base is not None:
-            await self._media.check_callback_base(request.callback_base)
+        if request.callback is not None:
+            await self._media.check_callback_base(request.callback)
         job = await STORE.run(self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota)
         estimated_s = await STORE.run(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 
     async def get(self, job_id: str) -> Job:
         return await STORE.run(self._store.get, job_id)
+
+    async def status(self, job_id: str) -> JobStatus:
+        return await STORE.run(self._store.status, job_id)
 
     async def queue_position(self, job_id: str) -> int | None:
         return await STORE.run(self._store.queue_position, job_id)
@@ -111,7 +114,7 @@ class EventWatcher:
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         """Yield the job's events with `seq > after_seq` as they are stored, until it has ended; JobNotFound."""
-        await STORE.run(self._store.get, job_id)
+        await STORE.run(self._store.status, job_id)
         watcher = _Watcher(job_id, after_seq)
         self._watchers.add(watcher)
         if self._following is None or self._following.done():

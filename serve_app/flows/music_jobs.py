@@ -59,15 +59,17 @@ class MusicFlow:
             image_url=None,
             seed=secrets.randbelow(MAX_SEED + 1),
             version_of=job_id,
-            # the backend that ordered the piece did not order what a stranger makes of it
-            callback_base=request.callback_base if visitor.is_known and job.visitor == visitor.id else None,
         )
+        if not (visitor.is_known and job.visitor == visitor.id):
+            # the backend that ordered the piece did not order what a stranger makes of it
+            request = replace(request, callback_base=None, default_callback_base=None)
         return await self._submit_with(request, content, visitor)
 
     async def get(self, job_id: str, visitor: str | None) -> Job:
         await self._jobs.require_visible(job_id, visitor)
         job = await self._jobs.get(job_id)
         _music_request(job)
+        await asyncio.to_thread(lambda: job.result)  # parsed here, not on the event loop
         return job
 
     async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:

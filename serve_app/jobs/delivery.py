@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TypeVar
 
 import httpx
 
+from serve_app import json_text
 from serve_app.errors import ServeAppError
 from serve_app.jobs import retry, webhook
 from serve_app.jobs.outbox import DueDelivery, Outbox
+from serve_app.jobs.receivers import Receivers
 from serve_app.threads import STORE
 
 _logger = logging.getLogger(__name__)
@@ -26,64 +29,10 @@ _GRACE_S = 2.0  # time for deliveries under way at shutdown
 # Only an answer's status counts. This much of its body is read, in this time, to use the connection again.
 _MAX_ANSWER_BYTES, _BODY_S = 4096, 1.0
 
-# A host without any answer gets no delivery for a while, longer each time: its time-outs would take every place.
-_HOST_PAUSE = retry.Backoff(first_s=1.0, cap_s=60.0, jitter=0.0)
-_HOST_FORGOTTEN_S = 600.0
+_GONE = 410
+_SLOW_PART = 0.2  # of an attempt's time: a receiver that takes longer is slow
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _HostState:
-    in_flight: int = 0
-    unreached: int = 0  # attempts in a row without an answer
-    paused_until: float = 0.0
-
-
-class HostGate:
-    """Counts the deliveries under way to each host. A host that did not answer gets none for a while, then one.
-
-    Args:
-        per_host: most deliveries under way to a host that answers.
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, per_host: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_host = per_host
-        self._clock = clock
-        self._hosts: dict[str, _HostState] = {}
-
-    def occupied(self) -> dict[str, int]:
-        """Return how many of its places each host has taken; all of them while it is paused.
-
-        After a pause a host has one place, to try whether it answers.
-        """
-        now = self._clock()
-        for host, state in list(self._hosts.items()):
-            if state.in_flight == 0 and (state.unreached == 0 or now > state.paused_until + _HOST_FORGOTTEN_S):
-                del self._hosts[host]
-        return {host: self._occupied(state, now) for host, state in self._hosts.items()}
-
-    def start(self, host: str) -> None:
-        """Count a delivery that begins."""
-        self._hosts.setdefault(host, _HostState()).in_flight += 1
-
-    def finish(self, host: str, *, reached: bool | None) -> None:
-        """Count a delivery's end, and whether there was any answer; None: the attempt was cut short."""
-        state = self._hosts[host]
-        state.in_flight -= 1
-        if reached:
-            state.unreached = 0
-            state.paused_until = 0.0
-        elif reached is False and self._clock() >= state.paused_until:  # failures at the same time count once
-            state.unreached += 1
-            state.paused_until = self._clock() + _HOST_PAUSE.delay_s(state.unreached, 0.0)
-
-    def _occupied(self, state: _HostState, now: float) -> int:
-        if now < state.paused_until:
-            return self._per_host
-        probing = self._per_host - 1 if state.unreached else 0
-        return min(self._per_host, state.in_flight + probing)
 
 
 class Courier:
@@ -96,9 +45,9 @@ class Courier:
         client: sends the requests; its transport refuses addresses that are not allowed.
         secrets: signing secrets (`whsec_…`, space-separated); None or empty: unsigned. ValueError: one is malformed.
         owner: names this courier in the table.
-        max_concurrency: deliveries under way, of which `max_per_host` to one host and port.
-        timeout_s: for one attempt, from the connection to the answer's status. Must be below the store's delivery
-            lease, or another courier sends the same again.
+        max_concurrency: deliveries under way, of which `max_per_host` to the hosts of one owner (`events.share_of`).
+        timeout_s: for one attempt, from the connection to the answer's status, besides the time to send the body. Must
+            be below the store's delivery lease, or another courier sends the same again.
     """
 
     def __init__(
@@ -119,7 +68,7 @@ class Courier:
         self._max_concurrency = max_concurrency
         self._max_per_host = max_per_host
         self._timeout_s = timeout_s
-        self._gate = HostGate(max_per_host)
+        self._receivers = Receivers(max_concurrency, max_per_host)
         self._under_way: dict[asyncio.Task[None], DueDelivery] = {}
         self._news = asyncio.Event()
 
@@ -148,14 +97,19 @@ class Courier:
         room = self._max_concurrency - len(self._under_way)
         if room <= 0:
             return 0
-        occupied = self._gate.occupied()
-        due = await self._ask_store(
-            "claim deliveries",
-            partial(self._store.claim_deliveries, self._owner, room, per_host=self._max_per_host, in_flight=occupied),
+        claim = partial(
+            self._store.claim_deliveries,
+            self._owner,
+            room,
+            per_host=self._max_per_host,
+            in_flight=self._receivers.under_way(),
+            doubts=self._receivers.doubts(),
         )
+        claimed_at = time.monotonic()
+        due = await self._ask_store("claim deliveries", claim)
         for delivery in due or []:
-            self._gate.start(delivery.host)
-            task = asyncio.create_task(self._deliver(delivery))
+            self._receivers.start(delivery)
+            task = asyncio.create_task(self._deliver(delivery, claimed_at))
             self._under_way[task] = delivery
             task.add_done_callback(self._ended)
         return len(due or [])
@@ -164,13 +118,22 @@ class Courier:
         del self._under_way[task]
         self.wake()  # a place is free, and the job's next event may be due
 
-    async def _deliver(self, due: DueDelivery) -> None:
-        reached: bool | None = None
+    async def _deliver(self, due: DueDelivery, claimed_at: float) -> None:
+        limit_s = self._timeout_s + retry.sending_s(len(due.body))
+        is_reached, is_good = None, False
         try:
-            status_code, retry_after_s, error = await self._post(due)
-            reached = status_code is not None
+            headers = await self._headers(due)
+            started = time.monotonic()
+            if started - claimed_at > due.lease_s - limit_s:
+                # this process stood still: another may send the event meanwhile, and later ones after it
+                await self._ask_store("give back a delivery", partial(self._store.give_back, due))
+                return
+            status_code, retry_after_s, error = await self._post(due, headers, limit_s)
+            is_reached = status_code is not None
+            was_taken = status_code is not None and (httpx.codes.is_success(status_code) or status_code == _GONE)
+            is_good = was_taken and time.monotonic() - started <= _SLOW_PART * limit_s
         finally:
-            self._gate.finish(due.host, reached=reached)
+            self._receivers.finish(due, is_reached=is_reached, is_good=is_good)
         if status_code is not None and httpx.codes.is_success(status_code):
             record: Callable[[], object] = partial(self._store.record_delivered, due, status_code=status_code)
         else:
@@ -180,20 +143,34 @@ class Courier:
             )
         await self._ask_store("record a delivery", record)
 
-    async def _post(self, due: DueDelivery) -> tuple[int | None, float | None, str]:
-        """Return the answer's status (None: no answer), its Retry-After in seconds, and what went wrong."""
-        headers = webhook.headers(
-            self._keys, webhook_id=due.webhook_id, seq=due.seq, timestamp_s=int(time.time()), body=due.body
+    async def _headers(self, due: DueDelivery) -> dict[str, str]:
+        sign = partial(
+            webhook.headers,
+            self._keys,
+            webhook_id=due.webhook_id,
+            seq=due.seq,
+            timestamp_s=int(time.time()),
+            body=due.body,
         )
+        return await asyncio.to_thread(sign) if due.is_long else sign()
+
+    async def _post(
+        self, due: DueDelivery, headers: dict[str, str], limit_s: float
+    ) -> tuple[int | None, float | None, str]:
+        """Return the answer's status (None: no answer), its Retry-After in seconds, and what went wrong."""
         try:
-            # httpx limits the time of each read; this limits the whole answer.
-            async with asyncio.timeout(self._timeout_s):
+            # httpx limits the time of each read and write; this limits the whole attempt.
+            async with asyncio.timeout(limit_s):
                 request = self._client.build_request(
-                    "POST", webhook.callback_url(due.target), content=due.body, headers=headers, timeout=self._timeout_s
+                    "POST",
+                    webhook.callback_url(due.target),
+                    content=_pieces(due.body) if due.is_long else due.body,
+                    headers={**headers, "content-length": str(len(due.body))},
+                    timeout=limit_s,
                 )
                 response = await self._client.send(request, stream=True, follow_redirects=False)
         except (TimeoutError, httpx.TimeoutException):
-            return None, None, f"no answer within {self._timeout_s:g} s"
+            return None, None, f"no answer within {limit_s:g} s"
         except ServeAppError as error:
             return None, None, error.detail
         except Exception as error:  # any error of the transport: the courier must go on with the other deliveries
@@ -233,7 +210,18 @@ class Courier:
                 await self._ask_store("give back a delivery", partial(self._store.give_back, due))
 
 
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for piece in json_text.pieces(body):
+        yield piece
+
+
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Return Retry-After if it is a number of seconds; a date is ignored, because clocks differ."""
+    """Return Retry-After in seconds: a number, or a date, counted from the answer's own date, because clocks differ."""
     value = response.headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) <= 6 else None
+    if value.isascii() and value.isdigit() and len(value) <= 6:
+        return float(value)
+    try:
+        until, sent = (parsedate_to_datetime(text) for text in (value, response.headers.get("date", "")))
+        return max(0.0, (until.replace(tzinfo=UTC) - sent.replace(tzinfo=UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        return None

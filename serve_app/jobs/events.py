@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,12 @@ from uuid import uuid4
 
 from sqlalchemy import JSON, Connection, Integer, TableValuedAlias, Text, and_, case, cast, func, literal, select
 
+from serve_app import json_text
 from serve_app.jobs import retry
 from serve_app.jobs.record import DeliveryStatus, JobEvent, JobStatus
-from serve_app.jobs.tables import encode, job_events, jobs
+from serve_app.jobs.tables import AnyRow, encode, job_events, jobs
+
+_SECOND_LEVEL_CHARS = 3  # `co`, `com`, `ac`, `go`, `org`, `net`, … before a country
 
 # The result is kept once, in the job's row; the one event that carries it takes it from there.
 RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.result), else_=None).label("result")
@@ -28,9 +31,18 @@ class JobNews:
 
 
 def append(
-    connection: Connection, job_id: str, *, key: str, payload: dict[str, Any], target: str | None, now: float
+    connection: Connection,
+    job_id: str,
+    *,
+    key: str,
+    payload: dict[str, Any],
+    target: str | None,
+    now: float,
+    result_bytes: int | None = None,
 ) -> None:
     """Add an event to a job whose row this transaction has locked, and queue its delivery.
+
+    Once the receiver has answered 410, an event is stored as given up.
 
     Args:
         connection: a transaction that has just updated the job's row: that lock makes numbers gapless, and keeps a
@@ -40,13 +52,21 @@ def append(
         payload: the callback's body, without `result`.
         target: base of the callback; None if the job has no callback.
         now: POSIX seconds.
+        result_bytes: length of the result that goes with the event, in UTF-8.
     """
     pending = job_events.c.delivery == DeliveryStatus.PENDING
-    last_seq, num_pending = connection.execute(
-        select(func.coalesce(func.max(job_events.c.seq), 0), func.count(case((pending, 1)))).where(
+    gone_at = select(jobs.c.gone_at).where(jobs.c.job_id == job_id).scalar_subquery()
+    last_seq, num_pending, gone = connection.execute(
+        select(func.coalesce(func.max(job_events.c.seq), 0), func.count(case((pending, 1))), gone_at).where(
             job_events.c.job_id == job_id
         )
     ).one()
+    delivery = DeliveryStatus.PENDING
+    if target is None:
+        delivery = DeliveryStatus.NONE
+    elif gone is not None:
+        delivery = DeliveryStatus.DEAD
+    host = None if target is None else host_of(target)
     connection.execute(
         job_events.insert().values(
             job_id=job_id,
@@ -56,11 +76,14 @@ def append(
             payload=encode(payload),
             webhook_id=f"msg_{uuid4().hex}",
             target=target,
-            host=None if target is None else host_of(target),
-            delivery=DeliveryStatus.NONE if target is None else DeliveryStatus.PENDING,
+            host=host,
+            share=None if host is None else share_of(host),
+            result_bytes=result_bytes,
+            delivery=delivery,
             attempts=0,
             fence=0,
-            next_attempt_at=None if target is None or num_pending else now,
+            last_error="an earlier event was answered with 410 Gone" if delivery is DeliveryStatus.DEAD else None,
+            next_attempt_at=None if delivery is not DeliveryStatus.PENDING or num_pending else now,
             give_up_at=now + retry.DELIVERY_GIVE_UP_S,
         )
     )
@@ -72,12 +95,30 @@ def host_of(target: str) -> str:
     return re.split(r"[/?#\\]", after_scheme, maxsplit=1)[0].rpartition("@")[2].lower()
 
 
-def compose(payload: str, result: str | None) -> dict[str, Any]:
-    """Return a complete callback body from its stored parts."""
-    body: dict[str, Any] = json.loads(payload)
-    if result is not None:
-        body["result"] = json.loads(result)
-    return body
+def share_of(host: str) -> str:
+    """Return whose share of a courier's places a host takes: its owner's, as far as names tell.
+
+    All ports of an address are one, so are all hosts under a registrable name, and a /64 network of IPv6. Where names
+    are registered under two labels (`co.kr`) is guessed, so that no list of them has to be kept: two owners may be
+    taken for one, which only lets them share places.
+    """
+    name = re.sub(r"(?<!:):\d*$", "", host).strip("[]").rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        labels = name.split(".")
+        is_second_level = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= _SECOND_LEVEL_CHARS
+        return ".".join(labels[-3 if is_second_level else -2 :])
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+def event_of(row: AnyRow, result: str | None) -> JobEvent:
+    """Return the event of a row, whose body has the result where one is given."""
+    body = row.payload if result is None else json_text.splice(row.payload, "result", result)
+    status = JobStatus(row.key.partition(":")[0])
+    return JobEvent(row.job_id, row.seq, row.created_at, status, body)
 
 
 def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]:
@@ -88,7 +129,7 @@ def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]
     """
     asked = _as_rows(connection, after)
     unseen = and_(job_events.c.job_id == jobs.c.job_id, job_events.c.seq > cast(asked.c.value, Integer))
-    event = (job_events.c.seq, job_events.c.created_at, job_events.c.payload, RESULT_OF_EVENT)
+    event = (job_events.c.seq, job_events.c.key, job_events.c.created_at, job_events.c.payload, RESULT_OF_EVENT)
     rows = connection.execute(
         select(jobs.c.job_id, jobs.c.status, *event)
         .select_from(asked.join(jobs, jobs.c.job_id == asked.c.key).outerjoin(job_events, unseen))
@@ -98,8 +139,7 @@ def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]
     ended = {row.job_id: JobStatus(row.status).is_final for row in rows}
     for row in rows:
         if row.seq is not None:
-            body = compose(row.payload, row.result)
-            events[row.job_id].append(JobEvent(row.job_id, row.seq, row.created_at, body))
+            events[row.job_id].append(event_of(row, row.result))
     return {job_id: JobNews(tuple(events[job_id]), ended[job_id]) for job_id in events}
 
 

@@ -123,8 +123,11 @@ class Lifecycle:
         request = claim.job.request
         shown = {"progress": COMPLETED, "message": stage_message(request.kind, COMPLETED, self._language(request))}
         text = encode(result)
+        num_bytes = len(text.encode())
         with self._db.write() as (connection, now):
-            return _end(connection, _held_by(claim), JobStatus.COMPLETED, now, payload=shown, **shown, result=text)
+            held = _held_by(claim)
+            values = {**shown, "result": text}
+            return _end(connection, held, JobStatus.COMPLETED, now, payload=shown, result_bytes=num_bytes, **values)
 
     def fail(self, claim: Claim, code: str, message: str, *, retry_after_s: float | None) -> Job:
         """End an attempt that failed: queue the job again if it may be tried again, else end it.
@@ -262,7 +265,7 @@ class Lifecycle:
                 request.job_id,
                 key=f"{JobStatus.PROCESSING}:{progress}",
                 payload={"job_id": request.job_id, "status": JobStatus.PROCESSING.value, **shown},
-                target=request.callback_base,
+                target=request.callback,
                 now=now,
             )
 
@@ -285,14 +288,14 @@ class Lifecycle:
         return to_job(queued)
 
     def _cancel(self, connection: Connection, where: ColumnElement[bool], request: JobRequest, now: float) -> Job:
-        shown = {"message": cancelled_message(self._language(request))}
+        shown: dict[str, Any] = {"message": cancelled_message(self._language(request))}
         return _end(connection, where, JobStatus.CANCELLED, now, payload=shown, **shown, cancel_requested=True)
 
     def _fail(
         self, connection: Connection, where: ColumnElement[bool], code: str, message: str, now: float, *, attempts: int
     ) -> Job:
-        shown = {"error_message": storable(message), "error_code": code}
-        values = {"message": shown["error_message"], "attempts": attempts}
+        shown: dict[str, Any] = {"error_message": storable(message), "error_code": code}
+        values: dict[str, Any] = {"message": shown["error_message"], "attempts": attempts}
         return _end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)
 
 
@@ -313,7 +316,14 @@ def _transition(where: ColumnElement[bool], target: JobStatus) -> Any:
 
 
 def _end(
-    connection: Connection, where: ColumnElement[bool], status: JobStatus, now: float, *, payload: Any, **values: Any
+    connection: Connection,
+    where: ColumnElement[bool],
+    status: JobStatus,
+    now: float,
+    *,
+    payload: Any,
+    result_bytes: int | None = None,
+    **values: Any,
 ) -> Job:
     """End a job in the caller's transaction: set its state, add its last event, drop its steps' results.
 
@@ -323,6 +333,7 @@ def _end(
         status: how it ends.
         now: POSIX seconds.
         payload: fields of the event besides `job_id` and `status`.
+        result_bytes: length of the result among `values`.
         values: further columns of the job's row to set.
     """
     row = connection.execute(
@@ -338,8 +349,9 @@ def _end(
         job.job_id,
         key=status.value,
         payload={"job_id": job.job_id, "status": status.value, **payload},
-        target=job.request.callback_base,
+        target=job.request.callback,
         now=now,
+        result_bytes=result_bytes,
     )
     connection.execute(update(job_steps).where(job_steps.c.job_id == job.job_id).values(result=None))
     return job

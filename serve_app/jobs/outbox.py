@@ -6,22 +6,69 @@ own. This keeps the order within a job, and a claim never reads the events behin
 
 from __future__ import annotations
 
-import json
+import hashlib
 import random
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, update
 
+from serve_app import json_text
 from serve_app.errors import JobNotFound
 from serve_app.jobs import retry
 from serve_app.jobs.database import Database
-from serve_app.jobs.events import RESULT_OF_EVENT, compose
-from serve_app.jobs.record import Delivery, DeliveryStatus, JobEvent
-from serve_app.jobs.tables import job_events, jobs, storable
+from serve_app.jobs.events import event_of, share_of
+from serve_app.jobs.record import Delivery, DeliveryStatus, JobStatus
+from serve_app.jobs.tables import AnyRow, encode, job_events, jobs, storable
 
-_CANDIDATES_PER_CLAIM = 4  # read for each delivery wanted, because some belong to hosts without a free place
+_CANDIDATES_PER_CLAIM = 4  # read for each delivery wanted, because some belong to shares without a free place
 _GONE = 410  # the receiver asks for no more of this job's events
+_LONG_BYTES = 1 << 20  # a longer body takes a place for more than the time of an answer
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLinks:
+    """How the callback of a long result names it instead of carrying it.
+
+    Attributes:
+        above_bytes: results of more bytes are named; None: none.
+        public_url: address of this service for receivers; empty: they get a path.
+    """
+
+    above_bytes: int | None = None
+    public_url: str = ""
+
+    def applies(self, num_bytes: int) -> bool:
+        return self.above_bytes is not None and num_bytes > self.above_bytes
+
+    def url(self, job_id: str) -> str:
+        return f"{self.public_url.rstrip('/')}/jobs/{job_id}/result"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What a courier knows of the receivers, so that those that fail or are slow don't take the places of the others.
+
+    Attributes:
+        paused: hosts that get no delivery now.
+        shares: shares whose last attempt failed or was slow: their deliveries are in doubt, as all retries are.
+        trusted: hosts of these shares whose own last attempt was neither.
+        places: free places for deliveries in doubt; None: any number.
+        per_share: most of them under way of one share; None: any number.
+        under_way: them, by share.
+        other_places: free places for deliveries that are not in doubt; None: any number.
+        long_places: free places for bodies above 1 MiB; None: any number.
+    """
+
+    paused: Collection[str] = ()
+    shares: Collection[str] = ()
+    trusted: Collection[str] = ()
+    places: int | None = None
+    per_share: int | None = None
+    under_way: Mapping[str, int] = field(default_factory=dict)
+    other_places: int | None = None
+    long_places: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +79,12 @@ class DueDelivery:
         webhook_id: the same at every attempt.
         target: base of the callback.
         host: host and port of `target`.
+        share: whose share of a courier's places it takes.
         body: the contract's callback body: JSON in UTF-8, the same bytes at every attempt.
         attempts: made before this one.
         fence: the store takes the outcome of the latest claim only.
+        lease_s: another courier may send it after this time.
+        is_doubtful: it took one of the places for deliveries in doubt.
     """
 
     job_id: str
@@ -42,51 +92,61 @@ class DueDelivery:
     webhook_id: str
     target: str
     host: str
-    body: bytes
+    share: str
+    body: bytes = field(repr=False)
     attempts: int
     fence: int
+    lease_s: float
+    is_doubtful: bool
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.body) > _LONG_BYTES
 
 
 class Outbox:
-    """A courier's half of the job store; `JobStore` documents its arguments. Every method is one transaction."""
+    """A courier's half of the job store; `JobStore` documents its arguments.
 
-    def __init__(self, db: Database, *, delivery_lease_s: float) -> None:
+    Every method is one transaction, but for `claim_deliveries`, which reads results after its own.
+    """
+
+    def __init__(self, db: Database, *, delivery_lease_s: float, result_links: ResultLinks | None) -> None:
         self._db = db
         self._delivery_lease_s = delivery_lease_s
+        self._result_links = result_links or ResultLinks()
         self._random = random.Random()  # noqa: S311 (jitter)
 
     def claim_deliveries(
-        self, owner: str, limit: int, *, per_host: int | None = None, in_flight: Mapping[str, int] | None = None
+        self,
+        owner: str,
+        limit: int,
+        *,
+        per_host: int | None = None,
+        in_flight: Mapping[str, int] | None = None,
+        doubts: Doubts | None = None,
     ) -> list[DueDelivery]:
-        """Lease the deliveries that are due, the longest waiting first; at most one of each job.
+        """Lease deliveries that are due; at most one of each job.
+
+        First attempts come before retries and before deliveries in doubt; among each, the longest waiting come first.
 
         Args:
             owner: who claims; stored for operators only.
             limit: most deliveries to return.
-            per_host: most deliveries to have under way to one host; None: any number.
-            in_flight: the caller's deliveries under way, by host.
+            per_host: most deliveries to have under way of one share; None: any number.
+            in_flight: the caller's deliveries under way, by share.
+            doubts: what the caller knows of the receivers; None: nothing.
         """
-        busy = dict(in_flight or {})
-        full = [] if per_host is None else [host for host, count in busy.items() if count >= per_host]
-        if self._db.is_sqlite and not self._any_due(full):
+        choice = _Choice(limit, per_host, in_flight or {}, doubts or Doubts())
+        if self._db.is_sqlite and not self._any_due(choice):
             return []  # an idle courier must not wait for the one write lock
         with self._db.write() as (connection, now):
-            candidates = connection.execute(
-                select(job_events.c.job_id, job_events.c.seq, job_events.c.host)
-                .where(_due(now, full))
-                .order_by(job_events.c.next_attempt_at)
-                .limit(limit * _CANDIDATES_PER_CLAIM)
-                .with_for_update(skip_locked=True)
-            ).all()
-            claimed: list[DueDelivery] = []
-            for job_id, seq, host in candidates:
-                if len(claimed) == limit:
-                    break
-                if per_host is not None and busy.get(host, 0) >= per_host:
-                    continue
-                busy[host] = busy.get(host, 0) + 1
-                claimed.append(self._lease(connection, job_id, seq, owner, now))
-            return claimed
+            for is_doubtful in (False, True):
+                for row in self._candidates(connection, choice, is_doubtful, now):
+                    choice.take(row, is_doubtful, self._sent_bytes(row) > _LONG_BYTES)
+            leased = [(*self._lease(connection, row, owner, now), is_doubtful) for row, is_doubtful in choice.taken]
+        # the transaction is over: results are read, and joined to their events, under no lock
+        claimed = (self._due_delivery(*lease) for lease in leased)
+        return [due for due in claimed if due is not None]
 
     def record_delivered(self, due: DueDelivery, *, status_code: int) -> bool:
         """Record that the receiver accepted an event; the job's next one is due now.
@@ -120,7 +180,7 @@ class Outbox:
         Args:
             due: the claim.
             error: what went wrong.
-            status_code: of the answer; None if there was none. 410 ends all deliveries of the job.
+            status_code: of the answer; None if there was none. 410 ends all deliveries of the job, of later events too.
             retry_after_s: what the receiver asked for.
 
         Returns:
@@ -150,6 +210,7 @@ class Outbox:
                 )
             )
             if status_code == _GONE:
+                connection.execute(update(jobs).where(jobs.c.job_id == due.job_id).values(gone_at=now))
                 pending = and_(job_events.c.job_id == due.job_id, job_events.c.delivery == DeliveryStatus.PENDING)
                 given_up = {"delivery": status, "last_error": storable(error)}
                 connection.execute(
@@ -165,19 +226,15 @@ class Outbox:
             connection.execute(update(job_events).where(_claimed_as(due)).values(lease_until=None))
 
     def deliveries(self, job_id: str) -> list[Delivery]:
-        """Return the state of each of a job's events, in order. JobNotFound."""
+        """Return the state of each of a job's events, in order, without the result. JobNotFound."""
         with self._db.read() as connection:
             if connection.execute(select(jobs.c.number).where(jobs.c.job_id == job_id)).first() is None:
                 raise JobNotFound(f"No job has the id {job_id}")
-            rows = connection.execute(
-                select(job_events, RESULT_OF_EVENT)
-                .join(jobs, jobs.c.job_id == job_events.c.job_id)
-                .where(job_events.c.job_id == job_id)
-                .order_by(job_events.c.seq)
-            ).all()
+            mine = select(job_events).where(job_events.c.job_id == job_id)
+            rows = connection.execute(mine.order_by(job_events.c.seq)).all()
         return [
             Delivery(
-                event=JobEvent(row.job_id, row.seq, row.created_at, compose(row.payload, row.result)),
+                event=event_of(row, None),
                 webhook_id=row.webhook_id,
                 status=DeliveryStatus(row.delivery),
                 attempts=row.attempts,
@@ -194,6 +251,7 @@ class Outbox:
         with self._db.write() as (connection, now):
             if not _lock_job(connection, job_id):
                 raise JobNotFound(f"No job has the id {job_id}")
+            connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(gone_at=None))
             num_queued = connection.execute(
                 update(job_events)
                 .where(job_events.c.job_id == job_id, job_events.c.target.is_not(None))
@@ -212,35 +270,161 @@ class Outbox:
             _advance(connection, job_id, now)
             return num_queued
 
-    def _any_due(self, full: Collection[str]) -> bool:
+    def _any_due(self, choice: _Choice) -> bool:
         with self._db.read() as connection:
-            due = _due(self._db.now(connection), full)
-            return connection.execute(select(job_events.c.seq).where(due).limit(1)).first() is not None
+            now = self._db.now(connection)
+            return any(self._candidates(connection, choice, is_doubtful, now, limit=1) for is_doubtful in (False, True))
 
-    def _lease(self, connection: Connection, job_id: str, seq: int, owner: str, now: float) -> DueDelivery:
-        this = and_(job_events.c.job_id == job_id, job_events.c.seq == seq)
-        connection.execute(
+    def _candidates(
+        self, connection: Connection, choice: _Choice, is_doubtful: bool, now: float, limit: int | None = None
+    ) -> Sequence[AnyRow]:
+        room = choice.room(is_doubtful)
+        if room <= 0:
+            return ()
+        query = select(job_events.c.job_id, job_events.c.seq, _SHARE, job_events.c.host, job_events.c.result_bytes)
+        query = query.where(_due(now), choice.allows(is_doubtful))
+        if choice.long_places == 0:
+            query = query.where(self._is_short())
+        query = query.order_by(job_events.c.next_attempt_at).limit(limit or room * _CANDIDATES_PER_CLAIM)
+        return connection.execute(query.with_for_update(skip_locked=True)).all()
+
+    def _sent_bytes(self, row: AnyRow) -> int:
+        num_bytes = row.result_bytes or 0
+        return 0 if self._result_links.applies(num_bytes) else num_bytes
+
+    def _is_short(self) -> ColumnElement[bool]:
+        num_bytes = func.coalesce(job_events.c.result_bytes, 0)
+        above_bytes = self._result_links.above_bytes
+        is_short = num_bytes <= _LONG_BYTES
+        return is_short if above_bytes is None else or_(is_short, num_bytes > above_bytes)
+
+    def _lease(self, connection: Connection, row: AnyRow, owner: str, now: float) -> tuple[AnyRow, float]:
+        lease_s = self._delivery_lease_s + retry.sending_s(self._sent_bytes(row))
+        leased = connection.execute(
             update(job_events)
-            .where(this)
-            .values(lease_until=now + self._delivery_lease_s, lease_owner=owner, fence=job_events.c.fence + 1)
-        )
-        row = connection.execute(
-            select(job_events, RESULT_OF_EVENT).join(jobs, jobs.c.job_id == job_events.c.job_id).where(this)
+            .where(job_events.c.job_id == row.job_id, job_events.c.seq == row.seq)
+            .values(lease_until=now + lease_s, lease_owner=owner, fence=job_events.c.fence + 1)
+            .returning(*_SENT_COLUMNS)
         ).one()
-        body = json.dumps(compose(row.payload, row.result), ensure_ascii=False, separators=(",", ":"))
-        utf8 = body.encode("utf-8", "replace")
-        return DueDelivery(job_id, seq, row.webhook_id, row.target, row.host, utf8, row.attempts, row.fence)
+        return leased, lease_s
+
+    def _due_delivery(self, row: AnyRow, lease_s: float, is_doubtful: bool) -> DueDelivery | None:
+        """Return a delivery with its body; None if its job was deleted after the claim."""
+        body = row.payload
+        if row.key == JobStatus.COMPLETED:
+            this = and_(jobs.c.job_id == row.job_id, job_events.c.webhook_id == row.webhook_id)
+            with self._db.read() as connection:
+                result = connection.execute(
+                    select(jobs.c.result).join(job_events, job_events.c.job_id == jobs.c.job_id).where(this)
+                ).scalar()
+            if result is None:
+                return None
+            body = self._with_result(row, result)
+        return DueDelivery(
+            job_id=row.job_id,
+            seq=row.seq,
+            webhook_id=row.webhook_id,
+            target=row.target,
+            host=row.host,
+            share=row.share or share_of(row.host),
+            body=body.encode("utf-8", "replace"),
+            attempts=row.attempts,
+            fence=row.fence,
+            lease_s=lease_s,
+            is_doubtful=is_doubtful,
+        )
+
+    def _with_result(self, row: AnyRow, result: str) -> str:
+        if self._result_links.above_bytes is None:
+            return json_text.splice(row.payload, "result", result)
+        content = result.encode("utf-8", "replace")
+        if not self._result_links.applies(len(content)):
+            return json_text.splice(row.payload, "result", result)
+        link = {
+            "result_url": self._result_links.url(row.job_id),
+            "result_bytes": len(content),
+            "result_sha256": hashlib.sha256(content).hexdigest(),
+        }
+        return f"{row.payload[:-1]},{encode(link)[1:]}"
 
 
-def _due(now: float, full: Collection[str]) -> ColumnElement[bool]:
-    conditions = [
-        job_events.c.delivery == DeliveryStatus.PENDING,
+class _Choice:
+    """Which of the deliveries that are due a claim takes."""
+
+    def __init__(self, limit: int, per_share: int | None, under_way: Mapping[str, int], doubts: Doubts) -> None:
+        self._doubts = doubts
+        self._limits = {False: per_share, True: doubts.per_share}
+        self._under_way = {False: Counter(under_way), True: Counter(doubts.under_way)}
+        self._places = {False: doubts.other_places, True: doubts.places}
+        self._left = limit
+        self.long_places = doubts.long_places
+        self.taken: list[tuple[AnyRow, bool]] = []
+
+    def room(self, is_doubtful: bool) -> int:
+        """Return how many more deliveries, in doubt or not, may be taken."""
+        places = self._places[is_doubtful]
+        return self._left if places is None else min(self._left, places)
+
+    def allows(self, is_doubtful: bool) -> ColumnElement[bool]:
+        """Return the condition on deliveries that are in doubt, or not, and have a free place of their share."""
+        first, doubts = job_events.c.attempts == literal(0, literal_execute=True), self._doubts
+        suspect = and_(_SHARE.in_(doubts.shares), job_events.c.host.not_in(doubts.trusted)) if doubts.shares else None
+        if is_doubtful:
+            wanted = ~first if suspect is None else or_(~first, suspect)
+        else:
+            wanted = first if suspect is None else and_(first, ~suspect)
+        full = {share for kind in (False, is_doubtful) for share in self._full(kind)}
+        conditions = [wanted]
+        if full:
+            conditions.append(_SHARE.not_in(full))
+        if doubts.paused:
+            conditions.append(job_events.c.host.not_in(doubts.paused))
+        return and_(*conditions)
+
+    def take(self, row: AnyRow, is_doubtful: bool, is_long: bool) -> None:
+        """Take a delivery if there is a place for it."""
+        kinds = {False, is_doubtful}  # one in doubt takes a place of its share too
+        if self.room(is_doubtful) <= 0 or any(row.share in self._full(kind) for kind in kinds):
+            return
+        if is_long and self.long_places is not None:
+            if self.long_places == 0:
+                return
+            self.long_places -= 1
+        for kind in kinds:
+            self._under_way[kind][row.share] += 1
+        places = self._places[is_doubtful]
+        if places is not None:
+            self._places[is_doubtful] = places - 1
+        self._left -= 1
+        self.taken.append((row, is_doubtful))
+
+    def _full(self, is_doubtful: bool) -> Collection[str]:
+        limit = self._limits[is_doubtful]
+        return [] if limit is None else [share for share, n in self._under_way[is_doubtful].items() if n >= limit]
+
+
+_SHARE = func.coalesce(job_events.c.share, job_events.c.host).label("share")
+_SENT_COLUMNS = (
+    job_events.c.job_id,
+    job_events.c.seq,
+    job_events.c.key,
+    job_events.c.webhook_id,
+    job_events.c.target,
+    job_events.c.host,
+    job_events.c.share,
+    job_events.c.payload,
+    job_events.c.attempts,
+    job_events.c.fence,
+)
+
+
+def _due(now: float) -> ColumnElement[bool]:
+    return and_(
+        # literal: a database sees that the indexes of pending events apply
+        job_events.c.delivery == literal(DeliveryStatus.PENDING.value, literal_execute=True),
         job_events.c.next_attempt_at <= now,
         or_(job_events.c.lease_until.is_(None), job_events.c.lease_until <= now),
-    ]
-    if full:
-        conditions.append(job_events.c.host.not_in(full))
-    return and_(*conditions)
+    )
 
 
 def _claimed_as(due: DueDelivery) -> ColumnElement[bool]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import Field
 
+from serve_app import json_text
 from serve_app.analysis.result import AnalysisResult
 from serve_app.messages import JobKind, Locale
 
@@ -68,8 +70,9 @@ class JobRequest:
     """What a client asked for, validated. Two requests are the same if they are equal. Each kind adds its fields.
 
     Attributes:
-        callback_base: base of the callback URL; None: the job has no callback.
+        callback_base: base of the callback URL, as the client gave it.
         locale: language of the job's messages; None: the operator's.
+        default_callback_base: of a client that gave none: the operator's when the job was submitted.
     """
 
     kind: ClassVar[JobKind]
@@ -77,6 +80,21 @@ class JobRequest:
     job_id: str
     callback_base: str | None = None
     locale: Locale | None = None
+    default_callback_base: str | None = field(default=None, compare=False)
+
+    @property
+    def callback(self) -> str | None:
+        """Base of the callback URL; None: the job has no callback."""
+        return self.callback_base or self.default_callback_base
+
+    def is_same(self, other: JobRequest) -> bool:
+        """Whether a client asks for the same again, whatever base the operator has set meanwhile.
+
+        A request of version 2 holds the operator's base as if the client had given it.
+        """
+        return self == other or replace(self, callback_base=self.callback) == replace(
+            other, callback_base=other.callback
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +146,12 @@ class Visitor:
     is_known: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A stored job. Times are POSIX seconds.
 
     Attributes:
+        result_text: the result as JSON text; None where there is none, or it was left out.
         visitor: id of the visitor whose job it is; None: nobody's.
         private: whether other visitors must not see it.
     """
@@ -148,7 +167,7 @@ class Job:
     error_code: str | None = None
     error_message: str | None = None
     cancel_requested: bool = False
-    result: JobResult | None = None
+    result_text: str | None = field(default=None, repr=False)
     visitor: str | None = None
     private: bool = False
 
@@ -156,6 +175,12 @@ class Job:
     def job_id(self) -> str:
         """The id that the client chose."""
         return self.request.job_id
+
+    @cached_property
+    def result(self) -> JobResult | None:
+        """The parsed result. Parsing a long one takes half a second: not on an event loop."""
+        result: JobResult | None = None if self.result_text is None else json_text.loads(self.result_text)
+        return result
 
     @property
     def processing_s(self) -> float | None:
@@ -179,13 +204,21 @@ class JobEvent:
 
     Attributes:
         seq: 1, 2, 3, … within the job.
-        payload: the callback's whole body.
+        status: of the job.
+        body: the callback's body, JSON text; with the result, where there is one and it was asked for.
     """
 
     job_id: str
     seq: int
     created_at: float
-    payload: dict[str, Any]
+    status: JobStatus
+    body: str = field(repr=False)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The parsed body. Parsing one with a long result takes half a second: not on an event loop."""
+        payload: dict[str, Any] = json_text.loads(self.body)
+        return payload
 
 
 class DeliveryStatus(StrEnum):

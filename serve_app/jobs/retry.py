@@ -35,6 +35,8 @@ JOB_BACKOFF = Backoff(first_s=2.0, cap_s=60.0)
 
 DELIVERY_GIVE_UP_S = 24 * 3600.0
 
+_LEAST_BYTES_PER_S = 100_000.0  # of a receiver's link
+
 
 def delivery_retry_after_s(attempts: int, chance: float, receiver_s: float | None = None) -> float:
     """Return how long an event waits for its next attempt.
@@ -45,6 +47,11 @@ def delivery_retry_after_s(attempts: int, chance: float, receiver_s: float | Non
         receiver_s: what the receiver asked for; at most the longest delay is granted.
     """
     return max(DELIVERY_BACKOFF.delay_s(attempts, chance), min(receiver_s or 0.0, DELIVERY_BACKOFF.cap_s))
+
+
+def sending_s(num_bytes: int) -> float:
+    """Return how long a body of this length may take to be sent."""
+    return num_bytes / _LEAST_BYTES_PER_S
 
 
 def job_retry_after_s(error: BaseException, attempts: int, chance: float) -> float | None:

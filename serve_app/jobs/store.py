@@ -15,7 +15,7 @@ from serve_app.jobs import events
 from serve_app.jobs.database import Database
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.lifecycle import Lifecycle
-from serve_app.jobs.outbox import Outbox
+from serve_app.jobs.outbox import Outbox, ResultLinks
 from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, secrets, submissions, to_job
 from serve_app.messages import JobKind, Locale, queued_message
@@ -56,7 +56,9 @@ class JobStore(Lifecycle, Outbox):
         max_attempts: failed attempts after which a job fails for good.
         max_crashes: runners lost in a row, without a finished step between them, after which a job fails for good,
             because it kills its runners.
-        delivery_lease_s: how long a courier keeps a delivery; must exceed its time-out.
+        delivery_lease_s: how long a courier keeps a delivery, besides the time to send its body; must exceed the
+            courier's time-out.
+        result_links: which results callbacks name instead of carrying them; None: none.
         locale: language of the messages.
         clock: returns POSIX seconds; default: the database's own, so that hosts whose clocks differ agree.
 
@@ -72,12 +74,13 @@ class JobStore(Lifecycle, Outbox):
         max_attempts: int = 3,
         max_crashes: int = 5,
         delivery_lease_s: float = 30.0,
+        result_links: ResultLinks | None = None,
         locale: Locale = Locale.KO,
         clock: Callable[[], float] | None = None,
     ) -> None:
         db = Database(url, clock)
         Lifecycle.__init__(self, db, lease_s=lease_s, max_attempts=max_attempts, max_crashes=max_crashes, locale=locale)
-        Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s)
+        Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s, result_links=result_links)
 
     def create_schema(self) -> None:
         """Create the tables that are missing; safe while others do the same. JobError: a newer version made them."""
@@ -147,6 +150,11 @@ class JobStore(Lifecycle, Outbox):
         with self._db.read() as connection:
             row = _find(connection, job_id, *JOB_COLUMNS, jobs.c.result)
         return to_job(row, result=row.result)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return a job's state. JobNotFound."""
+        with self._db.read() as connection:
+            return JobStatus(_find(connection, job_id, jobs.c.status).status)
 
     def require_visible(self, job_id: str, visitor: str | None) -> None:
         """Raise JobNotFound where a visitor (None: one without a cookie) must not see a job, or there is none."""
@@ -323,7 +331,7 @@ def _existing(connection: Connection, request: JobRequest, visitor: Visitor | No
         return None
     job = to_job(row)
     # the same sentence for both: a visitor must not learn what another asked for
-    if job.request != request or not _may_see(row, visitor.id if visitor and visitor.is_known else None):
+    if not job.request.is_same(request) or not _may_see(row, visitor.id if visitor and visitor.is_known else None):
         raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
 

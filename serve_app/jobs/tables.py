@@ -33,9 +33,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     false,
 )
 
+from serve_app import json_text
 from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus, MusicRequest, VideoRequest
 from serve_app.messages import JobKind, Locale
 
@@ -159,10 +161,17 @@ job_events = Table(
     Column("delivered_at", Double),
     Column("last_error", Text),
     Column("last_status_code", Integer),
+    # since version 3; NULL in events that were stored before
+    Column("share", Text),  # whose share of a courier's places a delivery takes: `events.share_of(host)`
+    Column("result_bytes", BigInteger),  # of the result that goes with the event
     UniqueConstraint("job_id", "key", name="job_events_once"),
 )
 _PENDING = job_events.c.delivery == DeliveryStatus.PENDING.value
-_due_columns = (job_events.c.next_attempt_at, job_events.c.host)
+_FIRST = and_(_PENDING, job_events.c.attempts == 0)
+# Claims read these alone, but for the rows that they take: events that wait for a host or a share cost no row.
+_claimed_by = (job_events.c.share, job_events.c.host, job_events.c.result_bytes)
+Index("job_events_first", job_events.c.next_attempt_at, *_claimed_by, sqlite_where=_FIRST, postgresql_where=_FIRST)
+_due_columns = (job_events.c.next_attempt_at, job_events.c.attempts, *_claimed_by)
 Index("job_events_due", *_due_columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
 
 # All columns of a Job except the result, which lists and claims do not need.
@@ -171,7 +180,7 @@ JOB_COLUMNS = tuple(column for column in jobs.c if column.name != "result")
 
 def encode(value: Any) -> str:
     """Return compact JSON text that every database accepts. ValueError: NaN or infinity, which JSON does not have."""
-    return storable(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    return storable(json_text.dumps(value))
 
 
 def storable(text: str) -> str:
@@ -180,8 +189,9 @@ def storable(text: str) -> str:
 
 
 def encode_request(request: JobRequest) -> str:
-    # a runner of version 1, which may still be at work, knows no `locale`
-    return encode({name: value for name, value in asdict(request).items() if name != "locale" or value is not None})
+    # a runner of an earlier version, which may still be at work, knows no field that was added since
+    added = ("locale", "default_callback_base")
+    return encode({name: value for name, value in asdict(request).items() if name not in added or value is not None})
 
 
 def decode_request(kind: str, text: str) -> JobRequest:
@@ -194,6 +204,6 @@ def decode_request(kind: str, text: str) -> JobRequest:
 
 def to_job(row: AnyRow, *, result: str | None = None) -> Job:
     """Return the record of a row of JOB_COLUMNS."""
-    values = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "result"}
+    values = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "result_text"}
     values |= {"request": decode_request(row.kind, row.request), "status": JobStatus(row.status)}
-    return Job(**values, result=None if result is None else json.loads(result))
+    return Job(**values, result_text=result)

@@ -16,6 +16,7 @@ from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music import MusicPipeline
 from serve_app.flows.video import VideoPipeline
 from serve_app.jobs.delivery import Courier
+from serve_app.jobs.outbox import ResultLinks
 from serve_app.jobs.store import JobStore, QueueDepth
 from serve_app.messages import JobKind
 from serve_app.settings import Settings
@@ -44,6 +45,7 @@ class JobRunner:
             lease_s=options.lease_s,
             max_attempts=options.max_attempts,
             locale=settings.locale,
+            result_links=ResultLinks(settings.max_callback_result_bytes, settings.public_url or ""),
         )
         await STORE.run(self._store.create_schema)
         media = MediaSource(settings)

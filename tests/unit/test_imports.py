@@ -24,13 +24,14 @@ OWN = {
     "results": set(),
     "messages": {"errors"},
     "threads": {"errors"},
+    "json_text": set(),
     "analysis": {"errors", "results"},
     "subtitles": {"errors", "results", "analysis"},
     "media": {"threads", "errors", "results"},
     "models": {"errors", "results", "messages", "analysis", "media"},
-    "jobs": {"threads", "errors", "results", "messages", "analysis"},
+    "jobs": {"threads", "json_text", "errors", "results", "messages", "analysis"},
     "services": {"errors", "results", "analysis", "jobs"},
-    "api": {"threads", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
+    "api": {"threads", "json_text", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
     "settings": {"errors", "messages", "api", "jobs", "media"},
     "deployments": {"threads", "errors", "results", "analysis", "media", "models", "services"},
     "flows": {
@@ -103,7 +104,7 @@ FOREIGN_BANNED = {
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }
-STANDARD_LIBRARY_ONLY = {"", "errors", "results", "messages", "threads", "services"}
+STANDARD_LIBRARY_ONLY = {"", "json_text", "errors", "results", "messages", "threads", "services"}
 MAY_IMPORT_RAY = {"deployments", "flows", "workers", "graph", "launch"}
 
 # These hand the environment on to the processes that they start, and choose nothing by it.

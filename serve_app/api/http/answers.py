@@ -1,9 +1,17 @@
-"""Times, version headers and names of downloads, which answers of several systems share."""
+"""Times, version headers, names of downloads and stored JSON, which answers of several systems share."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from urllib.parse import quote
+
+from pydantic import BaseModel
+from starlette.responses import Response, StreamingResponse
+
+from serve_app import json_text
 
 
 def timestamp(posix_s: float) -> str:
@@ -26,3 +34,37 @@ def attachment(filename: str) -> str:
         return f'attachment; filename="{plain}"'
     encoded = filename.encode("utf-8", "replace")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(encoded, safe='')}"
+
+
+async def answer_with_stored(view: BaseModel, name: str, stored: str) -> Response:
+    """Answer with the fields of a view that are set, and one more, whose JSON text is sent as it is stored."""
+
+    def encode() -> bytes:
+        return json_text.splice(view.model_dump_json(exclude_unset=True), name, stored).encode("utf-8", "replace")
+
+    content = await asyncio.to_thread(encode)
+    headers = {"Content-Length": str(len(content))}
+    return StreamingResponse(_pieces(content), headers=headers, media_type="application/json")
+
+
+class StoredJson:
+    """A stored JSON text as a `services.StoredFile`; its `etag` is the SHA-256 of the bytes, in hexadecimal."""
+
+    def __init__(self, text: str) -> None:
+        self._content = text.encode("utf-8", "replace")
+        self.num_bytes = len(self._content)
+        self.etag = hashlib.sha256(self._content).hexdigest()
+
+    async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield a part of the text, in pieces."""
+        async for piece in _pieces(self._content[start:end]):
+            yield piece
+
+    async def signed_url(self, name: str) -> str | None:
+        """Return None: no object store has it."""
+        return None
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for piece in json_text.pieces(content):
+        yield piece

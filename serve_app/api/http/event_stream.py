@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serve_app.jobs.record import JobEvent
+from serve_app import json_text
+from serve_app.jobs.record import JobEvent, JobStatus
 
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -102,11 +103,14 @@ class EventStream(StreamingResponse):
 
 def encode_block(name: str, payload: Any, seq: int | None = None) -> bytes:
     """Return one event whose data is JSON on one line, with an id where it has a number."""
-    data = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    return _block(name, json.dumps(payload, ensure_ascii=False, separators=(",", ":")), seq)
+
+
+def _block(name: str, data: str, seq: int | None) -> bytes:
     # Unicode's own line ends are legal in JSON and in the stream, but many clients split lines at them
     data = data.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
     numbered = "" if seq is None else f"id: {seq}\n"
-    return f"{numbered}event: {name}\ndata: {data}\n\n".encode()
+    return f"{numbered}event: {name}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 
 async def or_heartbeats(first: _T | None, pump: Pump[_T], heartbeat_s: float) -> AsyncIterator[_T | None]:
@@ -127,13 +131,12 @@ async def or_heartbeats(first: _T | None, pump: Pump[_T], heartbeat_s: float) ->
 
 def event_name(event: JobEvent) -> str:
     """Return `progress` while the job runs, then how it ended."""
-    status = event.payload["status"]
-    return "progress" if status == "processing" else status
+    return "progress" if event.status is JobStatus.PROCESSING else event.status.value
 
 
 def encode_event(event: JobEvent) -> bytes:
     """Return one event; its id is its number within the job, which `Last-Event-ID` resumes after."""
-    return encode_block(event_name(event), event.payload, event.seq)
+    return _block(event_name(event), event.body, event.seq)
 
 
 def stream_events(
@@ -153,8 +156,14 @@ async def _encode_all(
     try:
         yield f"retry: {retry_ms}\n\n".encode()
         async for event in or_heartbeats(first, pump, heartbeat_s):
-            yield HEARTBEAT if event is None else encode_event(event)
-            if event is not None and event_name(event) != "progress":
+            if event is None:
+                yield HEARTBEAT
+                continue
+            is_long = len(event.body) > json_text.LONG_CHARS
+            block = await asyncio.to_thread(encode_event, event) if is_long else encode_event(event)
+            for piece in json_text.pieces(block):
+                yield piece
+            if event.status.is_final:
                 return
     finally:
         await pump.close()

@@ -106,7 +106,8 @@ class MusicFields(WireRequest, frozen=True):
     def to_music_request(self, image_url: str | None, default_callback_base: str | None) -> MusicRequest:
         return MusicRequest(
             job_id=self.job_id or uuid.uuid4().hex,
-            callback_base=self.fastapi_base_url or default_callback_base,
+            callback_base=self.fastapi_base_url,
+            default_callback_base=None if self.fastapi_base_url else default_callback_base,
             locale=None if self.locale is None else Locale(self.locale),
             image_url=image_url,
             prompt=self.prompt,

@@ -66,7 +66,7 @@ class DeliveryView(BaseModel):
     delivered_at: str | None
     last_error: str | None
     last_status_code: int | None
-    payload: dict[str, Any]
+    payload: dict[str, Any] = Field(description="the callback's body, without `result`")
 
 
 class DeliveriesView(BaseModel):
@@ -101,6 +101,11 @@ class CallbackPayload(BaseModel):
     progress: int | None = None
     message: str | None = None
     result: ShownResult | None = None
+    result_url: str | None = Field(
+        default=None, description="in place of a long `result`, where the operator has set a limit: `GET` it there"
+    )
+    result_bytes: int | None = Field(default=None, description="length of what is at `result_url`")
+    result_sha256: str | None = Field(default=None, description="of what is at `result_url`, in hexadecimal")
     error_message: str | None = None
     error_code: str | None = None
 
@@ -132,7 +137,7 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
 
 
 def view_job(job: Job, queue_position: int | None = None) -> JobView:
-    """Describe a job; the result is left out where the store left it out."""
+    """Describe a job, without its result."""
     return JobView(**job_fields(job, queue_position))
 
 
@@ -154,8 +159,6 @@ def job_fields(job: Job, queue_position: int | None = None) -> dict[str, Any]:
         known["queue_position"] = queue_position
     if job.status is JobStatus.FAILED:
         known |= {"error_code": job.error_code, "error_message": job.error_message}
-    if job.status is JobStatus.COMPLETED and job.result is not None:
-        known["result"] = job.result
     if job.request.kind is not JobKind.VIDEO:
         known["kind"] = job.request.kind
     return known

@@ -101,5 +101,10 @@ class ProcessVideoRequest(AnalysisFields, frozen=True):
     fastapi_base_url: CallbackBase = Field(default=None, description="base of the callback URL")
 
     def to_job_request(self, default_callback_base: str | None) -> VideoRequest:
-        callback_base = self.fastapi_base_url or default_callback_base
-        return VideoRequest(job_id=self.job_id, video_url=self.video_url, callback_base=callback_base, **self.options())
+        return VideoRequest(
+            job_id=self.job_id,
+            video_url=self.video_url,
+            callback_base=self.fastapi_base_url,
+            default_callback_base=None if self.fastapi_base_url else default_callback_base,
+            **self.options(),
+        )

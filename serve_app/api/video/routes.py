@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
 
 from serve_app.analysis.result import AnalysisResult
+from serve_app.api.http.answers import StoredJson, answer_with_stored
 from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
+from serve_app.api.http.ranges import answer_file
 from serve_app.api.http.visitors import OwnSite, Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
@@ -71,14 +73,16 @@ async def process_video(
 @contract_router.get(
     "/jobs/{job_id}",
     summary="A job",
+    response_model=views.JobView,
     response_model_exclude_unset=True,
     responses=error_responses(404, 422, body=ContractErrorBody),
 )
-async def get_job(job_id: VisibleJobId, services: InjectedServices) -> views.JobView:
+async def get_job(job_id: VisibleJobId, services: InjectedServices) -> Any:
     """Return a job, with its result once it has completed."""
     job = await services.jobs.get(job_id)
     waiting = job.status is JobStatus.QUEUED
-    return views.view_job(job, await services.jobs.queue_position(job_id) if waiting else None)
+    view = views.view_job(job, await services.jobs.queue_position(job_id) if waiting else None)
+    return view if job.result_text is None else await answer_with_stored(view, "result", job.result_text)
 
 
 @router.get("", summary="All jobs", response_model_exclude_unset=True, responses=error_responses(422))
@@ -140,14 +144,40 @@ async def job_events(
     last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
 ) -> Response:
     """Stream the bodies of the job's callbacks: from the first, or after `Last-Event-ID`, until the job's end."""
-    job = await services.jobs.get(job_id)
+    status = await services.jobs.status(job_id)
     events = services.jobs.events(job_id, last_event_id)
     first = None
-    if job.status.is_final:
+    if status.is_final:
         first = await anext(events, None)
         if first is None:
             return Response(status_code=204)  # the status that keeps a browser's EventSource from reconnecting
     return stream_events(events, first, heartbeat_s=settings.heartbeat_s, retry_ms=settings.retry_ms)
+
+
+@router.head("/{job_id}/result", include_in_schema=False)
+@router.get(
+    "/{job_id}/result",
+    summary="A job's result alone",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The `result` of the job. `ETag` is the SHA-256 of the body, in hexadecimal",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        206: {"description": "The part that `Range` asks for"},
+        304: {"description": "`If-None-Match` has its `ETag`"},
+        416: {"description": "The result has no byte of that range"},
+        **error_responses(404, 422, own={409: "The job has not completed"}),
+    },
+)
+async def get_result(job_id: VisibleJobId, request: Request, services: InjectedServices) -> Response:
+    """Return the result as it is stored: the bytes that a callback's `result_sha256` is of."""
+    job = await services.jobs.get(job_id)
+    if job.result_text is None:
+        state = views.shown_status(job.status)
+        raise JobConflict(f"{job_id} is {state} and has no result; there is one once a job has completed")
+    result = await asyncio.to_thread(StoredJson, job.result_text)
+    return await answer_file(request, result, "application/json", {"Cache-Control": "private, no-cache"})
 
 
 @router.get(
@@ -171,11 +201,11 @@ async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: I
     job = await services.jobs.get(job_id)
     if job.request.kind is not JobKind.VIDEO:
         raise JobConflict(f"{job_id} makes {job.request.kind} and has no transcript; only video jobs have one")
-    if job.result is None:  # every completed job has one
+    if job.result_text is None:  # every completed job has one
         state = views.shown_status(job.status)
         raise JobConflict(f"{job_id} is {state} and has no transcript; there is one once a job has completed")
     # two hours of speech take a second
-    content = await asyncio.to_thread(transcript_file, cast(AnalysisResult, job.result), form)
+    content = await asyncio.to_thread(lambda: transcript_file(cast(AnalysisResult, job.result), form))
     # the id is safe in a header: JobId lets nothing else pass
     headers = {"Content-Disposition": f'attachment; filename="{job_id}.{form}"'}
     return Response(content, media_type=form.media_type, headers=headers)
@@ -183,7 +213,7 @@ async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: I
 
 @router.get("/{job_id}/deliveries", summary="A job's callbacks", responses=error_responses(404, 422))
 async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.DeliveriesView:
-    """Return each event with the state of its delivery."""
+    """Return each event with the state of its delivery, without the result."""
     deliveries = await services.jobs.deliveries(job_id)
     return views.DeliveriesView(job_id=job_id, deliveries=[views.view_delivery(delivery) for delivery in deliveries])
 

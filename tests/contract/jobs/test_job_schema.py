@@ -76,7 +76,7 @@ def test_jobs_of_version_1_go_on_beside_new_ones(database_url, open_store, make_
             connection.execute(text(statement))
         connection.execute(text("INSERT INTO job_schema VALUES (1)"))
         request = asdict(make_request("old"))
-        del request["locale"]
+        del request["locale"], request["default_callback_base"]
         connection.execute(text(add_job), {"id": "old", "request": json.dumps(request), "no": False})
 
     first, second = open_store(), open_store()  # the second finds the tables of this version
@@ -100,6 +100,8 @@ def test_jobs_of_version_1_go_on_beside_new_ones(database_url, open_store, make_
         assert connection.execute(text("SELECT max(version) FROM job_schema")).scalar_one() == SCHEMA_VERSION
     names = {index["name"] for index in inspect(engine).get_indexes("jobs")}
     assert {"jobs_by_status", "jobs_by_end", "jobs_by_visitor", "jobs_measured"} <= names
+    due = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes("job_events")}
+    assert {"share", "result_bytes"} <= set(due["job_events_due"]) & set(due["job_events_first"])
     engine.dispose()
 
 

@@ -252,7 +252,7 @@ class JobsOnTable(StoredJobs):
     @property
     def jobs(self) -> dict[str, Job]:
         """All jobs, the oldest first, without their results."""
-        return {job_id: dataclasses.replace(self.store.get(job_id), result=None) for job_id in self.store.ids()}
+        return {job_id: dataclasses.replace(self.store.get(job_id), result_text=None) for job_id in self.store.ids()}
 
     async def submit(self, request: JobRequest) -> SubmittedJob:
         if self.fail_with:

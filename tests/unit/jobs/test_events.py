@@ -1,6 +1,6 @@
 import pytest
 
-from serve_app.jobs.events import compose, host_of
+from serve_app.jobs.events import host_of, share_of
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,25 @@ def test_host_of_a_callback(base, host):
     assert host_of(base) == host
 
 
-def test_the_result_is_put_back_into_the_one_event_that_carries_it():
-    assert compose('{"status":"completed"}', '{"text":"안녕"}') == {"status": "completed", "result": {"text": "안녕"}}
-    assert compose('{"status":"processing"}', None) == {"status": "processing"}
+@pytest.mark.parametrize(
+    ("host", "share"),
+    [
+        ("n17.evil.example", "evil.example"),
+        ("a.b.c.evil.example:8443", "evil.example"),
+        ("evil.example", "evil.example"),
+        ("a.shop.co.kr", "shop.co.kr"),
+        ("shop.co.kr", "shop.co.kr"),
+        ("a.shop.com.au.", "shop.com.au"),
+        ("api.example.de", "example.de"),
+        ("localhost:9000", "localhost"),
+        ("127.0.0.1:9000", "127.0.0.1"),
+        ("[2001:db8:1:2::1]:9000", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2:ffff::9]", "2001:db8:1:2::/64"),
+        ("[::ffff:192.0.2.1]:80", "192.0.2.1"),
+        ("[::1", "::/64"),
+        ("not a url", "not a url"),
+        ("", ""),
+    ],
+)
+def test_share_of_a_host(host, share):
+    assert share_of(host) == share

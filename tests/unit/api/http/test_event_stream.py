@@ -10,11 +10,12 @@ import anyio
 import pytest
 
 from serve_app.api.http.event_stream import HEARTBEAT, encode_event, event_name, stream_events
-from serve_app.jobs.record import JobEvent
+from serve_app.jobs.record import JobEvent, JobStatus
 
 
 def event(seq: int, status: str = "processing", message: str = "화자 식별 중...") -> JobEvent:
-    return JobEvent("a", seq, 0.0, {"job_id": "a", "status": status, "message": message})
+    payload = {"job_id": "a", "status": status, "message": message}
+    return JobEvent("a", seq, 0.0, JobStatus(status), json.dumps(payload, ensure_ascii=False, separators=(",", ":")))
 
 
 class Source:

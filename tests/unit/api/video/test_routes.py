@@ -70,7 +70,7 @@ class TestSubmit:
         submit(client, "a")
         submit(client, "b", fastapi_base_url="https://own.example/")
         submit(client, "c", fastapi_base_url="")
-        bases = {job_id: job.request.callback_base for job_id, job in jobs.jobs.items()}
+        bases = {job_id: job.request.callback for job_id, job in jobs.jobs.items()}
         assert bases == {"a": "https://default.example", "b": "https://own.example", "c": "https://default.example"}
 
     def test_english_by_setting(self, client_with: Callable[..., TestClient]) -> None:
