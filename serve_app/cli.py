@@ -1,5 +1,5 @@
 """`serve-app` starts the graph, shows it and calls it. `run`, `check`, `demo`, `drums`, `drums-eval`, `music`,
-`models fetch` and `models check` need no running service."""
+`keys`, `models fetch` and `models check` need no running service."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from serve_app import __version__
 from serve_app.commands.drums import command as drums_command
+from serve_app.commands.keys import command as keys_command
 from serve_app.commands.models import command as models_command
 from serve_app.commands.music import command as music_command
 from serve_app.commands.transcribe import command as transcribe_command
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     drums_command.add_commands(commands)
     music_command.add_command(commands)
     models_command.add_commands(commands, [base])
+    keys_command.add_command(commands)
 
     job = commands.add_parser("job", parents=[base], help="show, cancel or delete a job")
     job.add_argument("action", choices=["show", "cancel", "delete", "deliveries", "replay"])

@@ -146,6 +146,44 @@ class Visitor:
     is_known: bool = True
 
 
+class Scope(StrEnum):
+    """What an API key allows."""
+
+    SUBMIT = "submit"  # jobs and synchronous requests; cancel, remove and replay the key's own jobs
+    READ = "read"  # the key's own jobs
+    READ_ALL = "read-all"  # everybody's jobs
+    ADMIN = "admin"  # all of these for everybody's jobs, the models, and the details of readiness
+
+
+_IMPLIED = {Scope.ADMIN: frozenset(Scope), Scope.READ_ALL: frozenset({Scope.READ_ALL, Scope.READ})}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A caller, by its API key; the secret is not kept. Times are POSIX seconds.
+
+    Attributes:
+        id: random, public: it names the key in jobs and in the log.
+        name: whose key it is, in the operator's words.
+        requests_per_minute: that each ingress replica answers; None: any number.
+        jobs_in_work: jobs that may wait or be in work at once; None: half of the queue's places.
+        last_used_at: as of a minute ago; None: never used.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    requests_per_minute: int | None = None
+    jobs_in_work: int | None = None
+    created_at: float = 0.0
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+    def allows(self, scope: Scope) -> bool:
+        """Return whether one of the key's scopes is this one, or holds it."""
+        return any(scope in _IMPLIED.get(own, (own,)) for own in self.scopes)
+
+
 @dataclass(frozen=True)
 class Job:
     """A stored job. Times are POSIX seconds.

@@ -1,4 +1,4 @@
-"""`JobStore`: submitting, finding and removing jobs, on top of the runner's and the courier's halves."""
+"""`JobStore`: submitting, finding and removing jobs, on top of the runner's, the courier's and the keys' parts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, and_, case, delete, exists, func, or_, select
 
-from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded, QuotaExceeded
+from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded, QuotaExceeded, RateLimited
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
 from serve_app.jobs.events import JobNews
+from serve_app.jobs.keys import Keys
 from serve_app.jobs.lifecycle import Lifecycle
 from serve_app.jobs.outbox import Outbox, ResultLinks
-from serve_app.jobs.record import DeliveryStatus, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
+from serve_app.jobs.record import (
+    ApiKey,
+    DeliveryStatus,
+    Job,
+    JobEvent,
+    JobPage,
+    JobRequest,
+    JobStatus,
+    Scope,
+    Visitor,
+)
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, secrets, submissions, to_job
 from serve_app.messages import JobKind, Locale, queued_message
 
@@ -45,7 +56,7 @@ class Quota:
     per_hour: int
 
 
-class JobStore(Lifecycle, Outbox):
+class JobStore(Lifecycle, Outbox, Keys):
     """Durable jobs in SQLite or Postgres, shared by any number of threads and processes.
 
     Synchronous: call it with `asyncio.to_thread`. Nothing is connected before the first call.
@@ -81,6 +92,7 @@ class JobStore(Lifecycle, Outbox):
         db = Database(url, clock)
         Lifecycle.__init__(self, db, lease_s=lease_s, max_attempts=max_attempts, max_crashes=max_crashes, locale=locale)
         Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s, result_links=result_links)
+        Keys.__init__(self, db)
 
     def create_schema(self) -> None:
         """Create the tables that are missing; safe while others do the same. JobError: a newer version made them."""
@@ -91,7 +103,13 @@ class JobStore(Lifecycle, Outbox):
         self._db.close()
 
     def submit(
-        self, request: JobRequest, *, max_queued: int | None, visitor: Visitor | None = None, quota: Quota | None = None
+        self,
+        request: JobRequest,
+        *,
+        max_queued: int | None,
+        visitor: Visitor | None = None,
+        quota: Quota | None = None,
+        key: ApiKey | None = None,
     ) -> Job:
         """Return a new job, or the one that the same request made before.
 
@@ -99,20 +117,24 @@ class JobStore(Lifecycle, Outbox):
             request: the job.
             visitor: whose job it is; None: nobody's.
             quota: of the visitor; None: none.
+            key: of the caller; None: nobody has to show one.
             max_queued: how many may wait; None: any number. Submissions at the same instant may overshoot it by their
                 number on Postgres.
 
         Raises:
-            JobConflict: another request, or another visitor's private job, has this id.
+            JobConflict: another request, another key's job, or another visitor's private job, has this id.
             QuotaExceeded: the visitor has used up its quota; `retry_after_s` is when it may come back.
+            RateLimited: the key has as many jobs in work as it may.
             Overloaded: too many jobs wait; `retry_after_s` is when a place should be free.
         """
         with self._db.write() as (connection, now):
-            existing = _existing(connection, request, visitor)
+            existing = _existing(connection, request, visitor, key)
             if existing is not None:
                 return existing
             if visitor is not None and quota is not None:
                 self._require_quota(connection, visitor, quota, now)
+            if key is not None:
+                self._require_share(connection, key, max_queued)
             if max_queued is not None:
                 self._require_room(connection, max_queued, request.kind)
             row = connection.execute(
@@ -123,6 +145,7 @@ class JobStore(Lifecycle, Outbox):
                     request=encode_request(request),
                     visitor=visitor.id if visitor else None,
                     private=visitor is not None and visitor.is_known,
+                    api_key=key.id if key else None,
                     status=JobStatus.QUEUED,
                     progress=0,
                     message=queued_message(request.locale or self._locale),
@@ -140,7 +163,7 @@ class JobStore(Lifecycle, Outbox):
                 if visitor is not None:
                     connection.execute(submissions.insert().values(visitor=visitor.id, created_at=now))
                 return to_job(row)
-            existing = _existing(connection, request, visitor)  # another submission of the same id was first
+            existing = _existing(connection, request, visitor, key)  # another submission of the same id was first
             if existing is None:
                 raise JobConflict(f"Job {request.job_id} was deleted while it was submitted; submit it again")
             return existing
@@ -156,11 +179,19 @@ class JobStore(Lifecycle, Outbox):
         with self._db.read() as connection:
             return JobStatus(_find(connection, job_id, jobs.c.status).status)
 
-    def require_visible(self, job_id: str, visitor: str | None) -> None:
-        """Raise JobNotFound where a visitor (None: one without a cookie) must not see a job, or there is none."""
+    def require_visible(
+        self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ
+    ) -> None:
+        """Raise JobNotFound where a caller must not see a job, or not change it, or there is none.
+
+        Args:
+            visitor: None: one without a cookie.
+            key: None: nobody has to show one.
+            scope: READ, or SUBMIT to change the job.
+        """
         with self._db.read() as connection:
-            row = _find(connection, job_id, jobs.c.visitor, jobs.c.private)
-        if not _may_see(row, visitor):
+            row = _find(connection, job_id, jobs.c.visitor, jobs.c.private, jobs.c.api_key)
+        if not _is_open(row, visitor, key, scope):
             raise JobNotFound(f"No job has the id {job_id}")
 
     def secret(self, name: str) -> str:
@@ -181,6 +212,7 @@ class JobStore(Lifecycle, Outbox):
         visitor: str | None = None,
         *,
         only_own: bool = False,
+        key: ApiKey | None = None,
     ) -> JobPage:
         """Return jobs, newest first, without their results. InvalidRequest: the cursor is malformed.
 
@@ -190,10 +222,17 @@ class JobStore(Lifecycle, Outbox):
             cursor: `next_cursor` of the page before.
             visitor: who asks; visitors' jobs are left out but for its own, also those that their id alone opens.
             only_own: leave out all jobs but the visitor's.
+            key: of the caller. One that reads all gets all visitors' jobs; another gets none of other keys'. None:
+                nobody has to show one.
         """
         query = select(*JOB_COLUMNS).order_by(jobs.c.number.desc()).limit(limit + 1)
         own = jobs.c.visitor == visitor
-        query = query.where(own if only_own else or_(jobs.c.visitor.is_(None), own))
+        if only_own:
+            query = query.where(own)
+        elif key is None or not key.allows(Scope.READ_ALL):
+            query = query.where(or_(jobs.c.visitor.is_(None), own))
+        if key is not None and not key.allows(Scope.READ_ALL):
+            query = query.where(jobs.c.api_key == key.id)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if cursor is not None:
@@ -314,6 +353,24 @@ class JobStore(Lifecycle, Outbox):
                 wait_s,
             )
 
+    def _require_share(self, connection: Connection, key: ApiKey, max_queued: int | None) -> None:
+        self._db.lock(connection, f"api_key:{key.id}")
+        counted = [JobStatus.QUEUED, JobStatus.PROCESSING]
+        if key.jobs_in_work is not None:
+            most = key.jobs_in_work
+            sentence = f"{most} jobs of this API key may be in work at once, and as many are; wait for one of them"
+        elif max_queued is not None:
+            most = max(1, max_queued // 2)
+            counted = [JobStatus.QUEUED]
+            sentence = f"{most} jobs of this API key wait, which is half of the queue; the rest is for other keys"
+        else:
+            return
+        active = and_(jobs.c.api_key == key.id, jobs.c.status.in_(counted))
+        num_active = connection.execute(select(func.count()).select_from(jobs).where(active)).scalar_one()
+        if num_active >= most:
+            mean_s = _mean_processing_s(connection, JobKind.VIDEO)
+            raise RateLimited(sentence, _clipped(_RETRY_AFTER_S if mean_s is None else mean_s))
+
     def _require_room(self, connection: Connection, max_queued: int, kind: JobKind) -> None:
         depth = _depth(connection)
         if depth.queued < max_queued:
@@ -325,19 +382,29 @@ class JobStore(Lifecycle, Outbox):
         raise Overloaded(f"{depth.queued} jobs are waiting already; try again later", wait_s)
 
 
-def _existing(connection: Connection, request: JobRequest, visitor: Visitor | None) -> Job | None:
+def _existing(connection: Connection, request: JobRequest, visitor: Visitor | None, key: ApiKey | None) -> Job | None:
     row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == request.job_id)).first()
     if row is None:
         return None
     job = to_job(row)
-    # the same sentence for both: a visitor must not learn what another asked for
-    if not job.request.is_same(request) or not _may_see(row, visitor.id if visitor and visitor.is_known else None):
+    # the same sentence for all: a caller must not learn what another asked for
+    known = visitor.id if visitor and visitor.is_known else None
+    if not job.request.is_same(request) or not _is_open(row, known, key, Scope.READ):
         raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
     return job
 
 
-def _may_see(row: AnyRow, visitor: str | None) -> bool:
-    """Return whether a visitor may see a job: its own, one that is nobody's, or, without a cookie, a public one."""
+def _is_open(row: AnyRow, visitor: str | None, key: ApiKey | None, scope: Scope) -> bool:
+    """Return whether a caller may read a job, or change it (SUBMIT).
+
+    A key of a wider scope opens everybody's jobs, another one its own. Among these a visitor may see its own, those
+    that are nobody's, and, without a cookie, public ones.
+    """
+    if key is not None:
+        if key.allows(Scope.READ_ALL if scope is Scope.READ else Scope.ADMIN):
+            return True
+        if row.api_key != key.id:
+            return False
     return row.visitor is None or row.visitor == visitor or (visitor is None and not row.private)
 
 

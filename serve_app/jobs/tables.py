@@ -93,6 +93,8 @@ _DONE = jobs.c.status == JobStatus.COMPLETED.value
 Index("jobs_measured", jobs.c.kind, jobs.c.number, sqlite_where=_DONE, postgresql_where=_DONE)
 _OF_VISITOR = jobs.c.visitor.is_not(None)
 Index("jobs_by_visitor", jobs.c.visitor, jobs.c.number, sqlite_where=_OF_VISITOR, postgresql_where=_OF_VISITOR)
+_OF_KEY = jobs.c.api_key.is_not(None)
+Index("jobs_by_key", jobs.c.api_key, jobs.c.number, sqlite_where=_OF_KEY, postgresql_where=_OF_KEY)
 
 submissions = Table(
     "submissions",

@@ -81,6 +81,7 @@ OWN = {
         "scoring",
         "demo_media",
         "launch",
+        "jobs",
     },
     "cli": {"", "errors", "client", "commands", "launch", "settings"},
     "__main__": {"cli"},

@@ -1,0 +1,1 @@
+"""`serve-app keys`: makes, lists and revokes API keys."""
