@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 from serve_app.analysis.result import AnalysisResult
 from serve_app.jobs.record import (
     AnalysisOptions,
+    ApiKey,
     Delivery,
     Job,
     JobEvent,
@@ -21,6 +22,7 @@ from serve_app.jobs.record import (
     JobRequest,
     JobStatus,
     MusicRequest,
+    Scope,
     Visitor,
 )
 from serve_app.results import Drum, DrumTranscript, LabelScores, Segment, SpeechTask, Transcript
@@ -52,11 +54,26 @@ class AnalysisRequest(AnalysisOptions):
     align: bool = True
 
 
-class JobService(Protocol):
-    """Durable jobs of every kind."""
+class KeyService(Protocol):
+    """API keys."""
 
-    async def submit(self, request: JobRequest) -> SubmittedJob:
-        """Store a job, or return the one that has this id and request; JobConflict, Overloaded, CallbackRefused."""
+    async def find(self, secret: str) -> ApiKey | None:
+        """Return the key of a secret; None: there is none, or it was revoked. StorageUnavailable: nobody knows."""
+
+    async def exist(self) -> bool:
+        """Return whether there is any valid key; StorageUnavailable."""
+
+
+class JobService(Protocol):
+    """Durable jobs of every kind. `key` is the caller's; None: keys are off, and everybody may see and do all."""
+
+    async def submit(self, request: JobRequest, *, key: ApiKey | None = None) -> SubmittedJob:
+        """Store a job, or return the one that has this id and request.
+
+        Raises:
+            JobConflict, Overloaded, CallbackRefused.
+            RateLimited: the key has as many jobs in work as it may.
+        """
 
     async def get(self, job_id: str) -> Job:
         """Return one job, with its result if it has one; JobNotFound."""
@@ -64,8 +81,13 @@ class JobService(Protocol):
     async def status(self, job_id: str) -> JobStatus:
         """Return a job's state; JobNotFound."""
 
-    async def require_visible(self, job_id: str, visitor: str | None) -> None:
-        """Raise JobNotFound where this visitor (None: without a cookie) must not see the job, or there is none."""
+    async def require_visible(
+        self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ
+    ) -> None:
+        """Raise JobNotFound where this caller must not see the job (SUBMIT: not change it), or there is none.
+
+        `visitor` is None without a cookie.
+        """
 
     async def visitor_secret(self) -> str:
         """Return the secret that signs visitors' cookies: the same for every replica."""
@@ -74,9 +96,15 @@ class JobService(Protocol):
         """Return how many jobs will be taken before this one (0: next), None once it was taken."""
 
     async def page(
-        self, status: JobStatus | None, limit: int, cursor: str | None, visitor: str | None = None
+        self,
+        status: JobStatus | None,
+        limit: int,
+        cursor: str | None,
+        visitor: str | None = None,
+        *,
+        key: ApiKey | None = None,
     ) -> JobPage:
-        """Return jobs, newest first, without their results and without private jobs of other visitors."""
+        """Return jobs, newest first, without their results, and without other keys' and other visitors' jobs."""
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for a job's end; at once where it still waits. JobConflict once it has ended otherwise."""
@@ -138,35 +166,37 @@ class StoredFile(Protocol):
 
 
 class MusicService(Protocol):
-    """Pieces of music from pictures: durable jobs, each a visitor's."""
+    """Pieces of music from pictures: durable jobs, each a visitor's, and the caller's `key`'s as in `JobService`."""
 
-    async def submit(self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor) -> SubmittedJob:
+    async def submit(
+        self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor, key: ApiKey | None = None
+    ) -> SubmittedJob:
         """Store a job, or return the one that has this id and request.
 
         Args:
             request: `upload_sha256` is filled in here.
             upload: the picture, seekable, at its start, open until the call returns; None: `image_url` names it.
-            visitor: whose piece it will be.
+            visitor, key: whose piece it will be.
 
         Raises:
             ImageUnreadable, ImageTooLarge: by the upload's header.
             QuotaExceeded: the visitor has too many pieces in work, or made too many within the hour.
-            JobConflict, Overloaded, CallbackRefused: as `JobService.submit`.
+            JobConflict, Overloaded, CallbackRefused, RateLimited: as `JobService.submit`.
         """
 
-    async def another_version(self, job_id: str, visitor: Visitor) -> SubmittedJob:
+    async def another_version(self, job_id: str, visitor: Visitor, key: ApiKey | None = None) -> SubmittedJob:
         """Submit the piece's picture and options again, with another seed; errors as `submit`, and JobNotFound."""
 
-    async def get(self, job_id: str, visitor: str | None) -> Job:
-        """Return a piece's job, with its result if it has one; JobNotFound also where it is another visitor's."""
+    async def get(self, job_id: str, visitor: str | None, key: ApiKey | None = None) -> Job:
+        """Return a piece's job, with its result if it has one; JobNotFound also where it is another caller's."""
 
-    async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:
+    async def pieces(self, visitor: str, limit: int, cursor: str | None, key: ApiKey | None = None) -> JobPage:
         """Return the visitor's pieces, newest first, without their results."""
 
-    async def delete(self, job_id: str, visitor: str | None) -> None:
+    async def delete(self, job_id: str, visitor: str | None, key: ApiKey | None = None) -> None:
         """Cancel a piece that is not ready, and remove it with its files; JobNotFound."""
 
-    async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
+    async def open(self, job_id: str, file: MusicFile, visitor: str | None, key: ApiKey | None = None) -> StoredFile:
         """Return a file of a finished piece; JobNotFound, JobConflict before its end, MusicFileMissing."""
 
 
@@ -394,3 +424,4 @@ class Services:
     images: ImageService
     models: ModelService
     health: HealthService
+    keys: KeyService

@@ -6,9 +6,11 @@ An empty variable counts as not set. Secrets are `SecretStr`, so that no log or 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
+from serve_app.api.http.browsers import is_loopback
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.video.requests import CallbackBase
 from serve_app.jobs.webhook import parse_secrets
@@ -32,6 +35,7 @@ from serve_app.messages import Locale
 _PREFIX = "SERVE_APP_"
 _TEST_PREFIX = "SERVE_APP_TEST_"  # read by the test suite itself
 _SERVICE_URL = "SERVE_APP_URL"  # read by the command line, which is a client
+_SERVICE_KEY = "SERVE_APP_API_KEY"  # read by `client`
 _UNPREFIXED = ("BACKEND_URL", "HF_TOKEN", "DEVICE", "STT_DEVICE", "STT_COMPUTE_TYPE")  # kept from the systems replaced
 
 _MIN_COOKIE_SECRET_CHARS = 32
@@ -62,6 +66,17 @@ def _check_origin(text: str) -> str:
     if text != "*" and (parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}"):
         raise ValueError(f"{text!r} is not an origin; write e.g. https://app.example (no path), or * for any")
     return text
+
+
+def _check_name(text: str) -> str:
+    """Return a host name or an address as `Host` has it, without its port."""
+    name = text.lower().removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        if not re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?", name):
+            raise ValueError(f"{text!r} is no host name; write e.g. app.example or 192.0.2.7, without a port") from None
+        return name
 
 
 def _check_webhook_secrets(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -120,6 +135,10 @@ class Settings(BaseModel):
         webhook_secrets: `whsec_<base64>`; callbacks are unsigned without one. Several, separated by spaces, all sign:
             receivers can move from one to the next.
         cors_origins: origins whose pages may call the API, separated by commas, or `*`.
+        auth: whether callers need an API key: `on`, `off`, or `auto`: where the HTTP port is open to other machines
+            (`http_options.host` is no loopback address). `serve-app keys create` makes keys.
+        hosts: names of this server, separated by commas and without ports, which requests may name in `Host` where
+            callers need no key. Loopback names always count. None: these alone on a loopback address, any elsewhere.
         backend_url: callback base of a job that names none.
         max_callback_result_bytes: the callback of a longer result carries `result_url` instead of `result`. None: every
             callback carries its result, as the contract has it.
@@ -168,6 +187,8 @@ class Settings(BaseModel):
     cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split_commas)
     ] = ()
+    auth: Literal["auto", "on", "off"] = "auto"
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(_check_name)], ...], BeforeValidator(_split_commas)] = ()
     backend_url: CallbackBase = None
     max_callback_result_bytes: int | None = Field(default=None, ge=1024)
     public_url: CallbackBase = None
@@ -216,7 +237,7 @@ class Settings(BaseModel):
             for name in env
             if name.startswith(_PREFIX)
             and not name.startswith(_TEST_PREFIX)
-            and name not in {_SERVICE_URL, *names.values()}
+            and name not in {_SERVICE_URL, _SERVICE_KEY, *names.values()}
         )
         try:
             return cls(**given, unknown_names=tuple(unknown))
@@ -241,6 +262,13 @@ class Settings(BaseModel):
             cookie_secure=self.cookie_secure,
             proxy_echoes_request_id=True,
         )
+
+    def api_on(self, host: str | None) -> ApiSettings:
+        """Return `api` for a server that listens on an address; None: it is not known, and callers need keys."""
+        is_local = host is not None and is_loopback(host)
+        keys_on = self.auth == "on" or (self.auth == "auto" and not is_local)
+        checks_host = not keys_on and (is_local or bool(self.hosts))
+        return replace(self.api, keys_on=keys_on, hosts=self.hosts if checks_host else None)
 
     @property
     def retention_s(self) -> float:

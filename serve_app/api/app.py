@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -9,8 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from serve_app import __version__
 from serve_app.api import health, weights
 from serve_app.api.drums import routes as drums
+from serve_app.api.http.access import SECURITY_SCHEMES, Access
 from serve_app.api.http.failures import handle_unrouted
 from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.rate_limit import RATE_HEADERS
 from serve_app.api.http.request_context import RequestContextMiddleware
 from serve_app.api.images import routes as images
 from serve_app.api.music import routes as music
@@ -27,6 +31,10 @@ Video jobs, speech, images, drums and music behind one address.
 **Failures.** Most routes answer `{"error": {"code", "message", "request_id"}}`. Those kept from earlier services add
 FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and `error_code`; routes under `/v1` answer
 as OpenAI's. 429 and 503 carry `Retry-After`.
+
+**API keys.** Where the operator asks for them, send one as `Authorization: Bearer KEY`, `X-API-Key: KEY`, or as the
+password of `Authorization: Basic`. 401: no valid key; 403: the key has not the scope; 429 `RATE_LIMITED`: it has used
+up its requests or its jobs. A job belongs to the key that submitted it; to others it does not exist.
 
 | `error_code` of a job | when |
 | --- | --- |
@@ -59,7 +67,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         redirect_slashes=False,
-        # clients of the services replaced may leave Content-Type out; routes with cookies check where a request is from
+        # clients of the services replaced may leave Content-Type out; `Access` refuses what pages of other sites send
         strict_content_type=False,
         docs_url=DOCS_PATH,
         redoc_url=REDOC_PATH,
@@ -67,6 +75,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     )
     app.state.services = services
     app.state.settings = settings
+    app.state.access = Access(services.keys, settings)
     for router in (
         video.contract_router,
         video.router,
@@ -92,7 +101,15 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
-            expose_headers=["Retry-After", "X-Model-Version", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-ID"],
+            expose_headers=[*RATE_HEADERS, "Retry-After", "X-Model-Version", "X-Request-ID"],
         )
+    document = app.openapi
+
+    def with_schemes() -> dict[str, Any]:
+        schema = document()
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+        return schema
+
+    app.openapi = with_schemes  # type: ignore[method-assign]  # FastAPI's own way to extend the document
     return app

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from serve_app.api.http.access import ShowsDetails, open_to_all
 from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
 from serve_app.api.http.options import InjectedServices, InjectedSettings
@@ -30,20 +32,22 @@ class HealthView(BaseModel):
 
 
 class ReadinessView(BaseModel):
-    """State of every enabled deployment."""
+    """State of the service; of every enabled deployment where keys are off, and for an `admin` key."""
 
     status: str = Field(examples=["ready"])
     timestamp: str
-    deployments: dict[str, str] = Field(examples=[{"SpeechRecognizer": UP, "Diarizer": UP}])
+    deployments: dict[str, str] | None = Field(default=None, examples=[{"SpeechRecognizer": UP, "Diarizer": UP}])
 
 
 @contract_router.get("/health", summary="Health")
+@open_to_all
 async def health() -> HealthView:
     """Answer while this process runs; `/health/ready` reports the models' state."""
     return HealthView(status="healthy", timestamp=timestamp(time.time()))
 
 
 @router.get("/live", summary="Liveness")
+@open_to_all
 async def live() -> HealthView:
     """Answer while this process runs: restart it where this fails."""
     return HealthView(status="alive", timestamp=timestamp(time.time()))
@@ -55,7 +59,10 @@ async def live() -> HealthView:
     response_model=ReadinessView,
     responses={503: {"description": "Some deployment is not up; `error.message` names each, with its state"}},
 )
-async def ready(request: Request, services: InjectedServices, settings: InjectedSettings) -> JSONResponse:
+@open_to_all
+async def ready(
+    request: Request, shows_details: ShowsDetails, services: InjectedServices, settings: InjectedSettings
+) -> JSONResponse:
     """Answer 200 once every enabled deployment is up; send requests only then."""
     try:
         async with asyncio.timeout(settings.readiness_timeout_s):
@@ -67,9 +74,12 @@ async def ready(request: Request, services: InjectedServices, settings: Injected
     down = {name: state for name, state in deployments.items() if state != UP}
     is_ready = deployments and not down
     status = "ready" if is_ready else "not_ready"
-    content = {"status": status, "timestamp": timestamp(time.time()), "deployments": deployments}
+    content: dict[str, Any] = {"status": status, "timestamp": timestamp(time.time())}
+    if shows_details:
+        content["deployments"] = deployments
     if is_ready:
         return JSONResponse(content)
     named = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
-    failure = describe(Unavailable(f"Not up: {named}", _READY_RETRY_AFTER_S), settings.locale)
+    sentence = f"Not up: {named}" if shows_details else "Not up; an API key with the scope admin is told what"
+    failure = describe(Unavailable(sentence, _READY_RETRY_AFTER_S), settings.locale)
     return JSONResponse({**content, **error_body(failure, request)}, failure.status, dict(failure.headers))

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, BeforeValidator, Field
 from starlette.exceptions import HTTPException
 
+from serve_app.api.http.access import needs
 from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, error_responses
 from serve_app.api.http.options import InjectedServices
+from serve_app.jobs.record import Scope
 from serve_app.services import DeployedModel
 
 
@@ -64,6 +66,7 @@ router = APIRouter(route_class=ApiRoute, tags=["models"])
 
 
 @router.get("/models", summary="What is loaded where", responses=error_responses(503))
+@needs(Scope.ADMIN)
 async def list_models(services: InjectedServices) -> DeployedModelsView:
     """Return the models of the graph, and what each running replica serves. This starts no replica."""
     return DeployedModelsView(models=_views(await services.models.models()))
@@ -74,6 +77,7 @@ async def list_models(services: InjectedServices) -> DeployedModelsView:
     summary="Reload a model's weights in every replica",
     responses=error_responses(503, own={404: "No model has this name"}),
 )
+@needs(Scope.ADMIN)
 async def reload_model(
     name: Annotated[str, Path(description="of `GET /models`", max_length=64)], services: InjectedServices
 ) -> ReloadView:

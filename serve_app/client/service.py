@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ import httpx
 from serve_app.client.failures import error_from_response
 from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
 
+_KEY_VARIABLE, _KEY_HEADER = "SERVE_APP_API_KEY", "X-API-Key"
 _STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
 _UPLOAD_STALL_S = 300.0  # a busy service may leave an upload half read while it works on others
 _MAX_RECONNECT_WAIT_S = 30.0
@@ -48,6 +50,8 @@ class Client:
         base_url: e.g. http://127.0.0.1:8000.
         timeout_s: limit of each wait for the network; `analyze` has its own.
         headers: sent with every request, e.g. the Authorization that a gateway checks.
+        api_key: of the service; default: of SERVE_APP_API_KEY in the environment. It is sent to the service alone, also
+            where an answer leads elsewhere.
         max_reconnects: how often in a row `events` and `wait` may fail before the failure is raised.
         transport: replaces the network, in tests.
     """
@@ -58,12 +62,18 @@ class Client:
         *,
         timeout_s: float = 30.0,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         max_reconnects: int = 5,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = httpx.Client(
-            base_url=base_url.rstrip("/"), timeout=timeout_s, headers=dict(headers or {}), transport=transport
+            base_url=base_url.rstrip("/"),
+            timeout=timeout_s,
+            headers=dict(headers or {}),
+            transport=transport,
+            event_hooks={"request": [self._identify]},
         )
+        self._api_key = os.environ.get(_KEY_VARIABLE, "").strip() if api_key is None else api_key
         self._timeout_s = timeout_s
         self._max_reconnects = max_reconnects
 
@@ -80,6 +90,12 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
+
+    def _identify(self, request: httpx.Request) -> None:
+        """Add the key to a request to the service; take it from one that follows a redirect to another server."""
+        request.headers.pop(_KEY_HEADER, None)
+        if self._api_key and _origin(request.url) == _origin(self._http.base_url):
+            request.headers[_KEY_HEADER] = self._api_key
 
     def submit(self, video_url: str, *, job_id: str | None = None, **options: Any) -> dict[str, Any]:
         """Submit a video.
@@ -466,6 +482,10 @@ def _parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:
                 block = {}
             elif name:  # a nameless line is a comment: a heartbeat
                 block[name] = f"{block[name]}\n{value}" if name == "data" and name in block else value
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _quoted(job_id: str) -> str:

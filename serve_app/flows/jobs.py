@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
-from serve_app.jobs.record import Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus, Visitor
+from serve_app.jobs.record import ApiKey, Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus, Scope, Visitor
 from serve_app.jobs.store import JobStore, Quota
 from serve_app.services import SubmittedJob
 from serve_app.threads import FILES, STORE
@@ -33,11 +33,18 @@ class StoredJobs:
         self._watcher = EventWatcher(store, tick_s)
 
     async def submit(
-        self, request: JobRequest, visitor: Visitor | None = None, quota: Quota | None = None
+        self,
+        request: JobRequest,
+        visitor: Visitor | None = None,
+        quota: Quota | None = None,
+        *,
+        key: ApiKey | None = None,
     ) -> SubmittedJob:
         if request.callback is not None:
             await self._media.check_callback_base(request.callback)
-        job = await STORE.run(self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota)
+        job = await STORE.run(
+            self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota, key=key
+        )
         estimated_s = await STORE.run(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
 
@@ -58,11 +65,14 @@ class StoredJobs:
         visitor: str | None = None,
         *,
         only_own: bool = False,
+        key: ApiKey | None = None,
     ) -> JobPage:
-        return await STORE.run(self._store.page, status, limit, cursor, visitor, only_own=only_own)
+        return await STORE.run(self._store.page, status, limit, cursor, visitor, only_own=only_own, key=key)
 
-    async def require_visible(self, job_id: str, visitor: str | None) -> None:
-        await STORE.run(self._store.require_visible, job_id, visitor)
+    async def require_visible(
+        self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ
+    ) -> None:
+        await STORE.run(self._store.require_visible, job_id, visitor, key, scope)
 
     async def visitor_secret(self) -> str:
         return await STORE.run(self._store.secret, "visitors")

@@ -15,7 +15,7 @@ from serve_app.errors import JobConflict, JobNotFound, MusicFileMissing, ServeAp
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music import upload_key
-from serve_app.jobs.record import Job, JobPage, JobStatus, MusicRequest, Visitor
+from serve_app.jobs.record import ApiKey, Job, JobPage, JobStatus, MusicRequest, Scope, Visitor
 from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import published_key
 from serve_app.messages import MusicStage
@@ -42,15 +42,18 @@ class MusicFlow:
         self._quota = quota
         self._max_pixels = max_pixels
 
-    async def submit(self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor) -> SubmittedJob:
+    async def submit(
+        self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor, key: ApiKey | None = None
+    ) -> SubmittedJob:
         if upload is None:
-            return await self._jobs.submit(request, visitor, self._quota)
+            return await self._jobs.submit(request, visitor, self._quota, key=key)
         picture = await asyncio.to_thread(self._read_picture, upload)
-        return await self._submit_with(request, picture, visitor)
+        return await self._submit_with(request, picture, visitor, key)
 
-    async def another_version(self, job_id: str, visitor: Visitor) -> SubmittedJob:
-        job = await self.get(job_id, visitor.id if visitor.is_known else None)
-        picture = await self.open(job_id, MusicFile.PICTURE, visitor.id if visitor.is_known else None)
+    async def another_version(self, job_id: str, visitor: Visitor, key: ApiKey | None = None) -> SubmittedJob:
+        known = visitor.id if visitor.is_known else None
+        job = await self.get(job_id, known, key)
+        picture = await self.open(job_id, MusicFile.PICTURE, known, key)
         content = b"".join([chunk async for chunk in picture.read(0, picture.num_bytes)])
         request = _music_request(job)
         request = replace(
@@ -63,20 +66,20 @@ class MusicFlow:
         if not (visitor.is_known and job.visitor == visitor.id):
             # the backend that ordered the piece did not order what a stranger makes of it
             request = replace(request, callback_base=None, default_callback_base=None)
-        return await self._submit_with(request, content, visitor)
+        return await self._submit_with(request, content, visitor, key)
 
-    async def get(self, job_id: str, visitor: str | None) -> Job:
-        await self._jobs.require_visible(job_id, visitor)
+    async def get(self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ) -> Job:
+        await self._jobs.require_visible(job_id, visitor, key, scope)
         job = await self._jobs.get(job_id)
         _music_request(job)
         await asyncio.to_thread(lambda: job.result)  # parsed here, not on the event loop
         return job
 
-    async def pieces(self, visitor: str, limit: int, cursor: str | None) -> JobPage:
-        return await self._jobs.page(None, limit, cursor, visitor, only_own=True)
+    async def pieces(self, visitor: str, limit: int, cursor: str | None, key: ApiKey | None = None) -> JobPage:
+        return await self._jobs.page(None, limit, cursor, visitor, only_own=True, key=key)
 
-    async def delete(self, job_id: str, visitor: str | None) -> None:
-        job = await self.get(job_id, visitor)
+    async def delete(self, job_id: str, visitor: str | None, key: ApiKey | None = None) -> None:
+        job = await self.get(job_id, visitor, key, Scope.SUBMIT)
         if not job.status.is_final:
             with suppress(JobConflict):  # it ended meanwhile
                 await self._jobs.cancel(job_id)
@@ -90,8 +93,8 @@ class MusicFlow:
                     raise
             await asyncio.sleep(_CANCEL_POLL_S)
 
-    async def open(self, job_id: str, file: MusicFile, visitor: str | None) -> StoredFile:
-        job = await self.get(job_id, visitor)
+    async def open(self, job_id: str, file: MusicFile, visitor: str | None, key: ApiKey | None = None) -> StoredFile:
+        job = await self.get(job_id, visitor, key)
         if job.status is JobStatus.COMPLETED:
             files = job.result["files"] if job.result else {}  # type: ignore[typeddict-item]  # a MusicPiece
             is_there = file in files
@@ -104,14 +107,16 @@ class MusicFlow:
                 return await FILES.run(self._media.stat, published_key(job_id, file))
         raise MusicFileMissing(f"The piece {job_id} has no {file}")
 
-    async def _submit_with(self, request: MusicRequest, picture: bytes, visitor: Visitor) -> SubmittedJob:
+    async def _submit_with(
+        self, request: MusicRequest, picture: bytes, visitor: Visitor, key: ApiKey | None
+    ) -> SubmittedJob:
         request = replace(
             request, upload_sha256=hashlib.sha256(picture).hexdigest(), upload_name=f"upload-{uuid.uuid4().hex}"
         )
         # before the job: a runner may take it at once
         await self._media.put(upload_key(request), picture)
         try:
-            submitted = await self._jobs.submit(request, visitor, self._quota)
+            submitted = await self._jobs.submit(request, visitor, self._quota, key=key)
         except ServeAppError:
             await FILES.run(self._media.remove, upload_key(request))
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.api.app import create_app
+from serve_app.api.http.options import ApiSettings
 from serve_app.deployments.image_classifier import ClassifierReplica
 from serve_app.deployments.replica.process import prepare_process
 from serve_app.flows.deployments import Deployments
@@ -19,6 +21,7 @@ from serve_app.flows.drums import DrumFlow
 from serve_app.flows.health import GraphHealth
 from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.flows.jobs import StoredJobs
+from serve_app.flows.keys import StoredKeys
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.music_jobs import MusicFlow
 from serve_app.flows.speech import SpeechFlow
@@ -30,7 +33,10 @@ from serve_app.models.images.tasks import TASKS
 from serve_app.models.options import ModelEnvironment
 from serve_app.services import ReplicaModel, Services
 from serve_app.settings import Settings
+from serve_app.workers.listening import listening_host
 from serve_app.workers.options import IngressOptions
+
+logger = logging.getLogger("ray.serve")
 
 _PATIENCE_S = 2.0  # enough for one more try after a lost replica; a synchronous caller can repeat the request
 
@@ -78,7 +84,8 @@ class Ingress:
             for name, classifier in local_classifiers.items()
         }
         jobs = StoredJobs(store, media, settings.max_queued_jobs)
-        self._api_settings = settings.api
+        self._api_settings = settings.api_on(host := listening_host())
+        _log_access(self._api_settings, host, has_keys=bool(store.valid_keys()))
         self._services = Services(
             jobs=jobs,
             music=MusicFlow(
@@ -109,6 +116,7 @@ class Ingress:
                 app_name, deployments.classifiers, tuple(self._local), fixed=deployments.loaded_once()
             ),
             health=health,
+            keys=StoredKeys(store),
         )
 
     async def describe_model(self, name: str) -> ReplicaModel:
@@ -122,3 +130,18 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve calls this after the constructor."""
         return create_app(self._services, self._api_settings)
+
+
+def _log_access(settings: ApiSettings, host: str | None, *, has_keys: bool) -> None:
+    where = "an address that is not known" if host is None else host
+    if not settings.keys_on:
+        level = logging.INFO if settings.hosts is not None else logging.WARNING
+        logger.log(level, "API keys are off: whoever reaches %s may use all routes (docs/security.md)", where)
+    elif has_keys:
+        logger.info("API keys are on: Serve listens on %s", where)
+    else:
+        logger.warning(
+            "API keys are on, as Serve listens on %s, and there is none: every request is answered 401 until "
+            "`serve-app keys create NAME` has made one (docs/security.md)",
+            where,
+        )

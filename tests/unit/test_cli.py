@@ -48,7 +48,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 def test_every_command_names_a_function() -> None:
     names = [name for each in parsers(_parser()) if (name := each.get_default("command"))]
-    assert len(names) == 13
+    assert len(names) == 16
     assert all(callable(pkgutil.resolve_name(name)) for name in names)
 
 

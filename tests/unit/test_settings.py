@@ -30,6 +30,8 @@ def test_defaults() -> None:
         "locale": Locale.KO,
         "webhook_secrets": (),
         "cors_origins": (),
+        "auth": "auto",
+        "hosts": (),
         "backend_url": None,
         "hf_token": None,
         "caption_api_key": None,

@@ -14,12 +14,14 @@ from starlette.responses import Response
 from serve_app.api.drums.answers import MIDI_TYPES, DrumBatchView, DrumView, midi_disposition, view_drums
 from serve_app.api.drums.requests import DrumForm, drum_form_content
 from serve_app.api.http.accept import JSON, preferred
+from serve_app.api.http.access import needs
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, FileFailureView, describe, error_responses, failed_item
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_multipart
 from serve_app.api.http.uploads import UploadedFile, open_uploads
+from serve_app.jobs.record import Scope
 from serve_app.services import DrumRecording, DrumTranscription
 
 MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
@@ -43,6 +45,7 @@ router = APIRouter(route_class=DrumRoute, tags=["drums"])
     },
     openapi_extra={"requestBody": {"required": True, "content": drum_form_content(MAX_FILES)}},
 )
+@needs(Scope.SUBMIT)
 async def transcribe_drums(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
     """Return the kick, snare and hi-hat of a recording: hits with velocities, the tempo, a MIDI file and a text log.
 

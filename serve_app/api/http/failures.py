@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from serve_app import messages
+from serve_app.api.http.access import SECURITY_SCHEMES, Access, add_rate_headers, challenge, declared_scope
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import request_id_of
 from serve_app.api.http.requests import is_multipart, limited
@@ -47,7 +48,11 @@ _STATUS_CODES = {
     406: "NOT_ACCEPTABLE",
     413: "REQUEST_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    421: "MISDIRECTED_REQUEST",
 }
+_MAX_FIELDS = 16  # wrong fields that are told of; of more, their number
+_MAX_NAME_CHARS = 64  # of a client's own text in a failure
+_MAX_MESSAGE_CHARS = 400
 
 
 class ErrorDetail(BaseModel):
@@ -112,8 +117,7 @@ def describe(error: Exception, locale: Locale) -> Failure:
             fields = [{"type": code.lower(), "loc": location, "msg": message}]
     elif isinstance(error, RequestValidationError):
         status, code = HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequest.code
-        # without `input`: it may hold NaN or half a surrogate pair, which JSON can't, and a presigned URL
-        fields = [{"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"]} for item in error.errors()]
+        fields = _told(error.errors())
         message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in fields)
     elif isinstance(error, HTTPException):
         status, code = error.status_code, _STATUS_CODES.get(error.status_code, f"HTTP_{error.status_code}")
@@ -128,9 +132,26 @@ def describe(error: Exception, locale: Locale) -> Failure:
     return Failure(int(status), code, messages.error_code(error), message, fields, headers)
 
 
-def _clean(location: tuple[Any, ...]) -> list[Any]:
+def _told(errors: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return FastAPI's list of wrong fields, bounded: one body may hold a hundred thousand of them.
+
+    It is without `input`, which may hold NaN or half a surrogate pair, which JSON can't, and a presigned URL.
+    """
+    fields = [
+        {"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"][:_MAX_MESSAGE_CHARS]}
+        for item in errors[:_MAX_FIELDS]
+    ]
+    if (num_more := len(errors) - len(fields)) > 0:
+        fields.append({"type": "more_errors", "loc": ["body"], "msg": f"{num_more} more errors are not listed"})
+    return fields
+
+
+def _clean(location: Sequence[Any]) -> list[Any]:
     # a field's name is the client's text, and JSON lets it be half a surrogate pair
-    return [part.encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in location]
+    return [
+        part[:_MAX_NAME_CHARS].encode("utf-8", "replace").decode() if isinstance(part, str) else part
+        for part in location[:_MAX_FIELDS]
+    ]
 
 
 def log_failure(failure: Failure, request: Request, error: Exception) -> None:
@@ -176,10 +197,27 @@ def openai_error_body(failure: Failure, code: str | None = None, param: str | No
     return {"error": {"message": failure.message, "type": kind, "param": param, "code": code or failure.code.lower()}}
 
 
+_KEY_FAILURES: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No valid API key, where the operator asks for keys"},
+    403: {"description": "The API key has not the scope for this, or a page of another site sent it"},
+}
+
+
 class ApiRoute(APIRoute):
-    """A route of our own; use it for every route you add. Bounds the body and answers failures."""
+    """A route of our own; use it for every route you add. Admits callers, bounds the body and answers failures.
+
+    `scope` is what its endpoint declares (`access.needs`, `access.open_to_all`).
+    """
 
     takes_uploads = False
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.scope = declared_scope(endpoint)
+        if self.scope is not None:
+            options["responses"] = _KEY_FAILURES | (options.get("responses") or {})
+            security = [{scheme: [self.scope] if scheme == "bearer" else []} for scheme in SECURITY_SCHEMES]
+            options["openapi_extra"] = {"security": security} | (options.get("openapi_extra") or {})
+        super().__init__(path, endpoint, **options)
 
     def max_bytes(self, request: Request, settings: ApiSettings) -> int:
         """Return how long a request's body may be: a form with a recording may be longer than JSON."""
@@ -200,14 +238,20 @@ class ApiRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             settings: ApiSettings = request.app.state.settings
+            access: Access = request.app.state.access
             try:
-                return await handle(limited(request, self.max_bytes(request, settings)))
+                await access.admit(request, self.scope)
+                response = await handle(limited(request, self.max_bytes(request, settings)))
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
                 failure = self.describe(error, settings.locale)
+                if failure.status == HTTPStatus.UNAUTHORIZED:
+                    failure = replace(failure, headers={**failure.headers, "WWW-Authenticate": challenge(request)})
                 log_failure(failure, request, error)
-                return self.failure_response(failure, request)
+                response = self.failure_response(failure, request)
+            add_rate_headers(request, response)
+            return response
 
         return guarded
 
@@ -235,7 +279,7 @@ def error_responses(
     """Return OpenAPI's description of a route's failures; `own` describes those that mean something else there."""
     meanings = {
         400: "`DOWNLOAD_ERROR`: the address can't be fetched",
-        403: "A page of another site sent this",
+        403: "A page of another site sent this, or the API key has not the scope for it",
         404: "No job has this id",
         406: "`Accept` asks for a kind of answer that this request can't have",
         413: "The body, or the file, is too large",

@@ -18,6 +18,8 @@ class ApiSettings:
     Attributes:
         locale: language of the messages to clients of video jobs.
         cors_origins: origins whose pages may call this API; `*` for any. None by default.
+        keys_on: whether callers need an API key.
+        hosts: names of this server, beside loopback ones; None: requests may name any.
         backend_url: callback base of a job that names none; None: such a job has no callback.
         max_body_bytes: limit of a JSON body; a valid one is a few kilobytes.
         max_upload_bytes: limit of a form with a recording; an hour of uncompressed 48 kHz stereo takes 0.7 GB.
@@ -32,6 +34,8 @@ class ApiSettings:
 
     locale: Locale = Locale.KO
     cors_origins: tuple[str, ...] = ()
+    keys_on: bool = False
+    hosts: tuple[str, ...] | None = None
     backend_url: str | None = None
     max_body_bytes: int = 1 << 20
     max_upload_bytes: int = 512 << 20

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SCOPE_KEY = "serve_app.request_id"
+API_KEY = "serve_app.api_key"  # where `access` puts the caller's ApiKey
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _log = logging.getLogger(__name__)
@@ -104,4 +105,6 @@ def _write_access_line(scope: Scope, request_id: str, status: int, took_s: float
         "duration_ms": round(took_s * 1000, 1),
         "client": client[0] if client else None,
     }
+    if (key := scope.get(API_KEY)) is not None:
+        line["api_key"] = key.id
     _access_log.log(level, "%s", json.dumps(line))

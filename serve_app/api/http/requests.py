@@ -27,6 +27,8 @@ from starlette.types import Message
 
 MAX_URL_CHARS = 8192  # presigned S3 URLs with session tokens reach about 2000
 
+_MAX_KEYS = 4  # of an object, times its fields: with more it is no request of this kind, and each costs an error
+
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -98,6 +100,8 @@ class WireRequest(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(data, dict):
+            if len(data) > _MAX_KEYS * len(cls.model_fields):
+                raise PydanticCustomError("too_many_fields", "This object has {num} fields", {"num": len(data)})
             data = {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
         try:
             return handler(data)

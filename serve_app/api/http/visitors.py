@@ -1,10 +1,12 @@
-"""Visitors: browsers, told apart by a random id in a signed cookie; and whose requests may change something.
+"""Visitors: browsers, told apart by a random id in a signed cookie.
 
 Who may see a job (`services.JobService.require_visible` decides):
 
     of a known visitor       this visitor alone, by the cookie of the submission or of its answer
     of another client        by the job's id, everybody without a valid cookie; and whoever has the answer's cookie
     of nobody (video jobs)   everybody
+
+Where callers need API keys, this holds among the jobs of one key.
 
 A visitor is known if its request carried a valid cookie, or came from a browser, which keeps the cookie that it gets.
 """
@@ -18,7 +20,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from itsdangerous import BadSignature, TimestampSigner
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
@@ -104,19 +105,3 @@ def set_cookie(request: Request, response: Response, settings: ApiSettings) -> N
         httponly=True,
         samesite="lax",
     )
-
-
-async def _own_site(request: Request, settings: InjectedSettings) -> None:
-    """Refuse what a page of another site sends, unless the operator has named its origin; 403."""
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    if "*" in settings.cors_origins or origin in settings.cors_origins or site in ("same-origin", "none"):
-        return
-    # a browser that says nothing of the site: an old one, or one that asks without TLS
-    host = request.headers.get("host", "").lower()
-    if site is None and (origin is None or origin.lower().partition("://")[2] == host):
-        return
-    raise HTTPException(403, "This request comes from a page of another site, which may change nothing here")
-
-
-OwnSite = Depends(_own_site)
-"""Dependency of every route of visitors' things that changes something."""

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serve_app.api.http.access import needs
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import (
@@ -35,6 +36,7 @@ from serve_app.api.images.answers import (
     view_container,
 )
 from serve_app.errors import MediaError
+from serve_app.jobs.record import Scope
 from serve_app.messages import Locale
 from serve_app.services import ImageClassification, Services
 
@@ -114,6 +116,7 @@ _DOCS: dict[str, Any] = {
     response_description="`ContainerView` of one picture, `ContainerBatchView` of several",
     **_DOCS,
 )
+@needs(Scope.SUBMIT)
 async def classify_reusable(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
     """Return whether the container in a picture is reusable or disposable.
 
@@ -130,6 +133,7 @@ async def classify_reusable(request: Request, services: InjectedServices, settin
     response_description="`BeverageView` of one picture, `BeverageBatchView` of several",
     **_DOCS,
 )
+@needs(Scope.SUBMIT)
 async def verify_beverage(
     request: Request,
     services: InjectedServices,

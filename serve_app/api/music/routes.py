@@ -9,17 +9,18 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from serve_app.api.http.accept import preferred_locale, wants_page
+from serve_app.api.http.access import Caller, needs
 from serve_app.api.http.answers import attachment
 from serve_app.api.http.failures import ApiRoute, Failure, error_responses
 from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
 from serve_app.api.http.ranges import answer_file
 from serve_app.api.http.requests import is_multipart
-from serve_app.api.http.visitors import Author, OwnSite, Reader, set_cookie, withhold_cookie
+from serve_app.api.http.visitors import Author, Reader, set_cookie, withhold_cookie
 from serve_app.api.music import answers as views
 from serve_app.api.music import page as pages
 from serve_app.api.music.requests import FORM_BYTES, DownloadFormat, music_content, open_music_request
 from serve_app.api.video.requests import JobId
-from serve_app.jobs.record import Job, JobStatus, Visitor
+from serve_app.jobs.record import Job, JobStatus, Scope, Visitor
 from serve_app.messages import Locale
 from serve_app.services import MusicFile, Services, SubmittedJob
 
@@ -59,12 +60,12 @@ PieceId = Annotated[JobId, Path(alias="job_id")]
 _LocaleQuery = Query(description="language; default: the piece's, then the browser's")
 
 
-async def _piece(job_id: PieceId, reader: Reader, services: InjectedServices) -> Job:
-    return await services.music.get(job_id, reader)
+async def _piece(job_id: PieceId, reader: Reader, key: Caller, services: InjectedServices) -> Job:
+    return await services.music.get(job_id, reader, key)
 
 
 VisiblePiece = Annotated[Job, Depends(_piece)]
-"""The job of the path's `job_id`; JobNotFound where it is no piece, or another visitor's."""
+"""The job of the path's `job_id`; JobNotFound where it is no piece, or another key's or visitor's."""
 
 
 def _root(request: Request) -> str:
@@ -117,11 +118,11 @@ _SEE_OTHER: dict[int | str, dict[str, Any]] = {303: {"description": "To the page
         ),
     },
     openapi_extra={"requestBody": {"required": True, "content": music_content()}},
-    dependencies=[OwnSite],
     **_SUBMITTED,
 )
+@needs(Scope.SUBMIT)
 async def generate_music(
-    request: Request, visitor: Author, services: InjectedServices, settings: InjectedSettings
+    request: Request, visitor: Author, key: Caller, services: InjectedServices, settings: InjectedSettings
 ) -> Any:
     """Store a job and answer at once: a caption of the picture, and from it a piece of music to play and download.
 
@@ -130,14 +131,16 @@ async def generate_music(
     other clients submit can be read by its id without a cookie.
     """
     async with open_music_request(request, settings) as (wanted, picture):
-        submitted = await services.music.submit(wanted, picture, visitor)
+        submitted = await services.music.submit(wanted, picture, visitor, key)
     return _submitted(submitted, visitor, request, settings)
 
 
 @router.get("/music", summary="My pieces", response_model_exclude_unset=True, responses=error_responses(422))
+@needs(Scope.READ)
 async def list_pieces(
     request: Request,
     reader: Reader,
+    key: Caller,
     services: InjectedServices,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")] = None,
@@ -145,7 +148,7 @@ async def list_pieces(
     """Return the visitor's pieces, newest first; none to a client without the cookie."""
     if reader is None:
         return views.PiecePageView(pieces=[], next_cursor=None)
-    page = await services.music.pieces(reader, limit, cursor)
+    page = await services.music.pieces(reader, limit, cursor, key)
     pieces = [views.view_piece(job, _root(request)) for job in page.jobs]
     return views.PiecePageView(pieces=pieces, next_cursor=page.next_cursor)
 
@@ -157,16 +160,18 @@ _PAGE: dict[str, Any] = {
 
 
 @router.get("/music/page", summary="A page with my pieces", **_PAGE)
+@needs(Scope.READ)
 async def pieces_page(
     request: Request,
     reader: Reader,
+    key: Caller,
     services: InjectedServices,
     settings: InjectedSettings,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     locale: Annotated[Locale | None, _LocaleQuery] = None,
 ) -> Response:
     """Return a page, without scripts, with a form for a picture and the visitor's pieces."""
-    page = None if reader is None else await services.music.pieces(reader, _PAGE_LIMIT, cursor)
+    page = None if reader is None else await services.music.pieces(reader, _PAGE_LIMIT, cursor, key)
     return pages.list_page(page, _locale(request, settings.locale), _root(request))
 
 
@@ -176,6 +181,7 @@ async def pieces_page(
     response_model_exclude_unset=True,
     responses=error_responses(422, own={404: _MISSING}),
 )
+@needs(Scope.READ)
 async def get_piece(piece: VisiblePiece, request: Request, services: InjectedServices) -> views.PieceView:
     """Return a piece: the state of its job, and once that has completed, caption, plan, licence and addresses."""
     return views.view_piece(piece, _root(request), await _queue_position(piece, services))
@@ -186,6 +192,7 @@ async def _queue_position(piece: Job, services: Services) -> int | None:
 
 
 @router.get("/music/{job_id}/page", summary="A piece's page", **_PAGE)
+@needs(Scope.READ)
 async def piece_page(
     piece: VisiblePiece,
     request: Request,
@@ -213,17 +220,23 @@ def _media(kind: str) -> dict[str, Any]:
 
 @router.head("/music/{job_id}/picture", include_in_schema=False)
 @router.get("/music/{job_id}/picture", summary="A piece's picture", **_media("image/jpeg"))
-async def get_picture(job_id: PieceId, request: Request, reader: Reader, services: InjectedServices) -> Response:
+@needs(Scope.READ)
+async def get_picture(
+    job_id: PieceId, request: Request, reader: Reader, key: Caller, services: InjectedServices
+) -> Response:
     """Return the picture as it was used: upright, without metadata. It is there before the music is."""
-    file = await services.music.open(job_id, MusicFile.PICTURE, reader)
+    file = await services.music.open(job_id, MusicFile.PICTURE, reader, key)
     return await answer_file(request, file, "image/jpeg", _PRIVATE | _PICTURE_POLICY)
 
 
 @router.head("/music/{job_id}/audio", include_in_schema=False)
 @router.get("/music/{job_id}/audio", summary="A piece to play", **_media("audio/mpeg"))
-async def get_audio(job_id: PieceId, request: Request, reader: Reader, services: InjectedServices) -> Response:
+@needs(Scope.READ)
+async def get_audio(
+    job_id: PieceId, request: Request, reader: Reader, key: Caller, services: InjectedServices
+) -> Response:
     """Return the MP3, whole or in part, for players: they seek by ranges."""
-    file = await services.music.open(job_id, MusicFile.MP3, reader)
+    file = await services.music.open(job_id, MusicFile.MP3, reader, key)
     return await answer_file(request, file, "audio/mpeg", _PRIVATE)
 
 
@@ -238,16 +251,18 @@ async def get_audio(job_id: PieceId, request: Request, reader: Reader, services:
         **error_responses(422, own={404: _MISSING, 409: "The piece is not ready"}),
     },
 )
+@needs(Scope.READ)
 async def download(
     piece: VisiblePiece,
     request: Request,
     reader: Reader,
+    key: Caller,
     services: InjectedServices,
     settings: InjectedSettings,
     form: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.MP3,
 ) -> Response:
     """Return a file to keep, named after the caption."""
-    file = await services.music.open(piece.job_id, form.file, reader)
+    file = await services.music.open(piece.job_id, form.file, reader, key)
     name = views.download_name(piece, form, _locale(request, settings.locale, piece))
     link = await file.signed_url(name)
     if link is not None:
@@ -262,14 +277,19 @@ async def download(
         **_SEE_OTHER,
         **error_responses(403, 422, 503, own={404: _MISSING, 429: "The visitor's quota, or the queue, is full"}),
     },
-    dependencies=[OwnSite],
     **_SUBMITTED,
 )
+@needs(Scope.SUBMIT)
 async def another_version(
-    job_id: PieceId, request: Request, visitor: Author, services: InjectedServices, settings: InjectedSettings
+    job_id: PieceId,
+    request: Request,
+    visitor: Author,
+    key: Caller,
+    services: InjectedServices,
+    settings: InjectedSettings,
 ) -> Any:
     """Submit the same picture and options again, with another seed."""
-    return _submitted(await services.music.another_version(job_id, visitor), visitor, request, settings)
+    return _submitted(await services.music.another_version(job_id, visitor, key), visitor, request, settings)
 
 
 @router.delete(
@@ -277,11 +297,11 @@ async def another_version(
     status_code=204,
     summary="Remove a piece",
     responses=error_responses(403, 422, own={404: _MISSING, 409: "Its runner has not let go of it yet"}),
-    dependencies=[OwnSite],
 )
-async def delete_piece(job_id: PieceId, reader: Reader, services: InjectedServices) -> None:
+@needs(Scope.SUBMIT)
+async def delete_piece(job_id: PieceId, reader: Reader, key: Caller, services: InjectedServices) -> None:
     """Remove a piece and its files; one that is being made is cancelled first."""
-    await services.music.delete(job_id, reader)
+    await services.music.delete(job_id, reader, key)
 
 
 @router.post(
@@ -290,9 +310,11 @@ async def delete_piece(job_id: PieceId, reader: Reader, services: InjectedServic
     response_class=Response,
     summary="Remove a piece, from a page",
     responses=error_responses(403, 422, own={404: _MISSING, 409: "Its runner has not let go of it yet"}),
-    dependencies=[OwnSite],
 )
-async def delete_from_page(job_id: PieceId, request: Request, reader: Reader, services: InjectedServices) -> Response:
+@needs(Scope.SUBMIT)
+async def delete_from_page(
+    job_id: PieceId, request: Request, reader: Reader, key: Caller, services: InjectedServices
+) -> Response:
     """Do what DELETE does, for a form without scripts; redirects to the list."""
-    await services.music.delete(job_id, reader)
+    await services.music.delete(job_id, reader, key)
     return _see_other(views.music_url(_root(request), "page"))

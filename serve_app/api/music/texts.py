@@ -93,8 +93,20 @@ _ADVICE = {
     "REQUEST_TOO_LARGE": ("더 작은 사진을 올려 주세요.", "Upload a smaller picture."),
     "INVALID_REQUEST": ("입력한 내용을 확인해 주세요.", "Check what you have entered."),
     "FORBIDDEN": (
-        "다른 사이트에서 보낸 요청입니다. 이 사이트의 페이지에서 다시 시도하세요.",
-        "Another site sent this request; try again from a page of this one.",
+        "다른 사이트에서 보낸 요청이거나, API 키에 이 작업을 할 권한이 없습니다.",
+        "Another site sent this request, or your API key does not allow it.",
+    ),
+    "UNAUTHORIZED": (
+        "API 키가 필요합니다. 이 페이지를 새로 고치고 키를 비밀번호로 입력하세요. 이름은 아무것이나 됩니다.",
+        "An API key is needed: reload this page, and enter the key as the password, with any name.",
+    ),
+    "RATE_LIMITED": (
+        "이 API 키로 보낼 수 있는 요청이나 작업 수를 넘었습니다. 나중에 다시 시도하세요.",
+        "Your API key has used up its requests or its jobs for now; try again later.",
+    ),
+    "MISDIRECTED_REQUEST": (
+        "이 주소로는 이 서버를 쓸 수 없습니다.",
+        "This server can't be used by this address.",
     ),
 }
 

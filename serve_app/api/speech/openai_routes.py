@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.analysis.result import AnalysisResult
+from serve_app.api.http.access import needs
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.event_stream import HEARTBEAT, EventStream, Pump, encode_block, or_heartbeats
@@ -40,6 +41,7 @@ from serve_app.api.speech.openai_requests import (
     OpenAITranscriptionForm,
     OpenAITranslationForm,
 )
+from serve_app.jobs.record import Scope
 from serve_app.messages import Locale
 from serve_app.results import Segment, SpeechTask
 from serve_app.services import AnalysisRequest, Services, Transcription, TranscriptionRequest
@@ -56,6 +58,8 @@ class OpenAIRoute(ApiRoute):
         return replace(failure, status=400) if failure.status == 422 else failure
 
     def failure_content(self, failure: Failure, request: Request) -> dict[str, Any]:
+        if failure.status == 401:
+            return openai_error_body(failure, "invalid_api_key")
         if failure.status == 404:  # nothing else can be missing here
             return openai_error_body(failure, "model_not_found", "model")
         return openai_error_body(failure)
@@ -89,13 +93,14 @@ def _failures(malformed: str) -> dict[int | str, dict[str, Any]]:
     },
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranscriptionForm)}},
 )
+@needs(Scope.SUBMIT)
 async def create_transcription(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
     """Transcribe a recording.
 
-    `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. A bearer
-    token is accepted and not checked. `temperature` and `chunking_strategy` are checked and change nothing.
-    `include[]`, `keywords[]`, `languages[]`, `known_speaker_names[]` and `known_speaker_references[]` are not
-    supported: 400. Subtitles have at most two lines of 42 columns.
+    `model` is a backend's name, or `whisper-1`, `gpt-4o-transcribe` and others for the first healthy one. `temperature`
+    and `chunking_strategy` are checked and change nothing. `include[]`, `keywords[]`, `languages[]`,
+    `known_speaker_names[]` and `known_speaker_references[]` are not supported: 400. Subtitles have at most two lines of
+    42 columns.
 
     `diarized_json`, with any model, runs the pipeline of `POST /transcribe` with `diarize=true`, under the same limit
     of requests at once (503), and names the speakers A, B, … in order of appearance.
@@ -147,6 +152,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
     },
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
 )
+@needs(Scope.SUBMIT)
 async def create_translation(request: Request, services: InjectedServices) -> Response:
     """Translate a recording in any of the model's languages into English.
 
@@ -243,6 +249,7 @@ def _block(event: dict[str, Any]) -> bytes:
 @router.get(
     "/models", summary="The models that a request can name", responses=error_responses(503, body=OpenAIErrorBody)
 )
+@needs(Scope.SUBMIT)
 async def list_models(services: InjectedServices) -> answers.ModelListView:
     """Return the speech backends, and OpenAI's names, each of which stands for the first healthy one."""
     return answers.ModelListView(data=await _model_views(services))
@@ -253,6 +260,7 @@ async def list_models(services: InjectedServices) -> answers.ModelListView:
     summary="One model",
     responses=error_responses(body=OpenAIErrorBody, own=_NO_MODEL),
 )
+@needs(Scope.SUBMIT)
 async def get_model(model_id: str, services: InjectedServices) -> answers.ModelView:
     """Return a model of `GET /v1/models`."""
     models = {model.id: model for model in await _model_views(services)}

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from serve_app.api.http.access import needs
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, Failure
 from serve_app.api.http.options import InjectedServices
@@ -23,6 +24,7 @@ from serve_app.api.http.requests import checked, is_json, is_multipart, read_jso
 from serve_app.api.http.uploads import form_content, open_upload, url_display_name
 from serve_app.api.speech.answers import TranscribeView, UploadView, failed_upload, view_analysis, view_upload
 from serve_app.api.speech.requests import TranscribeForm, TranscribeRequest
+from serve_app.jobs.record import Scope
 from serve_app.services import Services
 
 _MEDIA_TYPE_REFUSED = "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
@@ -77,6 +79,7 @@ _FAILURE = {"model": UploadView | TranscribeView}
         }
     },
 )
+@needs(Scope.SUBMIT)
 async def transcribe(request: Request, services: InjectedServices) -> UploadView | TranscribeView:
     """Transcribe an uploaded recording (form), or run a video job's pipeline on a file (JSON object).
 

@@ -9,16 +9,17 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
 
 from serve_app.analysis.result import AnalysisResult
+from serve_app.api.http.access import Caller, needs
 from serve_app.api.http.answers import StoredJson, answer_with_stored
 from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.ranges import answer_file
-from serve_app.api.http.visitors import OwnSite, Reader
+from serve_app.api.http.visitors import Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
 from serve_app.errors import JobConflict
-from serve_app.jobs.record import JobStatus
+from serve_app.jobs.record import JobStatus, Scope
 from serve_app.messages import JobKind
 from serve_app.subtitles.files import TranscriptForm, transcript_file
 
@@ -27,13 +28,20 @@ _MAX_SEQ = 2**31 - 1  # what every database's integer holds
 JobIdInPath = Annotated[JobId, Path()]
 
 
-async def _require_visible(job_id: JobIdInPath, reader: Reader, services: InjectedServices) -> str:
-    await services.jobs.require_visible(job_id, reader)
+async def _require_visible(job_id: JobIdInPath, reader: Reader, key: Caller, services: InjectedServices) -> str:
+    await services.jobs.require_visible(job_id, reader, key)
+    return job_id
+
+
+async def _require_changeable(job_id: JobIdInPath, reader: Reader, key: Caller, services: InjectedServices) -> str:
+    await services.jobs.require_visible(job_id, reader, key, Scope.SUBMIT)
     return job_id
 
 
 VisibleJobId = Annotated[str, Depends(_require_visible)]
-"""The path's `job_id`; JobNotFound where it is no job, or another visitor's."""
+"""The path's `job_id`; JobNotFound where it is no job, or another key's or visitor's."""
+ChangeableJobId = Annotated[str, Depends(_require_changeable)]
+"""The same, of a job that the caller may change: a key that reads all jobs may not change them."""
 
 contract_router = APIRouter(route_class=ContractRoute, tags=["jobs"])
 router = APIRouter(prefix="/jobs", route_class=ApiRoute, tags=["jobs"])
@@ -58,15 +66,16 @@ def job_callback(body: views.CallbackPayload) -> None:
     ),
     callbacks=callback_router.routes,
 )
+@needs(Scope.SUBMIT)
 async def process_video(
-    body: ProcessVideoRequest, request: Request, services: InjectedServices, settings: InjectedSettings
+    body: ProcessVideoRequest, request: Request, key: Caller, services: InjectedServices, settings: InjectedSettings
 ) -> views.SubmittedView:
     """Store a job and answer at once.
 
     The same `job_id` with the same request returns the job as it is now; with another request: 409. An address that
     may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`.
     """
-    submitted = await services.jobs.submit(body.to_job_request(settings.backend_url))
+    submitted = await services.jobs.submit(body.to_job_request(settings.backend_url), key=key)
     return views.view_submitted(submitted, settings.locale, request.scope.get("root_path", ""))
 
 
@@ -77,6 +86,7 @@ async def process_video(
     response_model_exclude_unset=True,
     responses=error_responses(404, 422, body=ContractErrorBody),
 )
+@needs(Scope.READ)
 async def get_job(job_id: VisibleJobId, services: InjectedServices) -> Any:
     """Return a job, with its result once it has completed."""
     job = await services.jobs.get(job_id)
@@ -86,17 +96,19 @@ async def get_job(job_id: VisibleJobId, services: InjectedServices) -> Any:
 
 
 @router.get("", summary="All jobs", response_model_exclude_unset=True, responses=error_responses(422))
+@needs(Scope.READ)
 async def list_jobs(
     services: InjectedServices,
     reader: Reader,
+    key: Caller,
     status: Annotated[
         JobStatus | None, Query(description="`queued`: not begun yet, shown as `processing`; `processing`: begun")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")] = None,
 ) -> views.JobPageView:
-    """Return jobs, newest first, without their results, and without other visitors' private ones."""
-    page = await services.jobs.page(status, limit, cursor, reader)
+    """Return jobs, newest first, without their results, and without other keys' and visitors' own ones."""
+    page = await services.jobs.page(status, limit, cursor, reader, key=key)
     return views.JobPageView(jobs=[views.view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
 
 
@@ -105,9 +117,9 @@ async def list_jobs(
     summary="Cancel a job",
     response_model_exclude_unset=True,
     responses=error_responses(403, 404, 422, own={409: "The job has completed or failed"}),
-    dependencies=[OwnSite],
 )
-async def cancel_job(job_id: VisibleJobId, services: InjectedServices) -> views.JobView:
+@needs(Scope.SUBMIT)
+async def cancel_job(job_id: ChangeableJobId, services: InjectedServices) -> views.JobView:
     """Cancel a job: at once while it waits, at its next step while it runs; 409 once it has completed or failed."""
     return views.view_job(await services.jobs.cancel(job_id))
 
@@ -117,9 +129,9 @@ async def cancel_job(job_id: VisibleJobId, services: InjectedServices) -> views.
     status_code=204,
     summary="Remove a job",
     responses=error_responses(403, 404, 422, own={409: "The job has not ended; cancel it first"}),
-    dependencies=[OwnSite],
 )
-async def delete_job(job_id: VisibleJobId, services: InjectedServices) -> None:
+@needs(Scope.SUBMIT)
+async def delete_job(job_id: ChangeableJobId, services: InjectedServices) -> None:
     """Remove an ended job's record and artefacts; 409 before its end."""
     await services.jobs.delete(job_id)
 
@@ -137,6 +149,7 @@ async def delete_job(job_id: VisibleJobId, services: InjectedServices) -> None:
         **error_responses(404, 422),
     },
 )
+@needs(Scope.READ)
 async def job_events(
     job_id: VisibleJobId,
     services: InjectedServices,
@@ -170,6 +183,7 @@ async def job_events(
         **error_responses(404, 422, own={409: "The job has not completed"}),
     },
 )
+@needs(Scope.READ)
 async def get_result(job_id: VisibleJobId, request: Request, services: InjectedServices) -> Response:
     """Return the result as it is stored: the bytes that a callback's `result_sha256` is of."""
     job = await services.jobs.get(job_id)
@@ -192,6 +206,7 @@ async def get_result(job_id: VisibleJobId, request: Request, services: InjectedS
         **error_responses(404, 422, own={409: "The job has not completed, or is no video job"}),
     },
 )
+@needs(Scope.READ)
 async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: InjectedServices) -> Response:
     """Return the transcript: subtitles (`srt`, `vtt`), paragraphs (`txt`), or words with times (`json`).
 
@@ -212,6 +227,7 @@ async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: I
 
 
 @router.get("/{job_id}/deliveries", summary="A job's callbacks", responses=error_responses(404, 422))
+@needs(Scope.READ)
 async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.DeliveriesView:
     """Return each event with the state of its delivery, without the result."""
     deliveries = await services.jobs.deliveries(job_id)
@@ -223,8 +239,8 @@ async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> v
     status_code=202,
     summary="Send a job's callbacks again",
     responses=error_responses(403, 404, 422),
-    dependencies=[OwnSite],
 )
-async def replay_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.ReplayView:
+@needs(Scope.SUBMIT)
+async def replay_deliveries(job_id: ChangeableJobId, services: InjectedServices) -> views.ReplayView:
     """Queue all of a job's callbacks again, in order, each under its old `webhook-id`."""
     return views.ReplayView(job_id=job_id, replayed=await services.jobs.replay(job_id))

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 from serve_app.analysis.result import AnalysisResult
 from serve_app.errors import CallbackRefused, InvalidRequest, TaskUnsupported, Unavailable
 from serve_app.flows.jobs import StoredJobs
+from serve_app.flows.keys import StoredKeys
 from serve_app.flows.music_jobs import MusicFlow
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import Job, JobEvent, JobRequest, JobResult, JobStatus
+from serve_app.jobs.record import ApiKey, Job, JobEvent, JobRequest, JobResult, JobStatus, Scope
 from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import ArtifactStore, StoredArtifact, job_key, published_key
 from serve_app.results import (
@@ -254,10 +255,10 @@ class JobsOnTable(StoredJobs):
         """All jobs, the oldest first, without their results."""
         return {job_id: dataclasses.replace(self.store.get(job_id), result_text=None) for job_id in self.store.ids()}
 
-    async def submit(self, request: JobRequest) -> SubmittedJob:
+    async def submit(self, request: JobRequest, *, key: ApiKey | None = None) -> SubmittedJob:  # type: ignore[override]
         if self.fail_with:
             raise self.fail_with
-        submitted = await super().submit(request)
+        submitted = await super().submit(request, key=key)
         self.now_s += 1.0
         return submitted if self.estimated_s is None else dataclasses.replace(submitted, estimated_s=self.estimated_s)
 
@@ -266,10 +267,12 @@ class JobsOnTable(StoredJobs):
             raise self.fail_with
         return await super().get(job_id)
 
-    async def require_visible(self, job_id: str, visitor: str | None) -> None:
+    async def require_visible(
+        self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ
+    ) -> None:
         if self.fail_with:
             raise self.fail_with
-        await super().require_visible(job_id, visitor)
+        await super().require_visible(job_id, visitor, key, scope)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         self.open_streams += 1
@@ -524,4 +527,5 @@ def memory_services(max_queued: int = 100) -> Services:
         MemoryImages(),
         MemoryModels(),
         MemoryHealth(),
+        StoredKeys(jobs.store),
     )

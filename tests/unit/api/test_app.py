@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
+from serve_app.api.http.rate_limit import RATE_HEADERS
 from tests.unit.api.memory_services import memory_services
 
 CORS_ORIGIN = "https://app.example"
@@ -178,7 +179,7 @@ class TestCors:
         answer = client.get("/health", headers={"Origin": CORS_ORIGIN})
         assert answer.headers["access-control-allow-origin"] == CORS_ORIGIN
         exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-        assert exposed == {"Retry-After", "X-Model-Version", "X-Request-ID"}
+        assert exposed == {*RATE_HEADERS, "Retry-After", "X-Model-Version", "X-Request-ID"}
         other = client.get("/health", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
 
@@ -188,7 +189,7 @@ class TestCors:
         headers = {
             "Origin": CORS_ORIGIN,
             "Access-Control-Request-Method": method,
-            "Access-Control-Request-Headers": "authorization, content-type, last-event-id, x-request-id",
+            "Access-Control-Request-Headers": "authorization, content-type, last-event-id, x-api-key, x-request-id",
         }
         answer = client.options("/jobs/a", headers=headers)
         assert answer.status_code == 200
