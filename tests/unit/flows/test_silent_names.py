@@ -51,8 +51,7 @@ def test_ingress_answers_while_names_of_callbacks_are_not_resolved(name_servers:
         have_five_default_threads()
         await jobs.submit(VideoRequest(job_id="honest", video_url="https://a.example/x.mp4"))
         attack = [asyncio.create_task(jobs.submit(silent_job(number))) for number in range(NUM_SILENT)]
-        while len(name_servers.waiting) < NUM_SILENT:
-            await asyncio.sleep(0.01)
+        await name_servers.require_waiting(NUM_SILENT)
         for _ in range(20):
             assert (await jobs.get("honest")).job_id == "honest"
         await jobs.submit(
@@ -85,8 +84,7 @@ def test_runner_renews_fetches_and_delivers_while_names_are_not_resolved(
         stop = asyncio.Event()
         courier = Courier(store, media_source(tmp_path).callback_client(), secrets=None, owner="me")
         delivering = asyncio.create_task(courier.run(stop))
-        while len(name_servers.waiting) < NUM_SILENT:
-            await asyncio.sleep(0.01)
+        await name_servers.require_waiting(NUM_SILENT)
         for _ in range(20):
             await LEASES.run(store.renew, claim)
         sources = FetchSources(AddressPolicy(), media_root=tmp_path / "root")

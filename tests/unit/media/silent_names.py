@@ -33,10 +33,16 @@ class NameServers:
             self.threads.add(threading.current_thread().name.rpartition("_")[0])
         if host.endswith(".silent"):
             self.waiting[host] += 1
-            self.release.wait(30)
+            self.release.wait(20)
             self.waiting[host] -= 1
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 0))]
+
+    async def require_waiting(self, num_names: int) -> None:
+        """Wait until so many names wait for their servers at once; TimeoutError: they never do."""
+        async with asyncio.timeout(10):
+            while sum(self.waiting.values()) < num_names:
+                await asyncio.sleep(0.01)
 
 
 @contextmanager

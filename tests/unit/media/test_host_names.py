@@ -52,8 +52,7 @@ async def outcome(host: str) -> object:
 def test_silent_names_leave_the_default_threads_free(name_servers: NameServers) -> None:
     async def work() -> list[object]:
         asking = [asyncio.create_task(outcome(f"name.evil{n}.silent")) for n in range(15)]
-        while sum(name_servers.waiting.values()) < 4:
-            await asyncio.sleep(0.01)
+        await name_servers.require_waiting(15)
         await require_free_default_threads()
         return await asyncio.gather(*asking)
 
@@ -67,7 +66,7 @@ def test_many_askers_share_one_lookup_until_its_thread_is_back(name_servers: Nam
         assert set(first + later) == {"the name server did not answer"}
         assert name_servers.asked == ["a.evil.silent"]
         name_servers.release.set()
-        while name_servers.waiting["a.evil.silent"]:
+        while name_servers.waiting["a.evil.silent"]:  # at most until its thread has run on
             await asyncio.sleep(0.01)
         with pytest.raises(socket.gaierror):
             await host_names.resolve("a.evil.silent", 443)
