@@ -281,12 +281,14 @@ class Outbox:
         room = choice.room(is_doubtful)
         if room <= 0:
             return ()
-        query = select(job_events.c.job_id, job_events.c.seq, _SHARE, job_events.c.host, job_events.c.result_bytes)
-        query = query.where(_due(now), choice.allows(is_doubtful))
+        query = select(*_CANDIDATE_COLUMNS).where(_due(now), choice.has_place(is_doubtful))
         if choice.long_places == 0:
             query = query.where(self._is_short())
         query = query.order_by(job_events.c.next_attempt_at).limit(limit or room * _CANDIDATES_PER_CLAIM)
-        return connection.execute(query.with_for_update(skip_locked=True)).all()
+        found: list[AnyRow] = []
+        for wanted in choice.wanted(is_doubtful):  # each reads one index
+            found += connection.execute(query.where(wanted).with_for_update(skip_locked=True)).all()
+        return sorted(found, key=lambda row: float(row.next_attempt_at))
 
     def _sent_bytes(self, row: AnyRow) -> int:
         num_bytes = row.result_bytes or 0
@@ -365,21 +367,19 @@ class _Choice:
         places = self._places[is_doubtful]
         return self._left if places is None else min(self._left, places)
 
-    def allows(self, is_doubtful: bool) -> ColumnElement[bool]:
-        """Return the condition on deliveries that are in doubt, or not, and have a free place of their share."""
-        first, doubts = job_events.c.attempts == literal(0, literal_execute=True), self._doubts
-        suspect = and_(_SHARE.in_(doubts.shares), job_events.c.host.not_in(doubts.trusted)) if doubts.shares else None
+    def wanted(self, is_doubtful: bool) -> list[ColumnElement[bool]]:
+        """Return the conditions on deliveries that are in doubt, or not; each holds for one index."""
+        zero = literal(0, literal_execute=True)
+        first, again = job_events.c.attempts == zero, job_events.c.attempts > zero
+        suspect = and_(_SHARE.in_(self._doubts.shares), job_events.c.host.not_in(self._doubts.trusted))
         if is_doubtful:
-            wanted = ~first if suspect is None else or_(~first, suspect)
-        else:
-            wanted = first if suspect is None else and_(first, ~suspect)
+            return [again, and_(first, suspect)] if self._doubts.shares else [again]
+        return [and_(first, ~suspect)] if self._doubts.shares else [first]
+
+    def has_place(self, is_doubtful: bool) -> ColumnElement[bool]:
+        """Return the condition that a delivery's share has a free place, and its host is not paused."""
         full = {share for kind in (False, is_doubtful) for share in self._full(kind)}
-        conditions = [wanted]
-        if full:
-            conditions.append(_SHARE.not_in(full))
-        if doubts.paused:
-            conditions.append(job_events.c.host.not_in(doubts.paused))
-        return and_(*conditions)
+        return and_(_SHARE.not_in(full), job_events.c.host.not_in(self._doubts.paused))
 
     def take(self, row: AnyRow, is_doubtful: bool, is_long: bool) -> None:
         """Take a delivery if there is a place for it."""
@@ -404,6 +404,14 @@ class _Choice:
 
 
 _SHARE = func.coalesce(job_events.c.share, job_events.c.host).label("share")
+_CANDIDATE_COLUMNS = (
+    job_events.c.job_id,
+    job_events.c.seq,
+    _SHARE,
+    job_events.c.host,
+    job_events.c.result_bytes,
+    job_events.c.next_attempt_at,
+)
 _SENT_COLUMNS = (
     job_events.c.job_id,
     job_events.c.seq,

@@ -169,12 +169,12 @@ job_events = Table(
     UniqueConstraint("job_id", "key", name="job_events_once"),
 )
 _PENDING = job_events.c.delivery == DeliveryStatus.PENDING.value
-_FIRST = and_(_PENDING, job_events.c.attempts == 0)
-# Claims read these alone, but for the rows that they take: events that wait for a host or a share cost no row.
-_claimed_by = (job_events.c.share, job_events.c.host, job_events.c.result_bytes)
-Index("job_events_first", job_events.c.next_attempt_at, *_claimed_by, sqlite_where=_FIRST, postgresql_where=_FIRST)
-_due_columns = (job_events.c.next_attempt_at, job_events.c.attempts, *_claimed_by)
-Index("job_events_due", *_due_columns, sqlite_where=_PENDING, postgresql_where=_PENDING)
+_due_columns = (job_events.c.next_attempt_at, job_events.c.share, job_events.c.host, job_events.c.result_bytes)
+# First attempts, and those that are due again. Claims read these alone, but for the rows that they take: events that
+# wait for a host or a share cost no row, and retries cost first attempts nothing.
+_FIRST, _AGAIN = and_(_PENDING, job_events.c.attempts == 0), and_(_PENDING, job_events.c.attempts > 0)
+Index("job_events_first", *_due_columns, sqlite_where=_FIRST, postgresql_where=_FIRST)
+Index("job_events_due", *_due_columns, sqlite_where=_AGAIN, postgresql_where=_AGAIN)
 
 # All columns of a Job except the result, which lists and claims do not need.
 JOB_COLUMNS = tuple(column for column in jobs.c if column.name != "result")
