@@ -40,9 +40,11 @@ def loads(text: str) -> Any:
         return json.loads(text)
     found: dict[str, Any] = {}
     at = _skip(text, 1)
-    if text[at] == "}":
+    if text[at : at + 1] in ("}", ""):
         return json.loads(text)
     while True:
+        if text[at : at + 1] != '"':
+            raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
         key, at = _DECODER.raw_decode(text, at)
         found[key], at = _value(text, _skip(text, _after(text, at, ":")))
         at = _skip(text, at)

@@ -9,7 +9,7 @@ import pytest
 from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, LeaseLost, Overloaded
 from serve_app.jobs.record import JobStatus
 from serve_app.jobs.store import QueueDepth
-from serve_app.messages import Locale
+from serve_app.messages import Locale, Stage
 
 
 def finish(store, clock, *, seconds):
@@ -198,3 +198,24 @@ def test_jobs_expire_once_they_are_old_and_their_deliveries_over(store, make_req
     assert store.expired(50.0) == []
     assert store.ids() == {"undelivered": True, "active": False, "recent": True}
     assert {job.job_id for job in store.page(None, 10, None).jobs} == {"undelivered", "active", "recent"}
+
+
+def test_the_operators_base_is_no_part_of_the_request(store, make_request):
+    """It may change between a submission and its repetition; the job keeps the one that was in force."""
+    first = make_request(callback_base=None, default_callback_base="https://old.example")
+    store.submit(first, max_queued=None)
+    again = store.submit(make_request(callback_base=None, default_callback_base="https://new.example"), max_queued=None)
+    assert again.request.callback == "https://old.example"
+    with pytest.raises(JobConflict):
+        store.submit(make_request(callback_base="https://new.example"), max_queued=None)
+    store.announce(store.claim("runner"), Stage.DOWNLOADED)
+    (due,) = store.claim_deliveries("courier", 10)
+    assert due.target == "https://old.example"
+
+
+def test_a_request_stored_with_the_operators_base_equals_one_without(store, make_request):
+    """Version 2 stored the base in force as if the client had given it."""
+    store.submit(make_request(callback_base="https://old.example"), max_queued=None)
+    store.submit(make_request(callback_base=None, default_callback_base="https://old.example"), max_queued=None)
+    with pytest.raises(JobConflict):
+        store.submit(make_request(callback_base=None), max_queued=None)
