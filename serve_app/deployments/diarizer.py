@@ -42,6 +42,7 @@ class Diarizer:
                 device=self._device,
                 num_threads=options.num_threads,
                 model_id=options.model_id,
+                allow_code=options.allow_code,
                 hf_token=environment.hf_token,
             )
 

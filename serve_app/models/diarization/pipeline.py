@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyannote.audio import Pipeline
 from pyannote.core import Annotation
 
 from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, ProcessingError
 from serve_app.models.devices import torch_device
+from serve_app.models.diarization.hub_pipeline import load_hub_pipeline
 from serve_app.models.diarization.local_pipeline import LocalPipeline
 from serve_app.models.diarization.networks import Networks, embedded_networks
 from serve_app.results import SAMPLE_RATE_HZ, Diarization, SpeakerTurn
@@ -44,6 +44,7 @@ class SpeakerDiarizer:
         device: str = "cpu",
         num_threads: int | None = None,
         model_id: str | None = None,
+        allow_code: bool = False,
         hf_token: str | None = None,
     ) -> None:
         """Load the models.
@@ -52,7 +53,8 @@ class SpeakerDiarizer:
             networks: of `networks.load_networks`; None: those that come with the project.
             device: as in `models.devices`.
             num_threads: of torch in this process; None leaves them as they are.
-            model_id: id or folder of a pipeline of the hub; then `networks` are not used.
+            model_id: pipeline of the hub, as ORG/NAME@COMMIT, or an absolute folder; then `networks` are not used.
+            allow_code: whether the code in that pipeline's checkpoints may run; without it there is none.
             hf_token: for the hub.
 
         Raises:
@@ -66,7 +68,7 @@ class SpeakerDiarizer:
             self._pipeline: Any = LocalPipeline(networks.segmentation, networks.embedding, networks.rule)
             self.model_version = f"pyannote-audio-{version} ({networks.version})"
         else:
-            self._pipeline = _load_from_hub(model_id, hf_token)
+            self._pipeline = load_hub_pipeline(model_id, hf_token, allow_code)
             self.model_version = f"pyannote-audio-{version} ({model_id})"
         try:
             self._pipeline.to(torch_device(device))
@@ -189,18 +191,3 @@ def _notes(
     if most is not None and found > most:
         return (f"{most} speakers were asked for, but {found} were found.",)
     return ()
-
-
-def _load_from_hub(model_id: str, hf_token: str | None) -> Pipeline:
-    try:
-        pipeline = Pipeline.from_pretrained(model_id, token=hf_token)
-    except Exception as error:  # the hub client, pyannote and torch each raise their own kinds
-        raise ModelLoadingError(
-            f"Diarization pipeline {model_id!r} can't be loaded ({type(error).__name__}: {error}). Accept its terms on "
-            "the hub, set HF_TOKEN, or leave the model id out to use the default networks."
-        ) from error
-    if pipeline is None:
-        raise ModelLoadingError(
-            f"Diarization pipeline {model_id!r} is gated or absent: accept its terms on the hub and set HF_TOKEN."
-        )
-    return pipeline

@@ -5,6 +5,7 @@ Those of the diarizer are here too: importing anything of `models.diarization` i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,6 +14,8 @@ from annotated_types import MaxLen, MinLen
 
 from serve_app.models.options import Count, Name, Options
 from serve_app.models.speech.backends import BackendName
+
+PINNED_PIPELINE = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)@(?P<revision>[0-9a-f]{40})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,9 @@ class DiarizerOptions(Options):
             `embedded:whisperx-segmentation`, which also replaces a named one that can't be loaded.
         embeddings: one or two networks that distinguish voices: `campplus-zh-en` (or a path) and
             `embedded:speaker-embedding`. The similarities of two are added. One that can't be loaded is skipped.
-        model_id: Hugging Face id of a pyannote pipeline that replaces both.
+        model_id: pyannote pipeline that replaces both: ORG/NAME@COMMIT of the Hugging Face hub, with all 40 digits of
+            the commit, or an absolute folder. Its checkpoints are pickles that may run code: it needs `allow_code`.
+        allow_code: whether code in the checkpoints of `model_id` may run, with all rights of this service.
         cpu_fallback: beside GPU replicas, keep a CPU deployment (`DiarizerCPU`) for jobs with `enable_gpu: false` and
             for files that run out of GPU memory.
     """
@@ -60,7 +65,26 @@ class DiarizerOptions(Options):
     segmentation: Name = "pyannote-segmentation-3.0"
     embeddings: Annotated[tuple[str, ...], MinLen(1), MaxLen(2)] = ("campplus-zh-en",)
     model_id: str | None = None
+    allow_code: bool = False
     cpu_fallback: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a pipeline of the hub may run code that nobody has allowed."""
+        if self.model_id is not None:
+            require_allowed_pipeline(self.model_id, self.allow_code)
+
+
+def require_allowed_pipeline(model_id: str, allow_code: bool) -> None:
+    """Raise ValueError unless code of a pipeline is allowed, and the pipeline is one that can't be replaced."""
+    if not allow_code:
+        raise ValueError(
+            "checkpoints of pyannote pipelines may run code: set diarizer.allow_code: true if you trust this one, or "
+            "leave diarizer.model_id out"
+        )
+    if not PINNED_PIPELINE.fullmatch(model_id) and not model_id.startswith(("/", "~")):
+        raise ValueError(
+            "diarizer.model_id must be pinned: ORG/NAME@COMMIT with all 40 digits of the commit, or an absolute folder"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +6,14 @@ import pyannote.audio
 import pytest
 import soundfile
 import torch
+import yaml
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from serve_app.errors import GpuMemoryError, InvalidRequest, ModelLoadingError, ProcessingError
-from serve_app.models.diarization import pipeline as pipeline_module
+from serve_app.models.diarization import hub_pipeline
 from serve_app.models.diarization.pipeline import SpeakerDiarizer, turns_of
+from serve_app.models.speech.options import DiarizerOptions
 
 SAMPLE = Path(pyannote.audio.__file__).parent / "sample"
 RATE_HZ = 16_000
@@ -184,15 +187,34 @@ class _HubPipeline:
         return type("Output", (), {"speaker_diarization": annotation})()
 
 
+PINNED = "pyannote/speaker-diarization-community-1@" + "0123456789abcdef" * 2 + "01234567"
+CONFIG = {
+    "pipeline": {
+        "name": "pyannote.audio.pipelines.SpeakerDiarization",
+        "params": {"segmentation": "$model/segmentation", "clustering": "VBxClustering"},
+    }
+}
+
+
+def _folder(path, config=CONFIG):
+    path.mkdir(exist_ok=True)
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_model_id_takes_that_pipeline_from_the_hub(monkeypatch, wrapped):
+def test_a_pinned_model_id_takes_that_pipeline_from_the_hub(monkeypatch, tmp_path, wrapped):
     hub, asked = _HubPipeline(wrapped), []
+    config = _folder(tmp_path / "hub") / "config.yaml"
+    monkeypatch.setattr(hub_pipeline.huggingface_hub, "hf_hub_download", lambda *args, **kwargs: str(config))
     monkeypatch.setattr(
-        pipeline_module.Pipeline, "from_pretrained", lambda name, token=None: asked.append((name, token)) or hub
+        hub_pipeline.Pipeline,
+        "from_pretrained",
+        lambda name, revision=None, token=None: asked.append((f"{name}@{revision}", token)) or hub,
     )
-    diarizer = SpeakerDiarizer(model_id="pyannote/speaker-diarization-community-1", hf_token="hf_x")
+    diarizer = SpeakerDiarizer(model_id=PINNED, allow_code=True, hf_token="hf_x")
     result = diarizer.diarize(np.ones(5 * RATE_HZ, np.float32), min_speakers=2)
-    assert asked == [("pyannote/speaker-diarization-community-1", "hf_x")]
+    assert asked == [(PINNED, "hf_x")]
     assert hub.device == torch.device("cpu")
     assert hub.asked == {"min_speakers": 2, "max_speakers": None}
     assert "community-1" in result.model_version
@@ -203,14 +225,68 @@ def test_a_model_id_takes_that_pipeline_from_the_hub(monkeypatch, wrapped):
 
 
 @pytest.mark.parametrize("answer", [None, OSError("401 Client Error")])
-def test_a_pipeline_that_may_not_be_had_says_what_to_do(monkeypatch, answer):
-    def load(name, token=None):
+def test_a_pipeline_that_may_not_be_had_says_what_to_do(monkeypatch, tmp_path, answer):
+    def load(name, revision=None, token=None):
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr(pipeline_module.Pipeline, "from_pretrained", load)
+    monkeypatch.setattr(hub_pipeline.Pipeline, "from_pretrained", load)
     with pytest.raises(ModelLoadingError, match="HF_TOKEN"):
-        SpeakerDiarizer(model_id="pyannote/gated")
+        SpeakerDiarizer(model_id=str(_folder(tmp_path / "gated")), allow_code=True)
+
+
+class _Code:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_code_in_a_pipelines_checkpoint_runs_only_where_it_is_allowed(tmp_path):
+    folder, trace = _folder(tmp_path / "pipeline"), tmp_path / "it_ran"
+    (folder / "segmentation").mkdir()
+    torch.save({"state_dict": _Code(trace)}, folder / "segmentation" / "pytorch_model.bin")
+    with pytest.raises(ModelLoadingError, match="allow_code"):
+        SpeakerDiarizer(model_id=str(folder))
+    assert not trace.exists()
+    with pytest.raises(ModelLoadingError):  # it is no model, but pyannote has unpickled it
+        SpeakerDiarizer(model_id=str(folder), allow_code=True)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "model_id", ["pyannote/speaker-diarization-3.1", "pyannote/a@main", "pyannote/a@" + "0" * 39, "../pipeline"]
+)
+def test_a_pipeline_without_a_commit_is_refused(model_id):
+    with pytest.raises(ModelLoadingError, match="pinned"):
+        SpeakerDiarizer(model_id=model_id, allow_code=True)
+    with pytest.raises(ValueError, match="pinned"):
+        DiarizerOptions(model_id=model_id, allow_code=True)
+    with pytest.raises(ValueError, match="allow_code"):
+        DiarizerOptions(model_id=model_id)
+
+
+def _with_parameters(**parameters):
+    return {"pipeline": CONFIG["pipeline"] | {"params": parameters}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"pipeline": {"name": "subprocess.Popen", "params": {"args": ["true"]}}}, "names the class"),
+        ({**CONFIG, "preprocessors": {"audio": {"name": "os.system"}}}, "preprocessors"),
+        (
+            {"pipeline": CONFIG["pipeline"] | {"params": {"segmentation": "pyannote/segmentation-3.0"}}},
+            "without a commit",
+        ),
+        ({"pipeline": CONFIG["pipeline"] | {"params": {"hook": "x"}}}, "hook"),
+        ([], "no pipeline"),
+    ],
+)
+def test_a_config_that_imports_other_code_is_refused_even_so(tmp_path, changed, says):
+    with pytest.raises(ModelLoadingError, match=says):
+        SpeakerDiarizer(model_id=str(_folder(tmp_path / "pipeline", changed)), allow_code=True)
 
 
 def test_a_device_that_is_not_there_is_a_loading_error():
