@@ -231,7 +231,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for everything that was noted")
     parser.add_argument("--keep-log", type=Path, help="file for the graph's log")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the stack is unwound
+    for each in (signal.SIGINT, signal.SIGTERM):  # so that the stack is unwound
+        signal.signal(each, lambda number, frame: sys.exit(128 + number))
     print(f"{time.strftime('%F %H:%M')}, {machine()}, load {os.getloadavg()[0]:.1f}", flush=True)
     with ExitStack() as stack:
         burst = Burst(arguments, stack)

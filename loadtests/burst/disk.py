@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 _AGAIN_S = 0.05  # what others free is taken at once
+_FULL_S = 60.0
 
 
 class MountRefused(RuntimeError):
@@ -30,13 +31,17 @@ class SmallDisk:
         self._size_mb = size_mb
         self._filler = path / "filler"
         self._stop = threading.Event()
+        self._is_full = threading.Event()
         self._thread: threading.Thread | None = None
 
     def fill(self) -> None:
-        """Keep it full until `empty` is called."""
+        """Fill it up, and keep it full until `empty` is called."""
         self._stop.clear()
+        self._is_full.clear()
         self._thread = threading.Thread(target=self._keep_full, daemon=True)
         self._thread.start()
+        if not self._is_full.wait(_FULL_S):
+            raise TimeoutError(f"{self._path} was not full within {_FULL_S:.0f} s")
 
     def empty(self) -> None:
         """Remove what filled it."""
@@ -61,6 +66,7 @@ class SmallDisk:
                     except OSError as error:
                         if error.errno != errno.ENOSPC:
                             raise
+                self._is_full.set()
                 self._stop.wait(_AGAIN_S)
 
     def __enter__(self) -> Self:

@@ -7,11 +7,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
 
 from loadtests.burst.disk import SmallDisk
-from loadtests.burst.postgres import Postgres
 from serve_app.commands.demo.local_graph import LocalGraph
 from tests.integration.processes import kill, replicas
+
+if TYPE_CHECKING:  # it needs a package that not everybody has
+    from loadtests.burst.postgres import Postgres
 
 NAMES = ("disk full", "Postgres hangs", "runner killed", "Postgres away", "ingress killed")
 INGRESS_KILLED = NAMES[-1]
@@ -95,7 +100,9 @@ def planned_faults(graph: LocalGraph, postgres: Postgres, disk: SmallDisk | None
 
     def kill_one(deployment: str) -> Callable[[], str]:
         def begin() -> str:
-            pid = replicas(graph, deployment)[0]
+            pids = replicas(graph, deployment)
+            # a process that a replica forked has its title too
+            pid = next(each for each in pids if psutil.Process(each).ppid() not in pids)
             kill(pid)
             return f"process {pid}"
 
@@ -122,7 +129,6 @@ def planned_faults(graph: LocalGraph, postgres: Postgres, disk: SmallDisk | None
 
     def fill() -> str:
         disk.fill()
-        time.sleep(0.5)
         return f"{disk.free_bytes} bytes free"
 
     return [Fault(NAMES[0], 0.12, _MINUTE, fill, disk.empty, repeats=False), *found]

@@ -21,7 +21,7 @@ class Seen:
 
     Attributes:
         pid: of it.
-        name: a replica's deployment, else its command.
+        name: a replica's deployment, whose child it is, or its command.
         is_replica: whether it is one.
         first_s, last_s: when it was seen, seconds of `time.monotonic`.
         peak_mb: of its resident memory, as the kernel has it, in megabytes.
@@ -75,11 +75,16 @@ class ProcessWatch:
         if not peak_kb:  # it is ending
             return
         now_s = time.monotonic()
-        replica = _REPLICA.search(command)
+        parent = self._seen.get(next((int(line.split()[1]) for line in status.splitlines() if line[:5] == "PPid:"), 0))
+        title = _REPLICA.search(command)
+        # a process that a replica forked keeps its title
+        is_replica = title is not None and not (parent is not None and parent.is_replica)
         seen = self._seen.get(pid)
-        if seen is None or (replica and not seen.is_replica):  # Ray gives a waiting worker its title later
-            name = replica.group(1) if replica else command[:80]
-            seen = self._seen[pid] = Seen(pid, name, replica is not None, now_s, now_s, 0.0)
+        if seen is None or (is_replica and not seen.is_replica):  # Ray gives a waiting worker its title later
+            name = title.group(1) if title is not None else command[:120]
+            if not is_replica and parent is not None and parent.is_replica:
+                name = f"child of {parent.name}"
+            seen = self._seen[pid] = Seen(pid, name, is_replica, now_s, now_s, 0.0)
         seen.last_s = now_s
         seen.peak_mb = max(seen.peak_mb, peak_kb * 1024 / 1e6)
 
