@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 from serve_app.errors import ServeAppError
+from serve_app.redaction import without_places
 
 
 class Locale(StrEnum):
@@ -155,10 +156,11 @@ def error_code(error: BaseException) -> str:
 def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.VIDEO) -> str:
     """Return the fixed API's sentence for a failure: `<what failed>: <detail>`.
 
-    The text of a foreign error stays out of it and goes into the log: it may hold paths or secrets.
+    The text of a foreign error stays out of it and goes into the log: it may hold paths or secrets. The detail is
+    without them (`redaction.without_places`).
     """
     sentence = error_sentence(error_code(error), locale, kind)
-    detail = error.detail if isinstance(error, ServeAppError) else type(error).__name__
+    detail = without_places(error.detail) if isinstance(error, ServeAppError) else type(error).__name__
     return f"{sentence}: {detail}" if detail else sentence
 
 

@@ -19,6 +19,7 @@ from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.options import ModelEnvironment
+from serve_app.redaction import without_secrets
 from serve_app.results import LabelScores
 from serve_app.services import ImageClassification, ReplicaModel
 
@@ -140,7 +141,9 @@ class ClassifierReplica:
             except Exception as error:  # the old weights serve on
                 self._refused = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
                 logger.error(
-                    "%s keeps its weights, as the new ones can't be loaded: %s", self._model.name, self._refused
+                    "%s keeps its weights, as the new ones can't be loaded: %s",
+                    self._model.name,
+                    without_secrets(self._refused),
                 )
             else:
                 self._refused = None

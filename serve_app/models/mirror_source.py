@@ -20,7 +20,7 @@ import serve_app.media.address_guard  # noqa: F401 - keeps queries, which may be
 from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile
 from serve_app.models.model_source import NUM_TRIES, ModelSource, OnProgress, SourceFailed
-from serve_app.models.url_download import shown_url
+from serve_app.redaction import shown_url
 
 _TIMEOUT = httpx.Timeout(30.0, connect=6.0)
 _BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError)

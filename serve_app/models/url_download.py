@@ -24,6 +24,7 @@ import serve_app.media.address_guard  # noqa: F401 - keeps queries, which may be
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import MANIFEST, built_folder, is_whole
 from serve_app.models.file_hashes import sha256_of
+from serve_app.redaction import shown_url
 
 logger = logging.getLogger(__name__)
 
@@ -189,9 +190,3 @@ def _fetched_before(url: str, cache_dir: Path) -> Path | None:
 def _file_name(url: str) -> str:
     name = re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name), flags=re.ASCII)
     return name.lstrip(".") or "weights"
-
-
-def shown_url(url: str) -> str:
-    """Return a URL for logs: without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

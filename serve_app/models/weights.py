@@ -25,6 +25,7 @@ from serve_app.models.catalog import catalog, find_model
 from serve_app.models.catalog_fetch import fetch_model
 from serve_app.models.hub import fetch_repository
 from serve_app.models.url_download import fetch_https, fetch_storage
+from serve_app.redaction import shown_spec
 
 _HERE = Path(__file__).parent
 EMBEDDED = {
@@ -97,7 +98,9 @@ def weights_file(
     found = [named] if named.is_file() else sorted(each for each in path.iterdir() if each.suffix in endings)
     if len(found) != 1:
         there = ", ".join(each.name for each in found) or f"no {', '.join(endings)} file"
-        raise ModelLoadingError(f"{spec!r} is a folder with {there}: name the file, or call it {usual_name}")
+        raise ModelLoadingError(
+            f"{shown_spec(spec)!r} is a folder with {there}: name the file, or call it {usual_name}"
+        )
     return found[0].resolve()
 
 

@@ -22,18 +22,19 @@ OWN = {
     "": set(),
     "errors": set(),
     "results": set(),
-    "messages": {"errors"},
+    "messages": {"errors", "redaction"},
     "threads": {"errors"},
     "json_text": set(),
+    "redaction": set(),
     "analysis": {"errors", "results"},
     "subtitles": {"errors", "results", "analysis"},
     "media": {"threads", "errors", "results"},
-    "models": {"errors", "results", "messages", "analysis", "media"},
+    "models": {"errors", "results", "messages", "analysis", "media", "redaction"},
     "jobs": {"threads", "json_text", "errors", "results", "messages", "analysis"},
     "services": {"errors", "results", "analysis", "jobs"},
     "api": {"threads", "json_text", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
     "settings": {"errors", "messages", "api", "jobs", "media"},
-    "deployments": {"threads", "errors", "results", "analysis", "media", "models", "services"},
+    "deployments": {"threads", "errors", "results", "analysis", "media", "models", "services", "redaction"},
     "flows": {
         "threads",
         "errors",
@@ -105,7 +106,7 @@ FOREIGN_BANNED = {
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }
-STANDARD_LIBRARY_ONLY = {"", "json_text", "errors", "results", "messages", "threads", "services"}
+STANDARD_LIBRARY_ONLY = {"", "json_text", "errors", "results", "messages", "threads", "services", "redaction"}
 MAY_IMPORT_RAY = {"deployments", "flows", "workers", "graph", "launch"}
 
 # These hand the environment on to the processes that they start, and choose nothing by it.

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from serve_app.deployments.replica.process import prepare_process, replica_id
 from serve_app.errors import ModelError, ModelLoadingError
+from serve_app.redaction import shown_spec, without_places, without_secrets
 from serve_app.services import ReplicaModel
 
 logger = logging.getLogger("ray.serve")
@@ -57,7 +58,7 @@ class LoadedModel(Generic[T]):
             self.exchange(load())
         except ModelError as error:  # also one that fails while it is warmed, or finds no memory
             self.failure = error.detail
-            logger.error("%s can't load its model: %s", name, error.detail)
+            logger.error("%s can't load its model: %s", name, without_secrets(error.detail))
         else:
             logger.info("%s serves %s after %.1f s", name, version(self.get()), self.uptime_s)
 
@@ -98,13 +99,17 @@ class LoadedModel(Generic[T]):
         architecture: str | None = None,
         max_difference: float | None = None,
     ) -> ReplicaModel:
-        """Return the replica's facts; the arguments are the fields of `ReplicaModel` that only the deployment has."""
+        """Return the replica's facts; the arguments are the fields of `ReplicaModel` that only the deployment has.
+
+        They are without secrets and folders: whoever may list the models need not know these.
+        """
         model = self._model
+        failure = failure or self.failure
         return ReplicaModel(
             replica=replica_id(),
             node=socket.gethostname(),
             pid=os.getpid(),
-            spec=spec,
+            spec=shown_spec(spec),
             model_version=None if model is None else self._version(model),
             sha256=sha256,
             architecture=architecture,
@@ -113,6 +118,6 @@ class LoadedModel(Generic[T]):
             warm=model is not None,
             loaded_at=self._loaded_at,
             max_difference=max_difference,
-            notes=notes,
-            failure=failure or self.failure,
+            notes=tuple(map(without_places, notes)),
+            failure=None if failure is None else without_places(failure),
         )

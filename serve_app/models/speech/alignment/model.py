@@ -24,6 +24,7 @@ from serve_app.models.pickled import read_checkpoint
 from serve_app.models.pretrained import load_whole
 from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
 from serve_app.models.weights import fetch_weights
+from serve_app.redaction import shown_spec
 from serve_app.results import SAMPLE_RATE_HZ
 
 WHISPERX = "whisperx"
@@ -93,9 +94,10 @@ def load_align_model(
         model = _from_folder(spec, fetch_weights(spec, cache_dir, hf_token), device)
     if not model.alphabet.ids:
         raise ModelLoadingError(
-            f"The align model {spec} has no symbol of a single letter in its vocabulary: words can't be spelled in it"
+            f"The align model {shown_spec(spec)} has no symbol of a single letter in its vocabulary: words can't be "
+            "spelled in it"
         )
-    with loading_errors(f"moving the align model {spec} to {device}"):
+    with loading_errors(f"moving the align model {shown_spec(spec)} to {device}"):
         model._network.to(device)
     return model
 
@@ -107,12 +109,13 @@ def _from_folder(spec: str, folder: Path, device: torch.device) -> AlignModel:
         extractor = AutoFeatureExtractor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each of the library's classes raises its own kinds
         raise ModelLoadingError(
-            f"The align model {spec} has no usable tokenizer (vocab.json, tokenizer_config.json) or "
+            f"The align model {shown_spec(spec)} has no usable tokenizer (vocab.json, tokenizer_config.json) or "
             f"preprocessor_config.json ({type(error).__name__}: {error}); copy them from the model it was made of"
         ) from error
     if network.main_input_name != "input_values" or extractor.sampling_rate != SAMPLE_RATE_HZ:
         raise ModelLoadingError(
-            f"The align model {spec} does not take samples at 16 kHz; name a wav2vec 2.0, HuBERT or WavLM made for CTC"
+            f"The align model {shown_spec(spec)} does not take samples at 16 kHz; name a wav2vec 2.0, HuBERT or WavLM "
+            "made for CTC"
         )
     blank_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else network.config.pad_token_id
     return AlignModel(
