@@ -109,6 +109,7 @@ def _environment() -> Iterator[tuple[str, str, str, str]]:
         kind = _type(schema["properties"][name], schema).removesuffix(" or none")
         yield _variable(name), kind, shown, sentences.get(name, "")
     yield "SERVE_APP_URL", "text", _shown(service_url({})), "Where the command line finds the service."
+    yield "SERVE_APP_API_KEY", "text", "", "API key that the command line and the Python client send."
 
 
 def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

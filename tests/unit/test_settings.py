@@ -265,3 +265,39 @@ def test_service_url_is_the_command_lines_alone() -> None:
     assert service_url({"SERVE_APP_URL": "http://gpu-box:9000"}) == "http://gpu-box:9000"
     assert service_url({"SERVE_APP_URL": " "}) == service_url({}) == "http://127.0.0.1:8000"
     assert read(SERVE_APP_URL="http://gpu-box:9000").unknown_names == ()
+
+
+@pytest.mark.parametrize(
+    ("auth", "hosts", "listens_on", "keys_on", "checked"),
+    [
+        ("", "", "127.0.0.1", False, ()),
+        ("", "", "::1", False, ()),
+        ("", "", "localhost", False, ()),
+        ("", "app.example, 192.0.2.7", "127.0.0.1", False, ("app.example", "192.0.2.7")),
+        ("", "", "0.0.0.0", True, None),
+        ("", "", "::", True, None),
+        ("", "app.example", "10.0.0.5", True, None),
+        ("", "", "gpu-box", True, None),
+        ("", "", None, True, None),  # not known: as if it were open
+        ("on", "", "127.0.0.1", True, None),
+        ("off", "", "0.0.0.0", False, None),
+        ("off", "app.example", "0.0.0.0", False, ("app.example",)),
+        ("off", "", None, False, None),
+    ],
+)
+def test_keys_are_on_where_other_machines_reach_the_port(
+    auth: str, hosts: str, listens_on: str | None, keys_on: bool, checked: tuple[str, ...] | None
+) -> None:
+    api = read(SERVE_APP_AUTH=auth, SERVE_APP_HOSTS=hosts).api_on(listens_on)
+    assert (api.keys_on, api.hosts) == (keys_on, checked)
+
+
+def test_names_of_the_server() -> None:
+    assert read(SERVE_APP_HOSTS="App.Example., [2001:DB8::1]").hosts == ("app.example", "2001:db8::1")
+    for wrong in ("https://app.example", "app.example:8000", "*", "a b", "app.example/x"):
+        with pytest.raises(SettingsError, match="SERVE_APP_HOSTS"):
+            read(SERVE_APP_HOSTS=wrong)
+
+
+def test_the_clients_key_is_no_misspelt_setting() -> None:
+    assert read(SERVE_APP_API_KEY="sa_x").warnings() == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.backends import BackendName
 from serve_app.settings import Settings
 from serve_app.workers import ingress as module
+from serve_app.workers import listening
 from serve_app.workers.ingress import Ingress
 from serve_app.workers.options import IngressOptions
 
@@ -162,3 +164,37 @@ def test_the_app_serves_the_routes_and_the_jobs_of_the_store(make: Any) -> None:
     assert {"/transcribe", "/transcribe-drums", "/classify-reusable", "/jobs", "/health/ready"} <= {*paths}
     with pytest.raises(JobNotFound):
         asyncio.run(replica._services.jobs.get("absent"))
+
+
+class TestWhereItListens:
+    def test_what_can_not_be_known_counts_as_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert listening.listening_host() is None  # Ray does not run here
+
+        def fails() -> None:
+            raise RuntimeError("the controller is gone")
+
+        monkeypatch.setattr(listening.ray, "is_initialized", lambda: True)
+        monkeypatch.setattr(listening, "_get_global_client", fails)
+        assert listening.listening_host() is None
+        assert Settings.from_environment({"HOME": "/"}).api_on(None).keys_on
+
+    @pytest.mark.parametrize(
+        ("host", "has_keys", "told"),
+        [
+            ("127.0.0.1", False, "API keys are off"),
+            ("0.0.0.0", True, "API keys are on: Serve listens on 0.0.0.0"),
+            ("0.0.0.0", False, "`serve-app keys create NAME`"),
+            (None, False, "an address that is not known"),
+        ],
+    )
+    def test_the_log_says_once_whether_keys_are_on(
+        self, caplog: pytest.LogCaptureFixture, host: str | None, has_keys: bool, told: str
+    ) -> None:
+        caplog.set_level(logging.INFO, logger="ray.serve")
+        serve_log = logging.getLogger("ray.serve")
+        serve_log.addHandler(caplog.handler)
+        try:
+            module._log_access(Settings.from_environment({"HOME": "/"}).api_on(host), host, has_keys=has_keys)
+        finally:
+            serve_log.removeHandler(caplog.handler)
+        assert {record.getMessage() for record in caplog.records if told in record.getMessage()}
