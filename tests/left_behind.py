@@ -91,8 +91,20 @@ def _child_ids() -> frozenset[int]:
     except ChildProcessError:  # there are none: far quicker than to look through all processes
         return frozenset()
     tracker = multiprocessing.resource_tracker._resource_tracker._pid  # one, until this process ends
-    children = psutil.Process().children()
-    return frozenset(each.pid for each in children if each.pid != tracker and _runs(each))
+    kept = {tracker, *_decoders()}
+    return frozenset(each.pid for each in psutil.Process().children() if each.pid not in kept and _runs(each))
+
+
+def _decoders() -> set[int | None]:
+    """Return the processes of the two cages that this process keeps until it ends."""
+    found = set()
+    for module, cage in (
+        ("serve_app.media.caged_audio", "sound_cage"),
+        ("serve_app.models.caged_pictures", "picture_cage"),
+    ):
+        if module in sys.modules:
+            found.add(getattr(sys.modules[module], cage)().pid)
+    return found
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -47,7 +47,7 @@ class Aligner:
         return list(self._model.get().languages)
 
     async def align(self, audio: Any, piece_transcript: Transcript, piece: SpeechRegion) -> Transcript:
-        """Return the transcript of one piece of `media.decode.DecodedAudio` with aligned words.
+        """Return the transcript of one piece of `media.samples.DecodedAudio` with aligned words.
 
         Raises:
             ModelLoadingError: the language's model can't be loaded, or the device is not there.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from ray import serve
@@ -18,21 +17,21 @@ class AudioAnalyzer:
     """Decodes a file into the one copy of its audio that every stage reads, and measures it; refuses longer files."""
 
     def __init__(self, options: AnalyzerOptions, max_duration_s: float) -> None:
-        from serve_app.media import acoustics, decode
+        from serve_app.media import acoustics, caged_audio
         from serve_app.models.speech import voice_activity
 
         self._acoustics = acoustics
-        self._decode = decode
+        self._caged_audio = caged_audio
         self._voice_activity = voice_activity
         self._max_duration_s = max_duration_s
         self._threads = WorkerThreads(options.num_threads, "audio-analyzer")
 
     async def decode(self, source: str | bytes) -> Any:
-        """Return `media.decode.DecodedAudio` of an artefact or of a file's bytes; call by reference, as it is large."""
-        media = source if isinstance(source, str) else io.BytesIO(source)
+        """Return `media.samples.DecodedAudio` of an artefact or a file's bytes; call by reference, as it is large."""
+        decode, max_duration_s = self._caged_audio.decode_caged, self._max_duration_s
         try:
             return await self._threads.run(
-                lambda should_stop: self._decode.decode_audio(media, max_duration_s=self._max_duration_s)
+                lambda should_stop: decode(source, max_duration_s=max_duration_s, should_stop=should_stop)
             )
         except OSError as error:
             raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error

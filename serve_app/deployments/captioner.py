@@ -66,9 +66,11 @@ class Captioner:
 
     async def prepare(self, image: bytes) -> PreparedPicture:
         """Return a caller's picture, cleaned and measured; ImageUnreadable, ImageTooLarge."""
-        from serve_app.models.captions.picture import prepare_picture
+        from serve_app.models.caged_pictures import prepare_caged
 
-        return await self._decoders.run(lambda should_stop: prepare_picture(image, max_pixels=self._max_pixels))
+        return await self._decoders.run(
+            lambda should_stop: prepare_caged(image, max_pixels=self._max_pixels, should_stop=should_stop)
+        )
 
     async def caption(self, jpeg: bytes, features: PictureFeatures) -> Caption:
         """Return what a prepared picture shows, by the first captioner of the configuration that answers.
@@ -103,7 +105,7 @@ class Captioner:
 
     def _load(self) -> tuple[_LoadedCaptioner, ...]:
         # here, not in the first call, which would wait for it
-        from serve_app.models.captions import picture  # noqa: F401
+        from serve_app.models import caged_pictures  # noqa: F401
 
         loaded = tuple(self._load_or_note(name) for name in self._options.captioners)
         if all(each.failure is not None for each in loaded):

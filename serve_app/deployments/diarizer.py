@@ -65,7 +65,7 @@ class Diarizer:
         min_speakers: int | None = None,
         max_speakers: int | None = None,
     ) -> Diarization:
-        """Return the turns in `media.decode.DecodedAudio`; ModelLoadingError where the models can't be loaded."""
+        """Return the turns in `media.samples.DecodedAudio`; ModelLoadingError where the models can't be loaded."""
         diarizer = self._model.get()
 
         def work(should_stop: ShouldStop) -> Diarization:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import threading
 import time
 from collections import deque
@@ -105,10 +104,13 @@ class DrumTranscriber:
         loaded = self._model.get()
         config, bpm = _config(options), checked_bpm(options.bpm)
         started = time.monotonic()
-        media = source if isinstance(source, str) else io.BytesIO(source)
+        has_left = threading.Event()
         try:
-            recording = await self._readers.run(lambda should_stop: _read(media, should_stop))
-            activations = await self._activations(recording, loaded)
+            recording = await self._readers.run(lambda should_stop: _read(source, has_left.is_set))
+            activations = await self._activations(recording, loaded, has_left)
+        except asyncio.CancelledError:
+            has_left.set()
+            raise
         except OSError as error:
             raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
 
@@ -121,12 +123,14 @@ class DrumTranscriber:
 
         return await self._readers.run(finished)
 
-    async def _activations(self, recording: Recording, loaded: LoadedDrums) -> DrumActivations:
+    async def _activations(
+        self, recording: Recording, loaded: LoadedDrums, has_left: threading.Event
+    ) -> DrumActivations:
         """Run the network over the pieces of a recording, and join its outputs."""
         from serve_app.models.drums.activations import Stitcher, cut_pieces
 
         stitcher = Stitcher(loaded.hyper_parameters.labels)
-        pieces = _Pieces(cut_pieces(recording.blocks, gain=recording.gain))
+        pieces = _Pieces(cut_pieces(recording.blocks, gain=recording.gain), has_left)
         ahead: deque[tuple[Piece, asyncio.Task[PieceOutput]]] = deque()
         try:
             while (piece := await self._readers.run(lambda should_stop: pieces.next())) is not None:
@@ -157,10 +161,11 @@ class DrumTranscriber:
 
 
 class _Pieces:
-    """The pieces of a recording, one at a time, for any thread; closing waits for a piece that is being cut."""
+    """The pieces of a recording, one at a time, for any thread; closing ends a decoder that is awaited."""
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
+    def __init__(self, pieces: Iterator[Piece], has_left: threading.Event) -> None:
         self._pieces = pieces
+        self._has_left = has_left
         self._lock = threading.Lock()
 
     def next(self) -> Piece | None:
@@ -170,18 +175,25 @@ class _Pieces:
 
     def close(self) -> None:
         """Release the file; there is no next piece."""
+        self._has_left.set()
         with self._lock:
             self._pieces = iter(())
 
 
-def _read(media: str | io.BytesIO, should_stop: ShouldStop) -> Recording:
-    from serve_app.models.drums.audio_file import read_recording
+def _read(source: str | bytes, should_stop: ShouldStop) -> Recording:
+    from serve_app.media.caged_audio import CagedAudioStream
+    from serve_app.media.downmix import equal_weights
+    from serve_app.models.drums.audio_file import MAX_DURATION_S, measured
+    from serve_app.models.drums.bands import SAMPLE_RATE_HZ
 
-    def on_block(read_s: float) -> None:
-        if should_stop():
-            raise asyncio.CancelledError
-
-    return read_recording(media, on_block=on_block)
+    stream = CagedAudioStream(
+        source,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        max_duration_s=MAX_DURATION_S,
+        weigh=equal_weights,
+        should_stop=should_stop,
+    )
+    return measured(stream)
 
 
 def _config(options: DrumOptions) -> InferenceConfig:

@@ -45,7 +45,7 @@ class EmotionRecognizer:
         self._model.check_health()
 
     async def recognize(self, audio: Any, regions: Sequence[SpeechRegion]) -> Emotions:
-        """Return the emotions of each region of `media.decode.DecodedAudio`; None for a region that is too short.
+        """Return the emotions of each region of `media.samples.DecodedAudio`; None for a region that is too short.
 
         Raises:
             ModelLoadingError: the model can't be loaded.

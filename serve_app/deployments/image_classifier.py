@@ -108,12 +108,12 @@ class ClassifierReplica:
             GpuMemoryError: out of GPU memory, with this picture alone too.
             ProcessingError: the network failed.
         """
-        from serve_app.models.images.preprocessing import read_image
+        from serve_app.models.caged_pictures import read_caged
 
         try:
             self._model.get()
             pixels = await self._decoders.run(
-                lambda should_stop: read_image(image, fit=self._options.fit, max_pixels=self._max_pixels)
+                lambda should_stop: read_caged(image, self._options.fit, self._max_pixels, should_stop)
             )
             found = await self._pixels.submit(pixels)
         except ServeAppError as error:

@@ -53,7 +53,7 @@ class SpeechRecognizer:
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
-        """Return the words of one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+        """Return the words of one piece of `media.samples.DecodedAudio`; times are from the start of the file.
 
         The language model is fixed: the prompt, the detected speech and the likely language change nothing.
         """

@@ -30,7 +30,7 @@ from serve_app.services import DrumOptions, DrumTranscription, ImageClassificati
 
 if TYPE_CHECKING:
     from serve_app.media.acoustics import FrameFeatures
-    from serve_app.media.decode import DecodedAudio
+    from serve_app.media.samples import DecodedAudio
 
 _DRUM_DEFAULTS = DrumOptions()
 

@@ -108,7 +108,7 @@ class WhisperReplica:
         speech: Sequence[SpeechRegion] | None = None,
         likely_language: str | None = None,
     ) -> Transcript:
-        """Return the words of one piece of `media.decode.DecodedAudio`; times are from the start of the file.
+        """Return the words of one piece of `media.samples.DecodedAudio`; times are from the start of the file.
 
         Args:
             audio: the file.

@@ -125,10 +125,10 @@ class MusicFlow:
         return submitted
 
     def _read_picture(self, upload: BinaryIO) -> bytes:
-        from serve_app.models.captions.picture import check_picture_header
+        from serve_app.models.caged_pictures import check_caged
 
         picture = upload.read()
-        check_picture_header(picture, max_pixels=self._max_pixels)
+        check_caged(picture, max_pixels=self._max_pixels)
         return picture
 
 

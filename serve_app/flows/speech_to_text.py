@@ -32,7 +32,7 @@ from serve_app.models.speech.whisper.backend import language_windows, likely_lan
 from serve_app.results import AUTO, SpeechActivity, SpeechRegion, SpeechTask, Transcript
 
 if TYPE_CHECKING:
-    from serve_app.media.decode import DecodedAudio
+    from serve_app.media.samples import DecodedAudio
 
     Audio = SharedResult[DecodedAudio]
 

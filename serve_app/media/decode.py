@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import av
-import fsspec
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream as AudioTrack
@@ -25,18 +24,35 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.timeline import Timeline, channel_weights
-from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
-
-MAX_DURATION_S = 4 * 3600.0
+from serve_app.media.downmix import channel_weights
+from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
+from serve_app.media.timeline import Timeline
+from serve_app.results import SAMPLE_RATE_HZ
 
 _DEMUXERS = (
     "3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,loas,m4a,matroska,"
     "mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,sox,tak,truehd,tta,voc,w64,wav,webm,wtv,wv"
 )
+
+
+def _audio_decoders() -> str:
+    names = []
+    for name in av.codecs_available:
+        with suppress(av.codec.codec.UnknownCodecError):  # of one that encodes only
+            if av.Codec(name, "r").type == "audio":
+                names.append(name)
+    return ",".join(sorted({*names} - {"wavesynth"}))  # which makes sound by instructions
+
+
 # Their headers declare the duration of the sound; for others FFmpeg guesses it from the bit rate.
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
-_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": ""}
+# Opening a file decodes a frame of every track to learn its format: of a cover picture too, which may take gigabytes.
+_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "codec_whitelist": _audio_decoders()}
+_MAX_CHANNELS = 64
+# Silence in FLAC takes 50 bytes a second. A file with less for each second, and of more than ten minutes, is made to
+# cost more than it is.
+_FREE_S = 600.0
+_BYTES_PER_S = 32.0
 _IO_BUFFER_BYTES = 1 << 18
 _REMOTE_BLOCK_BYTES = 1 << 22
 _HEAD_BYTES = 1024
@@ -45,26 +61,6 @@ _PLAYLIST = re.compile(
 )
 _MARKUP = re.compile(rb"<!doctype html|<html|<head|<body", re.I)
 _TRUNCATED_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedAudio:
-    """The sound of a file.
-
-    Attributes:
-        samples: (n,) float32 at 16 kHz, mono, finite, within ±1. Sample 0 is the start of the file, even if the sound
-            begins later.
-        duration_s: n / 16000.
-        notes: missing parts and repairs, one sentence each.
-    """
-
-    samples: np.ndarray
-    duration_s: float
-    notes: tuple[str, ...] = ()
-
-    def cut(self, region: SpeechRegion) -> np.ndarray:
-        """Return a region's samples, without a copy."""
-        return self.samples[round(region.start_s * SAMPLE_RATE_HZ) : round(region.end_s * SAMPLE_RATE_HZ)]
 
 
 def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S) -> DecodedAudio:
@@ -82,9 +78,10 @@ def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION
         OSError: reading the source failed.
     """
     with _opened(source) as file, _open_track(file) as track:
-        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s)
+        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s, num_bytes=track.num_bytes)
         for frame in track.frames():
             timeline.add(frame)
+            track.check_plausible(timeline.num_samples / SAMPLE_RATE_HZ)
         samples, notes = timeline.finish()
         duration_s = len(samples) / SAMPLE_RATE_HZ
         return DecodedAudio(samples, duration_s, (*notes, *track.closing_notes(duration_s)))
@@ -125,12 +122,14 @@ class AudioStream:
                 track.origin_s,
                 track.declared_s,
                 self._max_duration_s,
+                num_bytes=track.num_bytes,
                 sample_rate_hz=self._sample_rate_hz,
                 weigh=self._weigh,
                 streamed=True,
             )
             for frame in track.frames():
                 timeline.add(frame)
+                track.check_plausible(timeline.num_samples / self._sample_rate_hz)
                 yield from timeline.take()
             notes = timeline.end()
             self.duration_s = timeline.num_samples / self._sample_rate_hz
@@ -144,6 +143,8 @@ def _opened(source: str | BinaryIO) -> Iterator[BinaryIO]:
         yield source
         return
     if "://" in source:
+        import fsspec  # here: it takes 7 MB, and a decoder's process needs none
+
         storage, path = fsspec.core.url_to_fs(source)
         file = cast(BinaryIO, storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead"))
     else:
@@ -158,6 +159,7 @@ class _Track:
 
     container: InputContainer
     stream: AudioTrack
+    num_bytes: int  # of the file
     origin_s: float | None  # time stamp of the start of the file
     declared_s: float | None  # duration that the file declares
     is_cut_off: bool
@@ -177,6 +179,14 @@ class _Track:
                 return
             if packet.stream.index == self.stream.index:
                 yield from self._decoded(packet)
+
+    def check_plausible(self, duration_s: float) -> None:
+        """Refuse more sound than a file of this size can hold."""
+        if duration_s > _FREE_S + self.num_bytes / _BYTES_PER_S:
+            raise AudioExtractionError(
+                f"The file has {self.num_bytes} bytes for more than {duration_s / 60:.0f} minutes of sound, which is "
+                "not accepted"
+            )
 
     def closing_notes(self, duration_s: float) -> tuple[str, ...]:
         """Return notes on what was missing, or raise AudioExtractionError if everything was."""
@@ -214,7 +224,7 @@ def _open_track(file: BinaryIO) -> Iterator[_Track]:
         stream = _select_stream(container)
         origin_s = container.start_time / av.time_base if container.start_time is not None else None
         declared_s = _declared_duration_s(container, stream)
-        yield _Track(container, stream, origin_s, declared_s, is_cut_off=_riff_bytes(head) > num_bytes)
+        yield _Track(container, stream, num_bytes, origin_s, declared_s, is_cut_off=_riff_bytes(head) > num_bytes)
 
 
 def _refuse_by_head(head: bytes) -> None:
@@ -243,6 +253,8 @@ def _open_container(file: BinaryIO) -> InputContainer:
         return av.open(file, mode="r", options=dict(_OPTIONS), buffer_size=_IO_BUFFER_BYTES, metadata_errors="replace")
     except av.error.ArgumentError:  # raised by format_whitelist
         raise AudioExtractionError("The file's format is not one that is accepted here (audio or video)") from None
+    except av.error.MemoryError:
+        raise AudioExtractionError("The file's header asks for more memory than opening it may take") from None
     except av.error.FFmpegError:
         raise AudioExtractionError(
             "The file is not media, or its header is broken or missing (an upload that was cut off?)"
@@ -260,6 +272,10 @@ def _select_stream(container: InputContainer) -> AudioTrack:
     for stream in container.streams:
         if stream is not chosen:
             stream.discard = Discard.all
+    if chosen.codec_context.layout.nb_channels > _MAX_CHANNELS:  # before a frame of them is allocated
+        raise AudioExtractionError(
+            f"The audio has {chosen.codec_context.layout.nb_channels} channels; at most {_MAX_CHANNELS} are accepted"
+        )
     chosen.codec_context.thread_count = 1
     return chosen
 
@@ -277,3 +293,10 @@ def _declared_duration_s(container: InputContainer, stream: AudioTrack) -> float
     if len(container.streams) == 1 and container.duration is not None:
         return container.duration / av.time_base
     return None
+
+
+def sound_of(file: BinaryIO, **arguments: Any) -> Generator[np.ndarray, None, dict[str, Any]]:
+    """Yield the blocks of `AudioStream`; return its duration and notes. For `media.caged_audio`."""
+    stream = AudioStream(file, **arguments)
+    yield from stream
+    return {"duration_s": stream.duration_s, "notes": list(stream.notes)}

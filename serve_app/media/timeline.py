@@ -1,8 +1,4 @@
-"""`Timeline`: turns decoded frames into one growing mono signal on the file's own clock.
-
-Channels are mixed here, not by swresample: for float output it sums stereo without normalising, and two channels of
-opposite polarity cancel.
-"""
+"""`Timeline`: turns decoded frames into one growing mono signal on the file's own clock."""
 
 from __future__ import annotations
 
@@ -14,147 +10,35 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from serve_app.errors import AudioExtractionError
+from serve_app.media.downmix import channel_weights, downmix, to_float
+from serve_app.media.samples import BLOCK_VALUES, SampleBuffer, SampleQueue
 from serve_app.results import SAMPLE_RATE_HZ
 
-SURROUND_WEIGHT = np.sqrt(0.5)  # ITU-R BS.775-3, table 2: surrounds at -3 dB against the front
-_FRONT = frozenset({"FL", "FR", "FC", "FLC", "FRC", "DL", "DR", "WL", "WR"})
-_LOW_FREQUENCY = frozenset({"LFE", "LFE2"})  # carries no speech
-_INVERTED_BELOW = -0.9  # correlation of left and right; real stereo speech stays above about -0.3
-_INT_SCALE = {"u1": (128.0, 128.0), "i2": (0.0, 2.0**15), "i4": (0.0, 2.0**31), "i8": (0.0, 2.0**63)}
-
-
-def channel_weights(names: Sequence[str]) -> np.ndarray:
-    """Return each channel's weight; they sum to 1, so that no mix of samples within full scale can leave it.
-
-    `names` are FFmpeg's (FL, FR, FC, LFE, BL, …); unknown ones count as front.
-    """
-    known = any(name in _FRONT for name in names)
-    weights = np.array(
-        [0.0 if name in _LOW_FREQUENCY else 1.0 if name in _FRONT or not known else SURROUND_WEIGHT for name in names],
-        dtype=np.float32,
-    )
-    if not weights.any():  # a file of nothing but a low-frequency channel
-        weights[:] = 1.0
-    return weights / weights.sum()
-
-
-def to_float(samples: np.ndarray) -> np.ndarray:
-    """Scale samples of any of FFmpeg's types to float32 with full scale 1; float32 samples are returned as they are."""
-    kind = samples.dtype.str[1:]
-    if kind not in _INT_SCALE:
-        return samples.astype(np.float32, copy=False)
-    offset, scale = _INT_SCALE[kind]
-    floats = samples.astype(np.float32)
-    if offset:
-        floats -= offset
-    floats *= 1.0 / scale
-    return floats
-
-
-def downmix(samples: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Mix a block (channels, n) float32 to mono (n,); one side of a stereo pair in opposite polarity is negated.
-
-    Returns:
-        The mix, and whether a side was negated, which overwrites it in `samples`.
-    """
-    if len(samples) == 1:
-        return samples[0], False
-    inverted = False
-    if len(samples) == 2:
-        left, right = samples
-        power = float(np.sqrt(np.dot(left, left)) * np.sqrt(np.dot(right, right)))
-        inverted = power > 0 and float(np.dot(left, right)) < _INVERTED_BELOW * power
-        if inverted:
-            np.negative(right, out=right)
-    return weights @ samples, inverted
-
-
-_BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
-_GROWTH = 1.25
 _GAP_S = 0.1  # Matroska rounds times to 1 ms and FLV drifts by more: a smaller difference is jitter
 _MAX_CHANNELS = 64
 # PyAV 18 counts planes by reading pointers until a null one. FFmpeg's own array holds eight and no null: with eight or
 # more, PyAV reads other memory, and `to_ndarray` of a planar 7.1 frame crashes the process.
 _SAFE_PLANES = 7
 _RATES_HZ = (1_000, 768_000)
-
-
-class SampleBuffer:
-    """Float32 samples that grow in place: at most 1.25 times their final size is ever in memory.
-
-    Args:
-        expected: number of samples to allocate; untouched pages take no memory.
-        limit: number of samples beyond which `append` raises AudioExtractionError.
-        sample_rate_hz: for the error's text.
-    """
-
-    def __init__(self, expected: int, limit: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
-        self._limit = limit
-        self._sample_rate_hz = sample_rate_hz
-        self._data = np.empty(min(expected, limit), dtype=np.float32)
-        self.num_samples = 0
-
-    def append(self, samples: np.ndarray) -> None:
-        end = self.num_samples + len(samples)
-        if end > self._limit:
-            raise _too_long(self._limit, self._sample_rate_hz)
-        if end > len(self._data):
-            # realloc of a large block moves pages, it does not copy them
-            self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
-        self._data[self.num_samples : end] = samples
-        self.num_samples = end
-
-    def append_silence(self, num_samples: int) -> None:
-        self.append(np.broadcast_to(np.float32(0.0), num_samples))
-
-    def take(self) -> np.ndarray:
-        """Return all samples; the buffer must not be used afterwards."""
-        self._data.resize(self.num_samples, refcheck=False)
-        return self._data
-
-
-class SampleQueue:
-    """Float32 samples that are taken while others are added; its arguments are those of `SampleBuffer`."""
-
-    def __init__(self, limit: int, sample_rate_hz: int) -> None:
-        self._limit = limit
-        self._sample_rate_hz = sample_rate_hz
-        self._blocks: list[np.ndarray] = []
-        self.num_samples = 0
-
-    def append(self, samples: np.ndarray) -> None:
-        """Add samples; they are kept, not copied."""
-        self.num_samples += len(samples)
-        if self.num_samples > self._limit:
-            raise _too_long(self._limit, self._sample_rate_hz)
-        if len(samples):
-            self._blocks.append(samples)
-
-    def append_silence(self, num_samples: int) -> None:
-        """Add zeros; they take no memory until they are used."""
-        for start in range(0, num_samples, _BLOCK_VALUES):
-            self.append(np.broadcast_to(np.float32(0.0), min(_BLOCK_VALUES, num_samples - start)))
-
-    def take(self) -> list[np.ndarray]:
-        """Return what was added since the last call."""
-        taken, self._blocks = self._blocks, []
-        return taken
-
-
-def _too_long(limit: int, sample_rate_hz: int) -> AudioExtractionError:
-    return AudioExtractionError(f"The audio is longer than the limit of {limit / sample_rate_hz / 60:.0f} minutes")
+# What time stamps alone may add in silence. A damaged stamp can claim hours; a recorder that leaves silence out writes
+# some 100 bytes for each second of it, or has the bytes of a picture.
+_FREE_SILENCE_S = 60.0
+_BYTES_PER_SILENT_S = 100.0
+_NOTED_START_S = 1.0
 
 
 class Timeline:
     """Turns decoded frames of any format, which may change between frames, into mono of one rate in file time.
 
-    Frames carry time stamps. A late start and gaps become silence, so that times stay those of the file. An impossible
-    jump (back, or beyond the end) is ignored and noted.
+    Frames carry time stamps. A late start and gaps become silence, so that times stay those of the file, and are noted.
+    An impossible jump is ignored and noted: back, beyond the end, or with the others longer than the file's bytes
+    allow.
 
     Args:
         origin_s: time stamp of the start of the file.
         expected_s: declared duration; None where the file declares none.
         max_duration_s: longest result; beyond it `add` raises AudioExtractionError.
+        num_bytes: of the file; None where its size says nothing.
         sample_rate_hz: of the result.
         weigh: returns the channels' weights by their names.
         streamed: the result is taken in blocks, by `take`; it is not limited to ±1.
@@ -166,6 +50,7 @@ class Timeline:
         expected_s: float | None,
         max_duration_s: float,
         *,
+        num_bytes: int | None = None,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
         streamed: bool = False,
@@ -189,6 +74,9 @@ class Timeline:
         self._run_start_s = 0.0
         self._run_samples = 0
         self._skip = 0
+        self._silence_left_s = (
+            max_duration_s if num_bytes is None else _FREE_SILENCE_S + num_bytes / _BYTES_PER_SILENT_S
+        )
         self._gaps: list[float] = []  # their seconds
         self._first_gap_s = 0.0
         self._notes: dict[str, None] = {}
@@ -203,7 +91,7 @@ class Timeline:
         self._run_samples += frame.samples
         for readable in [frame] if self._packer is None else self._packer.resample(frame):
             self._hold(readable)
-        if self._block_values >= _BLOCK_VALUES:
+        if self._block_values >= BLOCK_VALUES:
             self._mix_block()
 
     @property
@@ -269,11 +157,16 @@ class Timeline:
             return
         if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / self._rate_hz):
             return
-        if expected_s < time_s <= self._latest_s:
-            if self._run_samples:
+        missing_s = time_s - expected_s
+        if 0 < missing_s <= self._silence_left_s and time_s <= self._latest_s:
+            self._silence_left_s -= missing_s
+            if self._run_samples == self._buffer.num_samples == 0:
+                if missing_s >= _NOTED_START_S:
+                    self._notes[f"The sound starts {missing_s:.1f} s after the start of the file"] = None
+            elif self._run_samples:
                 self._end_run()
                 self._first_gap_s = self._first_gap_s if self._gaps else expected_s
-                self._gaps.append(time_s - expected_s)
+                self._gaps.append(missing_s)
             self._buffer.append_silence(max(0, round(time_s * self._rate_hz) - self._buffer.num_samples))
             self._run_start_s, self._run_samples = time_s, 0
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from serve_app.models.captions.features import measure_features
@@ -51,8 +53,19 @@ def prepare_picture(data: bytes, *, max_pixels: int) -> PreparedPicture:
         ImageUnreadable: the file is no picture of a known format, or is broken.
         ImageTooLarge: it has too many pixels.
     """
+    return prepared(*clean_pixels(data, max_pixels=max_pixels))
+
+
+def clean_pixels(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the pixels of `prepare_picture`, (height, width, 3) uint8, and notes on the file."""
     with decoded_image(data, max_pixels=max_pixels, at_least_px=LONG_SIDE_PX) as decoded:
-        clean = _pixels_alone(shrunk(decoded, LONG_SIDE_PX))
+        pixels = np.asarray(shrunk(decoded, LONG_SIDE_PX))
+    return pixels, (_FIRST_ONLY,) if has_several_frames(data) else ()
+
+
+def prepared(pixels: np.ndarray, notes: Sequence[str]) -> PreparedPicture:
+    """Return a picture as a JPEG, with its features, from what `clean_pixels` returns."""
+    clean = Image.fromarray(pixels)
     jpeg = encode_jpeg(clean)
     return PreparedPicture(
         jpeg=jpeg,
@@ -60,7 +73,7 @@ def prepare_picture(data: bytes, *, max_pixels: int) -> PreparedPicture:
         height=clean.height,
         sha256=hashlib.sha256(jpeg).hexdigest(),
         features=measure_features(clean),
-        notes=(_FIRST_ONLY,) if has_several_frames(data) else (),
+        notes=tuple(notes),
     )
 
 
@@ -78,10 +91,3 @@ def encode_jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()
-
-
-def _pixels_alone(image: Image.Image) -> Image.Image:
-    """Return a new picture of the same pixels: PIL would write the old one's comment and profile into the JPEG."""
-    clean = Image.new("RGB", image.size)
-    clean.paste(image)
-    return clean

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from serve_app.media.decode import AudioStream
+from serve_app.media.downmix import equal_weights
 from serve_app.models.drums.bands import HOP, SAMPLE_RATE_HZ
 
 FRAME = 441  # 10 ms at 44.1 kHz
@@ -97,6 +97,15 @@ MAX_DURATION_S = 24 * 3600.0
 _KEPT_S = 240.0
 
 
+class Sound(Protocol):
+    """What `media.decode.AudioStream` and `media.caged_audio.CagedAudioStream` have in common."""
+
+    duration_s: float
+    notes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """A recording that was read once.
@@ -141,12 +150,19 @@ def read_recording(
         AudioExtractionError: the file is empty, not media, broken, without sound, or too long.
         OSError: reading failed.
     """
+    from serve_app.media.decode import AudioStream  # here: a replica decodes in other processes, and loads no decoder
+
     stream = AudioStream(
         str(source) if isinstance(source, Path) else source,
         sample_rate_hz=SAMPLE_RATE_HZ,
         max_duration_s=max_duration_s,
-        weigh=lambda names: np.full(len(names), 1.0 / len(names), dtype=np.float32),
+        weigh=equal_weights,
     )
+    return measured(stream, on_block)
+
+
+def measured(stream: Sound, on_block: Callable[[float], None] = lambda read_s: None) -> Recording:
+    """Read sound, mono at 44.1 kHz, to its end, and measure its level; arguments and errors as of `read_recording`."""
     meter = LevelMeter()
     kept: list[np.ndarray] | None = []
     num_samples, total = 0, 0.0

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
-from serve_app.media.decode import MAX_DURATION_S, DecodedAudio, decode_audio
+from serve_app.media.decode import decode_audio
+from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
 from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.joining import join_transcripts, without_repetition
 from serve_app.models.speech.pieces import recognizer_pieces, speech_inside

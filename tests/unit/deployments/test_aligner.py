@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.deployments.aligner import Aligner
 from serve_app.errors import ModelLoadingError
-from serve_app.media.decode import DecodedAudio
+from serve_app.media.samples import DecodedAudio
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.alignment import aligner as models
 from serve_app.models.speech.options import AlignerOptions

@@ -86,16 +86,16 @@ def test_a_bad_picture_has_its_error() -> None:
 
 
 def test_pictures_are_decoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_app.models.captions import picture
+    from serve_app.models import caged_pictures
 
     threads = []
-    prepare = picture.prepare_picture
+    prepare = caged_pictures.prepare_caged
 
     def noted(data: bytes, **options: Any) -> Any:
         threads.append(threading.current_thread().name)
         return prepare(data, **options)
 
-    monkeypatch.setattr(picture, "prepare_picture", noted)
+    monkeypatch.setattr(caged_pictures, "prepare_caged", noted)
     asyncio.run(make().prepare(encoded(plain("red"), "PNG")))
     assert threads[0].startswith("picture-decoder")
 

@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.deployments.diarizer import Diarizer
 from serve_app.errors import ModelLoadingError
-from serve_app.media.decode import DecodedAudio
+from serve_app.media.samples import DecodedAudio
 from serve_app.models.diarization import networks, pipeline
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.options import DiarizerOptions

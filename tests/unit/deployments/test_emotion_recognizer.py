@@ -9,7 +9,7 @@ import pytest
 
 from serve_app.deployments.emotion_recognizer import EmotionRecognizer
 from serve_app.errors import GpuMemoryError, ModelLoadingError, ProcessingError
-from serve_app.media.decode import DecodedAudio
+from serve_app.media.samples import DecodedAudio
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech import emotion as models
 from serve_app.models.speech.options import EmotionOptions

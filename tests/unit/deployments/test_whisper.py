@@ -16,7 +16,7 @@ from serve_app.deployments.audio_analyzer import AudioAnalyzer
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import FasterWhisper, OpenAIWhisper
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, StorageError, TaskUnsupported
-from serve_app.media.decode import DecodedAudio
+from serve_app.media.samples import DecodedAudio
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech import pocketsphinx_recognizer
 from serve_app.models.speech.options import AnalyzerOptions

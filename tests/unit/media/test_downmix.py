@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.media.timeline import channel_weights, downmix, to_float
+from serve_app.media.downmix import channel_weights, downmix, to_float
 
 
 @pytest.mark.parametrize(

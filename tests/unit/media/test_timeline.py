@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.timeline import SampleBuffer, SampleQueue, Timeline
+from serve_app.media.samples import SampleBuffer, SampleQueue
+from serve_app.media.timeline import Timeline
 
 RATE_HZ = 48_000
 

@@ -218,7 +218,7 @@ def test_long_file_is_read_again_and_not_kept(tmp_path: Path, monkeypatch: pytes
     kept = read_recording(tmp_path / "a.wav")
     expected = samples_of(kept)
     monkeypatch.setattr(audio_file, "_KEPT_S", 1.0)
-    monkeypatch.setattr(timeline, "_BLOCK_VALUES", 1 << 16)
+    monkeypatch.setattr(timeline, "BLOCK_VALUES", 1 << 16)
     tracemalloc.start()
     recording = read_recording(tmp_path / "a.wav")
     position = 0

@@ -1,0 +1,389 @@
+"""`Cage`: decodes strangers' files in processes of their own, with limits of memory, processor time and time.
+
+FFmpeg, libtiff and the like parse what strangers send. A file can make them crash, allocate gigabytes or run for hours;
+in a replica it would take everybody else's work along. Here it ends its decoder only, and its error names the limit.
+The cage bounds what a file costs; it is no protection against a decoder that is made to run a stranger's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from serve_app import errors
+from serve_app.errors import MediaError, ServeAppError
+from serve_app.media.cage_worker import LENGTHS, MAX_BLOCK_BYTES, MAX_READ_BYTES
+from serve_app.media.cage_zygote import WorkerProcess, Zygote
+
+logger = logging.getLogger("ray.serve")
+
+_IDLE_S = 300.0  # then the processes' memory is given back
+_FILES_PER_WORKER = 200  # what one file leaves behind in a process reaches few others
+_POLL_S = 0.05  # a caller that has left is noticed within it
+_SEND_S = 30.0  # a worker reads what it is sent at once, unless something is wrong
+_MAX_HEADER_BYTES = 1 << 16
+_REMOTE_BLOCK_BYTES = 1 << 22
+_DTYPES = frozenset({"<f4", "|u1"})
+_ERRORS: dict[str, type[Exception]] = {
+    name: getattr(errors, name)
+    for name in ("AudioExtractionError", "ImageUnreadable", "ImageTooLarge", "ProcessingError")
+} | {"OSError": OSError}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What decoding one file may take.
+
+    Attributes:
+        memory_bytes: of address space, beside the libraries'.
+        cpu_s: seconds of processor time.
+        wall_s: seconds, without those in which the worker waits for its caller.
+        cpu_s_per_value: more, for each number that the worker has sent.
+        wall_s_per_value: more, for each number that the worker has sent.
+    """
+
+    memory_bytes: int
+    cpu_s: float
+    wall_s: float
+    cpu_s_per_value: float = 0.0
+    wall_s_per_value: float = 0.0
+
+
+class _Malformed(Exception):
+    """Raised for an answer that a worker in order does not give."""
+
+
+class _Gone(Exception):
+    """Raised where a worker's connection has ended."""
+
+
+class _Late(Exception):
+    """Raised where a worker has taken too long."""
+
+
+class Cage:
+    """Runs functions on strangers' files in worker processes; for any thread.
+
+    The processes start with the first file (0.3 s) and end after five minutes without one. As many workers live as
+    calls came at once.
+
+    Args:
+        fault: raised for a file that ends its decoder, or takes more than its limits.
+        noun: of the file in such an error: "file", "picture".
+        preload: modules that every worker has loaded.
+    """
+
+    def __init__(self, fault: type[MediaError], noun: str, preload: Sequence[str]) -> None:
+        self._fault = fault
+        self._noun = noun
+        self._zygote = Zygote(preload)
+        self._idle: list[WorkerProcess] = []
+        self._num_busy = 0
+        self._last_used = 0.0
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that forks the workers, where it runs."""
+        return self._zygote.pid
+
+    def call(
+        self,
+        function: str,
+        source: str | bytes,
+        arguments: Mapping[str, Any],
+        limits: Limits,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[np.ndarray | None, Any]:
+        """Return the one array that a function gave, if it gave one, and its value; as of `blocks`."""
+        generator = self.blocks(function, source, arguments, limits, should_stop)
+        array = None
+        try:
+            while True:
+                array = next(generator)
+        except StopIteration as stop:
+            return array, stop.value
+
+    def blocks(
+        self,
+        function: str,
+        source: str | bytes,
+        arguments: Mapping[str, Any],
+        limits: Limits,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[np.ndarray, None, Any]:
+        """Yield the arrays that a function makes of a file, as it makes them; return its value.
+
+        Args:
+            function: "module:name". It takes the file as a seekable binary file, and the arguments by name. It returns
+                an array, a value of JSON, or a generator of arrays that returns such a value. Arrays are float32 or
+                uint8; long ones of one dimension arrive in parts.
+            source: local path, fsspec URL or a file's bytes.
+            limits: of this file.
+            should_stop: asked several times a second while the worker is awaited.
+
+        Raises:
+            MediaError: as the function raises it; `fault` where the file ended its decoder or took too much.
+            OSError: the file can't be read.
+            Unavailable: the machine has no process or memory for a worker.
+            asyncio.CancelledError: `should_stop` returned true; the worker is gone.
+        """
+        with self._use(), _opened(source) as (descriptor, remote, num_bytes):
+            request = pickle.dumps(
+                {"function": function, "arguments": dict(arguments), "limits": asdict(limits), "num_bytes": num_bytes}
+            )
+            worker = self._asked(request, descriptor)
+            is_last = True
+            try:
+                answers = _Answers(worker.connection, limits, should_stop)
+                while True:
+                    header, numbers = answers.next()
+                    kind = header.get("kind")
+                    if kind == "block":
+                        yield _array(header, numbers)
+                    elif kind == "read" and remote is not None:
+                        _send_part(worker.connection, remote, header)
+                    else:
+                        is_last = header.get("last") is not False
+                        return self._value(header, limits)
+            except _Gone:
+                raise self._why(self._zygote.end(worker), limits) from None
+            except _Late:
+                raise self._fault(self._too_slow(limits.wall_s)) from None
+            except _Malformed as error:
+                logger.warning("A decoder's answer is malformed (%s); its file is refused", error)
+                raise self._fault(f"The {self._noun} can't be decoded: its decoder fails") from None
+            finally:
+                self._put_back(worker, is_last)
+
+    def close(self) -> None:
+        """End all processes; a later call starts them again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        for worker in self._idle:
+            self._zygote.end(worker)
+        self._idle = []
+        self._zygote.close()
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        with self._lock:
+            self._num_busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_busy -= 1
+                self._last_used = time.monotonic()
+                if self._timer is None:
+                    self._close_later(_IDLE_S)
+
+    def _close_later(self, wait_s: float) -> None:
+        self._timer = threading.Timer(wait_s, self._close_if_idle)
+        self._timer.name, self._timer.daemon = "serve_app-idle-decoders", True
+        self._timer.start()
+
+    def _close_if_idle(self) -> None:
+        with self._lock:
+            self._timer = None
+            left_s = self._last_used + _IDLE_S - time.monotonic()
+            if not self._num_busy and left_s <= 0:
+                self._close()
+            else:
+                self._close_later(max(left_s, 1.0))
+
+    def _asked(self, request: bytes, descriptor: int | None) -> WorkerProcess:
+        """Return a worker that has got the request; an idle one may have died meanwhile."""
+        while True:
+            with self._lock:
+                idle = self._idle.pop() if self._idle else None
+            worker = idle or self._zygote.fork()
+            worker.num_files += 1
+            worker.connection.settimeout(_SEND_S)
+            try:
+                _send_request(worker.connection, request, descriptor)
+            except OSError:
+                self._zygote.end(worker)
+                if idle is None:
+                    raise errors.Unavailable("A decoder's process died as it started") from None
+            except BaseException:
+                self._zygote.end(worker)
+                raise
+            else:
+                worker.connection.settimeout(_POLL_S)
+                return worker
+
+    def _put_back(self, worker: WorkerProcess, is_last: bool) -> None:
+        if is_last or worker.num_files >= _FILES_PER_WORKER:
+            self._zygote.end(worker)
+            return
+        with self._lock:
+            self._idle.append(worker)
+
+    def _value(self, header: dict[str, Any], limits: Limits) -> Any:
+        kind, detail = header.get("kind"), header.get("detail")
+        if kind == "done":
+            return header.get("value")
+        if kind == "memory":
+            raise self._fault(self._too_large(limits))
+        if kind == "error" and isinstance(detail, str):
+            kind_of_error = _ERRORS.get(str(header.get("error")))
+            if kind_of_error is not None:
+                raise kind_of_error(detail)
+        if kind == "unexpected" and isinstance(detail, str):
+            logger.error("A decoder fails on a file: %s", detail[:500])
+            raise self._fault(f"The {self._noun} can't be decoded: its decoder fails ({detail[:200]})")
+        raise _Malformed(f"kind {str(kind)[:40]!r}")
+
+    def _why(self, status: int | None, limits: Limits) -> ServeAppError:
+        """Return why a worker died, by its exit status; None: the process that forks them is gone as well."""
+        if status is None:
+            return errors.Unavailable("The decoders' processes were ended from outside; they start again")
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if number == signal.SIGXCPU:
+            return self._fault(
+                f"The {self._noun} takes more than {limits.cpu_s:.0f} s of processor time to decode: send a smaller one"
+            )
+        if number == signal.SIGALRM:
+            return self._fault(self._too_slow(limits.wall_s))
+        name = signal.Signals(number).name if number else f"exit {os.waitstatus_to_exitcode(status)}"
+        return self._fault(f"The {self._noun} ends its decoder ({name}): it is damaged, or takes too much memory")
+
+    def _too_slow(self, wall_s: float) -> str:
+        return f"The {self._noun} takes more than {wall_s:.0f} s to decode: send a smaller one"
+
+    def _too_large(self, limits: Limits) -> str:
+        return f"The {self._noun} takes more than {limits.memory_bytes / 1e6:.0f} MB of memory to decode"
+
+
+class _Answers:
+    """What a worker says, within the time that it has."""
+
+    def __init__(self, connection: socket.socket, limits: Limits, should_stop: Callable[[], bool]) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._should_stop = should_stop
+        self._waited_s = 0.0
+        self._num_values = 0
+
+    def next(self) -> tuple[dict[str, Any], bytearray]:
+        """Return the next header and its numbers.
+
+        Raises:
+            _Gone, _Late, _Malformed: the worker is gone, has taken too long, or is out of order.
+        """
+        header_bytes, num_bytes = LENGTHS.unpack(self._receive(LENGTHS.size))
+        if header_bytes > _MAX_HEADER_BYTES or num_bytes > MAX_BLOCK_BYTES:
+            raise _Malformed("too long")
+        try:
+            header = json.loads(self._receive(header_bytes))
+        except (ValueError, RecursionError):
+            raise _Malformed("no JSON") from None
+        if not isinstance(header, dict):
+            raise _Malformed("no object")
+        numbers = self._receive(num_bytes)
+        self._num_values += num_bytes // 4
+        return header, numbers
+
+    def _receive(self, num_bytes: int) -> bytearray:
+        received = bytearray(num_bytes)
+        view = memoryview(received)
+        while view:
+            started = time.monotonic()
+            try:
+                count = self._connection.recv_into(view)
+            except TimeoutError:
+                count = None
+            except OSError:
+                count = 0
+            self._waited_s += time.monotonic() - started
+            if count == 0:
+                raise _Gone
+            if self._should_stop():
+                raise asyncio.CancelledError
+            if self._waited_s > self._limits.wall_s + self._num_values * self._limits.wall_s_per_value:
+                raise _Late
+            view = view[count or 0 :]
+        return received
+
+
+def _array(header: dict[str, Any], numbers: bytearray) -> np.ndarray:
+    dtype, shape = header.get("dtype"), header.get("shape")
+    if dtype not in _DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 3:
+        raise _Malformed("no array")
+    if not all(type(side) is int and 0 <= side <= MAX_BLOCK_BYTES for side in shape):
+        raise _Malformed("no shape")
+    wanted = np.dtype(dtype)
+    if np.prod(shape, dtype=np.int64) * wanted.itemsize != len(numbers):
+        raise _Malformed("another size")
+    return np.frombuffer(numbers, dtype=wanted).reshape(shape)
+
+
+def _send_request(connection: socket.socket, request: bytes, descriptor: int | None) -> None:
+    head = len(request).to_bytes(4, "big")
+    if descriptor is None:
+        connection.sendall(head + request)
+    else:
+        socket.send_fds(connection, [head], [descriptor])
+        connection.sendall(request)
+
+
+def _send_part(connection: socket.socket, file: BinaryIO, header: dict[str, Any]) -> None:
+    offset, num_bytes = header.get("offset"), header.get("num_bytes")
+    if type(offset) is not int or type(num_bytes) is not int or offset < 0 or not 0 < num_bytes <= MAX_READ_BYTES:
+        raise _Malformed("no part of a file")
+    file.seek(offset)
+    data = file.read(num_bytes)
+    try:
+        connection.settimeout(_SEND_S)
+        connection.sendall(len(data).to_bytes(4, "big") + data)
+        connection.settimeout(_POLL_S)
+    except OSError:
+        raise _Gone from None
+
+
+@contextmanager
+def _opened(source: str | bytes) -> Iterator[tuple[int | None, BinaryIO | None, int]]:
+    """Open a file for a worker: its descriptor, or, as workers have no credentials, a file to read from for them."""
+    if isinstance(source, str) and "://" in source:
+        import fsspec
+
+        storage, path = fsspec.core.url_to_fs(source)
+        with storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead") as file:
+            num_bytes = file.seek(0, os.SEEK_END)
+            yield None, cast(BinaryIO, file), num_bytes
+        return
+    descriptor = os.open(source, os.O_RDONLY) if isinstance(source, str) else _in_memory(source)
+    try:
+        yield descriptor, None, 0
+    finally:
+        os.close(descriptor)
+
+
+def _in_memory(data: bytes) -> int:
+    descriptor = os.memfd_create("media")
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

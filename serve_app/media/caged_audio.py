@@ -1,0 +1,111 @@
+"""`decode_caged`, `CagedAudioStream`: a stranger's file as `media.decode` reads it, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from serve_app.errors import AudioExtractionError
+from serve_app.media.cage import Cage, Limits
+from serve_app.media.downmix import channel_weights
+from serve_app.media.samples import DecodedAudio, SampleBuffer
+from serve_app.results import SAMPLE_RATE_HZ
+
+# Blocks leave the process as they are made: it holds one of them, tables of a long file and its largest packet.
+_MEMORY_BYTES = 512 << 20
+# To open a file, and for each second of its sound: the slowest codecs in use decode fifty times as fast as they play.
+_CPU_S, _CPU_S_PER_S = 60.0, 0.1
+# A busy machine gives a process a tenth of its time.
+_WALL_S, _WALL_S_PER_S = 600.0, 1.0
+_EXPECTED_S = 60.0
+
+
+@cache
+def sound_cage() -> Cage:
+    """Return this process's cage for sound."""
+    return Cage(AudioExtractionError, "file", ["serve_app.media.decode"])
+
+
+def decode_caged(
+    source: str | bytes, *, max_duration_s: float, should_stop: Callable[[], bool] = lambda: False
+) -> DecodedAudio:
+    """Return what `media.decode.decode_audio` returns.
+
+    Args:
+        source: local path, fsspec URL or a file's bytes.
+        max_duration_s: longer files are refused.
+        should_stop: asked several times a second; decoding ends once it returns true.
+
+    Raises:
+        AudioExtractionError: the file is at fault, also where it ends its decoder or takes too much to decode.
+        OSError: reading the source failed.
+        Unavailable: the machine has no process or memory for a decoder.
+        asyncio.CancelledError: `should_stop` returned true.
+    """
+    buffer = SampleBuffer(int(_EXPECTED_S * SAMPLE_RATE_HZ), int(max_duration_s * SAMPLE_RATE_HZ))
+    stream = CagedAudioStream(
+        source, sample_rate_hz=SAMPLE_RATE_HZ, max_duration_s=max_duration_s, should_stop=should_stop
+    )
+    for block in stream:
+        buffer.append(np.clip(block, -1.0, 1.0, out=block))
+    return DecodedAudio(buffer.take(), buffer.num_samples / SAMPLE_RATE_HZ, stream.notes)
+
+
+class CagedAudioStream:
+    """What `media.decode.AudioStream` gives, decoded in a process of its own, which a slow reader holds up.
+
+    Args:
+        source: local path, fsspec URL or a file's bytes.
+        sample_rate_hz: of the blocks.
+        max_duration_s: longer files are refused.
+        weigh: a function of a module; returns the channels' weights in the mix by their names.
+        should_stop: asked several times a second; decoding ends once it returns true.
+
+    Attributes:
+        duration_s: of the blocks so far.
+        notes: as in `DecodedAudio`; complete at the end of the file.
+    """
+
+    def __init__(
+        self,
+        source: str | bytes,
+        *,
+        sample_rate_hz: int,
+        max_duration_s: float,
+        weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._source = source
+        self._arguments = {"sample_rate_hz": sample_rate_hz, "max_duration_s": max_duration_s, "weigh": weigh}
+        self._limits = Limits(
+            memory_bytes=_MEMORY_BYTES,
+            cpu_s=_CPU_S,
+            wall_s=_WALL_S,
+            cpu_s_per_value=_CPU_S_PER_S / sample_rate_hz,
+            wall_s_per_value=_WALL_S_PER_S / sample_rate_hz,
+        )
+        self._max_samples = int(max_duration_s * sample_rate_hz)
+        self._sample_rate_hz = sample_rate_hz
+        self._should_stop = should_stop
+        self.duration_s = 0.0
+        self.notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (n,) float32, mono, finite, not limited to ±1; errors as of `decode_caged`."""
+        blocks = sound_cage().blocks(
+            "serve_app.media.decode:sound_of", self._source, self._arguments, self._limits, self._should_stop
+        )
+        num_samples = 0
+        while True:
+            try:
+                block = next(blocks)
+            except StopIteration as stop:
+                self.duration_s = num_samples / self._sample_rate_hz
+                self.notes = tuple(map(str, stop.value["notes"]))
+                return
+            num_samples += len(block)
+            if block.ndim != 1 or block.dtype != np.float32 or num_samples > self._max_samples:
+                raise AudioExtractionError("The file can't be decoded: its decoder fails")
+            yield block
