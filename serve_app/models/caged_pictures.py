@@ -15,10 +15,10 @@ import numpy as np
 from serve_app.errors import ImageUnreadable
 from serve_app.media.cage import Cage, Limits
 from serve_app.models.captions.picture import check_picture_header, clean_pixels, prepared
+from serve_app.models.image_file import BYTES_PER_PIXEL
 from serve_app.models.images.preprocessing import SIDE_PX, Fit, read_image
 from serve_app.results import PreparedPicture
 
-BYTES_PER_PIXEL = 10
 _LEAST_BYTES = 64 << 20  # so that a low limit of pixels does not refuse small pictures
 _CPU_S = 30.0  # the slowest, an AVIF of 50 million pixels, takes 5
 _WALL_S = 300.0  # a busy machine gives a process a tenth of its time

@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pi_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from serve_app.errors import ImageTooLarge, ImageUnreadable
 
-MAX_PIXELS = 50_000_000  # a phone's 48 megapixels fit; as RGB it takes 150 MB
+MAX_PIXELS = 50_000_000  # a phone's 48 megapixels fit; PIL keeps RGB in 200 MB
+BYTES_PER_PIXEL = 10  # of the limit of pixels: what decoding may take in all
 
 # No format that runs a program (EPS), draws by instructions (WMF) or is not a picture (PDF). JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -31,6 +32,11 @@ _MAX_SCANNED_PIXELS = 1_000_000_000
 _MAX_APP1_SEGMENTS = 1000
 _START_OF_SCAN, _APP1 = b"\xff\xda", b"\xff\xe1"  # can't occur within a scan, where 0xff is followed by 0x00
 _MAX_SIDE_PX = 65_535  # of JPEG; PIL keeps 8 bytes for each row beside its pixels
+# libwebp keeps a picture four times, each with 4 bytes a pixel.
+_WEBP_BYTES_PER_PIXEL = 16
+_TIFF_BYTES_PER_PIXEL = 9  # of the limit of pixels: of a strip or tile, and of PIL's picture at 4 bytes a pixel
+_PIXELS_AT_ONCE = 1 << 20
+_BITS, _SAMPLES, _ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 278, 284, 322, 323  # tags of TIFF
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 
 pi_heif.register_heif_opener(thumbnails=False)
@@ -60,7 +66,7 @@ def opened_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
     except Image.DecompressionBombError:
         raise _too_many(max_pixels) from None
-    except (ImageUnreadable, ImageTooLarge):
+    except (ImageUnreadable, ImageTooLarge, MemoryError):
         raise
     except Exception as error:  # PIL's plugins raise whatever their parsers meet: ValueError, IndexError, struct.error
         text = " ".join(str(error).split())[:200]
@@ -119,6 +125,29 @@ def _check_size(image: Image.Image, num_scans: int, max_pixels: int) -> None:
         raise ImageTooLarge(f"The picture is more than {_MAX_SIDE_PX} pixels long")
     if num_scans * width * height > _MAX_SCANNED_PIXELS:
         raise ImageUnreadable(f"The file is a JPEG with {num_scans} scans, too many for its size")
+    if image.format == "WEBP" and width * height * _WEBP_BYTES_PER_PIXEL > max_pixels * BYTES_PER_PIXEL:
+        raise _too_many(max_pixels * BYTES_PER_PIXEL // _WEBP_BYTES_PER_PIXEL)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiff(image, max_pixels)
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int) -> None:
+    """Refuse what makes libtiff allocate more than the picture's size tells: it decodes a strip or a tile at a time."""
+    width, height = image.size
+    part_width, part_height = width, min(height, _tag(image, _ROWS_PER_STRIP, height))
+    if _TILE_WIDTH in image.tag_v2 or _TILE_LENGTH in image.tag_v2:
+        part_width, part_height = _tag(image, _TILE_WIDTH, 0), _tag(image, _TILE_LENGTH, 0)
+        if part_width > -(-width // 16) * 16 or part_height > -(-height // 16) * 16:
+            raise ImageUnreadable("The file is a TIFF with tiles larger than the picture")
+    samples = _tag(image, _SAMPLES, 1) if _tag(image, _PLANES, 1) == 1 else 1
+    part_bytes = part_width * part_height * samples * -(-_tag(image, _BITS, 8) // 8)
+    if part_bytes + 4 * width * height > _TIFF_BYTES_PER_PIXEL * max_pixels:
+        raise ImageTooLarge("The picture takes too much memory to decode: save it in 8 bits, or in smaller strips")
+
+
+def _tag(image: TiffImagePlugin.TiffImageFile, tag: int, default: int) -> int:
+    values = image.tag_v2.get(tag, default)
+    return max(map(int, values)) if isinstance(values, tuple) else int(values)
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -133,10 +162,20 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_upper_byte(image)).convert("RGB")
     if _is_transparent(image):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return a transparent picture on white; by some rows at a time, as each step takes another copy."""
+    width, height = image.size
+    result = Image.new("RGB", image.size)
+    num_rows = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, num_rows):
+        rows = image.crop((0, top, width, min(top + num_rows, height))).convert("RGBA")
+        white = Image.new("RGBA", rows.size, (255, 255, 255, 255))
+        result.paste(Image.alpha_composite(white, rows).convert("RGB"), (0, top))
+    return result
 
 
 def _upper_byte(image: Image.Image) -> np.ndarray:
