@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import pickle
 import signal
@@ -330,7 +331,7 @@ def _array(header: dict[str, Any], numbers: bytearray) -> np.ndarray:
     if not all(type(side) is int and 0 <= side <= MAX_BLOCK_BYTES for side in shape):
         raise _Malformed("no shape")
     wanted = np.dtype(dtype)
-    if np.prod(shape, dtype=np.int64) * wanted.itemsize != len(numbers):
+    if math.prod(shape) * wanted.itemsize != len(numbers):
         raise _Malformed("another size")
     return np.frombuffer(numbers, dtype=wanted).reshape(shape)
 

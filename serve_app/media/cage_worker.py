@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LENGTHS = struct.Struct("!II")  # of the JSON header and of the numbers that follow it
 MAX_BLOCK_BYTES = 16 << 20
 MAX_READ_BYTES = 1 << 20
+_READ_AHEAD_BYTES = 1 << 18
 _NUM_OPEN_FILES = 64  # the interpreter's own, the file, and modules that a decoder imports late
 _RETAINED_BYTES = 64 << 20  # of freed memory that the C library keeps: more, and the worker ends after its file
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -132,7 +133,7 @@ class Worker:
         file: BinaryIO = (
             os.fdopen(descriptors[0], "rb")
             if descriptors
-            else io.BufferedReader(_AskedFile(self, request["num_bytes"]), MAX_READ_BYTES)
+            else io.BufferedReader(_AskedFile(self, request["num_bytes"]), _READ_AHEAD_BYTES)
         )
         memory = self._base_bytes + int(self._limits["memory_bytes"])
         resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
