@@ -147,3 +147,33 @@ def test_queue_gives_everything_once_and_keeps_its_limit() -> None:
     assert queue.take() == []
     with pytest.raises(AudioExtractionError, match="longer than the limit of 833 minutes"):
         queue.append_silence(1_000_000)
+
+
+class TestSilenceByTimeStamps:
+    """Of a file of 10 000 bytes: 60 s, and 100 s for its bytes."""
+
+    def _lay(self, *starts_s: float) -> tuple[float, tuple[str, ...]]:
+        timeline = Timeline(0.0, None, 4 * 3600.0, num_bytes=10_000)
+        for start_s in starts_s:
+            timeline.add(frame(start_s))
+        samples, notes = timeline.finish()
+        return len(samples) / 16_000, notes
+
+    def test_a_late_start_is_kept_and_noted(self) -> None:
+        duration_s, notes = self._lay(120.0, 120.1)
+        assert duration_s == pytest.approx(120.2, abs=0.01)
+        assert notes == ("The sound starts 120.0 s after the start of the file",)
+
+    def test_a_start_after_hours_is_taken_as_the_start(self) -> None:
+        duration_s, notes = self._lay(7000.0, 7000.1)
+        assert duration_s == pytest.approx(0.2, abs=0.01)
+        assert notes == ("The file's time stamps jump; they were taken as continuous",)
+
+    def test_many_small_jumps_add_no_more_than_a_large_one(self) -> None:
+        duration_s, notes = self._lay(*(index * 50.0 for index in range(100)))
+        assert duration_s == pytest.approx(160 + 10, abs=11)
+        assert "The file's time stamps jump; they were taken as continuous" in notes
+
+    def test_jumps_there_and_back_add_no_more(self) -> None:
+        duration_s, _ = self._lay(*(50.0 * (index % 2) for index in range(200)))
+        assert duration_s < 160 + 21
