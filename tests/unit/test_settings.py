@@ -33,6 +33,8 @@ def test_defaults() -> None:
         "auth": "auto",
         "hosts": (),
         "backend_url": None,
+        "max_callback_result_bytes": None,
+        "public_url": None,
         "hf_token": None,
         "caption_api_key": None,
         "music_api_key": None,

@@ -34,6 +34,7 @@ def test_exactly_these_routes_are_documented(document: dict[str, Any]) -> None:
         ("GET", "/jobs/{job_id}/deliveries"),
         ("POST", "/jobs/{job_id}/deliveries/replay"),
         ("GET", "/jobs/{job_id}/transcript.{form}"),
+        ("GET", "/jobs/{job_id}/result"),
         ("POST", "/transcribe"),
         ("POST", "/transcribe-drums"),
         ("POST", "/generate-music"),
@@ -78,7 +79,7 @@ def test_failures_are_documented(document: dict[str, Any]) -> None:
     )
 
 
-def test_callback_is_documented_with_exactly_its_seven_fields(document: dict[str, Any]) -> None:
+def test_callback_is_documented_with_exactly_its_seven_fields_and_three_that_an_operator_may_want(document: dict[str, Any]) -> None:
     (callback,) = document["paths"]["/api/upload-video/process-video"]["post"]["callbacks"].values()
     assert list(callback) == ["{$request.body#/fastapi_base_url}/api/upload-video/result"]
     assert set(document["components"]["schemas"]["CallbackPayload"]["properties"]) == {
@@ -89,6 +90,9 @@ def test_callback_is_documented_with_exactly_its_seven_fields(document: dict[str
         "result",
         "error_message",
         "error_code",
+        "result_url",
+        "result_bytes",
+        "result_sha256",
     }
 
 

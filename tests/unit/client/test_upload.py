@@ -184,6 +184,7 @@ class TestTranscript:
 
     def test_forms(self, client: Client, jobs: JobsOnTable) -> None:
         jobs.run_complete("a", RESULT)
+        assert client.result("a") == client.get("a")["result"]
         assert "00:00:01,500 --> " in client.transcript("a")
         assert client.transcript("a", "vtt").startswith("WEBVTT")
         assert "안녕하세요" in client.transcript("a", "txt")
