@@ -79,7 +79,9 @@ def test_failures_are_documented(document: dict[str, Any]) -> None:
     )
 
 
-def test_callback_is_documented_with_exactly_its_seven_fields_and_three_that_an_operator_may_want(document: dict[str, Any]) -> None:
+def test_callback_is_documented_with_exactly_its_seven_fields_and_three_that_an_operator_may_want(
+    document: dict[str, Any],
+) -> None:
     (callback,) = document["paths"]["/api/upload-video/process-video"]["post"]["callbacks"].values()
     assert list(callback) == ["{$request.body#/fastapi_base_url}/api/upload-video/result"]
     assert set(document["components"]["schemas"]["CallbackPayload"]["properties"]) == {
