@@ -79,7 +79,7 @@ def test_failures_are_documented(document: dict[str, Any]) -> None:
     )
 
 
-def test_callback_is_documented_with_exactly_its_seven_fields_and_three_that_an_operator_may_want(
+def test_callback_is_documented_with_its_seven_fields_and_the_three_of_a_link(
     document: dict[str, Any],
 ) -> None:
     (callback,) = document["paths"]["/api/upload-video/process-video"]["post"]["callbacks"].values()
