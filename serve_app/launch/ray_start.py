@@ -51,7 +51,7 @@ def start_ray(wait_s: float = WAIT_S, **options: Any) -> None:
                 raise Unavailable(_sentence(error, nodes, wait_s, options)) from error
             for node in nodes:
                 shutil.rmtree(node.get_session_dir_path(), ignore_errors=True)
-            sys.stderr.write(f"serve-app: Ray did not start within {wait_s:.0f} s; trying once more\n")
+            sys.stderr.write(f"serve-app: Ray did not start within {wait_s:g} s; trying once more\n")
 
 
 def _init(nodes: list[ray_node.Node], wait_s: float, options: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def _sentence(error: Exception, nodes: list[ray_node.Node], wait_s: float, optio
         return f"Ray can't start: no space is left for its files in {folder}. Free some, or name another --ray-dir."
     if _is_slowness(error):
         return (
-            f"Ray did not start within {wait_s:.0f} s, {_TRIES} times: this machine is too busy, or has too little "
+            f"Ray did not start within {wait_s:g} s, {_TRIES} times: this machine is too busy, or has too little "
             f"memory. End other programs, or give fewer cores (--num-cpus), and start again.{logs}"
         )
     if isinstance(error, _Died):
