@@ -54,7 +54,10 @@ def ray_environment(ray_dir: Path, socket_dir: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # on a busy machine a proxy needs longer than 5 s to answer its first check, and three misses end the start
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        # Ray's processes wait 30 s for each other, and end themselves; `ray_start` waits as long for all of them
         "RAY_gcs_server_port_wait_time_s": "120",
+        "RAY_agent_register_timeout_ms": "120000",
+        "RAY_raylet_start_wait_time_s": "120",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ray_dir / "auth_token"),
         # measured: 2 to 7 times the requests per second of the Python proxy (docs/performance.md)

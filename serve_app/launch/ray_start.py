@@ -7,6 +7,7 @@ import errno
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,7 +16,8 @@ from ray._private import services
 
 from serve_app.errors import Unavailable
 
-WAIT_S = 120.0  # Ray itself gives its node 30 s and has no option for it (ray/_private/node.py)
+# Ray gives its node 30 s, and has no option for it (ray/_private/node.py); `launch` sets those of its processes
+WAIT_S = 120.0
 _TRIES = 2
 _POLL_S = 0.2
 
@@ -65,6 +67,8 @@ def _init(nodes: list[ray_node.Node], wait_s: float, options: dict[str, Any]) ->
             give_up = time.monotonic() + wait_s
             while time.monotonic() < give_up:
                 if dead := self.dead_processes():
+                    if _waited_in_vain(self):
+                        raise _TooSlow
                     raise _Died(", ".join(sorted({str(kind) for kind, _ in dead})))
                 with contextlib.suppress(RuntimeError):  # it has not registered yet
                     services.get_node(self.gcs_address, self.node_id)
@@ -78,6 +82,12 @@ def _init(nodes: list[ray_node.Node], wait_s: float, options: dict[str, Any]) ->
         ray.init(**options)
     finally:
         ray_node.Node = original  # type: ignore[misc]
+
+
+def _waited_in_vain(node: ray_node.Node) -> bool:
+    """Return whether the raylet ended because its agents were not there in time (`agent_register_timeout_ms`)."""
+    logs = Path(node.get_logs_dir_path()).glob("raylet*.err")
+    return any("Timed out waiting for" in log.read_text(encoding="utf-8", errors="replace") for log in logs)
 
 
 def _is_slowness(error: Exception) -> bool:
