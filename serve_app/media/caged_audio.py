@@ -14,7 +14,7 @@ from serve_app.media.samples import DecodedAudio, SampleBuffer
 from serve_app.results import SAMPLE_RATE_HZ
 
 # Blocks leave the process as they are made: it holds one of them, tables of a long file and its largest packet.
-_MEMORY_BYTES = 512 << 20
+MEMORY_BYTES = 512 << 20
 # To open a file, and for each second of its sound: the slowest codecs in use decode fifty times as fast as they play.
 _CPU_S, _CPU_S_PER_S = 60.0, 0.1
 # A busy machine gives a process a tenth of its time.
@@ -80,7 +80,7 @@ class CagedAudioStream:
         self._source = source
         self._arguments = {"sample_rate_hz": sample_rate_hz, "max_duration_s": max_duration_s, "weigh": weigh}
         self._limits = Limits(
-            memory_bytes=_MEMORY_BYTES,
+            memory_bytes=MEMORY_BYTES,
             cpu_s=_CPU_S,
             wall_s=_WALL_S,
             cpu_s_per_value=_CPU_S_PER_S / sample_rate_hz,
