@@ -103,13 +103,14 @@ def seed_sounds(recording: Path | None) -> dict[str, bytes]:
     found = {}
     for container, codec, rate in _FORMATS:
         try:
-            found[f"{container}-{codec}"] = _encoded(sound, container, codec, rate)
+            found[f"{container}-{codec}"] = encode(sound, container, codec, rate)
         except (av.error.FFmpegError, ValueError) as error:
             print(f"{container} with {codec} can't be written here: {type(error).__name__}", file=sys.stderr)
     return found
 
 
-def _encoded(sound: np.ndarray, container: str, codec: str, rate: int) -> bytes:
+def encode(sound: np.ndarray, container: str, codec: str, rate: int) -> bytes:
+    """Return sound, mono at 16 kHz, as a file."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="stereo" if rate >= 44_100 else "mono")
