@@ -33,15 +33,37 @@
         ├── QuotaExceeded             429 QUOTA_EXCEEDED          when a visitor has too many pieces in work or made.
         ├── RateLimited               429 RATE_LIMITED            when an API key has used up its requests or its jobs.
         └── Unavailable               503 UNAVAILABLE             when a deployment is missing, starting or saturated.
-            ├── ReplicaLost           503 UNAVAILABLE             when a replica died under a call (worth another try).
+            ├── ReplicaLost           503 UNAVAILABLE             when a replica is gone from under a call (it was
+            │   │                                                 stopped, or its node is; worth another try).
+            │   └── ReplicaDied       503 UNAVAILABLE             when its process crashed: the input may be to blame.
             └── StorageUnavailable    503 STORAGE_UNAVAILABLE     when a disk is full, or the job table or the artefact
-                                                                  store fails or does not answer: no job's fault.
+                │                                                 store fails or does not answer: no job's fault.
+                └── NoRoomYet         503 STORAGE_UNAVAILABLE     when a disk has room, but not for this file.
 
 Every constructor takes its arguments positionally and hands all of them to `Exception`, so that each error survives
 pickling between processes. `transient` says whether the same call may succeed later.
 """
 
 from __future__ import annotations
+
+import errno
+import os
+
+# What a disk, a file system or a process without free file handles answers, whoever asks. A missing file is not here.
+STORAGE_ERRNOS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ENOLCK,
+    }
+)
 
 
 class ServeAppError(Exception):
@@ -220,7 +242,25 @@ class Unavailable(Overloaded):
 
 
 class ReplicaLost(Unavailable):
-    """Raised when a replica died, or its node took the data along; the same call may succeed on another one."""
+    """Raised when a replica is gone from under a call: stopped, or with its node; another one may do the same call.
+
+    `was_repeated`: another one was lost under it already.
+    """
+
+    was_repeated = False
+
+
+class ReplicaDied(ReplicaLost):
+    """Raised when the process of a replica crashed under a call, which may be the fault of the call's input.
+
+    `replica` tells this death from others; "" where Ray does not say whose it was.
+    """
+
+    def __init__(self, detail: str = "", retry_after_s: float = 5.0, replica: str = "") -> None:
+        super().__init__(detail, retry_after_s)
+        if replica:
+            self.args = (detail, retry_after_s, replica)
+        self.replica = replica
 
 
 class StorageUnavailable(Unavailable):
@@ -230,3 +270,21 @@ class StorageUnavailable(Unavailable):
     """
 
     code = "STORAGE_UNAVAILABLE"
+
+
+class NoRoomYet(StorageUnavailable):
+    """Raised when a disk that is not full has no room for one large file: other jobs can go on."""
+
+
+def storage_fault(error: BaseException) -> StorageUnavailable | None:
+    """Return the storage's fault that an exception stands for; None where it is something else."""
+    if isinstance(error, StorageUnavailable):
+        return error
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+        return StorageUnavailable(f"The disk failed: {errno_text(error)}")
+    return None
+
+
+def errno_text(error: OSError) -> str:
+    """Return what the system says of an error, without the path that it is about."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__

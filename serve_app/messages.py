@@ -75,6 +75,10 @@ _ACCEPTED = {
     JobKind.MUSIC: ("음악 생성이 시작되었습니다", "The music is being made"),
 }
 _QUEUED = ("대기 중", "Queued")
+_UNREADABLE = (
+    "이 버전이 읽을 수 없는 작업입니다. 이 작업을 저장한 버전이 처리합니다",
+    "This version can't read the job; a runner of the version that stored it takes it",
+)
 _CANCELLED = ("작업이 취소되었습니다", "The job was cancelled")
 _ERRORS = {
     "DOWNLOAD_ERROR": ("비디오 파일을 다운로드할 수 없습니다", "The video file could not be downloaded"),
@@ -141,6 +145,11 @@ def accepted_message(kind: JobKind, locale: Locale) -> str:
 def queued_message(locale: Locale) -> str:
     """Return the sentence of a job that no runner has taken yet."""
     return _in(locale, _QUEUED)
+
+
+def unreadable_message(locale: Locale) -> str:
+    """Return the sentence of a job that another version of this program stored."""
+    return _in(locale, _UNREADABLE)
 
 
 def cancelled_message(locale: Locale) -> str:

@@ -5,7 +5,7 @@ Times are float seconds from the start of the file, unless a name says otherwise
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 AUTO = "auto"  # the language is to be detected
@@ -298,3 +298,4 @@ class MusicPiece:
     download_url: str
     stage_seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    stored: dict[str, str] = field(default_factory=dict)  # keys in the artefact store, by the names of `files`

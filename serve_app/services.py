@@ -411,6 +411,9 @@ class HealthService(Protocol):
     async def deployments(self) -> Mapping[str, str]:
         """Return every enabled deployment's state by name; "HEALTHY" takes requests."""
 
+    async def storage_faults(self) -> Mapping[str, str]:
+        """Return what is wrong with the job table, the artefact store, the disk or the runners; empty: nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:

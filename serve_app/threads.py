@@ -1,4 +1,4 @@
-"""`STORE`, `LEASES`, `NAMES`, `FILES`: threads for blocking calls, apart by what they wait for.
+"""`STORE`, `LEASES`, `NAMES`, `FILES`, `CHECKS`: threads for blocking calls, apart by what they wait for.
 
 A name server that does not answer, a disk that stalls and a database that vanished each stop only the calls of their
 own group. Serve gives a replica one default executor of five threads; with it, five silent name servers would stop the
@@ -77,7 +77,7 @@ class ThreadGroup:
 
 
 def _group(name: str) -> ThreadGroup:
-    return {group._name: group for group in (STORE, LEASES, NAMES, FILES)}[name]
+    return {group._name: group for group in (STORE, LEASES, NAMES, FILES, CHECKS)}[name]
 
 
 def _silent(what: str) -> Callable[[float], Exception]:
@@ -92,3 +92,5 @@ NAMES = ThreadGroup(
     "names", 16, num_abandoned=48, deadline_s=5.0, missed=lambda _: TimeoutError("the name server did not answer")
 )
 FILES = ThreadGroup("files", 8, num_abandoned=24, deadline_s=600.0, missed=_silent("the disk or the artefact store"))
+# of the storage, for readiness: they must not wait for long uploads
+CHECKS = ThreadGroup("checks", 3, num_abandoned=9, deadline_s=2.0, missed=_silent("it"))

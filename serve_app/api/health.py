@@ -15,7 +15,7 @@ from serve_app.api.http.access import ShowsDetails, open_to_all
 from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.errors import Unavailable
+from serve_app.errors import StorageUnavailable, Unavailable
 
 UP = "HEALTHY"
 _READY_RETRY_AFTER_S = 5.0  # deployments start within tens of seconds
@@ -32,11 +32,16 @@ class HealthView(BaseModel):
 
 
 class ReadinessView(BaseModel):
-    """State of the service; of every enabled deployment where keys are off, and for an `admin` key."""
+    """State of the service; of every enabled deployment and the storage where keys are off, and for an `admin` key."""
 
     status: str = Field(examples=["ready"])
     timestamp: str
     deployments: dict[str, str] | None = Field(default=None, examples=[{"SpeechRecognizer": UP, "Diarizer": UP}])
+    storage: dict[str, str] | None = Field(
+        default=None,
+        description="what is wrong with the job table, the artefact store, the disk or the runners; empty: nothing",
+        examples=[{}],
+    )
 
 
 @contract_router.get("/health", summary="Health")
@@ -57,7 +62,7 @@ async def live() -> HealthView:
     "/ready",
     summary="Readiness",
     response_model=ReadinessView,
-    responses={503: {"description": "Some deployment is not up; `error.message` names each, with its state"}},
+    responses={503: {"description": "A deployment is not up, or the storage fails; `error.message` says which"}},
 )
 @open_to_all
 async def ready(
@@ -66,20 +71,26 @@ async def ready(
     """Answer 200 once every enabled deployment is up; send requests only then."""
     try:
         async with asyncio.timeout(settings.readiness_timeout_s):
-            deployments = dict(await services.health.deployments())
-    except TimeoutError as error:
+            deployments, faults = await asyncio.gather(services.health.deployments(), services.health.storage_faults())
+    except TimeoutError as late:
         raise Unavailable(
             "The state of the deployments is not known: Serve did not answer in time", _READY_RETRY_AFTER_S
-        ) from error
+        ) from late
     down = {name: state for name, state in deployments.items() if state != UP}
-    is_ready = deployments and not down
+    is_ready = deployments and not down and not faults
     status = "ready" if is_ready else "not_ready"
     content: dict[str, Any] = {"status": status, "timestamp": timestamp(time.time())}
     if shows_details:
-        content["deployments"] = deployments
+        content |= {"deployments": dict(deployments), "storage": dict(faults)}
     if is_ready:
         return JSONResponse(content)
-    named = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
-    sentence = f"Not up: {named}" if shows_details else "Not up; an API key with the scope admin is told what"
-    failure = describe(Unavailable(sentence, _READY_RETRY_AFTER_S), settings.locale)
+    if deployments and not down:
+        told = "; ".join(f"{part}: {fault}" for part, fault in faults.items())
+        kind: type[Unavailable] = StorageUnavailable
+        what = "The storage fails"
+    else:
+        told = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
+        kind, what = Unavailable, "Not up"
+    sentence = f"{what}: {told}" if shows_details else f"{what}; an API key with the scope admin is told what"
+    failure = describe(kind(sentence, _READY_RETRY_AFTER_S), settings.locale)
     return JSONResponse({**content, **error_body(failure, request)}, failure.status, dict(failure.headers))

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import ray
 from grpc.aio import AioRpcError
 from ray.exceptions import (
+    ActorUnavailableError,
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
@@ -26,7 +29,17 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.errors import GpuMemoryError, ProcessingError, ReplicaLost, ServeAppError, Unavailable
+from serve_app.errors import (
+    GpuMemoryError,
+    ProcessingError,
+    ReplicaDied,
+    ReplicaLost,
+    ServeAppError,
+    StorageUnavailable,
+    Unavailable,
+    storage_fault,
+)
+from serve_app.flows.references import until_made
 
 D = TypeVar("D")  # the Protocol of a deployment
 P = ParamSpec("P")
@@ -47,9 +60,29 @@ _RETRY_AFTER_S = 5.0
 _SILENT_RETRY_AFTER_S = 10.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
+# What Ray says of an actor that something ended on purpose, or that its node took along: Serve's controller kills the
+# replicas of a scale-down and of a rolling update that outlast their grace period, and a drained node its own. A crash
+# reads "its worker process has died" with the exit type SYSTEM_ERROR. `ActorDiedError` keeps the text alone.
+_ENDED_ON_PURPOSE = (
+    "ray.kill",
+    "INTENDED_",
+    "node has died",
+    "node was",
+    "owner has died",
+    "all references",
+    "never ran",
+)
 # AioRpcError: the connection of a call by gRPC (`_by_reference=False`) broke
 _LOST = (RayActorError, ObjectLostError, WorkerCrashedError, OutOfMemoryError, AioRpcError)
 _LOST_OR_REMOTE = (*_LOST, RayTaskError)
+
+
+DeathReport = Callable[[ReplicaDied, str, str | None], Awaitable[None]]
+"""Notes that a replica of a deployment died under a step (None: the step in work), and raises the error of a job whose
+replicas die again and again."""
+
+DEATHS: ContextVar[DeathReport | None] = ContextVar("DEATHS", default=None)
+"""Who counts the deaths under the step in work; None: a caller waits for the answer, and one death is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +118,13 @@ def translate(error: BaseException, deployment: str) -> ServeAppError | None:
         error = error.cause
     if isinstance(error, ServeAppError):
         return error
+    if _has_crashed(error):
+        replica = getattr(error, "actor_id", None) or uuid.uuid4().hex
+        return ReplicaDied(f"a replica of {deployment} was lost", _RETRY_AFTER_S, replica)
     if isinstance(error, _LOST):
         return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
+    if is_remote and (fault := storage_fault(error)) is not None:
+        return fault
     if is_remote:
         return ProcessingError(f"{deployment} failed with {type(error).__name__}; its log has the details")
     if isinstance(error, BackPressureError):
@@ -102,7 +140,8 @@ def translate(error: BaseException, deployment: str) -> ServeAppError | None:
 class Calls:
     """Calls of deployments, repeated while their queue is full or a replica was lost.
 
-    Every call raises errors of `serve_app.errors` instead of Ray's. `patience_s`: how long a call is repeated.
+    Every call raises errors of `serve_app.errors` instead of Ray's. `patience_s`: how long a call is repeated while the
+    queue is full. Of replicas that die under a call, a caller who waits gets one other; a job has `DEATHS`.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -148,13 +187,13 @@ class Calls:
             response = _remote(placed.handle.options(_by_reference=True), method).remote(*args, **kwargs)
             reference: ray.ObjectRef[Any] = await response._to_object_ref()
             try:
-                await _until_made(reference)
+                await until_made(reference)
             except asyncio.CancelledError:
                 response.cancel()
                 raise
             return reference
 
-        return SharedResult(lambda: self.persist(placed.name, make))
+        return SharedResult(lambda: self.persist(placed.name, make, method.__name__))
 
     async def with_shared(
         self,
@@ -179,10 +218,15 @@ class Calls:
 
         return await self.persist(placed.name, attempt)
 
-    async def persist(self, deployment: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `attempt()`, repeated while its failure may pass; errors of `serve_app.errors`."""
+    async def persist(self, deployment: str, attempt: Callable[[], Awaitable[T]], step: str | None = None) -> T:
+        """Return the result of `attempt()`, repeated while its failure may pass; errors of `serve_app.errors`.
+
+        `step` is what a death under it is counted for; None: the step in work.
+        """
         deadline = time.monotonic() + self._patience_s
         pause_s = _FIRST_PAUSE_S
+        report = DEATHS.get()
+        num_lost = 0
         while True:
             try:
                 return await attempt()
@@ -192,8 +236,18 @@ class Calls:
                 error = translate(raised, deployment)
                 if error is None:
                     raise
-                if not isinstance(error, Unavailable) or time.monotonic() + pause_s > deadline:
+                if not isinstance(error, Unavailable) or isinstance(error, StorageUnavailable):
                     raise error from None
+                if isinstance(error, ReplicaLost) and report is None:
+                    num_lost += 1
+                    # also of a call within this one, for its first argument
+                    error.was_repeated |= num_lost > 1
+                    if error.was_repeated:
+                        raise error from None
+                if time.monotonic() + pause_s > deadline:
+                    raise error from None
+            if isinstance(error, ReplicaDied) and report is not None:
+                await report(error, deployment, step)
             await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 (jitter)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -250,9 +304,15 @@ def _remote(handle: DeploymentHandle[Any], method: Callable[..., Any]) -> Any:
     return getattr(handle, method.__name__)
 
 
-async def _until_made(reference: ray.ObjectRef[Any]) -> None:
-    while not (await asyncio.to_thread(ray.wait, [reference], timeout=1.0, fetch_local=False))[0]:
-        pass
+def _has_crashed(error: BaseException) -> bool:
+    """Return whether the process of a replica ended by itself: by its input, by a bug, or for want of memory."""
+    if isinstance(error, OutOfMemoryError):
+        return True
+    if not isinstance(error, RayActorError) or isinstance(error, ActorUnavailableError):
+        return False
+    if error.preempted or error.actor_init_failed:
+        return False
+    return not any(words in str(error) for words in _ENDED_ON_PURPOSE)
 
 
 async def with_fallback(

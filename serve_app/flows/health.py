@@ -3,22 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ray import serve
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
+
+from serve_app.errors import StorageUnavailable
+from serve_app.flows.media_source import MediaSource
+from serve_app.jobs.store import JobStore
+from serve_app.threads import CHECKS
 
 HEALTHY = DeploymentStatus.HEALTHY.value
 # A deployment that is still starting will answer: its first callers wait, as for one that is scaled to zero.
 USABLE = (HEALTHY, DeploymentStatus.UPDATING.value)
 
 _STATUS_KEPT_S = 1.0
+_STORAGE_KEPT_S = 5.0
+
+
+class StorageHealth:
+    """Faults of the job table, the artefact store and the disk for downloads, as this process meets them."""
+
+    def __init__(self, store: JobStore, media: MediaSource) -> None:
+        self._store = store
+        self._checks: dict[str, Callable[[], None]] = {
+            "artefact store": media.check_store,
+            "disk": media.check_disk,
+        }
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
+        self._faults: dict[str, str] = {}
+
+    async def faults(self) -> Mapping[str, str]:
+        """Return what is wrong, by part, at most some seconds old; within two seconds, whatever hangs."""
+        loop = asyncio.get_running_loop()
+        async with self._reading:
+            if loop.time() - self._read_at > _STORAGE_KEPT_S:
+                found = await asyncio.gather(self._paused(), *(_fault(*check) for check in self._checks.items()))
+                self._faults = {part: sentence for each in found for part, sentence in each.items()}
+                self._read_at = loop.time()
+        return self._faults
+
+    async def _paused(self) -> dict[str, str]:
+        try:
+            reasons = await CHECKS.run(self._store.paused)
+        except StorageUnavailable as error:
+            return {"job table": error.detail}
+        return {"runners": f"no jobs are claimed: {'; '.join(reasons)}"} if reasons else {}
+
+
+async def _fault(part: str, check: Callable[[], None]) -> dict[str, str]:
+    try:
+        await CHECKS.run(check)
+    except StorageUnavailable as error:
+        return {part: error.detail}
+    return {}
 
 
 class GraphHealth:
-    """`services.HealthService`; `expected` are the names of the application's deployments."""
+    """`services.HealthService`.
 
-    def __init__(self, app_name: str, expected: Sequence[str]) -> None:
+    Args:
+        app_name: of the application.
+        expected: names of its deployments.
+        storage: is asked too; None: where only the deployments matter.
+    """
+
+    def __init__(self, app_name: str, expected: Sequence[str], storage: StorageHealth | None = None) -> None:
+        self._storage = storage
         self._app_name = app_name
         self._expected = expected
         self._reading = asyncio.Lock()
@@ -33,6 +85,10 @@ class GraphHealth:
                 self._states = await asyncio.to_thread(self._read)
                 self._read_at = loop.time()
         return self._states
+
+    async def storage_faults(self) -> Mapping[str, str]:
+        """Return what is wrong with the storage, by part; empty: nothing."""
+        return {} if self._storage is None else await self._storage.faults()
 
     def _read(self) -> dict[str, str]:
         application = serve.status().applications.get(self._app_name)

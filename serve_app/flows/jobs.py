@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
@@ -54,6 +55,10 @@ class StoredJobs:
     async def status(self, job_id: str) -> JobStatus:
         return await STORE.run(self._store.status, job_id)
 
+    async def steps(self, job_id: str) -> dict[str, Any]:
+        """Return the results of the job's finished steps by name; none once it has ended."""
+        return await STORE.run(self._store.steps, job_id)
+
     async def queue_position(self, job_id: str) -> int | None:
         return await STORE.run(self._store.queue_position, job_id)
 
@@ -81,9 +86,9 @@ class StoredJobs:
         return await STORE.run(self._store.cancel, job_id)
 
     async def delete(self, job_id: str) -> None:
-        await STORE.run(self._store.require_ended, job_id)
-        # first the files: none is left without a job, for whoever takes its id next
-        await FILES.run(self._media.discard_job, job_id)
+        job = await STORE.run(self._store.ended, job_id)
+        # first the files: none is left without a job
+        await FILES.run(self._media.discard_job, job)
         await STORE.run(self._store.delete, job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:

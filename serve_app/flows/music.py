@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -18,14 +18,15 @@ from pydantic import TypeAdapter
 from serve_app.deployments.protocols import CaptionsPictures, MakesMusic
 from serve_app.flows.handles import Calls, Placed, with_fallback
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.music_engines import AcceptedPiece, MusicEngines, kept, mastered_key, midi_key
+from serve_app.flows.music_engines import AcceptedPiece, MusicEngines, kept
 from serve_app.flows.steps import Steps
 from serve_app.jobs.record import MusicRequest
-from serve_app.media.artifacts import job_key, published_key
+from serve_app.media.artifacts import job_key, upload_key
 from serve_app.messages import MusicStage
 from serve_app.models.music.options import EngineName
 from serve_app.results import MAX_SEED, Caption, MusicPiece, MusicPlan, PictureFeatures
 from serve_app.services import MusicFile
+from serve_app.threads import FILES
 
 T = TypeVar("T")
 
@@ -51,11 +52,21 @@ class MusicModels:
 
 @dataclass(frozen=True, slots=True)
 class _Ingested:
-    """Facts of the picture, which is in the artefact store."""
+    """Facts of the picture, and its key in the artefact store."""
 
     sha256: str
     features: PictureFeatures
     notes: tuple[str, ...]
+    key: str = ""
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Files of the piece: their bytes, and their keys in the artefact store."""
+
+    num_bytes: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
 
 class MusicPipeline:
@@ -85,8 +96,8 @@ class MusicPipeline:
             steps,
             "ingest",
             _Ingested,
-            published_key(request.job_id, MusicFile.PICTURE),
-            lambda: self._ingest(request),
+            lambda done: done.key,
+            lambda: self._ingest(request, steps),
             (MusicStage.PICTURE_READY, MusicStage.CAPTIONING),
         )
         caption = await steps.run(
@@ -100,16 +111,24 @@ class MusicPipeline:
         )
         accepted = await self._engines.play(request, plan, steps)
         await steps.announce(MusicStage.ENCODING)
-        sizes = await kept(
+        encoded = await kept(
             self._media,
             steps,
             "encode",
-            dict[str, int],
-            published_key(request.job_id, MusicFile.FLAC),
-            lambda: self._encode(request, accepted),
+            _Files,
+            lambda done: done.keys.get(MusicFile.FLAC, ""),
+            lambda: self._encode(accepted, steps),
             (MusicStage.PUBLISHING,),
         )
-        files = await steps.run("publish", dict[str, int], lambda: self._publish(request, caption, accepted, sizes))
+        published = await kept(
+            self._media,
+            steps,
+            "publish",
+            _Files,
+            lambda done: done.keys.get(MusicFile.PLAN, ""),
+            lambda: self._publish(caption, accepted, steps),
+        )
+        sizes = {str(MusicFile.PICTURE): ingested.num_bytes} | encoded.num_bytes | published.num_bytes
         piece = MusicPiece(
             caption=caption,
             plan=accepted.plan,
@@ -119,7 +138,8 @@ class MusicPipeline:
             fallback_reason="; ".join(accepted.reasons) or None,
             duration=round(accepted.mastered.duration_s, 3),
             measurements=accepted.mastered.measurements,
-            files=files,
+            files=sizes,
+            stored={str(MusicFile.PICTURE): ingested.key} | encoded.keys | published.keys,
             page_url=f"/music/{request.job_id}/page",
             audio_url=f"/music/{request.job_id}/audio",
             download_url=f"/music/{request.job_id}/download",
@@ -129,51 +149,53 @@ class MusicPipeline:
         result: dict[str, Any] = TypeAdapter(MusicPiece).dump_python(piece, mode="json")
         return result
 
-    async def _ingest(self, request: MusicRequest) -> _Ingested:
+    async def _ingest(self, request: MusicRequest, steps: Steps) -> _Ingested:
         if request.image_url is not None:
             data = await self._media.fetch_image(request.image_url)
         else:
-            data = await self._media.read(upload_key(request))
+            data = await self._media.read(await self._upload(request))
         prepared = await self._captioner(lambda placed: self._call(placed, CaptionsPictures.prepare, data), "cleaning")
-        await self._put(request, MusicFile.PICTURE, prepared.jpeg)
-        return _Ingested(prepared.sha256, prepared.features, prepared.notes)
+        stored = await self._put({MusicFile.PICTURE: prepared.jpeg}, steps)
+        key = stored.keys[MusicFile.PICTURE]
+        return _Ingested(prepared.sha256, prepared.features, prepared.notes, key, len(prepared.jpeg))
+
+    async def _upload(self, request: MusicRequest) -> str:
+        """Return the key of the uploaded picture."""
+        key = upload_key(request.job_id, str(request.upload_name))
+        old_key = job_key(request.job_id, str(request.upload_name))  # of a version without fences
+        is_old = await FILES.run(lambda: not self._media.has(key) and self._media.has(old_key))
+        return old_key if is_old else key
 
     async def _caption(self, request: MusicRequest, ingested: _Ingested) -> Caption:
-        jpeg = await self._media.read(published_key(request.job_id, MusicFile.PICTURE))
+        jpeg = await self._media.read(ingested.key)
         return await self._captioner(
             lambda placed: self._call(placed, CaptionsPictures.caption, jpeg, ingested.features), "captioning"
         )
 
-    async def _put(self, request: MusicRequest, name: MusicFile, content: bytes) -> None:
-        await self._media.put(published_key(request.job_id, name), content, name.media_type)
+    async def _put(self, files: Mapping[MusicFile, bytes], steps: Steps) -> _Files:
+        """Store files where callers may fetch them once the step is committed that returns their keys."""
+        keys = {name: f"published/{steps.place}/{name}" for name in files}
+        for name, content in files.items():
+            await self._media.put(keys[name], content, name.media_type)
+        return _Files(
+            {str(name): len(content) for name, content in files.items()}, {str(n): k for n, k in keys.items()}
+        )
 
     async def _captioner(self, attempt: Callable[[Placed[CaptionsPictures]], Awaitable[T]], what: str) -> T:
         return await with_fallback(self._models.captioners, attempt, what)
 
-    async def _encode(self, request: MusicRequest, accepted: AcceptedPiece) -> dict[str, int]:
-        audio = await self._media.read(mastered_key(request, accepted.number))
+    async def _encode(self, accepted: AcceptedPiece, steps: Steps) -> _Files:
+        audio = await self._media.read(accepted.mastered.key)
         encoded = await self._call(self._models.generator, MakesMusic.encode, audio)
-        files = {MusicFile.MP3: encoded.mp3, MusicFile.FLAC: encoded.flac}
-        for name, content in files.items():  # FLAC last: where it is, MP3 is too
-            await self._put(request, name, content)
-        return {str(name): len(content) for name, content in files.items()}
+        # FLAC last: where it is, MP3 is too
+        return await self._put({MusicFile.MP3: encoded.mp3, MusicFile.FLAC: encoded.flac}, steps)
 
-    async def _publish(
-        self, request: MusicRequest, caption: Caption, accepted: AcceptedPiece, sizes: dict[str, int]
-    ) -> dict[str, int]:
-        """Publish what is small; return the bytes of all files."""
-        files = {MusicFile.CAPTION: _json(caption), MusicFile.PLAN: _json(accepted.plan)}
-        if accepted.made.has_midi:
-            files[MusicFile.MIDI] = await self._media.read(midi_key(request, accepted.number))
-        for name, content in files.items():
-            await self._put(request, name, content)
-        picture = await self._media.read(published_key(request.job_id, MusicFile.PICTURE))
-        return {str(MusicFile.PICTURE): len(picture)} | sizes | {str(name): len(data) for name, data in files.items()}
-
-
-def upload_key(request: MusicRequest) -> str:
-    """Return the key of an uploaded picture."""
-    return job_key(request.job_id, str(request.upload_name))
+    async def _publish(self, caption: Caption, accepted: AcceptedPiece, steps: Steps) -> _Files:
+        """Publish what is small."""
+        files = {MusicFile.CAPTION: _json(caption)}
+        if accepted.made.midi_key:
+            files[MusicFile.MIDI] = await self._media.read(accepted.made.midi_key)
+        return await self._put({**files, MusicFile.PLAN: _json(accepted.plan)}, steps)
 
 
 def _plan(request: MusicRequest, ingested: _Ingested, caption: Caption) -> MusicPlan:

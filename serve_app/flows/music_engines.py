@@ -20,7 +20,6 @@ from serve_app.flows.handles import Calls, Placed
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import Steps
 from serve_app.jobs.record import MusicRequest
-from serve_app.media.artifacts import job_key
 from serve_app.messages import MusicStage
 from serve_app.results import MusicPlan
 from serve_app.threads import FILES
@@ -38,11 +37,12 @@ _ERRORS: dict[str, type[ModelError]] = {
 
 @dataclass(frozen=True, slots=True)
 class MadePiece:
-    """What became of an engine's attempt; its files are in the artefact store."""
+    """What became of an engine's attempt, and the keys of its files in the artefact store; "" where there is none."""
 
+    key: str = ""
+    midi_key: str = ""
     engine_version: str = ""
     license: str = ""
-    has_midi: bool = False
     notes: tuple[str, ...] = ()
     failure: str | None = None
     failure_code: str = ""
@@ -58,11 +58,12 @@ class _Started:
 
 @dataclass(frozen=True, slots=True)
 class _Mastered:
-    """Facts of a mastered piece, which is in the artefact store."""
+    """Facts of a mastered piece, and its key in the artefact store."""
 
     duration_s: float
     measurements: dict[str, float]
     faults: tuple[str, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class MusicEngines:
                 failures.append(made)
                 attempts.failed(attempt, made.failure)
                 continue
-            mastered = await self._master(request, attempt.number, attempt.plan, steps)
+            mastered = await self._master(made, attempt.number, attempt.plan, steps)
             if not mastered.faults:
                 reasons = tuple(attempts.reasons)
                 return AcceptedPiece(attempt.number, attempt.engine, attempt.plan, made, mastered, reasons)
@@ -137,10 +138,12 @@ class MusicEngines:
                 )
             except ModelError as error:
                 return _failed(request, engine, error)
-            await self._media.put(_raw_key(request, number), music.audio)
+            key, midi_key = f"jobs/{steps.place}/raw-{number}.flac", ""
+            await self._media.put(key, music.audio)
             if music.midi is not None:
-                await self._media.put(midi_key(request, number), music.midi)
-            return MadePiece(music.model_version, music.license, music.midi is not None, music.notes)
+                midi_key = f"jobs/{steps.place}/raw-{number}.mid"
+                await self._media.put(midi_key, music.midi)
+            return MadePiece(key, midi_key, music.model_version, music.license, music.notes)
 
         with steps.timed("music"):
             # a remote engine's task is known before it is waited for: a new runner asks for it again
@@ -148,21 +151,20 @@ class MusicEngines:
             if started.failed is not None:
                 return started.failed
             made = await steps.run(f"music/{number}", MadePiece, render, announce=(MusicStage.MASTERING,))
-            if made.failure is None and not await FILES.run(self._media.has, _raw_key(request, number)):
+            if made.failure is None and not await FILES.run(self._media.has, made.key):
                 made = await render()
             return made
 
-    async def _master(self, request: MusicRequest, number: int, plan: MusicPlan, steps: Steps) -> _Mastered:
+    async def _master(self, made: MadePiece, number: int, plan: MusicPlan, steps: Steps) -> _Mastered:
         async def master() -> _Mastered:
-            audio = await self._media.read(_raw_key(request, number))
+            audio = await self._media.read(made.key)
             mastered = await self._call(self._generator, MakesMusic.master, audio, plan)
-            await self._media.put(mastered_key(request, number), mastered.audio)
-            return _Mastered(mastered.duration_s, mastered.measurements, mastered.faults)
+            key = f"jobs/{steps.place}/mastered-{number}.flac"
+            await self._media.put(key, mastered.audio)
+            return _Mastered(mastered.duration_s, mastered.measurements, mastered.faults, key)
 
         with steps.timed("master"):
-            return await kept(
-                self._media, steps, f"master/{number}", _Mastered, mastered_key(request, number), master, ()
-            )
+            return await kept(self._media, steps, f"master/{number}", _Mastered, lambda done: done.key, master)
 
 
 async def kept(
@@ -170,28 +172,17 @@ async def kept(
     steps: Steps,
     name: str,
     result_type: type[T],
-    key: str,
+    key_of: Callable[[T], str],
     work: Callable[[], Awaitable[T]],
     announce: Sequence[int] = (),
 ) -> T:
-    """Return the result of a step that leaves a file.
+    """Return the result of a step that leaves a file, whose key `key_of` finds in the result.
 
-    Where the file is gone, because an operator emptied the store, the work is repeated; its result is then not stored.
+    Where the file is gone, because an operator emptied the store, or where an earlier version of this program kept no
+    key, the work is repeated; its result is then not stored.
     """
     result = await steps.run(name, result_type, work, announce)
-    return result if await FILES.run(media.has, key) else await work()
-
-
-def _raw_key(request: MusicRequest, number: int) -> str:
-    return job_key(request.job_id, f"raw-{number}.flac")
-
-
-def midi_key(request: MusicRequest, number: int) -> str:
-    return job_key(request.job_id, f"raw-{number}.mid")
-
-
-def mastered_key(request: MusicRequest, number: int) -> str:
-    return job_key(request.job_id, f"mastered-{number}.flac")
+    return result if await FILES.run(media.has, key_of(result)) else await work()
 
 
 def _failed(request: MusicRequest, engine: str, error: ModelError) -> MadePiece:

@@ -14,10 +14,9 @@ from typing import BinaryIO
 from serve_app.errors import JobConflict, JobNotFound, MusicFileMissing, ServeAppError
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.media_source import MediaSource
-from serve_app.flows.music import upload_key
 from serve_app.jobs.record import ApiKey, Job, JobPage, JobStatus, MusicRequest, Scope, Visitor
 from serve_app.jobs.store import Quota
-from serve_app.media.artifacts import published_key
+from serve_app.media.artifacts import published_key, upload_key
 from serve_app.messages import MusicStage
 from serve_app.results import MAX_SEED
 from serve_app.services import MusicFile, StoredFile, SubmittedJob
@@ -98,13 +97,16 @@ class MusicFlow:
         if job.status is JobStatus.COMPLETED:
             files = job.result["files"] if job.result else {}  # type: ignore[typeddict-item]  # a MusicPiece
             is_there = file in files
+            # a version without fences stored no keys
+            place = dict(job.result or {}).get("stored", {}).get(file)
         elif file is MusicFile.PICTURE:  # it is shown while the music is made
             is_there = job.progress >= MusicStage.PICTURE_READY
+            place = (await self._jobs.steps(job_id)).get("ingest", {}).get("key")
         else:
             raise JobConflict(f"The piece {job_id} is {job.status}; its files are there once it has completed")
         if is_there:
             with suppress(FileNotFoundError):
-                return await FILES.run(self._media.stat, published_key(job_id, file))
+                return await FILES.run(self._media.stat, place or published_key(job_id, file))
         raise MusicFileMissing(f"The piece {job_id} has no {file}")
 
     async def _submit_with(
@@ -114,14 +116,15 @@ class MusicFlow:
             request, upload_sha256=hashlib.sha256(picture).hexdigest(), upload_name=f"upload-{uuid.uuid4().hex}"
         )
         # before the job: a runner may take it at once
-        await self._media.put(upload_key(request), picture)
+        place = upload_key(request.job_id, str(request.upload_name))
+        await self._media.put(place, picture)
         try:
             submitted = await self._jobs.submit(request, visitor, self._quota, key=key)
         except ServeAppError:
-            await FILES.run(self._media.remove, upload_key(request))
+            await FILES.run(self._media.remove, place)
             raise
         if _music_request(submitted.job).upload_name != request.upload_name:  # the job has its picture already
-            await FILES.run(self._media.remove, upload_key(request))
+            await FILES.run(self._media.remove, place)
         return submitted
 
     def _read_picture(self, upload: BinaryIO) -> bytes:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
+from serve_app.errors import AudioExtractionError, ProcessingError, ReplicaDied, StorageUnavailable
+from serve_app.flows.handles import DEATHS
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.store import JobStore
+from serve_app.media.artifacts import claim_place
 from serve_app.threads import STORE
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+_OUTAGE_S = 60.0  # the job table may be away so long before a finished step's work is given up
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_OTHERS_S = 2.0  # within which the other jobs that a dead replica worked on have noted its death
+_MOST_ALONE, _MOST_DEATHS = 2, 4
 
 
 class Steps(Protocol):
@@ -24,6 +34,11 @@ class Steps(Protocol):
     """
 
     seconds: dict[str, float]
+
+    @property
+    def place(self) -> str:
+        """Folder of the files that this run writes, below `jobs/` and `published/` (`artifacts.claim_place`)."""
+        ...
 
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
@@ -47,6 +62,8 @@ class Steps(Protocol):
 
 class PlainSteps(Steps):
     """Runs each step and reports nothing: for a caller who waits for the answer."""
+
+    place = "direct"  # its callers name folders of their own
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -90,6 +107,10 @@ class DurableSteps(Steps):
         self._on_step = on_step
         self.seconds: dict[str, float] = {}
 
+    @property
+    def place(self) -> str:
+        return claim_place(self._claim.job.number, self._claim.fence)
+
     async def run(
         self, name: str, result_type: type[T], work: Callable[[], Awaitable[T]], announce: Sequence[int] = ()
     ) -> T:
@@ -99,14 +120,64 @@ class DurableSteps(Steps):
             self.seconds[name] = self._done_seconds.get(name, 0.0)
             return adapter.validate_python(self._done[name])
         started = time.monotonic()
-        result = await work()
+        with self._counting(name):
+            result = await work()
         seconds = time.monotonic() - started
         kept = adapter.dump_python(result, mode="json")
-        await STORE.run(self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce))
+        await self._through_outage(
+            self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce)
+        )
         self.seconds[name] = seconds
         self._on_step(name, seconds)
         return result
 
     async def announce(self, *progress: int) -> None:
         """Commit progress events; what was reported before is not reported again."""
-        await STORE.run(self._store.announce, self._claim, *progress)
+        await self._through_outage(self._store.announce, self._claim, *progress)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Do what `Steps.timed` does; deaths of replicas within the block count for `name`."""
+        with self._counting(name), super().timed(name):
+            yield
+
+    @contextmanager
+    def _counting(self, name: str) -> Iterator[None]:
+        async def report(death: ReplicaDied, deployment: str, step: str | None) -> None:
+            await self._died(death, deployment, step or name)
+
+        token = DEATHS.set(report)
+        try:
+            yield
+        finally:
+            DEATHS.reset(token)
+
+    async def _died(self, death: ReplicaDied, deployment: str, step: str) -> None:
+        """Count a replica that died under a step; end the job whose input kills replicas.
+
+        Other jobs lose their calls with the same replica, and nobody knows whose input was to blame. So the second
+        death of a replica that worked on this job alone ends it, and in company only the fourth: a job that has bad
+        neighbours again and again is rare, as each has left its neighbours after its own second death.
+        """
+        await self._through_outage(self._store.note_death, self._claim, step, death.replica)
+        await asyncio.sleep(_OTHERS_S)
+        deaths = await self._through_outage(self._store.count_deaths, self._claim, step, death.replica)
+        if deaths.alone < _MOST_ALONE and deaths.all < _MOST_DEATHS:
+            return
+        kind = AudioExtractionError if step == "decode" else ProcessingError
+        raise kind(
+            f"step {step}: the file was in work when {deaths.all} replicas of {deployment} died; it is not tried again"
+        )
+
+    async def _through_outage(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `write(…)`, repeated while the job table is away: finished work must not be lost by a restart."""
+        deadline = time.monotonic() + _OUTAGE_S
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await STORE.run(write, *args, **kwargs)
+            except StorageUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

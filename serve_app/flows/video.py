@@ -26,7 +26,6 @@ from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOp
 from serve_app.flows.steps import PlainSteps, Steps
 from serve_app.jobs.record import VideoRequest
 from serve_app.media.acoustics import FrameFeatures, features_of
-from serve_app.media.artifacts import job_key
 from serve_app.messages import Stage
 from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.joining import join_transcripts
@@ -93,14 +92,14 @@ class VideoPipeline:
     async def run_job(self, request: VideoRequest, steps: Steps) -> AnalysisResult:
         """Return the result of a video job; errors as `analyze`."""
         analysis = AnalysisRequest(request.video_url, **request.options())
-        return await self.analyze(analysis, job_key(request.job_id), steps)
+        return await self.analyze(analysis, f"jobs/{steps.place}", steps)
 
     async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> AnalysisResult:
         """Return the result of the analysis.
 
         Args:
             request: the file, and the options.
-            folder: of this job's artefacts in the artefact store.
+            folder: of this run's artefacts in the artefact store.
             steps: run the steps.
 
         Raises:
@@ -173,7 +172,7 @@ class VideoPipeline:
             "fetch", AudioSource, lambda: self._media.fetch(source, folder), announce=(Stage.DOWNLOADED,)
         )
         # an operator may have emptied the store since the step
-        if not await FILES.run(self._media.has, f"{folder}/media"):
+        if not await FILES.run(self._media.has_located, fetched.url):
             fetched = await self._media.fetch(source, folder)
         return fetched.url
 

@@ -6,17 +6,30 @@ Each change of a job's state is one UPDATE that refuses illegal transitions and 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from serve_app.errors import JobConflict, JobNotFound, LeaseLost, ProcessingError
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
-from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobRequest, JobResult, JobStatus
-from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, decode_request, encode, job_steps, jobs, storable, to_job
+from serve_app.jobs.record import LEGAL_TRANSITIONS, Job, JobRequest, JobResult, JobStatus, UnreadableRequest
+from serve_app.jobs.retry import LONGEST_JOB_DELAY_S
+from serve_app.jobs.tables import (
+    JOB_COLUMNS,
+    AnyRow,
+    encode,
+    job_losses,
+    job_steps,
+    jobs,
+    pauses,
+    read_request,
+    storable,
+    to_job,
+)
 from serve_app.messages import (
     COMPLETED,
     Locale,
@@ -30,6 +43,8 @@ from serve_app.messages import (
 # Fences of one job lie below those of any job submitted later, so a runner left over from a job that was deleted
 # can't touch a new job of the same id. No job is claimed a million times.
 _FENCES_PER_JOB = 1 << 20
+
+_log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,14 @@ class Claim:
     owner: str
 
 
+@dataclass(frozen=True, slots=True)
+class Deaths:
+    """Replicas that died under a step of a job: those that worked on no other job then, and all."""
+
+    alone: int
+    all: int
+
+
 class Lifecycle:
     """A runner's half of the job store; `JobStore` documents its arguments.
 
@@ -60,9 +83,13 @@ class Lifecycle:
         self._max_attempts = max_attempts
         self._max_crashes = max_crashes
         self._locale = locale
+        self._set_aside: set[int] = set()
 
     def claim(self, owner: str) -> Claim | None:
-        """Claim the oldest job whose lease ran out, or else the oldest that is due; None if there is none."""
+        """Claim the oldest job whose lease ran out, or else the oldest that is due; None if there is none.
+
+        A job whose request this version can't read is set aside, for runners of the version that stored it.
+        """
         if self._db.is_sqlite and not self._any_claimable():
             return None  # an idle runner must not wait for the one write lock
         while True:
@@ -70,13 +97,18 @@ class Lifecycle:
                 row = self._next_claimable(connection, now)
                 if row is None:
                     return None
-                if row.status == JobStatus.PROCESSING and self._ended_without_runner(connection, row, now):
+                request = read_request(row)
+                if isinstance(request, UnreadableRequest):
+                    self._set_aside.add(row.number)
+                    _log.warning("job %s: this version can't read its request; it is left to others", row.job_id)
                     continue
-                return self._take(connection, row, owner, now)
+                if row.status == JobStatus.PROCESSING and self._ended_without_runner(connection, row, request, now):
+                    continue
+                return self._take(connection, row, request, owner, now)
 
     def renew(self, claim: Claim) -> bool:
         """Return whether a client asked to cancel the job."""
-        with self._db.write() as (connection, now):
+        with self._db.write(renewing=True) as (connection, now):
             return bool(self._hold(connection, claim, now).cancel_requested)
 
     def steps(self, job_id: str) -> dict[str, Any]:
@@ -146,11 +178,73 @@ class Lifecycle:
                 return self._fail(connection, _held_by(claim), code, message, now, attempts=attempts)
             return self._hand_back(connection, claim, held, now, due_at=now + retry_after_s, attempts=attempts)
 
-    def release(self, claim: Claim) -> Job:
-        """Hand a job back without counting an attempt. It keeps its place and its steps; a cancelled one ends."""
+    def release(self, claim: Claim, *, after_s: float = 0.0) -> Job:
+        """Hand a job back without counting an attempt, for others to take it after some seconds.
+
+        It keeps its place and its steps; a cancelled one ends.
+        """
         with self._db.write() as (connection, now):
             held = self._hold(connection, claim, now)
-            return self._hand_back(connection, claim, held, now, due_at=now, attempts=held.attempts)
+            return self._hand_back(connection, claim, held, now, due_at=now + after_s, attempts=held.attempts)
+
+    def note_pause(self, owner: str, reason: str, for_s: float) -> None:
+        """Store that a runner claims nothing for some seconds, and why; 0: that it claims again."""
+        with self._db.write() as (connection, now):
+            connection.execute(delete(pauses).where(or_(pauses.c.owner == owner, pauses.c.until <= now)))
+            if for_s:
+                connection.execute(pauses.insert().values(owner=owner, reason=storable(reason), until=now + for_s))
+
+    def note_death(self, claim: Claim, step: str, replica: str) -> None:
+        """Store that a replica died while it worked on a step of the job; once for each replica and step."""
+        with self._db.write() as (connection, now):
+            self._hold(connection, claim, now)
+            connection.execute(
+                self._db.insert(job_losses)
+                .values(job_id=claim.job.job_id, step=f"{step} {replica}", num_lost=1)
+                .on_conflict_do_nothing()
+            )
+
+    def count_deaths(self, claim: Claim, step: str, replica: str) -> Deaths:
+        """Return how many replicas died under a step, this one included; it is counted once.
+
+        Call it some seconds after `note_death`, so that the other jobs that this replica worked on are noted too.
+        """
+        with self._db.write() as (connection, now):
+            self._hold(connection, claim, now)
+            own = job_losses.c.job_id == claim.job.job_id
+            noted = select(func.count()).select_from(job_losses)
+            others = noted.where(~own, job_losses.c.step.endswith(f" {replica}", autoescape=True))
+            if not connection.execute(others).scalar_one():
+                counted = self._db.insert(job_losses).values(job_id=claim.job.job_id, step=step, num_lost=1)
+                connection.execute(
+                    counted.on_conflict_do_update(
+                        index_elements=[job_losses.c.job_id, job_losses.c.step],
+                        set_={"num_lost": job_losses.c.num_lost + 1},
+                    )
+                )
+            alone = select(job_losses.c.num_lost).where(own, job_losses.c.step == step)
+            return Deaths(
+                alone=connection.execute(alone).scalar() or 0,
+                all=connection.execute(
+                    noted.where(own, job_losses.c.step.startswith(f"{step} ", autoescape=True))
+                ).scalar_one(),
+            )
+
+    def named_files(self, claim: Claim, keys: Sequence[str]) -> set[str]:
+        """Return those of a lost claim's files that a finished step or the result of the job names."""
+        with self._db.read() as connection:
+            this = and_(jobs.c.job_id == claim.job.job_id, jobs.c.number == claim.job.number)
+            named = set()
+            for key in keys:
+                in_step = select(job_steps.c.job_id).where(
+                    job_steps.c.job_id == jobs.c.job_id, job_steps.c.result.contains(key, autoescape=True)
+                )
+                found = select(jobs.c.number).where(
+                    this, or_(in_step.exists(), jobs.c.result.contains(key, autoescape=True))
+                )
+                if connection.execute(found).first() is not None:
+                    named.add(key)
+            return named
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if no runner works on it; otherwise its runner learns it from `renew`.
@@ -195,16 +289,24 @@ class Lifecycle:
 
     def _next_claimable(self, connection: Connection, now: float) -> AnyRow | None:
         # Two queries instead of one with OR: each reads the head of an index, however many jobs have ended.
-        for status, since in ((JobStatus.PROCESSING, jobs.c.lease_until), (JobStatus.QUEUED, jobs.c.due_at)):
-            oldest = select(*JOB_COLUMNS).where(jobs.c.status == status, since <= now).order_by(jobs.c.number).limit(1)
+        sources = [(JobStatus.QUEUED, jobs.c.due_at, LONGEST_JOB_DELAY_S)]
+        # After the clock was set, each living runner renews its lease by it before leases count again.
+        if self._db.since_step_s(now) >= self._lease_s:
+            sources.insert(0, (JobStatus.PROCESSING, jobs.c.lease_until, self._lease_s))
+        for status, since, longest_s in sources:
+            due = since <= now
+            if self._db.is_sqlite:  # by the host's clock; a time that nobody would have set now is from before its step
+                due = or_(due, since > now + longest_s)
+            oldest = select(*JOB_COLUMNS).where(jobs.c.status == status, due).order_by(jobs.c.number).limit(1)
+            if self._set_aside:
+                oldest = oldest.where(jobs.c.number.not_in(self._set_aside))
             row = connection.execute(oldest.with_for_update(skip_locked=True)).first()
             if row is not None:
                 return row
         return None
 
-    def _ended_without_runner(self, connection: Connection, row: AnyRow, now: float) -> bool:
+    def _ended_without_runner(self, connection: Connection, row: AnyRow, request: JobRequest, now: float) -> bool:
         this = jobs.c.job_id == row.job_id
-        request = decode_request(row.kind, row.request)
         if row.cancel_requested:
             self._cancel(connection, this, request, now)
             return True
@@ -217,8 +319,7 @@ class Lifecycle:
             return True
         return False
 
-    def _take(self, connection: Connection, row: AnyRow, owner: str, now: float) -> Claim:
-        request = decode_request(row.kind, row.request)
+    def _take(self, connection: Connection, row: AnyRow, request: JobRequest, owner: str, now: float) -> Claim:
         taken = connection.execute(
             _transition(jobs.c.job_id == row.job_id, JobStatus.PROCESSING)
             .values(

@@ -132,6 +132,13 @@ class MusicRequest(JobRequest):
     version_of: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnreadableRequest(JobRequest):
+    """Stands for a stored request that this version can't read: of a newer one, or damaged."""
+
+    kind = JobKind.VIDEO
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """A browser, by the random id in its signed cookie.
@@ -192,6 +199,7 @@ class Job:
         result_text: the result as JSON text; None where there is none, or it was left out.
         visitor: id of the visitor whose job it is; None: nobody's.
         private: whether other visitors must not see it.
+        number: in the order of submission; never used again, unlike the id.
     """
 
     request: JobRequest
@@ -208,6 +216,7 @@ class Job:
     result_text: str | None = field(default=None, repr=False)
     visitor: str | None = None
     private: bool = False
+    number: int = 0
 
     @property
     def job_id(self) -> str:

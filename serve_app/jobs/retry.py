@@ -31,7 +31,9 @@ class Backoff:
 
 
 DELIVERY_BACKOFF = Backoff(first_s=0.5, cap_s=600.0)
-JOB_BACKOFF = Backoff(first_s=2.0, cap_s=60.0)
+LONGEST_JOB_DELAY_S = 60.0
+JOB_BACKOFF = Backoff(first_s=2.0, cap_s=LONGEST_JOB_DELAY_S)
+STORAGE_BACKOFF = Backoff(first_s=1.0, cap_s=LONGEST_JOB_DELAY_S)  # of claims, while a disk or a store fails
 
 DELIVERY_GIVE_UP_S = 24 * 3600.0
 
@@ -57,8 +59,9 @@ def sending_s(num_bytes: int) -> float:
 def job_retry_after_s(error: BaseException, attempts: int, chance: float) -> float | None:
     """Return how long a job waits before its next attempt; None if another attempt can't help.
 
-    An error that serve_app did not raise itself (a database that restarts, a full disk, a bug) may pass, so the limit
-    of attempts decides. A download gets no further attempt: fetching has tried as often as the contract says.
+    An error that serve_app did not raise itself (a bug, mostly) may pass, so the limit of attempts decides. Faults of
+    the storage do not come here: they use up no attempt (`Runner`). A download gets no further attempt: fetching has
+    tried as often as the contract says.
     `attempts` failed before this one (`Job.attempts`); `chance` is uniform in [0, 1).
     """
     if isinstance(error, DownloadError) or (isinstance(error, ServeAppError) and not error.transient):

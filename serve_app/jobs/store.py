@@ -28,7 +28,17 @@ from serve_app.jobs.record import (
     Scope,
     Visitor,
 )
-from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, encode_request, job_events, jobs, secrets, submissions, to_job
+from serve_app.jobs.tables import (
+    JOB_COLUMNS,
+    AnyRow,
+    encode_request,
+    job_events,
+    jobs,
+    pauses,
+    secrets,
+    submissions,
+    to_job,
+)
 from serve_app.messages import JobKind, Locale, queued_message
 
 _MEASURED_JOBS = 20  # speeds even out long and short files, and still follow a new machine
@@ -46,6 +56,15 @@ class QueueDepth:
 
     queued: int
     running: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownJob:
+    """A job of the table, and whether it has ended."""
+
+    number: int
+    job_id: str
+    has_ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,7 @@ class JobStore(Lifecycle, Outbox, Keys):
         result_links: which results callbacks name instead of carrying them; None: none.
         locale: language of the messages.
         clock: returns POSIX seconds; default: the database's own, so that hosts whose clocks differ agree.
+        steady: returns seconds of a clock that is never set; it shows when the clock of SQLite's host is.
 
     Raises:
         ValueError: the URL names another kind of database.
@@ -88,8 +108,9 @@ class JobStore(Lifecycle, Outbox, Keys):
         result_links: ResultLinks | None = None,
         locale: Locale = Locale.KO,
         clock: Callable[[], float] | None = None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
-        db = Database(url, clock)
+        db = Database(url, clock, steady)
         Lifecycle.__init__(self, db, lease_s=lease_s, max_attempts=max_attempts, max_crashes=max_crashes, locale=locale)
         Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s, result_links=result_links)
         Keys.__init__(self, db)
@@ -279,10 +300,17 @@ class JobStore(Lifecycle, Outbox, Keys):
             num_rounds = num_ahead // max(1, _depth(connection).running)
             return mean_s + (num_rounds * ahead_s / num_ahead if num_rounds else 0.0)
 
-    def require_ended(self, job_id: str) -> None:
-        """Raise JobNotFound, or JobConflict while a job is active."""
+    def paused(self) -> list[str]:
+        """Return why runners claim nothing: the storage's faults that they met, each once."""
+        with self._db.read() as connection:
+            current = select(pauses.c.reason).where(pauses.c.until > self._db.now(connection)).distinct()
+            return list(connection.execute(current.order_by(pauses.c.reason)).scalars())
+
+    def ended(self, job_id: str) -> Job:
+        """Return an ended job without its result; JobNotFound, or JobConflict while it is active."""
         with self._db.read() as connection:
             _require_ended(connection, job_id)
+            return to_job(_find(connection, job_id, *JOB_COLUMNS))
 
     def delete(self, job_id: str) -> None:
         """Remove an ended job with its steps, events and deliveries. JobNotFound; JobConflict while it is active."""
@@ -291,8 +319,8 @@ class JobStore(Lifecycle, Outbox, Keys):
             if not gone:
                 _require_ended(connection, job_id)
 
-    def expired(self, older_than_s: float) -> list[str]:
-        """Return ids of jobs that ended longer ago than this and have no delivery pending; the oldest 500 at most.
+    def expired(self, older_than_s: float) -> list[Job]:
+        """Return jobs that ended longer ago than this and have no delivery pending; the oldest 500 at most.
 
         The caller removes their files, and then the jobs (`delete`): a job whose files could not be removed is found
         again.
@@ -303,18 +331,18 @@ class JobStore(Lifecycle, Outbox, Keys):
             )
             ended_before = self._db.now(connection) - older_than_s
             old = (
-                select(jobs.c.job_id)
+                select(*JOB_COLUMNS)
                 .where(jobs.c.completed_at < ended_before, jobs.c.status.in_(_ENDED), ~undelivered)
                 .order_by(jobs.c.completed_at)
                 .limit(_EXPIRED_AT_ONCE)
             )
-            return list(connection.execute(old).scalars())
+            return [to_job(row) for row in connection.execute(old)]
 
-    def ids(self) -> dict[str, bool]:
-        """Return the id of every job, the oldest first, and whether it has ended."""
+    def known(self) -> list[KnownJob]:
+        """Return every job, the oldest first."""
         with self._db.read() as connection:
-            rows = connection.execute(select(jobs.c.job_id, jobs.c.status).order_by(jobs.c.number))
-            return {row.job_id: JobStatus(row.status).is_final for row in rows}
+            rows = connection.execute(select(jobs.c.number, jobs.c.job_id, jobs.c.status).order_by(jobs.c.number))
+            return [KnownJob(row.number, row.job_id, JobStatus(row.status).is_final) for row in rows]
 
     def events_after(self, after: Mapping[str, int]) -> dict[str, JobNews]:
         """Return each job's events after the last one seen (0: all events), and whether the job has ended.

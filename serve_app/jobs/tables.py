@@ -4,7 +4,8 @@
     submissions one row a visitor's job, also of one that was removed, for the quota of an hour
     secrets     what all replicas share: the secret that signs visitors' cookies
     job_steps   one row a finished step: its result until the job ends, its seconds for good
-    job_losses  one row a step under which a replica was lost: how many were
+    job_losses  one row a step under which a replica died alone with the job: how many did; and one a step and replica
+    pauses      one row a runner that claims nothing because its storage fails
     api_keys    one row an API key, by the hash of its secret; revoked ones stay
     job_events  one row an event: the body of its callback, and the state of its delivery
 
@@ -14,6 +15,7 @@ JSON is kept as text: no query looks inside, and every database returns the same
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
@@ -38,10 +40,20 @@ from sqlalchemy import (
 )
 
 from serve_app import json_text
-from serve_app.jobs.record import DeliveryStatus, Job, JobRequest, JobStatus, MusicRequest, VideoRequest
-from serve_app.messages import JobKind, Locale
+from serve_app.jobs.record import (
+    DeliveryStatus,
+    Job,
+    JobRequest,
+    JobStatus,
+    MusicRequest,
+    UnreadableRequest,
+    VideoRequest,
+)
+from serve_app.messages import JobKind, Locale, unreadable_message
 
 SCHEMA_VERSION = 3
+
+_log = logging.getLogger("ray.serve")
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -127,6 +139,14 @@ job_losses = Table(
     Column("num_lost", Integer, nullable=False),
 )
 
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("owner", String(200), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("until", Double, nullable=False),  # when it has tried again; a runner that died meanwhile is not heard of
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -197,15 +217,37 @@ def encode_request(request: JobRequest) -> str:
 
 
 def decode_request(kind: str, text: str) -> JobRequest:
-    """Return a stored request; fields added since it was stored get their defaults."""
+    """Return a stored request; fields added since it was stored get their defaults.
+
+    Fields of a newer version are left out: what they ask for can't be done here. Raises ValueError, KeyError or
+    TypeError where the request is of an unknown kind or damaged.
+    """
     values = json.loads(text)
     if values.get("locale") is not None:
         values["locale"] = Locale(values["locale"])
-    return _REQUESTS[JobKind(kind)](**values)
+    request = _REQUESTS[JobKind(kind)]
+    known = {each.name for each in fields(request)}
+    return request(**{name: value for name, value in values.items() if name in known})
+
+
+def read_request(row: AnyRow) -> JobRequest:
+    """Return the request of a row, or an UnreadableRequest with what could be read of it."""
+    try:
+        return decode_request(row.kind, row.request)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.debug("job %s: its request can't be read: %s", row.job_id, type(error).__name__)
+    try:
+        target = json.loads(row.request)["callback_base"]
+    except (ValueError, KeyError, TypeError):
+        target = None
+    return UnreadableRequest(job_id=row.job_id, callback_base=target if isinstance(target, str) else None)
 
 
 def to_job(row: AnyRow, *, result: str | None = None) -> Job:
-    """Return the record of a row of JOB_COLUMNS."""
+    """Return the record of a row of JOB_COLUMNS; one that can't be read has an UnreadableRequest, and says so."""
     values = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "result_text"}
-    values |= {"request": decode_request(row.kind, row.request), "status": JobStatus(row.status)}
+    request = read_request(row)
+    values |= {"request": request, "status": JobStatus(row.status)}
+    if isinstance(request, UnreadableRequest) and not values["status"].is_final:
+        values["message"] = unreadable_message(Locale.EN)
     return Job(**values, result_text=result)

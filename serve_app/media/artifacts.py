@@ -20,12 +20,13 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from serve_app.errors import StorageError
+from serve_app.errors import ServeAppError, StorageError, StorageUnavailable, errno_text
 from serve_app.threads import FILES
 
 _CHUNK_BYTES = 256 << 10
 _REQUEST_BYTES = 1 << 20  # of a request to an object store: one for each chunk would take longer than its bytes
 _LINK_S = 600
+_RETRY_AFTER_S = 30.0
 
 # gcsfs asks by gRPC what kind of bucket it has; where nothing answers, as behind many proxies, each call takes a minute
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -37,26 +38,64 @@ _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*")  # no part may begin with a dot
 
 
+def claim_place(number: int, fence: int) -> str:
+    """Return the folder of what one claim on a job writes, below `jobs/` and `published/`.
+
+    No other claim writes there, on this job or on a later one of the same id, so a runner that lost its job can't
+    change what others read.
+    """
+    return f"{number_folder(number)}/{fence}"
+
+
+def number_folder(number: int) -> str:
+    """Return the folder of all claims on a job; no id is shown so (`id_folder`)."""
+    return f"number={number}"
+
+
 def job_key(job_id: str, *parts: str) -> str:
-    """Return the key of a file that a job needs until it ends: `jobs/<id>/<parts>`."""
-    return "/".join(("jobs", _folder(job_id), *parts))
+    """Return the key of a file of a job that a version without `claim_place` began, or of a direct analysis."""
+    return "/".join(("jobs", id_folder(job_id), *parts))
 
 
 def published_key(job_id: str, *parts: str) -> str:
-    """Return the key of a file that callers may fetch as long as the job is kept: `published/<id>/<parts>`."""
-    return "/".join(("published", _folder(job_id), *parts))
+    """Return the key of a published file of a job that a version without `claim_place` completed."""
+    return "/".join(("published", id_folder(job_id), *parts))
 
 
-def _folder(job_id: str) -> str:
+def upload_key(job_id: str, name: str) -> str:
+    """Return the key of an upload, which is stored before its job: `uploads/<id>/<name>`."""
+    return "/".join(("uploads", id_folder(job_id), name))
+
+
+def id_folder(job_id: str) -> str:
     """Return the id, or its hash where it is no safe file name."""
     return job_id if _SAFE_ID.fullmatch(job_id) else f"sha256={hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
+@contextlib.contextmanager
+def store_faults(*, writing: bool = False) -> Iterator[None]:
+    """Raise StorageUnavailable instead of what a store's libraries raise where the store fails.
+
+    A missing file stays FileNotFoundError, but for writes: there it is the bucket that is missing.
+    """
+    try:
+        yield
+    except ServeAppError:
+        raise
+    except Exception as error:  # each store has its own
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise
+        _log.warning("the artefact store fails: %s: %s", type(error).__name__, error)
+        reason = errno_text(error) if isinstance(error, OSError) else type(error).__name__
+        raise StorageUnavailable(f"The artefact store fails: {reason}", _RETRY_AFTER_S) from error
+
+
 class ArtifactStore:
-    """Files under keys such as `jobs/<id>/source`.
+    """Files under keys such as `jobs/number=7/7340033/media`.
 
     Every method may block (disk or network): call it from a thread. Keys are checked, so that no caller's string can
-    leave the store. A file appears under its key only when it is complete.
+    leave the store. A file appears under its key only when it is complete. Every method but `locate`, `key_of` and
+    `signed_url` raises StorageUnavailable where the store fails.
 
     Args:
         url: local folder, or fsspec URL (s3://bucket/prefix, gs://…, memory://…); credentials come from the process's
@@ -74,21 +113,23 @@ class ArtifactStore:
     def put_bytes(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> str:
         """Store bytes and return their location; object stores keep the content type and send it with signed links."""
         target = self._path(key)
-        if self._is_local:
-            with _beside(Path(target)) as partial:
-                partial.write_bytes(data)
-        else:
-            self._fs.pipe_file(target, data, **self._typed(content_type))
+        with store_faults(writing=True):
+            if self._is_local:
+                with _beside(Path(target)) as partial:
+                    partial.write_bytes(data)
+            else:
+                self._fs.pipe_file(target, data, **self._typed(content_type))
         return self.locate(key)
 
     def put_file(self, key: str, local_path: Path) -> str:
         """Move a local file into the store (on one file system by renaming it) and return its location."""
         target = self._path(key)
-        if self._is_local:
-            _move(local_path, Path(target))
-        else:
-            self._fs.put_file(str(local_path), target)
-            local_path.unlink()
+        with store_faults(writing=True):
+            if self._is_local:
+                _move(local_path, Path(target))
+            else:
+                self._fs.put_file(str(local_path), target)
+                local_path.unlink(missing_ok=True)  # a caller that left took its folder along
         return self.locate(key)
 
     def locate(self, key: str) -> str:
@@ -96,15 +137,30 @@ class ArtifactStore:
         path = self._path(key)
         return path if self._is_local else self._fs.unstrip_protocol(path)
 
+    def key_of(self, location: str) -> str | None:
+        """Return the key of what `locate` returned; None where it lies in another store."""
+        root = self.locate("x").removesuffix("x")
+        key = location.removeprefix(root)
+        return key if key != location and _KEY.fullmatch(key) else None
+
     def open(self, key: str) -> BinaryIO:
         """Open for reading; FileNotFoundError where nothing is stored under the key."""
-        return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
+        path = self._path(key)
+        with store_faults():
+            return cast(BinaryIO, self._fs.open(path, "rb"))
+
+    def read(self, key: str) -> bytes:
+        """Return a file's bytes; FileNotFoundError where nothing is stored under the key."""
+        path = self._path(key)
+        with store_faults():
+            return cast(bytes, self._fs.cat_file(path))
 
     def stat(self, key: str) -> StoredArtifact:
         """Return a file's length and version, to read it; FileNotFoundError where nothing is stored under the key."""
         path = self._path(key)
-        self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
-        about = self._fs.info(path)
+        with store_faults():
+            self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
+            about = self._fs.info(path)
         if about["type"] != "file":
             raise FileNotFoundError(key)
         # S3, GCS, folder, memory
@@ -114,7 +170,9 @@ class ArtifactStore:
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes from `start` up to, but not including, `end`; FileNotFoundError."""
-        return cast(bytes, self._fs.cat_file(self._path(key), start=start, end=end))
+        path = self._path(key)
+        with store_faults():
+            return cast(bytes, self._fs.cat_file(path, start=start, end=end))
 
     def signed_url(self, key: str, filename: str, expires_s: int = _LINK_S) -> str | None:
         """Return an address that downloads the file under this name, for anybody, until it expires.
@@ -140,30 +198,46 @@ class ArtifactStore:
     def exists(self, key: str) -> bool:
         """Return whether a file is stored under the key."""
         path = self._path(key)
-        self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
-        return bool(self._fs.isfile(path))
+        try:
+            with store_faults():
+                self._fs.invalidate_cache(os.path.dirname(path))  # another process may have stored it
+                return bool(self._fs.info(path)["type"] == "file")  # not isfile, which calls a failing store empty
+        except FileNotFoundError:
+            return False
 
     def delete(self, key: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._path(key))
+        path = self._path(key)
+        with contextlib.suppress(FileNotFoundError), store_faults():
+            self._fs.rm_file(path)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of all files under `<prefix>/`."""
+        folder = self._path(prefix)
+        with store_faults():
+            self._fs.invalidate_cache()
+            found = self._fs.find(folder)
+        return [f"{prefix}/{path.removeprefix(folder + '/')}" for path in found if path.startswith(folder + "/")]
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove everything under `<prefix>/` and return the number of files."""
         folder = self._path(prefix)
-        self._fs.invalidate_cache()
-        files = [path for path in self._fs.find(folder) if path.startswith(folder + "/")]
-        if self._is_local:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif files:
-            self._fs.rm(files)
+        with store_faults():
+            self._fs.invalidate_cache()
+            files = [path for path in self._fs.find(folder) if path.startswith(folder + "/")]
+            if self._is_local:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif files:
+                self._fs.rm(files)
         return len(files)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the keys of the folders directly under a prefix."""
-        self._fs.invalidate_cache()
+        path = self._path(prefix)
         try:
-            found = self._fs.ls(self._path(prefix), detail=True)
+            with store_faults():
+                self._fs.invalidate_cache()
+                found = self._fs.ls(path, detail=True)
         except FileNotFoundError:
             return []
         names = (each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
@@ -171,14 +245,16 @@ class ArtifactStore:
 
     def sweep(self, prefix: str, older_than_s: float) -> int:
         """Remove files under `<prefix>/` that are older, left by dead processes, and return their number."""
-        self._fs.invalidate_cache()
+        folder = self._path(prefix)
         limit = datetime.now(UTC) - timedelta(seconds=older_than_s)
         num_removed = 0
-        for path in self._fs.find(self._path(prefix)):
-            with contextlib.suppress(FileNotFoundError):  # its job ended meanwhile
-                if self._fs.modified(path) < limit:
-                    self._fs.rm_file(path)
-                    num_removed += 1
+        with store_faults():
+            self._fs.invalidate_cache()
+            for path in self._fs.find(folder):
+                with contextlib.suppress(FileNotFoundError):  # its job ended meanwhile
+                    if self._fs.modified(path) < limit:
+                        self._fs.rm_file(path)
+                        num_removed += 1
         return num_removed
 
     @property
@@ -213,8 +289,8 @@ class StoredArtifact:
             upto = min(end, start + _REQUEST_BYTES)
             try:
                 block = await FILES.run(self.store.read_range, self.key, start, upto)
-            except Exception as error:  # each store has its own
-                raise StorageError(f"{self.key} can't be read: {type(error).__name__}") from error
+            except FileNotFoundError as error:
+                raise StorageError(f"{self.key} is gone") from error
             if len(block) != upto - start:
                 raise StorageError(f"{self.key} has become shorter than {upto} bytes")
             for offset in range(0, len(block), _CHUNK_BYTES):

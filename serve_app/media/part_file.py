@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from serve_app.errors import DownloadError, MediaTooLarge
+from serve_app.errors import MediaTooLarge, NoRoomYet, StorageUnavailable, errno_text
 from serve_app.threads import FILES
 
 Progress = Callable[[int, int | None], None]
 
 _FLUSH_BYTES = 1 << 20  # one hop to a thread per MiB, not per network packet
 _HEAD_BYTES = 512
+_FULL_BYTES = 256 << 20  # a disk with less free is full: other downloads will not fit either
+_RETRY_AFTER_S = 30.0
 _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
 
 
@@ -39,7 +41,7 @@ class FetchLimits:
 class PartFile:
     """`<destination>.part`, which becomes the destination when it is complete. For one writer.
 
-    Disk errors become DownloadError; more than `max_bytes` raise MediaTooLarge.
+    Disk errors become StorageUnavailable: the disk is ours. More than `max_bytes` raise MediaTooLarge.
 
     Args:
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
@@ -57,13 +59,32 @@ class PartFile:
         self.head = b""
 
     def expect(self, num_bytes: int | None) -> None:
-        """Note the size that the source declares; refuse a file at once that can't fit."""
+        """Note the size that the source declares; refuse a file at once that can't fit.
+
+        Raises:
+            MediaTooLarge: it exceeds the limit, or would not fit on the whole disk.
+            NoRoomYet: the disk is not full, and has not enough room for it now.
+            StorageUnavailable: the disk is full.
+        """
         self.expected_bytes = num_bytes
         if num_bytes is None:
             return
         self.check_size(num_bytes)
-        if num_bytes - self.num_bytes > shutil.disk_usage(self._destination.parent).free:
-            raise _disk_full()
+        try:
+            disk = shutil.disk_usage(self._destination.parent)
+        except OSError as error:
+            raise _disk_failed(error) from error
+        if num_bytes - self.num_bytes <= disk.free:
+            return
+        if num_bytes > disk.total:
+            raise MediaTooLarge(f"The file is larger than the disk of {disk.total / 2**20:.0f} MiB for downloads")
+        if disk.free >= _FULL_BYTES:
+            raise NoRoomYet(
+                f"The disk that takes downloads has {disk.free / 2**20:.0f} MiB free, and the file has "
+                f"{num_bytes / 2**20:.0f} MiB",
+                _RETRY_AFTER_S,
+            )
+        raise StorageUnavailable(_DISK_FULL, _RETRY_AFTER_S)
 
     async def write(self, chunk: bytes) -> None:
         self.num_bytes += len(chunk)
@@ -112,9 +133,7 @@ class PartFile:
         try:
             await FILES.run(action, *args)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _disk_full() from error
-            raise DownloadError(f"The download could not be written: {os.strerror(error.errno or 0)}") from error
+            raise _disk_failed(error) from error
 
     def _append(self, data: bytearray) -> None:
         self._opened().write(data)
@@ -134,5 +153,10 @@ class PartFile:
         return self._file
 
 
-def _disk_full() -> DownloadError:
-    return DownloadError("No space is left on the disk that takes downloads; free some, or lower the size limit")
+_DISK_FULL = "No space is left on the disk that takes downloads; free some, or lower the size limit"
+
+
+def _disk_failed(error: OSError) -> StorageUnavailable:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    sentence = _DISK_FULL if full else f"The download could not be written: {errno_text(error)}"
+    return StorageUnavailable(sentence, _RETRY_AFTER_S)

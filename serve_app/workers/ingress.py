@@ -18,7 +18,7 @@ from serve_app.deployments.image_classifier import ClassifierReplica
 from serve_app.deployments.replica.process import prepare_process
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.drums import DrumFlow
-from serve_app.flows.health import GraphHealth
+from serve_app.flows.health import GraphHealth, StorageHealth
 from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.keys import StoredKeys
@@ -69,7 +69,8 @@ class Ingress:
         store.create_schema()
         media = MediaSource(settings)
         app_name = serve.get_replica_context().app_name
-        health = GraphHealth(app_name, (*deployments.names(), "JobRunner", "Ingress"))
+        names = (*deployments.names(), "JobRunner", "Ingress")
+        health = GraphHealth(app_name, names, StorageHealth(store, media))
         pipeline = VideoPipeline(deployments.video, media, _PATIENCE_S, health.deployments)
         self._local = {
             name: LocalClassifier(

@@ -94,12 +94,19 @@ class _RayMetrics:
             tag_keys=("stage",),
         )
         self._queue = metrics.Gauge("serve_app_jobs", "Jobs in the table", tag_keys=("status",))
+        self._paused = metrics.Gauge(
+            "serve_app_storage_paused", "1 while this runner claims nothing because its storage fails"
+        )
+        self._paused.set(0)
 
     def job_ended(self, status: str) -> None:
         self._jobs_ended.inc(tags={"status": status})
 
     def step_finished(self, step: str, seconds: float) -> None:
         self._stage_seconds.observe(seconds, tags={"stage": step})
+
+    def storage_paused(self, is_paused: bool) -> None:
+        self._paused.set(int(is_paused))
 
     def queue_depth(self, depth: QueueDepth) -> None:
         self._queue.set(depth.queued, tags={"status": "queued"})

@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from serve_app.errors import JobNotFound, LeaseLost, ServeAppError
+from serve_app.errors import JobNotFound, LeaseLost, ServeAppError, StorageUnavailable, storage_fault
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import JobResult
-from serve_app.jobs.retry import job_retry_after_s
+from serve_app.jobs.record import Job, JobResult
+from serve_app.jobs.retry import STORAGE_BACKOFF, job_retry_after_s
 from serve_app.jobs.store import JobStore, QueueDepth
 from serve_app.messages import JobKind, Locale, error_code, error_message
 from serve_app.threads import FILES, LEASES, STORE
+from serve_app.workers.breaker import Breaker
 from serve_app.workers.options import RunnerOptions
 
 logger = logging.getLogger("ray.serve")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 JobFlow: TypeAlias = Callable[[Any, Steps], Awaitable[JobResult]]
 """Runs a job's steps, by its request, which is of the flow's own kind, and returns its result."""
@@ -32,6 +37,7 @@ _RENEW_AT_MOST_EVERY_S = 2.0
 _DEPTH_EVERY_S = 10.0
 _PURGE_EVERY_S = 600.0
 _COURIER_GRACE_S = 5.0
+_PROBE_S = 60.0  # a pause is over for others when the job after it is given up so long
 
 
 class _Ending(enum.Enum):
@@ -39,6 +45,7 @@ class _Ending(enum.Enum):
 
     CANCELLED = "a user cancelled it"
     LOST = "its lease was lost"
+    SILENT = "its lease could not be renewed"
 
 
 class RunnerMetrics(Protocol):
@@ -54,6 +61,10 @@ class RunnerMetrics(Protocol):
 
     def queue_depth(self, depth: QueueDepth) -> None:
         """Record the number of jobs in the table."""
+        ...
+
+    def storage_paused(self, is_paused: bool) -> None:
+        """Record whether this runner claims nothing because its storage fails."""
         ...
 
 
@@ -104,6 +115,9 @@ class Runner:
         self._sleep = sleep
         self._chance = chance
         self._stop = asyncio.Event()
+        self._breaker = Breaker(clock, chance)
+        self._table = Breaker(clock, chance)  # of claims that fail themselves
+        self._is_paused = False
         self._jobs: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -138,6 +152,8 @@ class Runner:
         free = asyncio.Semaphore(self._options.jobs_per_replica)
         while True:
             await free.acquire()
+            while (wait_s := max(self._breaker.wait_s, self._table.wait_s)) > 0:
+                await self._sleep(wait_s)
             claim = None
             claiming = asyncio.ensure_future(STORE.run(self._store.claim, self._owner))
             try:
@@ -147,13 +163,25 @@ class Runner:
                 if (claim := await claiming) is not None:
                     await STORE.run(self._store.release, claim)
                 raise
+            except StorageUnavailable as error:
+                self._table.fault(error)
+                await self._report_pause()
+                free.release()
+                continue
             except Exception:
                 logger.exception("claiming a job failed; trying again")
+            else:
+                if self._table.reason:
+                    self._table.ended("")
+                    await self._report_pause()
             if claim is None:
+                if self._breaker.reason:
+                    await self._try_storage()
                 free.release()
                 # jitter keeps the replicas from asking all at once
                 await self._sleep(self._options.poll_interval_s * (0.5 + self._chance()))
                 continue
+            self._breaker.claimed()
             task = asyncio.create_task(self._work_on(claim), name=f"job {claim.job.job_id}")
             self._jobs.add(task)
             task.add_done_callback(self._jobs.discard)
@@ -173,20 +201,25 @@ class Runner:
                 await _ended(work)
                 logger.info("job %s: dropped: %s", job_id, ending.value)
             if ending is _Ending.CANCELLED:
-                await STORE.run(self._store.finish_cancel, claim)
+                await self._through_outage(self._store.finish_cancel, claim)
                 self._metrics.job_ended("cancelled")
-                await self._discard(job_id)
-            elif ending is None:
+                await self._discard(claim.job)
+            elif ending is _Ending.SILENT:
+                await self._through_outage(self._store.release, claim)
+            elif ending is _Ending.LOST:
+                await self._discard_claim(claim)
+            else:
                 await self._settle(claim, work)
         except asyncio.CancelledError:
             # the replica shuts down: no user has cancelled, and no attempt has failed
             lease.cancel()
             await _ended(work)
-            with contextlib.suppress(LeaseLost):
+            with contextlib.suppress(LeaseLost, StorageUnavailable):  # else the lease runs out
                 await STORE.run(self._store.release, claim)
             logger.info("job %s: handed back", job_id)
         except LeaseLost:
             logger.warning("job %s: another runner has it now", job_id)
+            await self._discard_claim(claim)
         except Exception:
             # the lease will run out, and another runner resume after the last finished step
             logger.exception("job %s: its end could not be stored", job_id)
@@ -199,16 +232,26 @@ class Runner:
         """Store the result of the work, or its failure."""
         job_id = claim.job.job_id
         error = work.exception()
-        if error is None:
-            await STORE.run(self._store.complete, claim, work.result())
-            status = "completed"
-        elif isinstance(error, LeaseLost):
+        fault = None if error is None else storage_fault(error)
+        if fault is not None:
+            after_s = self._breaker.job_delay_s(job_id, fault)
+            logger.warning("job %s: handed back for %.0f s: %s", job_id, after_s, fault.detail)
+            await self._report_pause()
+            await self._through_outage(self._store.release, claim, after_s=after_s)
+            return
+        if isinstance(error, LeaseLost):
             raise error
+        if self._breaker.reason and error is None:
+            self._breaker.ended(job_id)
+            await self._report_pause()
+        if error is None:
+            await self._through_outage(self._store.complete, claim, work.result())
+            status = "completed"
         else:
             expected = isinstance(error, ServeAppError)
             logger.warning("job %s: %r", job_id, error, exc_info=None if expected else error)
             request = claim.job.request
-            failed = await STORE.run(
+            failed = await self._through_outage(
                 self._store.fail,
                 claim,
                 error_code(error),
@@ -219,7 +262,39 @@ class Runner:
         logger.info("job %s: %s", job_id, status)
         if status != "queued":
             self._metrics.job_ended(status)
-            await self._discard(job_id, keep_published=status == "completed")
+            await self._discard(claim.job, keep_published=status == "completed")
+
+    async def _through_outage(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `write(…)`, repeated until the job table is there: what is to be stored must not be lost."""
+        num_faults = 0
+        while True:
+            try:
+                return await STORE.run(write, *args, **kwargs)
+            except StorageUnavailable:
+                num_faults += 1
+            await self._sleep(STORAGE_BACKOFF.delay_s(num_faults, self._chance()))
+
+    async def _report_pause(self) -> None:
+        """Tell the metrics, the log and the other processes whether this runner claims nothing, and why."""
+        reason = self._table.reason or self._breaker.reason
+        if bool(reason) != self._is_paused:
+            logger.warning("no jobs are claimed: %s", reason) if reason else logger.warning("jobs are claimed again")
+        self._is_paused = bool(reason)
+        self._metrics.storage_paused(self._is_paused)
+        for_s = max(self._breaker.wait_s, self._table.wait_s) + _PROBE_S if reason else 0.0
+        with contextlib.suppress(StorageUnavailable):  # readiness asks the job table itself
+            await STORE.run(self._store.note_pause, self._owner, reason, for_s)
+
+    async def _try_storage(self) -> None:
+        """End the pause where no job is there to show that the storage works again."""
+        try:
+            await FILES.run(self._media.check_disk)
+            await FILES.run(self._media.check_store)
+        except StorageUnavailable as error:
+            self._breaker.fault(error)
+        else:
+            self._breaker.ended("")
+        await self._report_pause()
 
     async def _run_steps(self, claim: Claim) -> JobResult:
         done = await STORE.run(self._store.steps, claim.job.job_id)
@@ -242,19 +317,30 @@ class Runner:
                 renewed_at = self._clock()
             except LeaseLost:
                 return _Ending.LOST
-            except Exception:
-                logger.exception("job %s: renewing the lease failed", claim.job.job_id)
+            except Exception as error:
+                known = isinstance(error, StorageUnavailable)
+                logger.warning(
+                    "job %s: renewing the lease failed: %s", claim.job.job_id, error, exc_info=None if known else error
+                )
                 if self._clock() - renewed_at > self._options.lease_s:
-                    return _Ending.LOST
+                    return _Ending.SILENT
 
-    async def _discard(self, job_id: str, *, keep_published: bool = False) -> bool:
+    async def _discard(self, job: Job, *, keep_published: bool = False) -> bool:
         """Remove an ended job's files; return whether they are gone. Otherwise they are removed with the record."""
         try:
-            await FILES.run(self._media.discard_job, job_id, keep_published=keep_published)
-        except Exception:  # object stores raise many kinds; the job's end is stored already
-            logger.exception("job %s: its artefacts could not be removed", job_id)
+            await FILES.run(self._media.discard_job, job, keep_published=keep_published)
+        except Exception:  # the job's end is stored already
+            logger.exception("job %s: its artefacts could not be removed", job.job_id)
             return False
         return True
+
+    async def _discard_claim(self, claim: Claim) -> None:
+        """Remove what this runner wrote for a job that it has lost, but for what others read."""
+        named = functools.partial(self._store.named_files, claim)
+        try:
+            await FILES.run(self._media.discard_claim, claim.job.number, claim.fence, named)
+        except Exception:
+            logger.exception("job %s: its files of a lost claim could not be removed", claim.job.job_id)
 
     async def _maintain(self) -> None:
         """Report the queue's depth, and remove jobs whose retention is over, with their files."""
@@ -266,7 +352,7 @@ class Runner:
                 if self._clock() >= next_purge:
                     next_purge = self._clock() + _PURGE_EVERY_S
                     await self._purge()
-                    await FILES.run(self._media.sweep, self._retention_s, self._store.ids)
+                    await FILES.run(self._media.sweep, self._retention_s, self._store.known)
             except Exception:
                 logger.exception("maintenance failed; trying again")
 
@@ -274,10 +360,10 @@ class Runner:
         """Remove jobs whose retention is over. A job whose files can't be removed stays for the next time."""
         while expired := await STORE.run(self._store.expired, self._retention_s):
             # first the files, so that none is left without a job
-            removed = [job_id for job_id in expired if await self._discard(job_id)]
-            for job_id in removed:
+            removed = [job for job in expired if await self._discard(job)]
+            for job in removed:
                 with contextlib.suppress(JobNotFound):  # another runner was faster
-                    await STORE.run(self._store.delete, job_id)
+                    await STORE.run(self._store.delete, job.job_id)
             if len(removed) < len(expired):
                 return  # the others would be found again at once
 

@@ -87,4 +87,8 @@ def test_only_what_may_pass_is_transient() -> None:
         "QuotaExceeded",
         "Unavailable",
         "ReplicaLost",
+        "ReplicaDied",
+        "StorageUnavailable",
+        "NoRoomYet",
+        "RateLimited",
     }

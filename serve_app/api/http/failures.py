@@ -30,7 +30,7 @@ from serve_app.api.http.access import SECURITY_SCHEMES, Access, add_rate_headers
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import request_id_of
 from serve_app.api.http.requests import is_multipart, limited
-from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError
+from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError, Unavailable, storage_fault
 from serve_app.messages import Locale
 
 _log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class Failure:
 
 def describe(error: Exception, locale: Locale) -> Failure:
     """Describe any exception; the text of foreign ones stays in the log."""
+    error = storage_fault(error) or error  # e.g. a full disk, met by a form's files
     fields: list[dict[str, Any]] | None = None
     headers: dict[str, str] = {}
     if isinstance(error, ServeAppError):
@@ -157,7 +158,10 @@ def _clean(location: Sequence[Any]) -> list[Any]:
 def log_failure(failure: Failure, request: Request, error: Exception) -> None:
     """Log a failure of the server, with its traceback."""
     if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
+        if isinstance(error, Unavailable):  # foreseen: a sentence is enough, and there may be many
+            _log.error("request %s failed: %s: %s", request_id_of(request.scope), type(error).__name__, error.detail)
+        else:
+            _log.error("request %s failed", request_id_of(request.scope), exc_info=error)
 
 
 def error_body(failure: Failure, request: Request) -> dict[str, Any]:

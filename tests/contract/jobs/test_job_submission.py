@@ -192,11 +192,15 @@ def test_jobs_expire_once_they_are_old_and_their_deliveries_over(store, make_req
     store.submit(make_request("recent", callback_base=None), max_queued=None)
     store.claim("runner")  # "active"
     finish(store, clock, seconds=1)  # "recent"
-    assert store.expired(50.0) == ["delivered", "no-callback"]
-    for job_id in store.expired(50.0):
+    assert [job.job_id for job in store.expired(50.0)] == ["delivered", "no-callback"]
+    for job_id in [job.job_id for job in store.expired(50.0)]:
         store.delete(job_id)
     assert store.expired(50.0) == []
-    assert store.ids() == {"undelivered": True, "active": False, "recent": True}
+    assert {job.job_id: job.has_ended for job in store.known()} == {
+        "undelivered": True,
+        "active": False,
+        "recent": True,
+    }
     assert {job.job_id for job in store.page(None, 10, None).jobs} == {"undelivered", "active", "recent"}
 
 

@@ -210,9 +210,9 @@ class _Files(_Callbacks):
     def remove(self, key: str) -> None:
         self._store.delete(key)
 
-    def discard_job(self, job_id: str) -> None:
-        self._store.delete_prefix(job_key(job_id))
-        self._store.delete_prefix(published_key(job_id))
+    def discard_job(self, job: Job) -> None:
+        self._store.delete_prefix(job_key(job.job_id))
+        self._store.delete_prefix(published_key(job.job_id))
 
 
 class MusicOnTable(MusicFlow):
@@ -253,7 +253,8 @@ class JobsOnTable(StoredJobs):
     @property
     def jobs(self) -> dict[str, Job]:
         """All jobs, the oldest first, without their results."""
-        return {job_id: dataclasses.replace(self.store.get(job_id), result_text=None) for job_id in self.store.ids()}
+        ids = [job.job_id for job in self.store.known()]
+        return {job_id: dataclasses.replace(self.store.get(job_id), result_text=None) for job_id in ids}
 
     async def submit(self, request: JobRequest, *, key: ApiKey | None = None) -> SubmittedJob:  # type: ignore[override]
         if self.fail_with:
@@ -508,6 +509,10 @@ class MemoryHealth:
     def __init__(self) -> None:
         self.states = {"JobRunner": "HEALTHY", "SpeechRecognizer": "HEALTHY", "Diarizer": "HEALTHY"}
         self.hangs = False
+        self.faults: dict[str, str] = {}
+
+    async def storage_faults(self) -> Mapping[str, str]:
+        return self.faults
 
     async def deployments(self) -> Mapping[str, str]:
         if self.hangs:

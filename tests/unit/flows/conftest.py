@@ -15,4 +15,4 @@ def fake_references(monkeypatch: pytest.MonkeyPatch) -> None:
     async def until_made(reference: FakeResponse) -> None:
         await asyncio.wait({reference.task})
 
-    monkeypatch.setattr(handles, "_until_made", until_made)
+    monkeypatch.setattr(handles, "until_made", until_made)

@@ -17,11 +17,11 @@ from serve_app.errors import (
     AudioExtractionError,
     GpuMemoryError,
     ProcessingError,
+    ReplicaDied,
     ReplicaLost,
     ServeAppError,
     Unavailable,
 )
-from serve_app.flows import handles
 from serve_app.flows.handles import (
     Calls,
     Placed,
@@ -58,8 +58,8 @@ def test_an_unforeseen_error_tells_its_class_only() -> None:
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (ActorDiedError(), ReplicaLost),
-        (over_a_handle(ActorDiedError()), ReplicaLost),  # of a deployment that the callee called
+        (ActorDiedError(), ReplicaDied),
+        (over_a_handle(ActorDiedError()), ReplicaDied),  # of a deployment that the callee called
         (ObjectLostError("ab" * 28, None, ""), ReplicaLost),
         (TaskCancelledError(), ReplicaLost),
         (BackPressureError(num_queued_requests=9, max_queued_requests=8), Unavailable),
@@ -211,19 +211,6 @@ class TestSharedResult:
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
         asyncio.run(run())
-
-    def test_it_is_waited_for_without_fetching_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.undo()  # the fake of conftest
-        ready: list[Any] = [[], ["reference"]]
-        fetched: list[bool] = []
-
-        def wait(references: list[str], *, timeout: float, fetch_local: bool) -> tuple[list[str], list[str]]:
-            fetched.append(fetch_local)
-            return ready.pop(0), []
-
-        monkeypatch.setattr(handles.ray, "wait", wait)
-        asyncio.run(handles._until_made("reference"))  # type: ignore[arg-type]
-        assert fetched == [False, False]
 
 
 class TestEveryReplica:

@@ -9,7 +9,7 @@ from serve_app.errors import CallbackRefused, JobConflict, JobNotFound, Overload
 from serve_app.flows.jobs import EventWatcher, StoredJobs
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.lifecycle import Claim
-from serve_app.jobs.record import DeliveryStatus, JobStatus, VideoRequest
+from serve_app.jobs.record import DeliveryStatus, Job, JobStatus, VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
 from tests.job_tables import make_job_table
@@ -42,10 +42,10 @@ class Media:
         if url == "https://10.0.0.1":
             raise CallbackRefused("a private address")
 
-    def discard_job(self, job_id: str) -> None:
+    def discard_job(self, job: Job) -> None:
         if self.error is not None:
             raise self.error
-        self.discarded.append(job_id)
+        self.discarded.append(job.job_id)
 
 
 @pytest.fixture

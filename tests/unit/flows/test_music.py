@@ -36,6 +36,7 @@ from serve_app.flows.steps import DurableSteps
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import Job, JobStatus, MusicRequest, VideoRequest, Visitor
 from serve_app.jobs.store import JobStore, Quota
+from serve_app.media.artifacts import number_folder
 from serve_app.models.captions.embedded import describe_picture
 from serve_app.models.captions.picture import prepare_picture
 from serve_app.results import (
@@ -153,11 +154,16 @@ class World:
         return self.store.complete(claim, self.run(claim))
 
     def published(self, job_id: str = "m") -> dict[str, bytes]:
-        folder = self.folder / "artifacts" / "published" / job_id
-        return {path.name: path.read_bytes() for path in folder.glob("*")}
+        """The files that the finished steps of the job name."""
+        return {path.name: path.read_bytes() for path in self.files("published", job_id) if path.is_file()}
 
     def working_files(self, job_id: str = "m") -> set[str]:
-        return {path.name for path in (self.folder / "artifacts" / "jobs" / job_id).glob("*")}
+        return {path.name for top in ("jobs", "uploads") for path in self.files(top, job_id)}
+
+    def files(self, top: str, job_id: str) -> list[Path]:
+        folders = {job_id} | {number_folder(job.number) for job in self.store.known() if job.job_id == job_id}
+        root = self.folder / "artifacts" / top
+        return [path for name in folders for path in (root / name).rglob("*") if path.is_file()]
 
 
 def a_picture(color: tuple[int, int, int] = (240, 200, 30), size: tuple[int, int] = (64, 48)) -> bytes:
@@ -250,18 +256,20 @@ class TestDurability:
         assert calls == ["prepare", "caption", "render", "master", "encode"], before
         assert {name: len(content) for name, content in world.published().items()} == result["files"]
 
-    @pytest.mark.parametrize("emptied", ["published/m/picture.jpg", "jobs/m/raw-1.flac", "jobs/m/mastered-1.flac"])
+    @pytest.mark.parametrize("emptied", ["published/picture.jpg", "jobs/raw-1.flac", "jobs/mastered-1.flac"])
     def test_a_file_that_is_gone_is_made_again(self, world: World, emptied: str) -> None:
         world.submit(seed=3)
         claim = world.store.claim("r")
         world.run(claim)
-        (world.folder / "artifacts" / emptied).unlink()
+        top, name = emptied.split("/")
+        [file] = [path for path in world.files(top, "m") if path.name == name]
+        file.unlink()
         assert world.run(claim)["files"]["music.mp3"] == len(b"mp3 mastered composer 3")
-        assert (world.folder / "artifacts" / emptied).exists()
+        assert file.exists()
 
     def test_an_upload_that_is_gone_is_worth_another_try_and_says_what_is_missing(self, world: World) -> None:
         world.submit()
-        [upload] = (world.folder / "artifacts" / "jobs" / "m").glob("upload-*")
+        [upload] = world.files("uploads", "m")
         upload.unlink()
         with pytest.raises(StorageError, match="gone from the artefact store"):
             world.run()
@@ -380,7 +388,7 @@ class TestPictures:
 
     def test_a_request_that_is_repeated_after_the_end_leaves_no_upload(self, world: World) -> None:
         world.complete()
-        world.media.discard_job("m", keep_published=True)  # as the runner does
+        world.media.discard_job(world.store.get("m"), keep_published=True)  # as the runner does
         assert world.submit().job.status == JobStatus.COMPLETED
         assert world.working_files() == set()
 

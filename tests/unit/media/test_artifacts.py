@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from serve_app.errors import StorageError
+from serve_app.errors import StorageError, StorageUnavailable
 from serve_app.media.artifacts import ArtifactStore, job_key
 from tests.unit.media.gcs_server import SIGNER, service_account
 
@@ -187,7 +187,7 @@ def test_bytes_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="full"):
+        with pytest.raises(StorageUnavailable, match="The artefact store fails: No space left on device"):
             store.put_bytes(KEY, b"new")
     folder = Path(store.locate(KEY)).parent
     assert [path.name for path in folder.iterdir()] == ["music.mp3"]

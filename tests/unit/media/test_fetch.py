@@ -6,16 +6,26 @@ import asyncio
 import errno
 import gzip
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
+from serve_app.errors import (
+    AddressRefused,
+    DownloadError,
+    DownloadInterrupted,
+    MediaTooLarge,
+    NoRoomYet,
+    ServeAppError,
+    StorageUnavailable,
+)
 from serve_app.media import fetch as fetch_module
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.fetch import FetchedFile, FetchSources, display_name, fetch
@@ -51,7 +61,7 @@ def get(
     )
 
 
-def refusal(kind: type[DownloadError], url: str, folder: Path, **options: object) -> str:
+def refusal(kind: type[ServeAppError], url: str, folder: Path, **options: object) -> str:
     """Return the words in which a URL is refused; nothing may be left of the download."""
     with pytest.raises(kind) as caught:
         get(url, folder, **options)  # type: ignore[arg-type]
@@ -403,13 +413,30 @@ def test_full_disk_is_named_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(PartFile, "_append", full)
-    assert "No space is left" in refusal(DownloadError, server.on("/v", answer(200, BODY)), tmp_path)
+    assert "No space is left" in refusal(StorageUnavailable, server.on("/v", answer(200, BODY)), tmp_path)
 
 
-def test_file_larger_than_the_free_disk_is_refused_first(server: ScriptedServer, tmp_path: Path) -> None:
-    url = server.on("/v", answer(200, b"x", length=1 << 60))
-    limits = FetchLimits(max_bytes=1 << 61)
-    assert "No space is left" in refusal(DownloadError, url, tmp_path, limits=limits)
+@pytest.mark.parametrize(
+    ("total", "free", "kind", "words"),
+    [
+        (1 << 40, 1 << 20, StorageUnavailable, "No space is left"),
+        (1 << 40, 1 << 30, NoRoomYet, "1024 MiB free, and the file has 2048 MiB"),
+        (1 << 30, 1 << 29, MediaTooLarge, "larger than the disk of 1024 MiB"),
+    ],
+)
+def test_file_that_does_not_fit_is_refused_first(
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    total: int,
+    free: int,
+    kind: type[ServeAppError],
+    words: str,
+) -> None:
+    """A full disk stops the queue; a file that is too large for a disk that is not full stops no other."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
+    url = server.on("/v", answer(200, b"x", length=2 << 30))
+    assert words in refusal(kind, url, tmp_path, limits=FetchLimits(max_bytes=4 << 30))
 
 
 def test_cancelling_leaves_nothing(server: ScriptedServer, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.errors import DownloadError, MediaTooLarge
+from serve_app.errors import MediaTooLarge, StorageUnavailable
 from serve_app.media.part_file import PartFile
 
 
@@ -43,9 +43,9 @@ def test_limit_holds_for_what_is_declared_and_for_what_comes(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_is_missing_is_a_download_error(tmp_path: Path) -> None:
+def test_folder_that_is_missing_is_the_storages_fault(tmp_path: Path) -> None:
     part = PartFile(tmp_path / "none" / "file", 10)
-    with pytest.raises(DownloadError, match="could not be written: No such file"):
+    with pytest.raises(StorageUnavailable, match="could not be written: No such file"):
         asyncio.run(part.finish())
     part.discard()
 

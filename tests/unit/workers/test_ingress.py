@@ -97,7 +97,7 @@ def test_health_covers_all_deployments(make: Any, monkeypatch: pytest.MonkeyPatc
     expected: list[str] = []
 
     class Health:
-        def __init__(self, app_name: str, names: Any) -> None:
+        def __init__(self, app_name: str, names: Any, storage: Any) -> None:
             assert app_name == "serve_app"
             expected.extend(names)
 

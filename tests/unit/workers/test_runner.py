@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from serve_app.errors import AudioExtractionError, DownloadInterrupted, LeaseLost, Overloaded, Unavailable
+from serve_app.errors import (
+    AudioExtractionError,
+    DownloadInterrupted,
+    LeaseLost,
+    Overloaded,
+    StorageUnavailable,
+    Unavailable,
+)
 from serve_app.flows.steps import Steps
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import Job, JobRequest, JobStatus, MusicRequest, VideoRequest, Visitor
-from serve_app.jobs.store import JobStore, QueueDepth
+from serve_app.jobs.store import JobStore, KnownJob, QueueDepth
+from serve_app.media.artifacts import claim_place
 from serve_app.messages import JobKind, Locale, Stage
 from serve_app.workers.runner import Runner, RunnerOptions
 from tests.job_tables import make_job_table
@@ -125,9 +133,13 @@ class Artifacts:
         self.kept: list[str] = []  # ids of jobs whose published files stay
         self.swept: list[float] = []
         self.error: Exception | None = None
+        self.lost: list[tuple[int, int]] = []  # numbers and fences of claims
+        self.fault: StorageUnavailable | None = None
+        self.num_checks = 0
         self.stuck: str | None = None  # id of the one job whose files can't be removed
 
-    def discard_job(self, job_id: str, *, keep_published: bool = False) -> None:
+    def discard_job(self, job: Job, *, keep_published: bool = False) -> None:
+        job_id = job.job_id
         assert not self._pipeline.running, "the files were taken away from under the work"
         if self.error is not None:
             raise self.error
@@ -137,7 +149,18 @@ class Artifacts:
         if keep_published:
             self.kept.append(job_id)
 
-    def sweep(self, older_than_s: float, jobs: Callable[[], Mapping[str, bool]]) -> None:
+    def discard_claim(self, number: int, fence: int, named: Callable[[Sequence[str]], set[str]]) -> None:
+        assert not named([claim_place(number, fence)])
+        self.lost.append((number, fence))
+
+    def check_disk(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def check_store(self) -> None:
+        self.num_checks += 1
+
+    def sweep(self, older_than_s: float, jobs: Callable[[], Sequence[KnownJob]]) -> None:
         assert jobs() is not None
         self.swept.append(older_than_s)
 
@@ -148,6 +171,10 @@ class Metrics:
         self.steps: list[str] = []
         self.seconds: list[float] = []
         self.depths: list[QueueDepth] = []
+        self.paused: list[bool] = []
+
+    def storage_paused(self, is_paused: bool) -> None:
+        self.paused.append(is_paused)
 
     def job_ended(self, status: str) -> None:
         self.ended.append(status)
@@ -710,7 +737,7 @@ class TestMaintenance:
             world.time.now_s += 299.0 - DEPTH_S + RETENTION_S
             await world.time.wake(DEPTH_S)
             await until(lambda: world.artifacts.swept)
-            assert list(world.other.ids()) == ["a"]
+            assert [job.job_id for job in world.other.known()] == ["a"]
 
 
 class TestHealth:
