@@ -23,7 +23,8 @@ T = TypeVar("T")
 _OUTAGE_S = 60.0  # the job table may be away so long before a finished step's work is given up
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _OTHERS_S = 2.0  # within which the other jobs that a dead replica worked on have noted its death
-_MOST_ALONE, _MOST_DEATHS = 2, 4
+_TURN_S = 600.0  # the others' steps may last longer
+_MOST_ALONE, _MOST_DEATHS = 2, 6
 
 
 class Steps(Protocol):
@@ -105,6 +106,7 @@ class DurableSteps(Steps):
         self._done = done
         self._done_seconds = done_seconds
         self._on_step = on_step
+        self._has_deaths: set[str] = set()
         self.seconds: dict[str, float] = {}
 
     @property
@@ -123,6 +125,7 @@ class DurableSteps(Steps):
         with self._counting(name):
             result = await work()
         seconds = time.monotonic() - started
+        await self._forget_deaths(name)
         kept = adapter.dump_python(result, mode="json")
         await self._through_outage(
             self._store.commit_step, self._claim, name, kept, seconds=seconds, announce=tuple(announce)
@@ -133,6 +136,7 @@ class DurableSteps(Steps):
 
     async def announce(self, *progress: int) -> None:
         """Commit progress events; what was reported before is not reported again."""
+        await self._forget_deaths("decode")  # which is no step of its own, and is over when something is announced
         await self._through_outage(self._store.announce, self._claim, *progress)
 
     @contextmanager
@@ -152,22 +156,34 @@ class DurableSteps(Steps):
         finally:
             DEATHS.reset(token)
 
-    async def _died(self, death: ReplicaDied, deployment: str, step: str) -> None:
-        """Count a replica that died under a step; end the job whose input kills replicas.
+    async def _forget_deaths(self, step: str) -> None:
+        if step in self._has_deaths:
+            self._has_deaths.discard(step)
+            await self._through_outage(self._store.forget_deaths, self._claim, step)
 
-        Other jobs lose their calls with the same replica, and nobody knows whose input was to blame. So the second
-        death of a replica that worked on this job alone ends it, and in company only the fourth: a job that has bad
-        neighbours again and again is rare, as each has left its neighbours after its own second death.
+    async def _died(self, death: ReplicaDied, deployment: str, step: str) -> None:
+        """Count a replica that died under a step; end the job whose input kills replicas, else wait for its turn.
+
+        Other jobs lose their calls with the same replica, and nobody knows whose input was to blame. So they repeat
+        their steps one at a time, and the job ends whose second replica, or a later one, died with no other job on it.
+        Where each has company, which jobs that come meanwhile are, the job ends at its sixth: files that kill are rare,
+        and no job has five such neighbours.
         """
+        self._has_deaths.add(step)
         await self._through_outage(self._store.note_death, self._claim, step, death.replica)
         await asyncio.sleep(_OTHERS_S)
         deaths = await self._through_outage(self._store.count_deaths, self._claim, step, death.replica)
-        if deaths.alone < _MOST_ALONE and deaths.all < _MOST_DEATHS:
-            return
-        kind = AudioExtractionError if step == "decode" else ProcessingError
-        raise kind(
-            f"step {step}: the file was in work when {deaths.all} replicas of {deployment} died; it is not tried again"
-        )
+        if deaths.num_deaths >= (_MOST_ALONE if deaths.was_alone else _MOST_DEATHS):
+            kind = AudioExtractionError if step == "decode" else ProcessingError
+            raise kind(
+                f"step {step}: the file was in work when {deaths.num_deaths} replicas of {deployment} died; "
+                "it is not tried again"
+            )
+        deadline = time.monotonic() + _TURN_S
+        while time.monotonic() < deadline:
+            if await self._through_outage(self._store.may_repeat, self._claim, step):
+                return
+            await asyncio.sleep(_OTHERS_S)
 
     async def _through_outage(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return `write(…)`, repeated while the job table is away: finished work must not be lost by a restart."""

@@ -64,10 +64,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
-    """Replicas that died under a step of a job: those that worked on no other job then, and all."""
+    """How many replicas died under a step of a job, and whether the last of them worked on no other job."""
 
-    alone: int
-    all: int
+    num_deaths: int
+    was_alone: bool
 
 
 class Lifecycle:
@@ -205,30 +205,35 @@ class Lifecycle:
             )
 
     def count_deaths(self, claim: Claim, step: str, replica: str) -> Deaths:
-        """Return how many replicas died under a step, this one included; it is counted once.
+        """Return how many replicas died under a step, and whether this one worked on no other job.
 
-        Call it some seconds after `note_death`, so that the other jobs that this replica worked on are noted too.
+        Call it some seconds after `note_death`, so that the other jobs that the replica worked on are noted too.
         """
+        own = job_losses.c.job_id == claim.job.job_id
+        with self._db.read() as connection:
+            others = select(job_losses.c.job_id).where(~own, _names(replica)).limit(1)
+            all_deaths = select(func.count()).select_from(job_losses).where(own, _under(step))
+            return Deaths(connection.execute(all_deaths).scalar_one(), connection.execute(others).first() is None)
+
+    def may_repeat(self, claim: Claim, step: str) -> bool:
+        """Return whether it is a job's turn to repeat a step under which replicas died.
+
+        Of the jobs that such a replica worked on, one repeats its step at a time, the oldest first: so a replica that
+        dies once more shows whose input is to blame.
+        """
+        own = job_losses.c.job_id == claim.job.job_id
+        with self._db.read() as connection:
+            noted = connection.execute(select(job_losses.c.step).where(own, _under(step))).scalars()
+            of_same = [_names(name.rpartition(" ")[2]) for name in noted]
+            older = and_(jobs.c.status == JobStatus.PROCESSING, jobs.c.number < claim.job.number)
+            before = select(jobs.c.number).join(job_losses, job_losses.c.job_id == jobs.c.job_id)
+            return not of_same or connection.execute(before.where(older, or_(*of_same)).limit(1)).first() is None
+
+    def forget_deaths(self, claim: Claim, step: str) -> None:
+        """Forget the replicas that died under a step, which has ended well."""
         with self._db.write() as (connection, now):
             self._hold(connection, claim, now)
-            own = job_losses.c.job_id == claim.job.job_id
-            noted = select(func.count()).select_from(job_losses)
-            others = noted.where(~own, job_losses.c.step.endswith(f" {replica}", autoescape=True))
-            if not connection.execute(others).scalar_one():
-                counted = self._db.insert(job_losses).values(job_id=claim.job.job_id, step=step, num_lost=1)
-                connection.execute(
-                    counted.on_conflict_do_update(
-                        index_elements=[job_losses.c.job_id, job_losses.c.step],
-                        set_={"num_lost": job_losses.c.num_lost + 1},
-                    )
-                )
-            alone = select(job_losses.c.num_lost).where(own, job_losses.c.step == step)
-            return Deaths(
-                alone=connection.execute(alone).scalar() or 0,
-                all=connection.execute(
-                    noted.where(own, job_losses.c.step.startswith(f"{step} ", autoescape=True))
-                ).scalar_one(),
-            )
+            connection.execute(delete(job_losses).where(job_losses.c.job_id == claim.job.job_id, _under(step)))
 
     def named_files(self, claim: Claim, keys: Sequence[str]) -> set[str]:
         """Return those of a lost claim's files that a finished step or the result of the job names."""
@@ -398,6 +403,14 @@ class Lifecycle:
         shown: dict[str, Any] = {"error_message": storable(message), "error_code": code}
         values: dict[str, Any] = {"message": shown["error_message"], "attempts": attempts}
         return _end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)
+
+
+def _under(step: str) -> ColumnElement[bool]:
+    return job_losses.c.step.startswith(f"{step} ", autoescape=True)
+
+
+def _names(replica: str) -> ColumnElement[bool]:
+    return job_losses.c.step.endswith(f" {replica}", autoescape=True)
 
 
 def _held_by(claim: Claim) -> ColumnElement[bool]:

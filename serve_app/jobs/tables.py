@@ -4,7 +4,7 @@
     submissions one row a visitor's job, also of one that was removed, for the quota of an hour
     secrets     what all replicas share: the secret that signs visitors' cookies
     job_steps   one row a finished step: its result until the job ends, its seconds for good
-    job_losses  one row a step under which a replica died alone with the job: how many did; and one a step and replica
+    job_losses  one row a step of a job, and a replica that died under it
     pauses      one row a runner that claims nothing because its storage fails
     api_keys    one row an API key, by the hash of its secret; revoked ones stay
     job_events  one row an event: the body of its callback, and the state of its delivery
@@ -135,7 +135,7 @@ job_losses = Table(
     "job_losses",
     metadata,
     Column("job_id", ForeignKey(jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
-    Column("step", String(200), primary_key=True),
+    Column("step", String(200), primary_key=True),  # and the replica, after a space
     Column("num_lost", Integer, nullable=False),
 )
 

@@ -23,6 +23,7 @@ class Breaker:
         self._chance = chance
         self._num_faults = 0
         self._pause_s = 0.0
+        self._is_trying = False
         self._until = clock()
         self._faults_of_job: dict[str, int] = {}
         self.reason = ""
@@ -35,8 +36,9 @@ class Breaker:
     def fault(self, error: StorageUnavailable) -> None:
         """Begin a pause, longer than the one before; the jobs that were in work together count as one fault."""
         self.reason = error.detail
-        if self.wait_s:
+        if self.wait_s and not self._is_trying:
             return
+        self._is_trying = False
         self._num_faults += 1
         self._pause_s = STORAGE_BACKOFF.delay_s(self._num_faults, self._chance())
         self._until = self._clock() + self._pause_s
@@ -54,6 +56,7 @@ class Breaker:
     def claimed(self) -> None:
         """Note a claim: while it is not known to go well, the next one waits as long as the last pause."""
         if self.reason:
+            self._is_trying = True
             self._until = self._clock() + self._pause_s
 
     def ended(self, job_id: str) -> None:

@@ -236,7 +236,8 @@ class Runner:
         if fault is not None:
             after_s = self._breaker.job_delay_s(job_id, fault)
             logger.warning("job %s: handed back for %.0f s: %s", job_id, after_s, fault.detail)
-            await self._report_pause()
+            if self._breaker.reason:
+                await self._report_pause()
             await self._through_outage(self._store.release, claim, after_s=after_s)
             return
         if isinstance(error, LeaseLost):
@@ -288,6 +289,8 @@ class Runner:
     async def _try_storage(self) -> None:
         """End the pause where no job is there to show that the storage works again."""
         try:
+            if (await STORE.run(self._store.queue_depth)).queued:
+                return
             await FILES.run(self._media.check_disk)
             await FILES.run(self._media.check_store)
         except StorageUnavailable as error:
