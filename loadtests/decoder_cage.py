@@ -1,7 +1,8 @@
 """What the cage of decoders costs: `python -m loadtests.decoder_cage RECORDING [--repetitions 15]`.
 
 Decodes ten minutes of sound and pictures of 200 KB and 3 MB in this process and in the cage, in turns, so that a busy
-machine disturbs both alike; prints medians, and the memory of the cage's processes (PSS: shared pages count once).
+machine disturbs both alike. Prints medians of the time, means of the processor time of all processes, which other
+programs hardly disturb, and the memory of the cage's processes (PSS: shared pages count once).
 """
 
 from __future__ import annotations
@@ -44,16 +45,28 @@ def jpeg(side_px: int) -> bytes:
 
 def in_turns(
     first: Callable[[], object], second: Callable[[], object], repetitions: int
-) -> tuple[list[float], list[float]]:
-    """Return the milliseconds of each call; who begins changes each time."""
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the median time and the mean processor time of each, in ms; who begins changes each time."""
     times: tuple[list[float], list[float]] = ([], [])
+    cpu_ms = [0.0, 0.0]
     first(), second()
     for index in range(repetitions):
         for which in ((0, 1), (1, 0))[index % 2]:
-            started = time.perf_counter()
+            started, cpu_before_ms = time.perf_counter(), _cpu_ms()
             (first, second)[which]()
             times[which].append(1e3 * (time.perf_counter() - started))
-    return times
+            cpu_ms[which] += _cpu_ms() - cpu_before_ms
+    return tuple((statistics.median(times[which]), cpu_ms[which] / repetitions) for which in (0, 1))
+
+
+def _cpu_ms() -> float:
+    """Return the processor time of this process and of all workers that live; a worker has one thread."""
+    nanoseconds = 0
+    for cage in (sound_cage(), picture_cage()):
+        children = Path(f"/proc/{cage.pid}/task/{cage.pid}/children") if cage.pid else None
+        for pid in children.read_text().split() if children else ():
+            nanoseconds += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    return 1e3 * time.process_time() + nanoseconds / 1e6
 
 
 def pss_mb(cage: Cage) -> list[float]:
@@ -74,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     small, large = jpeg(700), jpeg(2700)
     num = given.repetitions
     print(f"{machine()}; medians of {num} turns (pictures: {10 * num})")
-    print(f"{'':44}{'in process':>12}{'caged':>12}{'more':>10}{'quickest':>22}")
+    print(f"{'':52}{'in process':>12}{'caged':>12}{'more':>11}")
     for name, first, second, turns in (
         (
             "10 minutes of MP3",
@@ -107,12 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             num,
         ),
     ):
-        plain, caged = in_turns(first, second, turns)
-        before, after = statistics.median(plain), statistics.median(caged)
-        print(
-            f"{name:44}{before:9.2f} ms{after:9.2f} ms{after - before:+7.2f} ms"
-            f"{100 * (after / before - 1):+7.1f} %{min(plain):9.2f}{min(caged):9.2f} ms"
-        )
+        (before, cpu_before), (after, cpu_after) = in_turns(first, second, turns)
+        for what, plain, caged in (("time", before, after), ("processor time", cpu_before, cpu_after)):
+            print(
+                f"{name if what == 'time' else '':36}{what:16}{plain:9.2f} ms{caged:9.2f} ms"
+                f"{caged - plain:+8.2f} ms{100 * (caged / plain - 1):+7.1f} %",
+                flush=True,
+            )
     for noun, cage in (("sound", sound_cage()), ("pictures", picture_cage())):
         parts = pss_mb(cage)
         print(f"PSS, {noun}: {sum(parts):.0f} MB: {' + '.join(f'{part:.0f}' for part in parts)}")

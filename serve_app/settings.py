@@ -166,7 +166,7 @@ class Settings(BaseModel):
         max_upload_bytes: limit of an uploaded form.
         max_image_bytes: limit of a picture, uploaded or fetched.
         max_image_pixels: limit of a picture's width × height, half as many for a transparent or a 16-bit picture.
-            Decoding a picture of this size takes up to 500 MB.
+            Decoding a picture may take 10 bytes for each pixel of it: 500 MB.
         unknown_names: SERVE_APP_* variables that mean nothing here: misspelt, most likely.
     """
 
