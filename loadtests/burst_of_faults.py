@@ -47,7 +47,7 @@ from loadtests.images.inputs import machine
 from serve_app.commands.demo.local_graph import LocalGraph
 from serve_app.commands.demo.receiver import FileServer
 
-_READY_S, _ALONE_S = 300.0, 300.0
+_READY_S, _ALONE_S = 600.0, 300.0
 _LAST_CALLBACK_S = 2.0  # and for one too many
 
 
