@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from serve_app.errors import JobError
 from serve_app.jobs.record import JobStatus, MusicRequest
 from serve_app.jobs.store import JobStore
-from serve_app.jobs.tables import SCHEMA_VERSION
+from serve_app.jobs.tables import SCHEMA_VERSION, metadata
 
 
 def test_several_may_start_at_once(database_url, make_request):
@@ -61,7 +61,8 @@ def test_the_queue_and_the_outbox_are_read_by_index(open_store, database_url):
     assert {"jobs_by_status", "jobs_by_end", "job_events_due"} <= names
 
 
-def test_jobs_of_version_1_go_on_beside_new_ones(database_url, open_store, make_request):
+@pytest.mark.parametrize("version", [1, 2])
+def test_jobs_of_an_earlier_version_go_on_beside_new_ones(database_url, open_store, make_request, version):
     is_sqlite = database_url.startswith("sqlite")
     if is_sqlite:
         Path(make_url(database_url).database).parent.mkdir()
@@ -72,9 +73,9 @@ def test_jobs_of_version_1_go_on_beside_new_ones(database_url, open_store, make_
     add_job = """INSERT INTO jobs (job_id, request, status, progress, message, created_at, attempts, crashes, due_at,
         fence, cancel_requested) VALUES (:id, :request, 'queued', 0, '-', 5, 0, 0, 5, 0, :no)"""
     with engine.begin() as connection:
-        for statement in _VERSION_1.format(number=number, double="DOUBLE PRECISION").split(";"):
-            connection.execute(text(statement))
-        connection.execute(text("INSERT INTO job_schema VALUES (1)"))
+        for statement in (_VERSION_1 + (_VERSION_2 if version == 2 else "")).split(";"):
+            connection.execute(text(statement.format(number=number, double="DOUBLE PRECISION")))
+        connection.execute(text(f"INSERT INTO job_schema VALUES ({version})"))
         request = asdict(make_request("old"))
         del request["locale"], request["default_callback_base"]
         connection.execute(text(add_job), {"id": "old", "request": json.dumps(request), "no": False})
@@ -102,6 +103,9 @@ def test_jobs_of_version_1_go_on_beside_new_ones(database_url, open_store, make_
     assert {"jobs_by_status", "jobs_by_end", "jobs_by_visitor", "jobs_measured"} <= names
     due = {index["name"]: index["column_names"] for index in inspect(engine).get_indexes("job_events")}
     assert {"share", "result_bytes"} <= set(due["job_events_due"]) & set(due["job_events_first"])
+    upgraded = inspect(engine)
+    for table in metadata.sorted_tables:
+        assert {column["name"] for column in upgraded.get_columns(table.name)} == set(table.c.keys()), table.name
     engine.dispose()
 
 
@@ -170,4 +174,15 @@ CREATE TABLE job_steps (
     PRIMARY KEY (job_id, name),
     FOREIGN KEY(job_id) REFERENCES jobs (job_id) ON DELETE CASCADE
 )
+"""
+
+_VERSION_2 = """;
+ALTER TABLE jobs ADD COLUMN kind VARCHAR(16) DEFAULT 'video' NOT NULL;
+ALTER TABLE jobs ADD COLUMN visitor VARCHAR(64);
+ALTER TABLE jobs ADD COLUMN private BOOLEAN DEFAULT false NOT NULL;
+CREATE INDEX jobs_measured ON jobs (kind, number) WHERE status = 'completed';
+CREATE INDEX jobs_by_visitor ON jobs (visitor, number) WHERE visitor IS NOT NULL;
+CREATE TABLE submissions (number {number}, visitor VARCHAR(64) NOT NULL, created_at {double} NOT NULL);
+CREATE INDEX submissions_by_visitor ON submissions (visitor, created_at);
+CREATE TABLE secrets (name VARCHAR(64) NOT NULL PRIMARY KEY, value VARCHAR(200) NOT NULL)
 """

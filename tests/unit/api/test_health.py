@@ -50,6 +50,18 @@ def test_not_ready_names_each_that_is_not_up(client: TestClient, health: MemoryH
     }
 
 
+def test_not_ready_while_the_storage_fails_and_says_which_part(client: TestClient, health: MemoryHealth) -> None:
+    health.faults = {"disk": "The disk that takes downloads has 3 MiB free", "runners": "no jobs are claimed: …"}
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    body = answer.json()
+    assert (body["status"], body["storage"]) == ("not_ready", health.faults)
+    assert body["error"]["code"] == "STORAGE_UNAVAILABLE"
+    assert "disk: The disk that takes downloads has 3 MiB free; runners: no jobs" in body["error"]["message"]
+    health.faults = {}
+    assert client.get("/health/ready").json()["storage"] == {}
+
+
 def test_not_ready_while_nothing_is_known(client: TestClient, health: MemoryHealth) -> None:
     health.states = {}
     answer = client.get("/health/ready")

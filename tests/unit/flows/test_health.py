@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
 
+from serve_app.errors import StorageUnavailable
 from serve_app.flows import health as module
-from serve_app.flows.health import HEALTHY, USABLE, GraphHealth, deployment_state
+from serve_app.flows.health import HEALTHY, USABLE, GraphHealth, StorageHealth, deployment_state
+from tests.job_tables import make_job_table
 
 
 def overview(status: DeploymentStatus, running: int = 1) -> DeploymentStatusOverview:
@@ -63,3 +66,56 @@ def test_the_graphs_deployments_are_asked_for_once_a_second(monkeypatch: pytest.
         assert num_asked == 2
 
     asyncio.run(run())
+
+
+class Media:
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.hangs = threading.Event()
+        self.hangs.set()
+        self.num_checks = 0
+
+    def check_disk(self) -> None:
+        self.num_checks += 1
+        if self.error is not None:
+            raise self.error
+
+    def check_store(self) -> None:
+        assert self.hangs.wait(30)
+
+
+class TestStorage:
+    def test_each_part_says_what_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        media, (store, _) = Media(), make_job_table()
+        storage = StorageHealth(store, media)  # type: ignore[arg-type]
+
+        async def run() -> None:
+            assert await storage.faults() == {}
+            assert await storage.faults() == {}
+            assert media.num_checks == 1  # it is asked every few seconds
+            monkeypatch.setattr(module, "_STORAGE_KEPT_S", -1.0)
+            media.error = StorageUnavailable("the disk is full")
+            store.note_pause("runner", "The artefact store fails", 60.0)
+            assert await storage.faults() == {
+                "disk": "the disk is full",
+                "runners": "no jobs are claimed: The artefact store fails",
+            }
+            store.note_pause("runner", "", 0.0)
+            media.error = None
+            assert await storage.faults() == {}
+
+        asyncio.run(run())
+
+    def test_what_hangs_holds_up_no_answer(self) -> None:
+        media, (store, _) = Media(), make_job_table()
+        media.hangs.clear()
+
+        async def run() -> None:
+            async with asyncio.timeout(4):  # readiness waits 5 s
+                faults = await StorageHealth(store, media).faults()  # type: ignore[arg-type]
+            assert faults == {"artefact store": "it did not answer within 2 s"}
+
+        try:
+            asyncio.run(run())
+        finally:
+            media.hangs.set()
