@@ -31,12 +31,9 @@ from typing import Any
 import torch
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.diarization.campplus import load_campplus
-from serve_app.models.diarization.networks import find_checkpoint, load_segmentation
 from serve_app.models.drums.checkpoint import checkpoint_path, load_checkpoint
 from serve_app.models.images.weights_file import Unfit, read_weights, unfit_error
 from serve_app.models.pickled import Refused, check_folder
-from serve_app.models.speech.whisper.openai_reader import load_openai
 
 EXTRA_BYTES = 1024**3  # of address space, above what a child has once it has read each file as it is
 CASE_S = 60
@@ -61,8 +58,8 @@ def read_folder(path: Path) -> None:
             raise ModelLoadingError(str(error)) from error
 
 
-def make_files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
-    """Return whole files by name, each with its reader."""
+def make_files(folder: Path, light: bool) -> dict[str, tuple[Path, Callable[[Path], object]]]:
+    """Return whole files by name, each with its reader; `light`: without those whose import takes seconds."""
     torch.manual_seed(1)
     state = {f"layer{number}.weight": torch.rand(8, 8) for number in range(6)}
     made = {
@@ -75,15 +72,21 @@ def make_files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]
     torch.save({"state_dict": state}, made["legacy"], _use_new_zipfile_serialization=False)
     torch.save({"dims": {"n_mels": 80, "n_audio_layer": 2}, "model_state_dict": state}, made["whisper"])
     torch.save(state, made["folder"])
-    return {
+    files: dict[str, tuple[Path, Callable[[Path], object]]] = {
         "archive": (made["archive"], read_image_weights),
         "legacy": (made["legacy"], read_image_weights),
-        "whisper": (made["whisper"], load_openai),
         "folder": (made["folder"], read_folder),
-        "cam++": (made["folder"], load_campplus),
         "drums": (checkpoint_path(), load_checkpoint),
-        "segmentation": (find_checkpoint(), load_segmentation),
     }
+    if not light:
+        from serve_app.models.diarization.campplus import load_campplus
+        from serve_app.models.diarization.networks import find_checkpoint, load_segmentation
+        from serve_app.models.speech.whisper.openai_reader import load_openai
+
+        files["whisper"] = made["whisper"], load_openai
+        files["cam++"] = made["folder"], load_campplus
+        files["segmentation"] = find_checkpoint(), load_segmentation
+    return files
 
 
 def damaged(stored: bytes, chance: random.Random) -> tuple[str, bytes]:
@@ -175,10 +178,10 @@ def _zipped(records: dict[str, bytes], compression: int = zipfile.ZIP_STORED) ->
     return file.getvalue()
 
 
-def run_cases(seed: int, first: int, cases: int) -> None:
+def run_cases(seed: int, first: int, cases: int, light: bool) -> None:
     """Run cases `first` to `cases`, in this process, and print a line for each."""
     with tempfile.TemporaryDirectory() as folder:
-        files = make_files(Path(folder))
+        files = make_files(Path(folder), light)
         whole = {name: path.read_bytes() for name, (path, _) in files.items()}
         for path, reader in files.values():
             _answer(reader, path)  # imports and allocates what every case needs
@@ -213,13 +216,13 @@ def _answer(reader: Callable[[Path], object], path: Path) -> str:
     return "read"
 
 
-def fuzz(cases: int, seed: int) -> list[dict[str, Any]]:
+def fuzz(cases: int, seed: int, light: bool = False) -> list[dict[str, Any]]:
     """Return a row for each case; a child that dies is replaced, and its case has the answer "died"."""
     rows: list[dict[str, Any]] = []
     first = 0
     while first < cases:
         command = [sys.executable, "-W", "ignore", "-m", "loadtests.fuzz_weights", "--child", str(first)]
-        command += ["--cases", str(cases), "--seed", str(seed)]
+        command += ["--cases", str(cases), "--seed", str(seed), *(["--light"] if light else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         rows += [line for line in lines if "case" in line]
@@ -237,12 +240,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--light", action="store_true", help="leave out readers whose import takes seconds")
     parser.add_argument("--child", type=int, help="run the cases from this one on in this process")
     arguments = parser.parse_args()
     if arguments.child is not None:
-        run_cases(arguments.seed, arguments.child, arguments.cases)
+        run_cases(arguments.seed, arguments.child, arguments.cases, arguments.light)
         return 0
-    rows = fuzz(arguments.cases, arguments.seed)
+    rows = fuzz(arguments.cases, arguments.seed, arguments.light)
     wrong = [row for row in rows if row["answer"] not in ("read", "refused")]
     print(f"{len(rows)} cases, seed {arguments.seed}")
     for (name, answer), count in sorted(collections.Counter((row.get("file"), row["answer"]) for row in rows).items()):
