@@ -47,7 +47,8 @@ def _audio_decoders() -> str:
 # Their headers declare the duration of the sound; for others FFmpeg guesses it from the bit rate.
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
 # Opening a file decodes a frame of every track to learn its format: of a cover picture too, which may take gigabytes.
-_OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "codec_whitelist": _audio_decoders()}
+AUDIO_ONLY = {"protocol_whitelist": "", "codec_whitelist": _audio_decoders()}  # options of FFmpeg
+_OPTIONS = AUDIO_ONLY | {"format_whitelist": _DEMUXERS}
 _MAX_CHANNELS = 64
 # Silence in FLAC takes 50 bytes a second. A file with less for each second, and of more than ten minutes, is made to
 # cost more than it is.

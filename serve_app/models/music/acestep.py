@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from serve_app.errors import ModelError, ModelLoadingError, ProcessingError
-from serve_app.models.music.encoding import MAX_BYTES, from_audio
+from serve_app.models.music.caged_answer import sound_of_answer
+from serve_app.models.music.encoding import MAX_BYTES
 from serve_app.models.music.options import AceStepOptions
 from serve_app.models.music.pieces import piece_of
 from serve_app.models.music.scales import MODES
@@ -80,7 +81,7 @@ class AceStep:
                 f"{NAME} did not end within {self._options.timeout_s:g} s; raise music.acestep.timeout_s, or look at "
                 "the server"
             ) from None
-        audio, rate = await asyncio.to_thread(from_audio, content)
+        audio, rate = await asyncio.to_thread(sound_of_answer, content)
         version = shown_words(str(result.get("dit_model") or "unknown"), self._headers, 60)
         return await asyncio.to_thread(
             piece_of, audio, rate, plan, engine="acestep", model_version=f"acestep:{version}", license=_LICENSE

@@ -13,6 +13,7 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from serve_app.errors import ProcessingError
+from serve_app.media.decode import AUDIO_ONLY
 from serve_app.models.music.levels import as_columns
 from serve_app.results import EncodedMusic
 
@@ -69,7 +70,7 @@ def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:
         raise ProcessingError(f"The engine's file has {len(content) >> 20} MiB; at most {MAX_BYTES >> 20} are read")
     kind = _kind(content)
     try:
-        with av.open(io.BytesIO(content), format=kind, options={"protocol_whitelist": ""}) as container:
+        with av.open(io.BytesIO(content), format=kind, options=dict(AUDIO_ONLY)) as container:
             return _decoded(container)
     except (av.FFmpegError, ValueError) as error:
         raise ProcessingError(f"The engine's {kind} file can't be decoded ({type(error).__name__})") from error

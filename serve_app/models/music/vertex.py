@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from serve_app.errors import ModelError, ModelLoadingError, MusicRefused, ProcessingError
-from serve_app.models.music.encoding import MAX_BYTES, from_audio
+from serve_app.models.music.caged_answer import sound_of_answer
+from serve_app.models.music.encoding import MAX_BYTES
 from serve_app.models.music.options import VertexOptions
 from serve_app.models.music.pieces import piece_of
 from serve_app.models.remote_http import Answer, RemoteServer, shown_words
@@ -76,7 +77,7 @@ class Vertex:
             raise ProcessingError(
                 f"{NAME} gave no piece within {self._options.timeout_s:g} s; raise music.vertex.timeout_s"
             ) from None
-        audio, rate = await asyncio.to_thread(lambda: from_audio(self._sound_in(answer)))
+        audio, rate = await asyncio.to_thread(lambda: sound_of_answer(self._sound_in(answer)))
         license = _OWN_LICENSE if self._options.endpoint_id else _GOOGLE_LICENSE.format(self._options.model)
         return await asyncio.to_thread(
             piece_of, audio, rate, plan, engine="vertex", model_version=self.model_version, license=license
