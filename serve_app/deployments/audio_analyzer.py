@@ -7,7 +7,7 @@ from typing import Any
 from ray import serve
 
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.errors import StorageError
+from serve_app.errors import StorageError, storage_fault
 from serve_app.models.speech.options import AnalyzerOptions
 from serve_app.results import SpeechActivity
 
@@ -34,7 +34,9 @@ class AudioAnalyzer:
                 lambda should_stop: decode(source, max_duration_s=max_duration_s, should_stop=should_stop)
             )
         except OSError as error:
-            raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
+            raise storage_fault(error) or StorageError(
+                f"the stored file can't be read ({type(error).__name__})"
+            ) from error
 
     async def detect_speech(self, audio: Any) -> SpeechActivity:
         """Return the decoded audio's duration, where somebody speaks, and what decoding noted."""

@@ -16,7 +16,7 @@ from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
-from serve_app.errors import GpuMemoryError, ProcessingError, StorageError
+from serve_app.errors import GpuMemoryError, ProcessingError, StorageError, storage_fault
 from serve_app.models.drums.options import DrumModelOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
@@ -112,7 +112,9 @@ class DrumTranscriber:
             has_left.set()
             raise
         except OSError as error:
-            raise StorageError(f"the stored file can't be read ({type(error).__name__})") from error
+            raise storage_fault(error) or StorageError(
+                f"the stored file can't be read ({type(error).__name__})"
+            ) from error
 
         def finished(should_stop: ShouldStop) -> DrumTranscription:
             from serve_app.models.drums.transcription import finish, render
