@@ -9,7 +9,8 @@ from loadtests.fuzz_weights import EXTRA_BYTES, fuzz
 
 PACKAGE = Path(__file__).parents[4] / "serve_app"
 UNPICKLES = re.compile(
-    r"(?<!safetensors\.)\btorch\.load\(|\bpickle\.loads?\(|\bUnpickler\b|\bjoblib\b|allow_pickle=True|load_state_dict_from_url"
+    r"(?<!safetensors\.)\btorch\.load\("
+    r"|\bpickle\.loads?\(|\bUnpickler\b|\bjoblib\b|allow_pickle=True|load_state_dict_from_url"
     r"|\bwhisper\.load_model\(|\btorch\.hub\.load\(|\btorch\.jit\.load\("
     r"|from torch import load\b|\bjsonpickle\b|\bdill\b"
 )
