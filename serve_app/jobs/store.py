@@ -52,10 +52,12 @@ _EXPIRED_AT_ONCE = 500  # keeps the answer short; the caller comes again
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """Numbers of jobs that wait, and of those that a runner has."""
+    """Numbers of jobs that wait, and of those that a runner has; `own_…`: of one API key, where it was asked for."""
 
     queued: int
     running: int
+    own_queued: int = 0
+    own_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,13 @@ class JobStore(Lifecycle, Outbox, Keys):
             if visitor is not None and quota is not None:
                 self._require_quota(connection, visitor, quota, now)
             if key is not None:
-                self._require_share(connection, key, max_queued)
-            if max_queued is not None:
-                self._require_room(connection, max_queued, request.kind)
+                self._db.lock(connection, f"api_key:{key.id}")
+            if key is not None or max_queued is not None:
+                depth = _depth(connection, key)
+                if key is not None:
+                    self._require_share(connection, key, depth, max_queued)
+                if max_queued is not None:
+                    self._require_room(connection, depth, max_queued, request.kind)
             row = connection.execute(
                 self._db.insert(jobs)
                 .values(
@@ -381,26 +387,20 @@ class JobStore(Lifecycle, Outbox, Keys):
                 wait_s,
             )
 
-    def _require_share(self, connection: Connection, key: ApiKey, max_queued: int | None) -> None:
-        self._db.lock(connection, f"api_key:{key.id}")
-        counted = [JobStatus.QUEUED, JobStatus.PROCESSING]
+    def _require_share(self, connection: Connection, key: ApiKey, depth: QueueDepth, max_queued: int | None) -> None:
         if key.jobs_in_work is not None:
-            most = key.jobs_in_work
+            num_own, most = depth.own_queued + depth.own_running, key.jobs_in_work
             sentence = f"{most} jobs of this API key may be in work at once, and as many are; wait for one of them"
         elif max_queued is not None:
-            most = max(1, max_queued // 2)
-            counted = [JobStatus.QUEUED]
+            num_own, most = depth.own_queued, max(1, max_queued // 2)
             sentence = f"{most} jobs of this API key wait, which is half of the queue; the rest is for other keys"
         else:
             return
-        active = and_(jobs.c.api_key == key.id, jobs.c.status.in_(counted))
-        num_active = connection.execute(select(func.count()).select_from(jobs).where(active)).scalar_one()
-        if num_active >= most:
+        if num_own >= most:
             mean_s = _mean_processing_s(connection, JobKind.VIDEO)
             raise RateLimited(sentence, _clipped(_RETRY_AFTER_S if mean_s is None else mean_s))
 
-    def _require_room(self, connection: Connection, max_queued: int, kind: JobKind) -> None:
-        depth = _depth(connection)
+    def _require_room(self, connection: Connection, depth: QueueDepth, max_queued: int, kind: JobKind) -> None:
         if depth.queued < max_queued:
             return
         mean_s = _mean_processing_s(connection, kind)
@@ -464,14 +464,17 @@ def _ahead_by_kind(connection: Connection, row: AnyRow) -> dict[str, int]:
     return {kind: count for kind, count in counts}  # noqa: C416 (a Row is no pair to mypy)
 
 
-def _depth(connection: Connection) -> QueueDepth:
-    queued, running = connection.execute(
-        select(
-            func.count(case((jobs.c.status == JobStatus.QUEUED, 1))),
-            func.count(case((jobs.c.status == JobStatus.PROCESSING, 1))),
-        ).where(jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING]))
-    ).one()
-    return QueueDepth(queued, running)
+def _depth(connection: Connection, key: ApiKey | None = None) -> QueueDepth:
+    queued, running = jobs.c.status == JobStatus.QUEUED, jobs.c.status == JobStatus.PROCESSING
+    counted = [queued, running]
+    if key is not None:
+        counted += [and_(each, jobs.c.api_key == key.id) for each in counted]
+    row = connection.execute(
+        select(*(func.count(case((each, 1))) for each in counted)).where(
+            jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING])
+        )
+    )
+    return QueueDepth(*row.one())
 
 
 def _mean_processing_s(connection: Connection, kind: str) -> float | None:

@@ -101,7 +101,11 @@ class WireRequest(BaseModel, extra="forbid", frozen=True):
     def _explain(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(data, dict):
             if len(data) > _MAX_KEYS * len(cls.model_fields):
-                raise PydanticCustomError("too_many_fields", "This object has {num} fields", {"num": len(data)})
+                raise PydanticCustomError(
+                    "too_many_fields",
+                    "This object has {num} fields, of the {known} that this request knows; leave the others out",
+                    {"num": len(data), "known": len(cls.model_fields)},
+                )
             data = {name: value for name, value in data.items() if value is not None or name not in cls.model_fields}
         try:
             return handler(data)
