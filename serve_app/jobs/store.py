@@ -469,12 +469,10 @@ def _depth(connection: Connection, key: ApiKey | None = None) -> QueueDepth:
     counted = [queued, running]
     if key is not None:
         counted += [and_(each, jobs.c.api_key == key.id) for each in counted]
-    row = connection.execute(
-        select(*(func.count(case((each, 1))) for each in counted)).where(
-            jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING])
-        )
-    )
-    return QueueDepth(*row.one())
+    query = select(*(func.count(case((each, 1))) for each in counted))
+    found = connection.execute(query.where(jobs.c.status.in_([JobStatus.QUEUED, JobStatus.PROCESSING]))).one()
+    counts: list[int] = list(found)
+    return QueueDepth(*counts)
 
 
 def _mean_processing_s(connection: Connection, kind: str) -> float | None:
