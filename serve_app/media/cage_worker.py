@@ -36,6 +36,7 @@ MAX_READ_BYTES = 1 << 20
 _READ_AHEAD_BYTES = 1 << 18
 _NUM_OPEN_FILES = 64  # the interpreter's own, the file, and modules that a decoder imports late
 _RETAINED_BYTES = 64 << 20  # of freed memory that the C library keeps: more, and the worker ends after its file
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _PAGE_BYTES = resource.getpagesize()
 
@@ -81,6 +82,9 @@ def _work(connection: socket.socket, parent: int) -> NoReturn:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # as in a process that has decoded much; else each file's memory is given back and faulted in again
+        libc.mallopt(_M_TRIM_THRESHOLD, _RETAINED_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES // 2)
         if os.getppid() != parent:
             os._exit(0)
         null = os.open(os.devnull, os.O_RDWR)
