@@ -147,7 +147,7 @@ def test_the_configuration_reference_lists_every_variable_that_is_read(reference
     read = environment.asked - {"HOME", "XDG_STATE_HOME"}
     assert len(read) > 10
     rows = re.findall(r"^\| `([A-Z_]+)` \|", reference["render"](), re.M)
-    assert set(rows) == read | {"SERVE_APP_URL"}
+    assert set(rows) == read | {"SERVE_APP_URL", "SERVE_APP_API_KEY"}
 
 
 class AskedNames(dict[str, str]):

@@ -120,7 +120,17 @@ def test_a_config_of_ours_builds_what_it_configures(path: Path) -> None:
         ("whisper", {"models": ("base",), "device": "cpu", "compute_type": "int8"}, "FasterWhisper"),
         ("whisper", {"models": ("base",), "device": "cuda"}, "OpenAIWhisper"),
         ("aligner", {"models": {"en": "org/ctc"}, "device": "cpu", "num_threads": 3}, "Aligner"),
-        ("diarizer", {"segmentation": "a", "embeddings": ("b", "c"), "model_id": "d", "num_threads": 5}, "Diarizer"),
+        (
+            "diarizer",
+            {
+                "segmentation": "a",
+                "embeddings": ("b", "c"),
+                "model_id": f"org/d@{'0' * 40}",
+                "allow_code": True,
+                "num_threads": 5,
+            },
+            "Diarizer",
+        ),
         ("emotion", {"model_id": "org/moods", "device": "cuda:1", "num_threads": 2}, "EmotionRecognizer"),
         (
             "drums",
