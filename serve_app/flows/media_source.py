@@ -54,7 +54,9 @@ class MediaSource:
 
     def __init__(self, settings: Settings) -> None:
         self._policy = AddressPolicy(settings.allowed_hosts)
-        self._sources = FetchSources(policy=self._policy, media_root=settings.media_root)
+        self._sources = FetchSources(
+            policy=self._policy, media_root=settings.media_root, withheld=settings.artifacts_url
+        )
         self._limits = FetchLimits(max_bytes=settings.max_download_bytes, total_s=settings.download_timeout_s)
         self._image_limits = FetchLimits(max_bytes=settings.max_image_bytes, total_s=_IMAGE_FETCH_S)
         self._artifacts = ArtifactStore(settings.artifacts_url)

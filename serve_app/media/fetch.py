@@ -48,12 +48,15 @@ class FetchSources:
         s3_options: arguments of `s3fs.S3FileSystem`. Endpoint and credentials come from here or from the process's
             AWS_* environment, never from a caller: every caller can read what these credentials can.
         tls: context for private certificate authorities; None trusts the bundled public ones.
+        withheld: folder or `s3://bucket/prefix` that callers may not read, although the service can: the artefact
+            store holds everybody's files.
     """
 
     policy: AddressPolicy = field(default_factory=AddressPolicy)
     media_root: Path | None = None
     s3_options: Mapping[str, Any] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
+    withheld: str | None = None
 
 
 async def fetch(
@@ -89,11 +92,12 @@ async def fetch(
         async with asyncio.timeout(limits.total_s) as deadline:
             scheme = url.partition("://")[0].lower() if "://" in url else ""
             if scheme == "s3":
+                _refuse_withheld(url, sources.withheld)
                 content_type = await download_s3(
                     url, part, options=sources.s3_options, limits=limits, rate=rate, sleep=sleep
                 )
             elif scheme in ("", "file"):
-                content_type = await _copy_local(url, part, sources.media_root)
+                content_type = await _copy_local(url, part, sources)
             else:
                 content_type = await download_http(
                     url, part, policy=sources.policy, tls=sources.tls, limits=limits, rate=rate, sleep=sleep
@@ -128,8 +132,17 @@ def display_name(url: str) -> str:
     return name or "media"
 
 
-async def _copy_local(url: str, part: PartFile, media_root: Path | None) -> str:
-    root, path = await FILES.run(_resolve_local, url, media_root)
+def _refuse_withheld(url: str, withheld: str | None) -> None:
+    bucket, _, key = url.partition("://")[2].partition("/")
+    # a store may drop the slash in front of a key
+    if withheld and f"s3://{bucket}/{key.lstrip('/')}".startswith(withheld.rstrip("/") + "/"):
+        raise AddressRefused("The S3 URL names a file of this service's own store")
+
+
+async def _copy_local(url: str, part: PartFile, sources: FetchSources) -> str:
+    root, path = await FILES.run(_resolve_local, url, sources.media_root)
+    if sources.withheld and (root / path).is_relative_to(await FILES.run(Path(sources.withheld).resolve)):
+        raise AddressRefused("The local path is within this service's own store")
     try:
         file = await FILES.run(_open_beneath, root, path)
     except FileNotFoundError:

@@ -493,6 +493,28 @@ def test_local_path_outside_the_media_root_is_refused(media_root: Path, tmp_path
     refusal(AddressRefused, url, folder, sources=FetchSources())
 
 
+@pytest.mark.parametrize(
+    ("url", "withheld"),
+    [
+        ("sub/a b.wav", "{root}/sub"),
+        ("{root}/sub/../sub/a b.wav", "{root}/sub/"),
+        ("s3://bucket/own/jobs/1-1/media", "s3://bucket/own"),
+        ("S3://bucket//own/jobs/1-1/media", "s3://bucket/own/"),
+        ("s3://bucket/anything", "s3://bucket"),
+    ],
+)
+def test_the_services_own_store_is_no_source(media_root: Path, tmp_path: Path, url: str, withheld: str) -> None:
+    sources = FetchSources(media_root=media_root, withheld=withheld.format(root=media_root))
+    words = refusal(AddressRefused, url.format(root=media_root), tmp_path, sources=sources)
+    assert "service's own store" in words
+
+
+def test_what_lies_beside_the_services_own_store_is_a_source(media_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    get("sub/a b.wav", folder, sources=FetchSources(media_root=media_root, withheld=f"{media_root}/su"))
+
+
 @pytest.mark.parametrize("swapped", ["sub", "sub/a b.wav"])
 def test_link_that_is_put_in_place_of_a_checked_path_is_not_followed(
     media_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
