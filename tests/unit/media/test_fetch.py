@@ -505,7 +505,9 @@ def test_local_path_outside_the_media_root_is_refused(media_root: Path, tmp_path
 )
 def test_the_services_own_store_is_no_source(media_root: Path, tmp_path: Path, url: str, withheld: str) -> None:
     sources = FetchSources(media_root=media_root, withheld=withheld.format(root=media_root))
-    words = refusal(AddressRefused, url.format(root=media_root), tmp_path, sources=sources)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = refusal(AddressRefused, url.format(root=media_root), folder, sources=sources)
     assert "service's own store" in words
 
 
