@@ -159,3 +159,15 @@ class AskedNames(dict[str, str]):
     def get(self, name: str, default: str | None = None) -> str | None:
         self.asked.add(name)
         return default
+
+
+def test_the_page_of_findings_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "decisions" / "0018-hardening.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+[ab]?\. .*$", page, re.M)
+    assert len(rows) == 29
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)`: ((?:`test_\w+`(?: \([\w ]+\))?(?:, )?)+)", row)
+        assert named, row
+        for file, tests in named:
+            code = (ROOT / file if file.startswith("tests/") else ROOT / "tests" / "unit" / file).read_text("utf-8")
+            assert [test for test in re.findall(r"`(\w+)`", tests) if f"def {test}(" not in code] == []

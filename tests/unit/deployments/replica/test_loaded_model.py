@@ -89,6 +89,16 @@ def test_a_replica_describes_its_model(clock: Clock) -> None:
     assert began <= found.loaded_at <= time.time()
 
 
+def test_what_a_replica_describes_has_no_secret_and_no_folder(clock: Clock) -> None:
+    url = "https://robot:hunter2@weights.example/a.pt?X-Amz-Signature=5e4c3e7"
+    found = loaded(clock).describe(
+        spec=url, engine="whisper", device="cpu", notes=(f"{url} is old",), failure="/srv/private/a.pt is damaged"
+    )
+    assert found.spec == "https://weights.example/a.pt"
+    assert found.notes == ("https://weights.example/a.pt is old",)
+    assert found.failure == "a.pt is damaged"
+
+
 @pytest.mark.parametrize(("told", "expected"), [({}, "no file"), ({"failure": "misconfigured"}, "misconfigured")])
 def test_a_replica_without_a_model_says_why(clock: Clock, told: dict[str, Any], expected: str) -> None:
     found = failed(clock).describe(spec="base", engine="whisper", device="cpu", **told)
