@@ -170,7 +170,7 @@ class DurableSteps(Steps):
         and no job has five such neighbours.
         """
         self._has_deaths.add(step)
-        await self._through_outage(self._store.note_death, self._claim, step, death.replica)
+        await self._through_outage(self._store.record_death, self._claim, step, death.replica)
         await asyncio.sleep(_OTHERS_S)
         deaths = await self._through_outage(self._store.count_deaths, self._claim, step, death.replica)
         if deaths.num_deaths >= (_MOST_ALONE if deaths.was_alone else _MOST_DEATHS):

@@ -22,11 +22,11 @@ from serve_app.jobs.tables import (
     JOB_COLUMNS,
     AnyRow,
     encode,
-    job_losses,
     job_steps,
     jobs,
     pauses,
     read_request,
+    replica_deaths,
     storable,
     to_job,
 )
@@ -194,25 +194,25 @@ class Lifecycle:
             if for_s:
                 connection.execute(pauses.insert().values(owner=owner, reason=storable(reason), until=now + for_s))
 
-    def note_death(self, claim: Claim, step: str, replica: str) -> None:
+    def record_death(self, claim: Claim, step: str, replica: str) -> None:
         """Store that a replica died while it worked on a step of the job; once for each replica and step."""
         with self._db.write() as (connection, now):
             self._hold(connection, claim, now)
             connection.execute(
-                self._db.insert(job_losses)
-                .values(job_id=claim.job.job_id, step=f"{step} {replica}", num_lost=1)
+                self._db.insert(replica_deaths)
+                .values(job_id=claim.job.job_id, step=step, replica=replica)
                 .on_conflict_do_nothing()
             )
 
     def count_deaths(self, claim: Claim, step: str, replica: str) -> Deaths:
         """Return how many replicas died under a step, and whether this one worked on no other job.
 
-        Call it some seconds after `note_death`, so that the other jobs that the replica worked on are noted too.
+        Call it some seconds after `record_death`, so that the other jobs that the replica worked on are noted too.
         """
-        own = job_losses.c.job_id == claim.job.job_id
+        own = replica_deaths.c.job_id == claim.job.job_id
         with self._db.read() as connection:
-            others = select(job_losses.c.job_id).where(~own, _names(replica)).limit(1)
-            all_deaths = select(func.count()).select_from(job_losses).where(own, _under(step))
+            others = select(replica_deaths.c.job_id).where(~own, replica_deaths.c.replica == replica).limit(1)
+            all_deaths = select(func.count()).select_from(replica_deaths).where(own, replica_deaths.c.step == step)
             return Deaths(connection.execute(all_deaths).scalar_one(), connection.execute(others).first() is None)
 
     def may_repeat(self, claim: Claim, step: str) -> bool:
@@ -221,19 +221,21 @@ class Lifecycle:
         Of the jobs that such a replica worked on, one repeats its step at a time, the oldest first: so a replica that
         dies once more shows whose input is to blame.
         """
-        own = job_losses.c.job_id == claim.job.job_id
+        own = replica_deaths.c.job_id == claim.job.job_id
         with self._db.read() as connection:
-            noted = connection.execute(select(job_losses.c.step).where(own, _under(step))).scalars()
-            of_same = [_names(name.rpartition(" ")[2]) for name in noted]
+            dead = select(replica_deaths.c.replica).where(own, replica_deaths.c.step == step)
             older = and_(jobs.c.status == JobStatus.PROCESSING, jobs.c.number < claim.job.number)
-            before = select(jobs.c.number).join(job_losses, job_losses.c.job_id == jobs.c.job_id)
-            return not of_same or connection.execute(before.where(older, or_(*of_same)).limit(1)).first() is None
+            before = select(jobs.c.number).join(replica_deaths, replica_deaths.c.job_id == jobs.c.job_id)
+            same = replica_deaths.c.replica.in_(connection.execute(dead).scalars().all())
+            return connection.execute(before.where(older, same).limit(1)).first() is None
 
     def forget_deaths(self, claim: Claim, step: str) -> None:
         """Forget the replicas that died under a step, which has ended well."""
         with self._db.write() as (connection, now):
             self._hold(connection, claim, now)
-            connection.execute(delete(job_losses).where(job_losses.c.job_id == claim.job.job_id, _under(step)))
+            connection.execute(
+                delete(replica_deaths).where(replica_deaths.c.job_id == claim.job.job_id, replica_deaths.c.step == step)
+            )
 
     def named_files(self, claim: Claim, keys: Sequence[str]) -> set[str]:
         """Return those of a lost claim's files that a finished step or the result of the job names."""
@@ -403,14 +405,6 @@ class Lifecycle:
         shown: dict[str, Any] = {"error_message": storable(message), "error_code": code}
         values: dict[str, Any] = {"message": shown["error_message"], "attempts": attempts}
         return _end(connection, where, JobStatus.FAILED, now, payload=shown, **shown, **values)
-
-
-def _under(step: str) -> ColumnElement[bool]:
-    return job_losses.c.step.startswith(f"{step} ", autoescape=True)
-
-
-def _names(replica: str) -> ColumnElement[bool]:
-    return job_losses.c.step.endswith(f" {replica}", autoescape=True)
 
 
 def _held_by(claim: Claim) -> ColumnElement[bool]:

@@ -1,13 +1,13 @@
 """The job store's tables, and the records made of their rows.
 
-    jobs        one row a job: request, state, lease, and finally the result
-    submissions one row a visitor's job, also of one that was removed, for the quota of an hour
-    secrets     what all replicas share: the secret that signs visitors' cookies
-    job_steps   one row a finished step: its result until the job ends, its seconds for good
-    job_losses  one row a step of a job, and a replica that died under it
-    pauses      one row a runner that claims nothing because its storage fails
-    api_keys    one row an API key, by the hash of its secret; revoked ones stay
-    job_events  one row an event: the body of its callback, and the state of its delivery
+    jobs            one row a job: request, state, lease, and finally the result
+    submissions     one row a visitor's job, also of one that was removed, for the quota of an hour
+    secrets         what all replicas share: the secret that signs visitors' cookies
+    job_steps       one row a finished step: its result until the job ends, its seconds for good
+    replica_deaths  one row a replica that died under a step of a job
+    pauses          one row a runner that claims nothing because its storage fails
+    api_keys        one row an API key, by the hash of its secret; revoked ones stay
+    job_events      one row an event: the body of its callback, and the state of its delivery
 
 JSON is kept as text: no query looks inside, and every database returns the same bytes.
 """
@@ -131,12 +131,12 @@ job_steps = Table(
     Column("result", Text),  # NULL once the job has ended; a step that returned None holds 'null'
 )
 
-job_losses = Table(
-    "job_losses",
+replica_deaths = Table(
+    "replica_deaths",
     metadata,
     Column("job_id", ForeignKey(jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
-    Column("step", String(200), primary_key=True),  # and the replica, after a space
-    Column("num_lost", Integer, nullable=False),
+    Column("step", String(200), primary_key=True),
+    Column("replica", String(64), primary_key=True),  # `ReplicaDied.replica`
 )
 
 pauses = Table(
