@@ -103,7 +103,7 @@ class Courier:
             room,
             per_host=self._max_per_host,
             in_flight=self._receivers.under_way(),
-            doubts=self._receivers.doubts(),
+            limits=self._receivers.limits(),
         )
         claimed_at = time.monotonic()
         due = await self._ask_store("claim deliveries", claim)

@@ -47,17 +47,17 @@ class ResultLinks:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
-    """What a courier knows of the receivers, so that those that fail or are slow don't take the places of the others.
+class ClaimLimits:
+    """What a claim must keep to, so that receivers that fail or are slow don't take the places of the others.
 
     Attributes:
         paused: hosts that get no delivery now.
-        shares: shares whose last attempt failed or was slow: their deliveries are in doubt, as all retries are.
+        shares: shares whose last attempt failed or was slow: their deliveries are suspect, as all retries are.
         trusted: hosts of these shares whose own last attempt was neither.
-        places: free places for deliveries in doubt; None: any number.
+        places: free places for suspect deliveries; None: any number.
         per_share: most of them under way of one share; None: any number.
         under_way: them, by share.
-        other_places: free places for deliveries that are not in doubt; None: any number.
+        other_places: free places for deliveries that are not suspect; None: any number.
         long_places: free places for bodies above 1 MiB; None: any number.
     """
 
@@ -84,7 +84,7 @@ class DueDelivery:
         attempts: made before this one.
         fence: the store takes the outcome of the latest claim only.
         lease_s: another courier may send it after this time.
-        is_doubtful: it took one of the places for deliveries in doubt.
+        is_suspect: it took one of the places for suspect deliveries.
     """
 
     job_id: str
@@ -97,7 +97,7 @@ class DueDelivery:
     attempts: int
     fence: int
     lease_s: float
-    is_doubtful: bool
+    is_suspect: bool
 
     @property
     def is_long(self) -> bool:
@@ -123,27 +123,27 @@ class Outbox:
         *,
         per_host: int | None = None,
         in_flight: Mapping[str, int] | None = None,
-        doubts: Doubts | None = None,
+        limits: ClaimLimits | None = None,
     ) -> list[DueDelivery]:
         """Lease deliveries that are due; at most one of each job.
 
-        First attempts come before retries and before deliveries in doubt; among each, the longest waiting come first.
+        First attempts come before suspect deliveries, as all retries are; among each, the longest waiting come first.
 
         Args:
             owner: who claims; stored for operators only.
             limit: most deliveries to return.
             per_host: most deliveries to have under way of one share; None: any number.
             in_flight: the caller's deliveries under way, by share.
-            doubts: what the caller knows of the receivers; None: nothing.
+            limits: what the claim must keep to; None: nothing.
         """
-        choice = _Choice(limit, per_host, in_flight or {}, doubts or Doubts())
+        choice = _Choice(limit, per_host, in_flight or {}, limits or ClaimLimits())
         if self._db.is_sqlite and not self._any_due(choice):
             return []  # an idle courier must not wait for the one write lock
         with self._db.write() as (connection, now):
-            for is_doubtful in (False, True):
-                for row in self._candidates(connection, choice, is_doubtful, now):
-                    choice.take(row, is_doubtful, self._sent_bytes(row) > _LONG_BYTES)
-            leased = [(*self._lease(connection, row, owner, now), is_doubtful) for row, is_doubtful in choice.taken]
+            for is_suspect in (False, True):
+                for row in self._candidates(connection, choice, is_suspect, now):
+                    choice.take(row, is_suspect, self._sent_bytes(row) > _LONG_BYTES)
+            leased = [(*self._lease(connection, row, owner, now), is_suspect) for row, is_suspect in choice.taken]
         # the transaction is over: results are read, and joined to their events, under no lock
         claimed = (self._due_delivery(*lease) for lease in leased)
         return [due for due in claimed if due is not None]
@@ -273,20 +273,20 @@ class Outbox:
     def _any_due(self, choice: _Choice) -> bool:
         with self._db.read() as connection:
             now = self._db.now(connection)
-            return any(self._candidates(connection, choice, is_doubtful, now, limit=1) for is_doubtful in (False, True))
+            return any(self._candidates(connection, choice, is_suspect, now, limit=1) for is_suspect in (False, True))
 
     def _candidates(
-        self, connection: Connection, choice: _Choice, is_doubtful: bool, now: float, limit: int | None = None
+        self, connection: Connection, choice: _Choice, is_suspect: bool, now: float, limit: int | None = None
     ) -> Sequence[AnyRow]:
-        room = choice.room(is_doubtful)
+        room = choice.room(is_suspect)
         if room <= 0:
             return ()
-        query = select(*_CANDIDATE_COLUMNS).where(_due(now), choice.has_place(is_doubtful))
+        query = select(*_CANDIDATE_COLUMNS).where(_due(now), choice.has_place(is_suspect))
         if choice.long_places == 0:
             query = query.where(self._is_short())
         query = query.order_by(job_events.c.next_attempt_at).limit(limit or room * _CANDIDATES_PER_CLAIM)
         found: list[AnyRow] = []
-        for wanted in choice.wanted(is_doubtful):  # each reads one index
+        for wanted in choice.wanted(is_suspect):  # each reads one index
             found += connection.execute(query.where(wanted).with_for_update(skip_locked=True)).all()
         return sorted(found, key=lambda row: float(row.next_attempt_at))
 
@@ -310,7 +310,7 @@ class Outbox:
         ).one()
         return leased, lease_s
 
-    def _due_delivery(self, row: AnyRow, lease_s: float, is_doubtful: bool) -> DueDelivery | None:
+    def _due_delivery(self, row: AnyRow, lease_s: float, is_suspect: bool) -> DueDelivery | None:
         """Return a delivery with its body; None if its job was deleted after the claim."""
         body = row.payload
         if row.key == JobStatus.COMPLETED:
@@ -333,7 +333,7 @@ class Outbox:
             attempts=row.attempts,
             fence=row.fence,
             lease_s=lease_s,
-            is_doubtful=is_doubtful,
+            is_suspect=is_suspect,
         )
 
     def _with_result(self, row: AnyRow, result: str) -> str:
@@ -353,38 +353,38 @@ class Outbox:
 class _Choice:
     """Which of the deliveries that are due a claim takes."""
 
-    def __init__(self, limit: int, per_share: int | None, under_way: Mapping[str, int], doubts: Doubts) -> None:
-        self._doubts = doubts
-        self._limits = {False: per_share, True: doubts.per_share}
-        self._under_way = {False: Counter(under_way), True: Counter(doubts.under_way)}
-        self._places = {False: doubts.other_places, True: doubts.places}
+    def __init__(self, limit: int, per_share: int | None, under_way: Mapping[str, int], limits: ClaimLimits) -> None:
+        self._limits = limits
+        self._per_share = {False: per_share, True: limits.per_share}
+        self._under_way = {False: Counter(under_way), True: Counter(limits.under_way)}
+        self._places = {False: limits.other_places, True: limits.places}
         self._left = limit
-        self.long_places = doubts.long_places
+        self.long_places = limits.long_places
         self.taken: list[tuple[AnyRow, bool]] = []
 
-    def room(self, is_doubtful: bool) -> int:
-        """Return how many more deliveries, in doubt or not, may be taken."""
-        places = self._places[is_doubtful]
+    def room(self, is_suspect: bool) -> int:
+        """Return how many more deliveries, suspect or not, may be taken."""
+        places = self._places[is_suspect]
         return self._left if places is None else min(self._left, places)
 
-    def wanted(self, is_doubtful: bool) -> list[ColumnElement[bool]]:
-        """Return the conditions on deliveries that are in doubt, or not; each holds for one index."""
+    def wanted(self, is_suspect: bool) -> list[ColumnElement[bool]]:
+        """Return the conditions on deliveries that are suspect, or not; each holds for one index."""
         zero = literal(0, literal_execute=True)
         first, again = job_events.c.attempts == zero, job_events.c.attempts > zero
-        suspect = and_(_SHARE.in_(self._doubts.shares), job_events.c.host.not_in(self._doubts.trusted))
-        if is_doubtful:
-            return [again, and_(first, suspect)] if self._doubts.shares else [again]
-        return [and_(first, ~suspect)] if self._doubts.shares else [first]
+        suspect = and_(_SHARE.in_(self._limits.shares), job_events.c.host.not_in(self._limits.trusted))
+        if is_suspect:
+            return [again, and_(first, suspect)] if self._limits.shares else [again]
+        return [and_(first, ~suspect)] if self._limits.shares else [first]
 
-    def has_place(self, is_doubtful: bool) -> ColumnElement[bool]:
+    def has_place(self, is_suspect: bool) -> ColumnElement[bool]:
         """Return the condition that a delivery's share has a free place, and its host is not paused."""
-        full = {share for kind in (False, is_doubtful) for share in self._full(kind)}
-        return and_(_SHARE.not_in(full), job_events.c.host.not_in(self._doubts.paused))
+        full = {share for kind in (False, is_suspect) for share in self._full(kind)}
+        return and_(_SHARE.not_in(full), job_events.c.host.not_in(self._limits.paused))
 
-    def take(self, row: AnyRow, is_doubtful: bool, is_long: bool) -> None:
+    def take(self, row: AnyRow, is_suspect: bool, is_long: bool) -> None:
         """Take a delivery if there is a place for it."""
-        kinds = {False, is_doubtful}  # one in doubt takes a place of its share too
-        if self.room(is_doubtful) <= 0 or any(row.share in self._full(kind) for kind in kinds):
+        kinds = {False, is_suspect}  # a suspect one takes a place of its share too
+        if self.room(is_suspect) <= 0 or any(row.share in self._full(kind) for kind in kinds):
             return
         if is_long and self.long_places is not None:
             if self.long_places == 0:
@@ -392,15 +392,15 @@ class _Choice:
             self.long_places -= 1
         for kind in kinds:
             self._under_way[kind][row.share] += 1
-        places = self._places[is_doubtful]
+        places = self._places[is_suspect]
         if places is not None:
-            self._places[is_doubtful] = places - 1
+            self._places[is_suspect] = places - 1
         self._left -= 1
-        self.taken.append((row, is_doubtful))
+        self.taken.append((row, is_suspect))
 
-    def _full(self, is_doubtful: bool) -> Collection[str]:
-        limit = self._limits[is_doubtful]
-        return [] if limit is None else [share for share, n in self._under_way[is_doubtful].items() if n >= limit]
+    def _full(self, is_suspect: bool) -> Collection[str]:
+        limit = self._per_share[is_suspect]
+        return [] if limit is None else [share for share, n in self._under_way[is_suspect].items() if n >= limit]
 
 
 _SHARE = func.coalesce(job_events.c.share, job_events.c.host).label("share")

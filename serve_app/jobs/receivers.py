@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serve_app.jobs import retry
-from serve_app.jobs.outbox import Doubts, DueDelivery
+from serve_app.jobs.outbox import ClaimLimits, DueDelivery
 
 # A host without any answer gets no delivery for a while, longer each time: its time-outs would take every place.
 _HOST_PAUSE = retry.Backoff(first_s=1.0, cap_s=60.0, jitter=0.0)
@@ -40,7 +40,7 @@ class Receivers:
     """Counts the deliveries under way, and remembers how each host and share did.
 
     A host that gave no answer gets none for a while, then one at a time. A share whose last attempt failed or was slow
-    is in doubt. Deliveries in doubt have a quarter of the places, half of these for one share; long bodies have
+    is suspect. Suspect deliveries have a quarter of the places, half of these for one share; long bodies have
     another quarter.
 
     Args:
@@ -55,32 +55,32 @@ class Receivers:
         self._clock = clock
         self._hosts: dict[str, _Known] = {}
         self._shares: dict[str, _Known] = {}
-        self._doubtful: Counter[str] = Counter()
+        self._suspect: Counter[str] = Counter()
         self._num_long = 0
 
     def under_way(self) -> dict[str, int]:
         """Return how many deliveries of each share are under way."""
         return {share: known.under_way for share, known in self._shares.items() if known.under_way}
 
-    def doubts(self) -> Doubts:
-        """Return what a claim must know."""
+    def limits(self) -> ClaimLimits:
+        """Return what the next claim must keep to."""
         now = self._clock()
         self._forget(now)
         hosts, shares = self._hosts.items(), self._shares.items()
-        doubted = {share for share, known in shares if not known.is_good}
+        suspect_shares = {share for share, known in shares if not known.is_good}
         paused = [host for host, known in hosts if now < known.paused_until or (known.unreached and known.under_way)]
-        trusted = [host for host, known in hosts if known.is_good and known.share in doubted]
+        trusted = [host for host, known in hosts if known.is_good and known.share in suspect_shares]
         quarter = max(1, self._num_places // 4)
-        num_doubtful, num_under_way = self._doubtful.total(), sum(self.under_way().values())
-        return Doubts(
+        num_suspect, num_under_way = self._suspect.total(), sum(self.under_way().values())
+        return ClaimLimits(
             paused=paused[-_MOST_NAMED:],
-            shares=[share for share in self._shares if share in doubted][-_MOST_NAMED:],
+            shares=[share for share in self._shares if share in suspect_shares][-_MOST_NAMED:],
             trusted=trusted[-_MOST_NAMED:],
-            places=max(0, quarter - num_doubtful),
+            places=max(0, quarter - num_suspect),
             per_share=min(self._per_share, max(1, quarter // 2)),
-            under_way=dict(self._doubtful),
+            under_way=dict(self._suspect),
             # one place is left for retries, however many first attempts there are
-            other_places=max(0, max(1, self._num_places - 1) - (num_under_way - num_doubtful)),
+            other_places=max(0, max(1, self._num_places - 1) - (num_under_way - num_suspect)),
             long_places=max(0, quarter - self._num_long),
         )
 
@@ -88,7 +88,7 @@ class Receivers:
         """Count a delivery that begins."""
         self._hosts.setdefault(due.host, _Known(due.share)).under_way += 1
         self._shares.setdefault(due.share, _Known(due.share)).under_way += 1
-        self._doubtful[due.share] += due.is_doubtful
+        self._suspect[due.share] += due.is_suspect
         self._num_long += due.is_long
 
     def finish(self, due: DueDelivery, *, is_reached: bool | None, is_good: bool = False) -> None:
@@ -100,8 +100,8 @@ class Receivers:
             is_good: whether the event was delivered, and without a long wait.
         """
         now = self._clock()
-        self._doubtful[due.share] -= due.is_doubtful
-        self._doubtful += Counter()  # drops zeros
+        self._suspect[due.share] -= due.is_suspect
+        self._suspect += Counter()  # drops zeros
         self._num_long -= due.is_long
         for known in (self._latest(self._hosts, due.host), self._latest(self._shares, due.share)):
             known.under_way -= 1

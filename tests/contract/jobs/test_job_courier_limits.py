@@ -76,7 +76,7 @@ def test_failing_hosts_under_a_wildcard_name_do_not_delay_an_honest_receiver(sto
     finally:
         slow.close()
     assert honest.progress == [10, 25, 40, 100]
-    # four times of a delivery, each with the quarter of the places that doubtful receivers have
+    # four times of a delivery, each with the quarter of the places that suspect deliveries have
     assert meanwhile <= 4 * 4 < num_failing - before[0]
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from sqlalchemy import event, insert
 
-from serve_app.jobs.outbox import Doubts
+from serve_app.jobs.outbox import ClaimLimits
 from serve_app.jobs.record import DeliveryStatus, JobStatus
 from serve_app.jobs.tables import encode_request, job_events, jobs
 from serve_app.messages import Stage
@@ -54,31 +54,31 @@ def test_ports_of_one_address_share_its_places(store, add):
     assert claimed(store, per_host=4) == ["n0", "n1", "n2", "n3"]
 
 
-def test_a_share_in_doubt_has_few_places_but_its_good_hosts_have_their_own(store, add, clock):
+def test_a_suspect_share_has_few_places_but_its_good_hosts_have_their_own(store, add, clock):
     for n in range(8):
         add(f"n{n}", f"n{n}.evil.example")
         add(f"m{n}", f"m{n}.worse.example")
         clock.advance(0.1)
     add("good", "good.evil.example")
     add("honest", "honest.example")
-    doubts = Doubts(
+    limits = ClaimLimits(
         shares=("evil.example", "worse.example"),
         trusted=("good.evil.example",),
         paused=("n0.evil.example",),
         places=3,
         per_share=2,
     )
-    assert claimed(store, per_host=4, doubts=doubts) == ["good", "honest", "m0", "n1", "m1"]
+    assert claimed(store, per_host=4, limits=limits) == ["good", "honest", "m0", "n1", "m1"]
 
 
-def test_no_place_for_deliveries_in_doubt_leaves_the_others_theirs(store, add, clock):
+def test_no_place_for_suspect_deliveries_leaves_the_others_theirs(store, add, clock):
     add("failed", "a.example.com")
     (due,) = store.claim_deliveries("courier", 10)
     store.record_failure(due, error="HTTP 500", status_code=500)
     clock.advance(1.0)
     add("new", "b.example")
-    assert claimed(store, doubts=Doubts(places=0)) == ["new"]
-    assert claimed(store, doubts=Doubts(other_places=0)) == ["failed"]
+    assert claimed(store, limits=ClaimLimits(places=0)) == ["new"]
+    assert claimed(store, limits=ClaimLimits(other_places=0)) == ["failed"]
 
 
 def test_long_bodies_leave_places_to_the_others(store, add, make_request, clock):
@@ -87,8 +87,8 @@ def test_long_bodies_leave_places_to_the_others(store, add, make_request, clock)
         store.complete(store.claim("runner"), {"text": "x" * ((1 << 20) + 1)})
         clock.advance(1.0)
     add("short", "honest.example")
-    assert claimed(store, doubts=Doubts(long_places=1)) == ["long-0", "short"]
-    assert claimed(store, doubts=Doubts(long_places=0)) == []
+    assert claimed(store, limits=ClaimLimits(long_places=1)) == ["long-0", "short"]
+    assert claimed(store, limits=ClaimLimits(long_places=0)) == []
     assert claimed(store) == ["long-1", "long-2"]
 
 
@@ -124,7 +124,7 @@ def test_a_claim_does_not_read_the_retries_of_others(make_request, add, store, c
         add_pending(store, make_request, num_more, clock.now_s)
         add(f"honest-{num_more}", "honest.example")
         steps.clear()
-        assert claimed(store, doubts=Doubts(shares=("evil.example",), places=0)) == [f"honest-{num_more}"]
+        assert claimed(store, limits=ClaimLimits(shares=("evil.example",), places=0)) == [f"honest-{num_more}"]
         needed.append(len(steps))
     assert needed[1] < 1.5 * needed[0]
 
@@ -135,7 +135,7 @@ def test_claims_read_the_indexes_of_pending_events(store, add):
     add("new", "honest.example")
     seen = []
     event.listen(store._db._engine, "before_cursor_execute", lambda _c, _k, sql, args, *_rest: seen.append((sql, args)))
-    claimed(store, doubts=Doubts(shares=("evil.example",), trusted=("a",), paused=("b",), places=2, per_share=1))
+    claimed(store, limits=ClaimLimits(shares=("evil.example",), trusted=("a",), paused=("b",), places=2, per_share=1))
     queries = [(sql, args) for sql, args in seen if sql.startswith("SELECT job_events.job_id")]
     with store._db.read() as connection:
         plans = [str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", args).all()) for sql, args in queries]
