@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 PIECE_BYTES = 1 << 18  # what is written to a socket at once
@@ -65,6 +65,12 @@ def pieces(content: bytes) -> Iterator[bytes]:
     """Yield a body in pieces."""
     for start in range(0, len(content), PIECE_BYTES):
         yield content[start : start + PIECE_BYTES]
+
+
+async def stream(content: bytes) -> AsyncIterator[bytes]:
+    """Yield a body in pieces, for those who send it from an event loop."""
+    for piece in pieces(content):
+        yield piece
 
 
 def _value(text: str, at: int) -> tuple[Any, int]:

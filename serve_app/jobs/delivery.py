@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -164,7 +164,7 @@ class Courier:
                 request = self._client.build_request(
                     "POST",
                     webhook.callback_url(due.target),
-                    content=_pieces(due.body) if due.is_long else due.body,
+                    content=json_text.stream(due.body) if due.is_long else due.body,
                     headers={**headers, "content-length": str(len(due.body))},
                     timeout=limit_s,
                 )
@@ -208,11 +208,6 @@ class Courier:
         for task, due in given_up.items():
             if task.cancelled():
                 await self._ask_store("give back a delivery", partial(self._store.give_back, due))
-
-
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for piece in json_text.pieces(body):
-        yield piece
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

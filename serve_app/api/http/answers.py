@@ -44,7 +44,7 @@ async def answer_with_stored(view: BaseModel, name: str, stored: str) -> Respons
 
     content = await asyncio.to_thread(encode)
     headers = {"Content-Length": str(len(content))}
-    return StreamingResponse(_pieces(content), headers=headers, media_type="application/json")
+    return StreamingResponse(json_text.stream(content), headers=headers, media_type="application/json")
 
 
 class StoredJson:
@@ -57,14 +57,9 @@ class StoredJson:
 
     async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield a part of the text, in pieces."""
-        async for piece in _pieces(self._content[start:end]):
+        async for piece in json_text.stream(self._content[start:end]):
             yield piece
 
     async def signed_url(self, name: str) -> str | None:
         """Return None: no object store has it."""
         return None
-
-
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    for piece in json_text.pieces(content):
-        yield piece
