@@ -11,7 +11,7 @@ _MOST_REMEMBERED = 1000
 
 
 class Breaker:
-    """Pauses after a fault of the storage; after each pause one job is tried, until one has ended well.
+    """A circuit breaker: pauses after a fault of the storage; after each pause one job is tried, until one ends well.
 
     Args:
         clock: returns monotonic seconds.
