@@ -203,7 +203,7 @@ def openai_error_body(failure: Failure, code: str | None = None, param: str | No
 
 _KEY_FAILURES: dict[int | str, dict[str, Any]] = {
     401: {"description": "No valid API key, where the operator asks for keys"},
-    403: {"description": "The API key has not the scope for this, or a page of another site sent it"},
+    403: {"description": "The API key lacks the scope for this, or a page of another site sent it"},
 }
 
 
@@ -283,7 +283,7 @@ def error_responses(
     """Return OpenAPI's description of a route's failures; `own` describes those that mean something else there."""
     meanings = {
         400: "`DOWNLOAD_ERROR`: the address can't be fetched",
-        403: "A page of another site sent this, or the API key has not the scope for it",
+        403: "A page of another site sent this, or the API key lacks the scope for it",
         404: "No job has this id",
         406: "`Accept` asks for a kind of answer that this request can't have",
         413: "The body, or the file, is too large",
