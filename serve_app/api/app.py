@@ -33,7 +33,7 @@ FastAPI's `detail`; `POST /transcribe` answers `success: false` with `error` and
 as OpenAI's. 429 and 503 carry `Retry-After`.
 
 **API keys.** Where the operator asks for them, send one as `Authorization: Bearer KEY`, `X-API-Key: KEY`, or as the
-password of `Authorization: Basic`. 401: no valid key; 403: the key has not the scope; 429 `RATE_LIMITED`: it has used
+password of `Authorization: Basic`. 401: no valid key; 403: the key lacks the scope; 429 `RATE_LIMITED`: it has used
 up its requests or its jobs. A job belongs to the key that submitted it; to others it does not exist.
 
 | `error_code` of a job | when |
