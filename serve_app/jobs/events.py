@@ -15,8 +15,7 @@ from serve_app import json_text
 from serve_app.jobs import retry
 from serve_app.jobs.record import DeliveryStatus, JobEvent, JobStatus
 from serve_app.jobs.tables import AnyRow, encode, job_events, jobs
-
-_SECOND_LEVEL_CHARS = 3  # `co`, `com`, `ac`, `go`, `org`, `net`, … before a country
+from serve_app.registered_names import registered_name
 
 # The result is kept once, in the job's row; the one event that carries it takes it from there.
 RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.result), else_=None).label("result")
@@ -98,17 +97,13 @@ def host_of(target: str) -> str:
 def share_of(host: str) -> str:
     """Return whose share of a courier's places a host takes: its owner's, as far as names tell.
 
-    All ports of an address are one, so are all hosts under a registrable name, and a /64 network of IPv6. Where names
-    are registered under two labels (`co.kr`) is guessed, so that no list of them has to be kept: two owners may be
-    taken for one, which only lets them share places.
+    All ports of an address are one, so are all hosts under a registered name, and a /64 network of IPv6.
     """
     name = re.sub(r"(?<!:):\d*$", "", host).strip("[]").rstrip(".")
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        labels = name.split(".")
-        is_second_level = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= _SECOND_LEVEL_CHARS
-        return ".".join(labels[-3 if is_second_level else -2 :])
+        return registered_name(name)
     if address.version == 4:
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

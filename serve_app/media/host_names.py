@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from serve_app.registered_names import registered_name
 from serve_app.threads import NAMES
 
 _DEADLINE_S = 5.0  # with the wait for a place
@@ -58,7 +59,7 @@ class _Resolver:
             done.exception()  # all who asked may have left
 
     async def _look_up(self, host: str) -> list[str]:
-        domain = _domain(host)
+        domain = registered_name(host)
         places = self._places.get(domain)
         if places is None:
             places = self._places[domain] = asyncio.Semaphore(_PER_DOMAIN)
@@ -73,7 +74,7 @@ class _Resolver:
 
     def _refuse_silent(self, host: str, domain: str) -> None:
         self._silent = [lookup for lookup in self._silent if lookup.holds_thread]
-        silent = Counter(_domain(lookup.host) for lookup in self._silent)
+        silent = Counter(registered_name(lookup.host) for lookup in self._silent)
         if silent[domain] >= _SILENT_PER_DOMAIN or any(lookup.host == host for lookup in self._silent):
             raise TimeoutError("the name server did not answer")
 
@@ -97,8 +98,3 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     if resolver is None:
         resolver = _resolvers[loop] = _Resolver()
     return await resolver.resolve(host.lower())
-
-
-def _domain(host: str) -> str:
-    """Return the last two labels: what one owner most often holds, whose name servers answer for all names in it."""
-    return ".".join(host.rstrip(".").rsplit(".", 2)[-2:])

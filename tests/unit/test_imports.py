@@ -26,11 +26,12 @@ OWN = {
     "threads": {"errors"},
     "json_text": set(),
     "redaction": set(),
+    "registered_names": set(),
     "analysis": {"errors", "results"},
     "subtitles": {"errors", "results", "analysis"},
-    "media": {"threads", "errors", "results"},
+    "media": {"registered_names", "threads", "errors", "results"},
     "models": {"errors", "results", "messages", "analysis", "media", "redaction"},
-    "jobs": {"threads", "json_text", "errors", "results", "messages", "analysis"},
+    "jobs": {"threads", "registered_names", "json_text", "errors", "results", "messages", "analysis"},
     "services": {"errors", "results", "analysis", "jobs"},
     "api": {"threads", "json_text", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
     "settings": {"errors", "messages", "api", "jobs", "media"},
@@ -106,7 +107,17 @@ FOREIGN_BANNED = {
     "cli": HEAVY,
     "__main__": RAY | WEB | HEAVY,
 }
-STANDARD_LIBRARY_ONLY = {"", "json_text", "errors", "results", "messages", "threads", "services", "redaction"}
+STANDARD_LIBRARY_ONLY = {
+    "",
+    "registered_names",
+    "json_text",
+    "errors",
+    "results",
+    "messages",
+    "threads",
+    "services",
+    "redaction",
+}
 MAY_IMPORT_RAY = {"deployments", "flows", "workers", "graph", "launch"}
 
 # These hand the environment on to the processes that they start, and choose nothing by it.
