@@ -32,7 +32,7 @@ from serve_app.media.artifacts import (
     upload_key,
 )
 from serve_app.media.fetch import FetchSources, fetch
-from serve_app.media.part_file import FetchLimits
+from serve_app.media.part_file import FULL_BYTES, FetchLimits
 from serve_app.results import AudioSource
 from serve_app.settings import Settings
 from serve_app.threads import FILES
@@ -41,7 +41,6 @@ P = ParamSpec("P")
 
 _COPY_BYTES = 1 << 20
 _BY_NUMBER = number_folder(0).rstrip("0")
-_FULL_BYTES = 64 << 20  # with less free nothing is claimed: a fetched file needs more
 _RETRY_AFTER_S = 30.0
 # A larger upload goes through the artefact store, which any node can read, not with the call.
 _INLINE_BYTES = 2 * 1024**2
@@ -245,7 +244,7 @@ class MediaSource:
                 free = shutil.disk_usage(incoming).free
             except OSError as error:
                 raise _disk_failed(error) from error
-            if free < _FULL_BYTES:
+            if free < FULL_BYTES:
                 raise StorageUnavailable(f"The disk that takes downloads has {free >> 20} MiB free", _RETRY_AFTER_S)
 
     def check_store(self) -> None:

@@ -17,7 +17,7 @@ Progress = Callable[[int, int | None], None]
 
 _FLUSH_BYTES = 1 << 20  # one hop to a thread per MiB, not per network packet
 _HEAD_BYTES = 512
-_FULL_BYTES = 256 << 20  # a disk with less free is full: other downloads will not fit either
+FULL_BYTES = 64 << 20  # a disk with less free is full: other downloads will not fit either
 _RETRY_AFTER_S = 30.0
 _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
 
@@ -78,7 +78,7 @@ class PartFile:
             return
         if num_bytes > disk.total:
             raise MediaTooLarge(f"The file is larger than the disk of {disk.total / 2**20:.0f} MiB for downloads")
-        if disk.free >= _FULL_BYTES:
+        if disk.free >= FULL_BYTES:
             raise NoRoomYet(
                 f"The disk that takes downloads has {disk.free / 2**20:.0f} MiB free, and the file has "
                 f"{num_bytes / 2**20:.0f} MiB",
