@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 _SECONDS = 0.002  # results are rounded to milliseconds
-_PASSING = ("processing_time", "stage_seconds", "notes", "created_at", "completed_at")
+# `stored` names files by the job's number and fence
+_PASSING = ("processing_time", "stage_seconds", "notes", "created_at", "completed_at", "stored")
 
 
 def comparable(result: Any, job_id: str) -> Any:
-    """Return a result without its measured times, and with `JOB` for the job's id."""
+    """Return a result without its measured times and places, and with `JOB` for the job's id."""
     return _without(json.loads(json.dumps(result).replace(job_id, "JOB")))
 
 
