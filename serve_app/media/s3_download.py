@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted
+from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, StorageUnavailable
 from serve_app.media.host_names import resolve
 from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile
@@ -77,7 +77,7 @@ async def _download_once(
         if part.num_bytes != about["size"]:
             raise DownloadInterrupted("The connection broke before the file was complete")
         return str(about.get("ContentType") or "")
-    except DownloadError:
+    except (DownloadError, StorageUnavailable):  # the latter: of the disk here, which is no fault of S3
         raise
     except Exception as error:
         raise _translated(error) from None

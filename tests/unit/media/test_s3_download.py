@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted, MediaTooLarge
+from serve_app.errors import (
+    AddressRefused,
+    DownloadError,
+    DownloadInterrupted,
+    MediaTooLarge,
+    NoRoomYet,
+    ServeAppError,
+    StorageUnavailable,
+)
 from serve_app.media.fetch import FetchedFile, FetchSources, fetch
-from serve_app.media.part_file import FetchLimits
+from serve_app.media.part_file import FetchLimits, PartFile
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
 BODY = bytes(range(256)) * 12_000
@@ -27,7 +39,7 @@ def get(url: str, folder: Path, limits: FetchLimits | None = None) -> FetchedFil
     )
 
 
-def refusal(kind: type[DownloadError], url: str, folder: Path, limits: FetchLimits | None = None) -> str:
+def refusal(kind: type[ServeAppError], url: str, folder: Path, limits: FetchLimits | None = None) -> str:
     with pytest.raises(kind) as caught:
         get(url, folder, limits)
     assert type(caught.value) is kind
@@ -95,3 +107,19 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     assert "pip install 'serve_app[s3]'" in refusal(DownloadError, "s3://bucket/a", tmp_path)
+
+
+def test_full_disk_here_is_no_fault_of_s3(s3_bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DownloadError would end the job for good; the storage's fault hands it back."""
+    s3_bucket.put_object(Key="large", Body=BODY)
+
+    def full(self: PartFile, data: bytearray) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PartFile, "_append", full)
+        assert "No space is left" in refusal(StorageUnavailable, "s3://bucket/large", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=1 << 40, free=1 << 20))
+    refusal(StorageUnavailable, "s3://bucket/large", tmp_path)
+    monkeypatch.setattr("serve_app.media.part_file._FULL_BYTES", 1)
+    refusal(NoRoomYet, "s3://bucket/large", tmp_path)
