@@ -95,8 +95,12 @@ def decoded_image(
 
 
 def has_several_frames(data: bytes) -> bool:
-    """Return whether a file that can be decoded holds more pictures than its first."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+    """Return whether a file that can be decoded holds more pictures than its first, as far as memory allows to look."""
+    try:
+        file = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Exception:
+        return False
+    with file as opened:
         try:
             return bool(getattr(opened, "is_animated", False))
         except Exception:  # of a broken second frame: the first one is good

@@ -60,6 +60,7 @@ def clean_pixels(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, tuple[str
     """Return the pixels of `prepare_picture`, (height, width, 3) uint8, and notes on the file."""
     with decoded_image(data, max_pixels=max_pixels, at_least_px=LONG_SIDE_PX) as decoded:
         pixels = np.asarray(shrunk(decoded, LONG_SIDE_PX))
+    del decoded  # before the file is opened once more: WebP takes its memory at once
     return pixels, (_FIRST_ONLY,) if has_several_frames(data) else ()
 
 

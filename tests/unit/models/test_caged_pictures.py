@@ -15,6 +15,7 @@ from serve_app.media.cage import Cage, Limits
 from serve_app.models import caged_pictures
 from serve_app.models.caged_pictures import check_caged, prepare_caged, read_caged
 from serve_app.models.captions.picture import prepare_picture
+from serve_app.models.image_file import has_several_frames
 from serve_app.models.images.preprocessing import Fit, read_image
 from tests.unit.models.picture_bombs import BOMBS, QUICK, by_pil
 
@@ -125,3 +126,18 @@ def test_a_picture_that_takes_more_than_its_memory_says_so(monkeypatch: pytest.M
     monkeypatch.setattr(caged_pictures, "BYTES_PER_PIXEL", 1)
     with pytest.raises(ImageUnreadable, match="The picture takes more than 67 MB of memory to decode"):
         read_caged(by_pil("PNG", (6000, 6000)), Fit.CROP, MOST)
+
+
+def test_large_webp_fits_its_limits_also_where_its_frames_are_counted() -> None:
+    """libwebp takes 16 bytes a pixel at once: a second look at the file must not come on top of the first picture."""
+    file = io.BytesIO()
+    Image.new("RGB", (6300, 4700), (10, 200, 30)).save(file, "WEBP", quality=50, method=0)
+    assert prepare_caged(file.getvalue(), max_pixels=MOST).width == 1600
+
+
+def test_frames_that_no_memory_is_left_to_count_fail_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*args: object, **options: object) -> None:
+        raise OSError("could not create decoder object")
+
+    monkeypatch.setattr("serve_app.models.image_file.Image.open", no_memory)
+    assert not has_several_frames(b"a picture")
