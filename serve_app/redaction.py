@@ -6,7 +6,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+# urllib3 names what it asked for without the host: "with url: /key?X-Amz-Signature=…"
+_QUERY = re.compile(r"(/[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
 _AFTER_URL = "'\"`.,;:!?)]}>"
 _QUOTED_PATH = re.compile(r"(?P<quote>['\"])(?:~[^/'\"]*)?/(?:(?!(?P=quote)).)*/?(?P=quote)")
 # two parts at least: one alone is a route, or an "and/or"
@@ -19,11 +22,14 @@ def shown_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:  # half an IPv6 address
         return f"{url.partition('://')[0]}://…"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    path = _name(parts.path) if parts.scheme == "file" else parts.path
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
 
 
 def shown_spec(spec: str) -> str:
     """Return a spec of weights (`models.weights.fetch_weights`): its address as `shown_url`, its local path by name."""
+    if _SCHEME.match(spec):
+        return shown_url(spec)  # of all of it: a key may have blanks
     if "://" in spec:
         return without_secrets(spec)
     return _name(spec) if spec.startswith(("/", "~", ".")) else spec
@@ -36,7 +42,7 @@ def without_secrets(text: str) -> str:
         url = found[0].rstrip(_AFTER_URL)
         return shown_url(url) + found[0][len(url) :]
 
-    return _URL.sub(shown, text)
+    return _QUERY.sub(r"\1", _URL.sub(shown, text))
 
 
 def without_places(text: str) -> str:
