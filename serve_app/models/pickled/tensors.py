@@ -97,11 +97,13 @@ class Tensors:
         return Storage(stored_as.dtype, num_bytes, known.memory)
 
     def _tensor(self, arguments: tuple[Any, ...]) -> torch.Tensor | None:
-        storage, offset, size, stride, *_ = arguments
+        storage, offset, size, stride, *others = arguments
+        _require_plain(others[2:])
         return self._made(storage, storage.dtype, offset, size, stride)
 
     def _tensor_v3(self, arguments: tuple[Any, ...]) -> torch.Tensor | None:
-        storage, offset, size, stride, _, _, dtype, *_ = arguments
+        storage, offset, size, stride, _, _, dtype, *others = arguments
+        _require_plain(others)
         return self._made(storage, dtype, offset, size, stride)
 
     def _made(self, storage: Any, dtype: Any, offset: Any, size: Any, stride: Any) -> torch.Tensor | None:
@@ -129,6 +131,14 @@ def _count(number: Any) -> int:
     if type(number) is not int or not 0 <= number <= _MAX_SIZE:
         raise Refused(f"it has a size or a place that is no count; {REMEDY}")
     return number
+
+
+def _require_plain(marks: list[Any]) -> None:
+    """Refuse marks behind a tensor's arguments: {"conj": True}, {"neg": True} say that its numbers are other ones."""
+    if any(marks):
+        raise Refused(
+            f"it has a tensor whose numbers are not stored as they are; call its resolve_conj(), and {REMEDY}"
+        )
 
 
 def _parameter(arguments: tuple[Any, ...]) -> torch.Tensor | None:

@@ -226,3 +226,13 @@ def test_a_pickle_that_torch_reads_beyond_its_record_is_torchs_own_fault() -> No
     """The reason for a reader of our own; it goes once torch refuses such files itself."""
     stored = zipped(table(text("a") + tensor(4096, 4096, key="1")), {**RECORD, "1": bytes(16)})
     assert torch.load(io.BytesIO(stored), weights_only=True)["a"].untyped_storage().nbytes() == 16384
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numbers_that_are_stored_as_others_are_not_taken_as_they_are(legacy: bool) -> None:
+    """torch.save keeps lazy conjugates and negatives as marks; without these they would be silently wrong."""
+    lazy = torch.ones(3, dtype=torch.complex64).conj()
+    for value in (lazy, lazy.imag):
+        with pytest.raises(Refused, match="not stored as they are"):
+            read_checkpoint(saved({"w": value}, legacy=legacy))
+    assert read_checkpoint(saved({"w": lazy.resolve_conj()}, legacy=legacy))["w"].tolist() == [1, 1, 1]
