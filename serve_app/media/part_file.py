@@ -18,6 +18,7 @@ Progress = Callable[[int, int | None], None]
 _FLUSH_BYTES = 1 << 20  # one hop to a thread per MiB, not per network packet
 _HEAD_BYTES = 512
 FULL_BYTES = 64 << 20  # a disk with less free is full: other downloads will not fit either
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _RETRY_AFTER_S = 30.0
 _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
 
@@ -41,7 +42,7 @@ class FetchLimits:
 class PartFile:
     """`<destination>.part`, which becomes the destination when it is complete. For one writer.
 
-    Disk errors become StorageUnavailable: the disk is ours. More than `max_bytes` raise MediaTooLarge.
+    Disk errors become StorageUnavailable: the disk is ours; NoRoomYet where the file itself fills it. More than `max_bytes` raise MediaTooLarge.
 
     Args:
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
@@ -133,6 +134,12 @@ class PartFile:
         try:
             await FILES.run(action, *args)
         except OSError as error:
+            if error.errno in _NO_SPACE and self.num_bytes >= FULL_BYTES:
+                # of unknown length, and itself what fills the disk, which has room again once it is removed
+                raise NoRoomYet(
+                    f"The disk that takes downloads has no room for a file of more than {self.num_bytes >> 20} MiB",
+                    _RETRY_AFTER_S,
+                ) from error
             raise _disk_failed(error) from error
 
     def _append(self, data: bytearray) -> None:
@@ -157,6 +164,6 @@ _DISK_FULL = "No space is left on the disk that takes downloads; free some, or l
 
 
 def _disk_failed(error: OSError) -> StorageUnavailable:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in _NO_SPACE
     sentence = _DISK_FULL if full else f"The download could not be written: {errno_text(error)}"
     return StorageUnavailable(sentence, _RETRY_AFTER_S)

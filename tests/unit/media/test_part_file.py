@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
-from serve_app.errors import MediaTooLarge, StorageUnavailable
+from serve_app.errors import MediaTooLarge, NoRoomYet, StorageUnavailable
 from serve_app.media.part_file import PartFile
 
 
@@ -48,6 +49,32 @@ def test_folder_that_is_missing_is_the_storages_fault(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable, match="could not be written: No such file"):
         asyncio.run(part.finish())
     part.discard()
+
+
+@pytest.mark.parametrize(("room", "kind"), [(1 << 20, StorageUnavailable), (300 << 20, NoRoomYet)])
+def test_file_that_fills_the_disk_itself_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, kind: type[StorageUnavailable]
+) -> None:
+    """A server that does not say how long its file is could else pause all claims with one address."""
+    written = 0
+
+    def append(self: PartFile, data: bytearray) -> None:
+        nonlocal written
+        written += len(data)
+        if written > room:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(PartFile, "_append", append)
+
+    async def download() -> None:
+        part = PartFile(tmp_path / "file", 4 << 30)
+        part.expect(None)
+        while True:
+            await part.write(bytes(1 << 22))
+
+    with pytest.raises(StorageUnavailable) as caught:
+        asyncio.run(download())
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
