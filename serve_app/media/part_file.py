@@ -42,7 +42,8 @@ class FetchLimits:
 class PartFile:
     """`<destination>.part`, which becomes the destination when it is complete. For one writer.
 
-    Disk errors become StorageUnavailable: the disk is ours; NoRoomYet where the file itself fills it. More than `max_bytes` raise MediaTooLarge.
+    Disk errors become StorageUnavailable: the disk is ours; NoRoomYet where the file itself fills it. More than
+    `max_bytes` raise MediaTooLarge.
 
     Args:
         on_progress: called with (bytes so far, expected bytes or None) about once per MiB.
