@@ -33,6 +33,7 @@ _NEVER_BY_NAME: tuple[Network, ...] = (
     *map(ip_network, ("169.254.0.0/16", "fe80::/10")),  # link-local
     *map(ip_network, ("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")),  # Alibaba Cloud, Azure, Oracle
     *map(ip_network, ("fd00:ec2::/32", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128")),  # AWS, Google, Oracle
+    ip_network("fd00:42::42/128"),  # Scaleway
     ip_network("64:ff9b:1::/48"),  # hides an IPv4 address, see above
     *map(ip_network, ("0.0.0.0/8", "::/128", "224.0.0.0/4", "ff00::/8", "240.0.0.0/4")),
 )
