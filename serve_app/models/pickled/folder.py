@@ -9,6 +9,8 @@ from serve_app.models.pickled.machine import Refused
 from serve_app.models.pickled.reader import read_checkpoint
 
 _PICKLED = "pytorch_model.bin"
+# of a config: files of weights, or an index of them, and of configs, that transformers reads instead
+_WEIGHTS, _CONFIGS = "transformers_weights", "configuration_files"
 
 
 def check_folder(folder: Path) -> None:
@@ -24,11 +26,27 @@ def check_folder(folder: Path) -> None:
             names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refused(f"has a damaged {index.name}") from error
-    for name in sorted(names):
+    for name in sorted(names | _named_in_configs(folder)):
         if Path(name).name != name:
             raise Refused(f"names a file outside of it: {name[:200]!r}")
+    for name in sorted(names):
         if not name.endswith(".safetensors"):
             try:
                 read_checkpoint(folder / name)
             except Refused as error:
                 raise Refused(f"has a {name} that is not read: {error}") from error
+
+
+def _named_in_configs(folder: Path) -> set[str]:
+    """Return what configs name in place of the usual files; transformers takes safetensors and indexes of them only."""
+    names: set[str] = set()
+    for path in folder.glob("*config*.json"):
+        try:
+            config = json.loads(path.read_bytes())
+        except ValueError:  # transformers says so itself
+            continue
+        if isinstance(config, dict):
+            others = config.get(_CONFIGS)
+            named = [config.get(_WEIGHTS), *(others if isinstance(others, list) else [others])]
+            names |= {str(name) for name in named if name is not None}
+    return names

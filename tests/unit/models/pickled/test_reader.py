@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import struct
@@ -220,6 +221,25 @@ def test_a_folder_with_a_bad_pickle_is_refused(tmp_path: Path) -> None:
     index.write_text("[]")
     with pytest.raises(Refused, match="damaged"):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("config.json", {"transformers_weights": "sub/x.safetensors.index.json"}),
+        ("config.json", {"transformers_weights": "/srv/x.safetensors.index.json"}),
+        ("config.json", {"configuration_files": ["sub/config.4.0.0.json"]}),
+        ("config.4.0.0.json", {"transformers_weights": "../x.safetensors"}),
+    ],
+)
+def test_a_config_leads_to_no_index_that_is_not_checked(tmp_path: Path, name: str, config: Mapping[str, Any]) -> None:
+    """transformers takes the parts that such an index names from the folder itself, and unpickles them."""
+    (tmp_path / name).write_text(json.dumps(config))
+    with pytest.raises(Refused, match="outside of it"):
+        check_folder(tmp_path)
+    (tmp_path / name).write_text(json.dumps({"transformers_weights": "model.safetensors.index.json"}))
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model.safetensors"}}')
+    check_folder(tmp_path)
 
 
 def test_a_pickle_that_torch_reads_beyond_its_record_is_torchs_own_fault() -> None:
