@@ -19,6 +19,7 @@ PREPROCESSOR_CONFIG = "preprocessor_config.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
+_ELSEWHERE = {"transformers_weights", "configuration_files"}  # of config.json: what transformers reads instead
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 CTRANSLATE2_WEIGHTS = "model.bin"
 CTRANSLATE2_VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
@@ -89,6 +90,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("model_type") != "whisper" or not _ARCHITECTURES & set(architectures):
         what = f"{config.get('model_type')!r} model ({', '.join(map(str, architectures))})"
         raise ModelLoadingError(f"{path} describes a {what}, not a Whisper that transcribes; name another checkpoint")
+    elsewhere = sorted(_ELSEWHERE & set(config))
+    if elsewhere:
+        raise ModelLoadingError(f"{path} has {elsewhere[0]}, which leads to files that are not checked; remove it")
     wrong = [name for name in _SIZES if not isinstance(config.get(name), int) or config[name] < 1]
     if wrong:
         raise ModelLoadingError(
@@ -112,6 +116,11 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
         raise ModelLoadingError(f"The checkpoint {folder} has no {WEIGHTS}; fetch it again")
     weight_map = read_json(index).get("weight_map")
     names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    unsafe = [name for name in names if not name.endswith(".safetensors")]
+    if unsafe:  # transformers goes by the name, and unpickles any other file
+        raise ModelLoadingError(
+            f"{index} names {unsafe[0][:200]!r}, which is no safetensors; fetch the checkpoint again"
+        )
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing or not names:
         example = f", e.g. {missing[0]}" if missing else ""

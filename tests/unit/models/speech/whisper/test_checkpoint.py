@@ -116,6 +116,24 @@ def test_a_shard_index_leads_nowhere_else(mini_whisper: Path, copy_of: Copy) -> 
         open_checkpoint(folder)
 
 
+def test_shards_that_transformers_would_unpickle_are_refused(mini_whisper: Path, copy_of: Copy) -> None:
+    """A file can be a whole safetensors file and an archive of torch.save at once; transformers goes by its name."""
+    folder = copy_of(mini_whisper)
+    (folder / "model.safetensors").rename(folder / "model.bin")
+    index = {"weight_map": {"model.encoder.conv1.weight": "model.bin"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelLoadingError, match="'model.bin', which is no safetensors"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["transformers_weights", "configuration_files"])
+def test_a_config_leads_to_no_other_files(mini_whisper: Path, copy_of: Copy, name: str) -> None:
+    folder = copy_of(mini_whisper)
+    edit_json(folder / "config.json", **{name: "sub/x.safetensors.index.json"})
+    with pytest.raises(ModelLoadingError, match=f"{name}, which leads to files that are not checked"):
+        open_checkpoint(folder)
+
+
 def shard(folder: Path) -> None:
     """Split a folder's weights as transformers does."""
     state = load_file(folder / "model.safetensors")
