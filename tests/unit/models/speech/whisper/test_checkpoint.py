@@ -122,7 +122,7 @@ def test_shards_that_transformers_would_unpickle_are_refused(mini_whisper: Path,
     (folder / "model.safetensors").rename(folder / "model.bin")
     index = {"weight_map": {"model.encoder.conv1.weight": "model.bin"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelLoadingError, match="'model.bin', which is no safetensors"):
+    with pytest.raises(ModelLoadingError, match=r"'model\.bin', which is no safetensors"):
         open_checkpoint(folder)
 
 
