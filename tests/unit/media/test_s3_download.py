@@ -121,5 +121,5 @@ def test_full_disk_here_is_no_fault_of_s3(s3_bucket: Any, tmp_path: Path, monkey
         assert "No space is left" in refusal(StorageUnavailable, "s3://bucket/large", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=1 << 40, free=1 << 20))
     refusal(StorageUnavailable, "s3://bucket/large", tmp_path)
-    monkeypatch.setattr("serve_app.media.part_file._FULL_BYTES", 1)
+    monkeypatch.setattr("serve_app.media.part_file.FULL_BYTES", 1)
     refusal(NoRoomYet, "s3://bucket/large", tmp_path)
