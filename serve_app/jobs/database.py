@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,15 +56,16 @@ class Database:
         self._offset_s: float | None = None
         self._stepped_at = float("-inf")
         self._is_failing = False
+        self._writing = threading.Lock()
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the job store needs a SQLite file: name one in the database URL")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        # as many as threads that may use them (serve_app.threads); few are open at once
-        self._engine = make_engine(parsed, num_connections=32)
+        # as many as threads that may use them (serve_app.threads); as many are kept as calls may be at work
+        self._engine = make_engine(parsed, num_kept=8, num_connections=32)
         self._writer = self._engine.execution_options(immediate=True)
         # a renewal must not wait for a connection that other work holds
-        self._renewing = make_engine(parsed, num_connections=16).execution_options(immediate=True)
+        self._renewing = make_engine(parsed, num_kept=4, num_connections=16).execution_options(immediate=True)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -83,8 +85,24 @@ class Database:
         On SQLite it holds the one write lock from the start, so that nothing it reads can be out of date. `renewing`:
         over a connection that is kept for renewals of leases.
         """
-        with self._faults(), (self._renewing if renewing else self._writer).begin() as connection:
+        with self._faults(), self._turn(), (self._renewing if renewing else self._writer).begin() as connection:
             yield connection, self.now(connection)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one thread of this process after the other write to SQLite.
+
+        SQLite has writers sleep for up to 100 ms and look again; a thread that waits here begins at once.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=BUSY_TIMEOUT_S):
+            raise StorageUnavailable("The job table is busy", _RETRY_AFTER_S)
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def now(self, connection: Connection) -> float:
         """Return POSIX seconds."""

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 
 BUSY_TIMEOUT_S = 30.0  # a SQLite writer waits for others: writes take milliseconds, but a disk may stall
-_POOL_SIZE = 5
 _POOL_TIMEOUT_S = 10.0  # for a connection that others use
 
 # A host that vanished sends no reset. TCP alone gives up after a quarter of an hour, or after two hours where nothing
@@ -29,13 +28,9 @@ _LOCK_TIMEOUT_S = 10.0  # on the server; so do the transactions that others wait
 _ANSWER_S = 25.0  # longer than a statement may take: a proxy may keep a connection alive to a server that is gone
 
 
-def make_engine(url: URL, num_connections: int) -> Engine:
-    """Return an engine that opens at most so many connections."""
-    pool = {
-        "pool_size": _POOL_SIZE,
-        "max_overflow": num_connections - _POOL_SIZE,
-        "pool_timeout": _POOL_TIMEOUT_S,
-    }
+def make_engine(url: URL, *, num_kept: int, num_connections: int) -> Engine:
+    """Return an engine that opens at most so many connections, and keeps some of them open between transactions."""
+    pool = {"pool_size": num_kept, "max_overflow": num_connections - num_kept, "pool_timeout": _POOL_TIMEOUT_S}
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, **pool)
         event.listen(engine, "connect", _configure_sqlite)
