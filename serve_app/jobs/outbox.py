@@ -281,14 +281,33 @@ class Outbox:
         room = choice.room(is_suspect)
         if room <= 0:
             return ()
-        query = select(*_CANDIDATE_COLUMNS).where(_due(now), choice.has_place(is_suspect))
+        query = select(*_CANDIDATE_COLUMNS).where(self._free(now), choice.has_place(is_suspect))
         if choice.long_places == 0:
             query = query.where(self._is_short())
         query = query.order_by(job_events.c.next_attempt_at).limit(limit or room * _CANDIDATES_PER_CLAIM)
         found: list[AnyRow] = []
-        for wanted in choice.wanted(is_suspect):  # each reads one index
-            found += connection.execute(query.where(wanted).with_for_update(skip_locked=True)).all()
+        for wanted in choice.wanted(is_suspect):
+            for due in self._due(now, is_suspect):  # each reads one index
+                found += connection.execute(query.where(wanted, due).with_for_update(skip_locked=True)).all()
         return sorted(found, key=lambda row: float(row.next_attempt_at))
+
+    def _due(self, now: float, is_suspect: bool) -> list[ColumnElement[bool]]:
+        at = job_events.c.next_attempt_at
+        if not self._db.is_sqlite:
+            return [at <= now]
+        # by the host's clock; a time that nobody would have set now is from before its step
+        longest_s = retry.DELIVERY_BACKOFF.cap_s if is_suspect else 0.0  # the others are first attempts
+        return [at <= now, at > now + longest_s]
+
+    def _free(self, now: float) -> ColumnElement[bool]:
+        lease_until = job_events.c.lease_until
+        is_free = or_(lease_until.is_(None), lease_until <= now)
+        # after the clock was set back, a courier may be sending it for as long as a lease
+        if self._db.is_sqlite and self._db.since_step_s(now) > self._delivery_lease_s:
+            sending_s = retry.sending_s(1) * func.coalesce(job_events.c.result_bytes, 0)
+            is_free = or_(is_free, lease_until > now + self._delivery_lease_s + sending_s + 1.0)
+        # literal: a database sees that the indexes of pending events apply
+        return and_(job_events.c.delivery == literal(DeliveryStatus.PENDING.value, literal_execute=True), is_free)
 
     def _sent_bytes(self, row: AnyRow) -> int:
         num_bytes = row.result_bytes or 0
@@ -424,15 +443,6 @@ _SENT_COLUMNS = (
     job_events.c.attempts,
     job_events.c.fence,
 )
-
-
-def _due(now: float) -> ColumnElement[bool]:
-    return and_(
-        # literal: a database sees that the indexes of pending events apply
-        job_events.c.delivery == literal(DeliveryStatus.PENDING.value, literal_execute=True),
-        job_events.c.next_attempt_at <= now,
-        or_(job_events.c.lease_until.is_(None), job_events.c.lease_until <= now),
-    )
 
 
 def _claimed_as(due: DueDelivery) -> ColumnElement[bool]:

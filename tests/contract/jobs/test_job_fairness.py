@@ -141,5 +141,5 @@ def test_claims_read_the_indexes_of_pending_events(store, add):
         plans = [str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", args).all()) for sql, args in queries]
     assert any("job_events_first (next_attempt_at<?)" in plan for plan in plans)
     assert any("job_events_due (next_attempt_at<?)" in plan for plan in plans)
-    assert len(plans) == 4  # one to look whether anything is due
+    assert len(plans) == 8  # half of them for times from before the clock was set; a quarter to look for any due
     assert not any("SCAN job_events" in plan or "TEMP B-TREE" in plan for plan in plans)

@@ -129,3 +129,22 @@ def test_claims_read_the_heads_of_an_index(two: tuple[JobStore, JobStore]) -> No
         for sql, args in [each for each in seen if each[0].startswith("SELECT")]:
             plans += [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", args)]  # type: ignore[arg-type]
     assert plans == ["SEARCH jobs USING INDEX jobs_by_status (status=?)"] * 2
+
+
+def test_callbacks_do_not_wait_for_a_clock_that_was_set_back(two: tuple[JobStore, JobStore], host: Host) -> None:
+    ours, theirs = two
+    request = VideoRequest(job_id="a", video_url="https://example.com/a.mp4", callback_base="https://example.com")
+    ours.submit(request, max_queued=None)
+    claim = ours.claim("ours")
+    assert claim is not None
+    ours.announce(claim, 10)
+    host.offset_s -= HOUR_S
+    (first,) = theirs.claim_deliveries("theirs", 4)
+    theirs.record_failure(first, error="-")
+    host.offset_s -= HOUR_S
+    (again,) = ours.claim_deliveries("ours", 4)
+    assert again.attempts == 1
+    host.offset_s -= HOUR_S
+    assert theirs.claim_deliveries("theirs", 4) == [], "it may be on its way"
+    host.steady_s += 2 * again.lease_s
+    assert len(theirs.claim_deliveries("theirs", 4)) == 1, "its courier has died"
