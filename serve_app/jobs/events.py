@@ -97,7 +97,7 @@ def host_of(target: str) -> str:
 def share_of(host: str) -> str:
     """Return whose share of a courier's places a host takes: its owner's, as far as names tell.
 
-    All ports of an address are one, so are all hosts under a registered name, and a /64 network of IPv6.
+    All ports of an address are one, so are all hosts under a registered name, and a /48 network of IPv6.
     """
     name = re.sub(r"(?<!:):\d*$", "", host).strip("[]").rstrip(".")
     try:
@@ -106,7 +106,7 @@ def share_of(host: str) -> str:
         return registered_name(name)
     if address.version == 4:
         return str(address)
-    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 48), strict=False))
 
 
 def event_of(row: AnyRow, result: str | None) -> JobEvent:
