@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from serve_app import errors
 from serve_app.errors import MediaError, ServeAppError
+from serve_app.media.artifacts import store_faults
 from serve_app.media.cage_worker import LENGTHS, MAX_BLOCK_BYTES, MAX_READ_BYTES
 from serve_app.media.cage_zygote import WorkerProcess, Zygote
 
@@ -140,7 +141,7 @@ class Cage:
         Raises:
             MediaError: as the function raises it; `fault` where the file ended its decoder or took too much.
             OSError: the file can't be read.
-            Unavailable: the machine has no process or memory for a worker.
+            Unavailable: the machine has no process or memory for a worker; StorageUnavailable: the store fails.
             asyncio.CancelledError: `should_stop` returned true; the worker is gone.
         """
         with self._use(), _opened(source) as (descriptor, remote, num_bytes):
@@ -349,8 +350,9 @@ def _send_part(connection: socket.socket, file: BinaryIO, header: dict[str, Any]
     offset, num_bytes = header.get("offset"), header.get("num_bytes")
     if type(offset) is not int or type(num_bytes) is not int or offset < 0 or not 0 < num_bytes <= MAX_READ_BYTES:
         raise _Malformed("no part of a file")
-    file.seek(offset)
-    data = file.read(num_bytes)
+    with store_faults():  # not of the file: the libraries of stores raise kinds of their own
+        file.seek(offset)
+        data = file.read(num_bytes)
     try:
         connection.settimeout(_SEND_S)
         connection.sendall(len(data).to_bytes(4, "big") + data)
@@ -365,10 +367,13 @@ def _opened(source: str | bytes) -> Iterator[tuple[int | None, BinaryIO | None, 
     if isinstance(source, str) and "://" in source:
         import fsspec
 
-        storage, path = fsspec.core.url_to_fs(source)
-        with storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead") as file:
-            num_bytes = file.seek(0, os.SEEK_END)
-            yield None, cast(BinaryIO, file), num_bytes
+        with ExitStack() as opened:
+            with store_faults():
+                storage, path = fsspec.core.url_to_fs(source)
+                remote = storage.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES, cache_type="readahead")
+                file = cast(BinaryIO, opened.enter_context(remote))
+                num_bytes = file.seek(0, os.SEEK_END)
+            yield None, file, num_bytes
         return
     descriptor = os.open(source, os.O_RDONLY) if isinstance(source, str) else _in_memory(source)
     try:

@@ -18,8 +18,9 @@ import fsspec
 import numpy as np
 import psutil
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from serve_app.errors import AudioExtractionError, ImageTooLarge, Unavailable
+from serve_app.errors import AudioExtractionError, ImageTooLarge, StorageUnavailable, Unavailable
 from serve_app.media.cage import Cage, Limits
 
 WORK = "tests.unit.media.caged_work"
@@ -58,6 +59,25 @@ def test_bytes_paths_and_urls_reach_the_function(cage: Cage, tmp_path: Path) -> 
         call(cage, "length", str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError):
         call(cage, "length", "memory://cage/gone")
+
+
+class EndpointConnectionError(Exception):
+    """As botocore has one, which is no OSError."""
+
+
+@pytest.mark.parametrize("method", ["_open", "read"])
+def test_a_store_that_fails_is_not_the_files_fault(cage: Cage, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Another kind would end a job for good in whose decoding the store is away for a moment."""
+    fsspec.filesystem("memory").pipe("/cage/b", b"content")
+
+    def fails(*args: object, **options: object) -> None:
+        raise EndpointConnectionError
+
+    monkeypatch.setattr(MemoryFileSystem if method == "_open" else MemoryFile, method, fails, raising=False)
+    with pytest.raises(StorageUnavailable, match="EndpointConnectionError"):
+        call(cage, "reads_backwards", "memory://cage/b")
+    monkeypatch.undo()
+    assert call(cage, "length", "memory://cage/b") == 7
 
 
 def test_a_worker_serves_file_after_file_and_knows_no_secret(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
