@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import mimetypes
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from serve_app.errors import AddressRefused, DownloadError
+from serve_app.errors import AddressRefused, DownloadError, StorageUnavailable
 from serve_app.media.address_guard import AddressPolicy
 from serve_app.media.http_download import download_http
 from serve_app.media.least_rate import LeastRate
@@ -26,6 +27,7 @@ from serve_app.threads import FILES
 
 _COPY_BYTES = 1 << 20
 _MAX_FILENAME_CHARS = 120
+_NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE)  # of this process, of this host, of a file server
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ async def _copy_local(url: str, part: PartFile, sources: FetchSources) -> str:
     except FileNotFoundError:
         raise DownloadError("404 Not Found: no such file under the media root") from None
     except OSError as error:
+        if error.errno in _NOT_OF_THE_FILE:
+            raise StorageUnavailable(f"The media root can't be read: {os.strerror(error.errno)}") from error
         raise DownloadError(f"The local file can't be read: {os.strerror(error.errno or 0)}") from None
     with file:
         part.expect(os.fstat(file.fileno()).st_size)

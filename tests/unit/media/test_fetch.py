@@ -571,3 +571,21 @@ def test_local_path_that_is_no_file(media_root: Path, tmp_path: Path, url: str, 
 )
 def test_display_name_is_safe(url: str, name: str) -> None:
     assert display_name(url) == name
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EMFILE, StorageUnavailable), (errno.ESTALE, StorageUnavailable), (errno.ENXIO, DownloadError)],
+)
+def test_process_without_file_handles_is_not_the_files_fault(
+    media_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[ServeAppError]
+) -> None:
+    """ENXIO is what opening a socket in the media root gives: that is the caller's choice."""
+
+    def fails(root: Path, path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("serve_app.media.fetch._open_beneath", fails)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    refusal(kind, "sub/a b.wav", folder, sources=FetchSources(media_root=media_root))
