@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from serve_app.flows.media_source import MediaSource
@@ -105,8 +106,9 @@ class StoredJobs:
 class _Watcher:
     """A client that follows a job."""
 
-    def __init__(self, job_id: str, after_seq: int) -> None:
+    def __init__(self, job_id: str, number: int, after_seq: int) -> None:
         self.job_id = job_id
+        self.number = number
         self.after_seq = after_seq
         self.news: asyncio.Queue[JobNews | None] = asyncio.Queue()
 
@@ -115,7 +117,7 @@ class _Watcher:
         unseen = tuple(event for event in news.events if event.seq > self.after_seq)
         if unseen or news.ended:
             self.after_seq = unseen[-1].seq if unseen else self.after_seq
-            self.news.put_nowait(JobNews(unseen, news.ended))
+            self.news.put_nowait(replace(news, events=unseen))
 
 
 class EventWatcher:
@@ -129,8 +131,7 @@ class EventWatcher:
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
         """Yield the job's events with `seq > after_seq` as they are stored, until it has ended; JobNotFound."""
-        await STORE.run(self._store.status, job_id)
-        watcher = _Watcher(job_id, after_seq)
+        watcher = _Watcher(job_id, await STORE.run(self._store.number, job_id), after_seq)
         self._watchers.add(watcher)
         if self._following is None or self._following.done():
             self._following = asyncio.create_task(self._follow())
@@ -155,8 +156,9 @@ class EventWatcher:
                 logger.exception("following jobs' events failed; trying again")
             else:
                 for watcher in watchers:
-                    if watcher.job_id in news:
-                        watcher.report(news[watcher.job_id])
-                    else:  # deleted meanwhile
+                    of_id = news.get(watcher.job_id)
+                    if of_id is not None and of_id.number == watcher.number:
+                        watcher.report(of_id)
+                    else:  # deleted meanwhile; a new job of its id may be another caller's
                         watcher.news.put_nowait(None)
             await asyncio.sleep(self._tick_s)

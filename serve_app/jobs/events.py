@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -23,10 +23,14 @@ RESULT_OF_EVENT = case((job_events.c.key == JobStatus.COMPLETED.value, jobs.c.re
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """The events of a job, in order, that a watcher has not seen yet; `ended`: none can follow these."""
+    """The events of a job, in order, that a watcher has not seen yet; `ended`: none can follow these.
+
+    `number` tells the job from a later one of its id.
+    """
 
     events: tuple[JobEvent, ...]
     ended: bool
+    number: int = field(default=0, compare=False)
 
 
 def append(
@@ -126,16 +130,17 @@ def news(connection: Connection, after: Mapping[str, int]) -> dict[str, JobNews]
     unseen = and_(job_events.c.job_id == jobs.c.job_id, job_events.c.seq > cast(asked.c.value, Integer))
     event = (job_events.c.seq, job_events.c.key, job_events.c.created_at, job_events.c.payload, RESULT_OF_EVENT)
     rows = connection.execute(
-        select(jobs.c.job_id, jobs.c.status, *event)
+        select(jobs.c.job_id, jobs.c.number, jobs.c.status, *event)
         .select_from(asked.join(jobs, jobs.c.job_id == asked.c.key).outerjoin(job_events, unseen))
         .order_by(jobs.c.job_id, job_events.c.seq)
     ).all()
     events: dict[str, list[JobEvent]] = {row.job_id: [] for row in rows}
     ended = {row.job_id: JobStatus(row.status).is_final for row in rows}
+    numbers = {row.job_id: row.number for row in rows}
     for row in rows:
         if row.seq is not None:
             events[row.job_id].append(event_of(row, row.result))
-    return {job_id: JobNews(tuple(events[job_id]), ended[job_id]) for job_id in events}
+    return {job_id: JobNews(tuple(events[job_id]), ended[job_id], numbers[job_id]) for job_id in events}
 
 
 def _as_rows(connection: Connection, after: Mapping[str, int]) -> TableValuedAlias:

@@ -206,6 +206,11 @@ class JobStore(Lifecycle, Outbox, Keys):
         with self._db.read() as connection:
             return JobStatus(_find(connection, job_id, jobs.c.status).status)
 
+    def number(self, job_id: str) -> int:
+        """Return what tells a job from an earlier or a later one of its id. JobNotFound."""
+        with self._db.read() as connection:
+            return int(_find(connection, job_id, jobs.c.number).number)
+
     def require_visible(
         self, job_id: str, visitor: str | None, key: ApiKey | None = None, scope: Scope = Scope.READ
     ) -> None:

@@ -116,6 +116,26 @@ def test_a_deleted_job_ends_the_stream(store: CountingStore) -> None:
     assert asyncio.run(asyncio.wait_for(scenario(), 20)) == []
 
 
+def test_a_stream_does_not_go_on_with_a_new_job_of_the_same_id(store: CountingStore) -> None:
+    """It may be another key's: who may follow was checked for the first one."""
+
+    async def follow() -> list[int]:
+        watcher = EventWatcher(store, 0.5)
+        following = asyncio.create_task(collect(watcher, "a"))
+        while not store.num_queries:
+            await asyncio.sleep(TICK_S)
+        store.cancel("a")
+        store.delete("a")
+        store.submit(VideoRequest(job_id="a", video_url="https://example.com/others.mp4"), max_queued=None)
+        claim = store.claim("runner")
+        assert claim is not None
+        store.complete(claim, {"text": "another's"})
+        return await asyncio.wait_for(following, 20)
+
+    store.submit(VideoRequest(job_id="a", video_url="https://example.com/a.mp4"), max_queued=None)
+    assert asyncio.run(follow()) == []
+
+
 def test_without_watchers_nothing_is_asked(store: CountingStore) -> None:
     claim = submit_and_claim(store, "a")
     store.complete(claim, {"text": ""})
