@@ -123,6 +123,8 @@ class Settings(BaseModel):
 
     Attributes:
         state_dir: folder of the default job store, the default artefact store and files that are being fetched.
+        check_folders: whether `serve-app run` refuses a state or cluster folder that other users of the machine could
+            replace or write to; `off`: for a container with a mounted volume, which no other user enters.
         models_dir: folder of fetched and converted models.
         database_url: job store: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE` for a cluster.
         artifacts_url: folder or fsspec URL (`s3://bucket/prefix`, `gs://…`) where a job's files lie until the job ends,
@@ -173,6 +175,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state_dir: AbsolutePath
+    check_folders: Literal["on", "off"] = "on"
     models_dir: AbsolutePath
     database_url: DatabaseUrl
     artifacts_url: str

@@ -123,12 +123,14 @@ def launch(
     os.umask(OWN_FILES)
     if not are_free(port, 1):
         raise InvalidRequest(f"port {port} is in use on this machine: take another one (make run PORT=…, or --port …)")
+    settings = Settings.from_environment(environment)
+    checked = settings.check_folders == "on"
     if ray_dir is not None:
         _check_length(ray_dir.absolute())
-        ray_dir = private_folder(ray_dir, "The cluster's folder (--ray-dir)")
-    state = private_folder(Settings.from_environment(environment).state_dir, "The state folder")
+        ray_dir = private_folder(ray_dir, "The cluster's folder (--ray-dir)", checked=checked)
+    state = private_folder(settings.state_dir, "The state folder", checked=checked)
     close_to_others(state)
-    ray_dir = ray_dir or cluster_folder(state, port)
+    ray_dir = ray_dir or cluster_folder(state, port, checked=checked)
     _check_length(ray_dir)
     (ray_dir / "haproxy").mkdir(exist_ok=True)
     socket_dir = Path(tempfile.mkdtemp(prefix="ha-", dir="/tmp"))  # the name is random, the folder private

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -39,6 +39,8 @@ _SEND_S = 30.0  # a worker reads what it is sent at once, unless something is wr
 _MAX_HEADER_BYTES = 1 << 16
 _REMOTE_BLOCK_BYTES = 1 << 22
 _DTYPES = frozenset({"<f4", "|u1"})
+T = TypeVar("T")
+
 _ERRORS: dict[str, type[Exception]] = {
     name: getattr(errors, name)
     for name in ("AudioExtractionError", "ImageUnreadable", "ImageTooLarge", "ProcessingError")
@@ -112,13 +114,17 @@ class Cage:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> tuple[np.ndarray | None, Any]:
         """Return the one array that a function gave, if it gave one, and its value; as of `blocks`."""
-        generator = self.blocks(function, source, arguments, limits, should_stop)
-        array = None
-        try:
-            while True:
-                array = next(generator)
-        except StopIteration as stop:
-            return array, stop.value
+
+        def attempt() -> tuple[np.ndarray | None, Any]:
+            generator = self.blocks(function, source, arguments, limits, should_stop)
+            array = None
+            try:
+                while True:
+                    array = next(generator)
+            except StopIteration as stop:
+                return array, stop.value
+
+        return again_if_killed(attempt)
 
     def blocks(
         self,
@@ -258,6 +264,11 @@ class Cage:
         if status is None:
             return errors.Unavailable("The decoders' processes were ended from outside; they start again")
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        fault = self._fault_of(number, status, limits)
+        fault.was_killed = number == signal.SIGKILL  # type: ignore[attr-defined]
+        return fault
+
+    def _fault_of(self, number: int, status: int, limits: Limits) -> MediaError:
         if number == signal.SIGXCPU:
             return self._fault(
                 f"The {self._noun} takes more than {limits.cpu_s:.0f} s of processor time to decode: send a smaller one"
@@ -272,6 +283,20 @@ class Cage:
 
     def _too_large(self, limits: Limits) -> str:
         return f"The {self._noun} takes more than {limits.memory_bytes / 1e6:.0f} MB of memory to decode"
+
+
+def again_if_killed(attempt: Callable[[], T]) -> T:
+    """Return `attempt()`, made twice where the worker is ended by SIGKILL the first time.
+
+    No limit of the cage sends it: the system does, where the machine runs out of memory, or an operator. It may be no
+    fault of the file; where a second worker ends in the same way, it is taken for one.
+    """
+    try:
+        return attempt()
+    except MediaError as fault:
+        if not getattr(fault, "was_killed", False):
+            raise
+    return attempt()
 
 
 class _Answers:

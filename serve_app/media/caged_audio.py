@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.cage import Cage, Limits
+from serve_app.media.cage import Cage, Limits, again_if_killed
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import DecodedAudio, SampleBuffer
 from serve_app.results import SAMPLE_RATE_HZ
@@ -44,13 +44,17 @@ def decode_caged(
         Unavailable: the machine has no process or memory for a decoder.
         asyncio.CancelledError: `should_stop` returned true.
     """
-    buffer = SampleBuffer(int(_EXPECTED_S * SAMPLE_RATE_HZ), int(max_duration_s * SAMPLE_RATE_HZ))
-    stream = CagedAudioStream(
-        source, sample_rate_hz=SAMPLE_RATE_HZ, max_duration_s=max_duration_s, should_stop=should_stop
-    )
-    for block in stream:
-        buffer.append(np.clip(block, -1.0, 1.0, out=block))
-    return DecodedAudio(buffer.take(), buffer.num_samples / SAMPLE_RATE_HZ, stream.notes)
+
+    def attempt() -> DecodedAudio:
+        buffer = SampleBuffer(int(_EXPECTED_S * SAMPLE_RATE_HZ), int(max_duration_s * SAMPLE_RATE_HZ))
+        stream = CagedAudioStream(
+            source, sample_rate_hz=SAMPLE_RATE_HZ, max_duration_s=max_duration_s, should_stop=should_stop
+        )
+        for block in stream:
+            buffer.append(np.clip(block, -1.0, 1.0, out=block))
+        return DecodedAudio(buffer.take(), buffer.num_samples / SAMPLE_RATE_HZ, stream.notes)
+
+    return again_if_killed(attempt)
 
 
 class CagedAudioStream:

@@ -25,6 +25,7 @@ def test_defaults() -> None:
     assert settings.artifacts_url == "/home/op/.local/state/serve_app/artifacts"
     assert settings.models_dir == Path("/home/op/.local/state/serve_app/models")
     assert settings.model_dump(exclude={"state_dir", "models_dir", "database_url", "artifacts_url"}) == {
+        "check_folders": "on",
         "allowed_hosts": (),
         "media_root": None,
         "locale": Locale.KO,

@@ -39,6 +39,15 @@ def ends(file: BinaryIO, *, how: str) -> None:
     {"abort": os.abort, "exit": lambda: os._exit(7), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL)}[how]()
 
 
+def is_killed_the_first_time(file: BinaryIO, *, mark: str) -> int:
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return len(file.read())
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("not reached")
+
+
 def allocates(file: BinaryIO, *, num_bytes: int) -> int:
     return len(bytearray(num_bytes))
 

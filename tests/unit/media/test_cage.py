@@ -117,6 +117,10 @@ def test_what_a_file_does_to_its_decoder_is_its_own_fault(
     assert call(cage, "length") == 4
 
 
+def test_a_worker_that_the_system_kills_is_no_fault_of_the_file_the_first_time(cage: Cage, tmp_path: Path) -> None:
+    assert call(cage, "is_killed_the_first_time", mark=str(tmp_path / "mark")) == 4
+
+
 def test_other_errors_keep_their_kind(cage: Cage) -> None:
     with pytest.raises(ImageTooLarge, match="as told"):
         call(cage, "raises", error="ImageTooLarge")
