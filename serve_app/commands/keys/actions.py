@@ -85,10 +85,11 @@ def _open_store() -> Iterator[JobStore]:
     try:
         store.create_schema()
         yield store
+    except StorageUnavailable as error:
+        raise StorageUnavailable(f"The database of SERVE_APP_DATABASE_URL can't be used. {error.detail}") from None
     except SQLAlchemyError as error:  # its text may name the database's password
-        cause = getattr(error, "orig", None) or error
         raise StorageUnavailable(
-            f"the database of SERVE_APP_DATABASE_URL can't be used ({type(cause).__name__})"
+            f"The database of SERVE_APP_DATABASE_URL can't be used ({type(error).__name__})"
         ) from None
     finally:
         store.close()

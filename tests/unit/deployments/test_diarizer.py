@@ -69,10 +69,12 @@ def test_options_reach_the_model(make: Callable[..., Any], tmp_path: Path) -> No
 
 
 def test_a_pipeline_of_the_hub_takes_the_place_of_the_networks(make: Callable[..., Any]) -> None:
-    replica = make(model_id="org/pipeline")
+    pipeline_id = f"org/pipeline@{'0' * 40}"
+    replica = make(model_id=pipeline_id, allow_code=True)
     options = replica._model.get().options
-    assert (options["networks"], options["model_id"], options["hf_token"]) == (None, "org/pipeline", "secret")
-    assert asyncio.run(replica.describe()).spec == "org/pipeline"
+    assert (options["networks"], options["model_id"], options["hf_token"]) == (None, pipeline_id, "secret")
+    assert options["allow_code"]
+    assert asyncio.run(replica.describe()).spec == pipeline_id
 
 
 @pytest.mark.parametrize("device", [None, "auto"])

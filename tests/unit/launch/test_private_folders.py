@@ -133,9 +133,11 @@ def test_files_of_earlier_versions_are_closed(tmp_path: Path) -> None:
     )
     for name in old:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch(mode=0o644)
-    (tmp_path / "notes.txt").touch(mode=0o644)
-    (tmp_path / "elsewhere").touch(mode=0o644)
+        (tmp_path / name).touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "elsewhere").touch()
+    for path in tmp_path.rglob("*"):  # whatever the umask is
+        path.chmod(0o755 if path.is_dir() else 0o644)
     (tmp_path / "models" / "link").symlink_to(tmp_path / "elsewhere")
     assert close_to_others(tmp_path) == len(old) + 5
     assert {mode(tmp_path / name) & 0o077 for name in (*old, "artifacts", "artifacts/jobs", "models")} == {0}

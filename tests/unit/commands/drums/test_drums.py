@@ -120,7 +120,11 @@ class TestOnThisMachine:
     def test_model_that_is_none(self, tmp_path: Path) -> None:
         recording = write_wav(tmp_path / "a.wav")
         (tmp_path / "notes.pt").write_text("no checkpoint")
-        for name, told in (("notes.pt", "checkpoint"), ("gone/best_model.pt", "There is no file"), ("", "no .pt file")):
+        for name, told in (
+            ("notes.pt", "no file of weights"),
+            ("gone/best_model.pt", "There is no file"),
+            ("", "no .pt file"),
+        ):
             folder = tmp_path / "empty"
             folder.mkdir(exist_ok=True)
             code = run(recording, "--out", tmp_path / "out", "--model", tmp_path / name if name else folder)

@@ -635,11 +635,16 @@ def test_pils_own_trouble_becomes_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         IndexError("list index"),
         struct.error("unpack"),
         SyntaxError("broken PNG"),
-        MemoryError(),
         KeyError(3),
     ):
         monkeypatch.setattr(image_file, "_as_rgb", _raise(error))
         assert "broken or cut off" in refusal(encoded(quarters(), "PNG"))
+
+
+def test_want_of_memory_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "_as_rgb", _raise(MemoryError()))
+    with pytest.raises(MemoryError):
+        read_image(encoded(quarters(), "PNG"))
 
 
 def test_no_address_of_an_object_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
