@@ -9,6 +9,8 @@ from serve_app.models.images.networks import build_network
 from tests.unit.training.images.made_pictures import write_folders
 from training.images.__main__ import main
 
+pytestmark = pytest.mark.slow  # trains, or makes speech to test with
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

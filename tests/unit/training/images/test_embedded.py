@@ -5,6 +5,8 @@ import pytest
 from serve_app.models.images.tasks import TASKS
 from training.images import embedded
 
+pytestmark = pytest.mark.slow  # trains, or makes speech to test with
+
 
 @pytest.fixture
 def trainings(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from training.whisper_micro.network import Sizes
 from training.whisper_micro.rows import Rows
 from training.whisper_micro.train import make_network
 
+pytestmark = pytest.mark.slow  # trains, or makes speech to test with
+
 SIZES = Sizes(d_model=32, heads=2, encoder_layers=1, decoder_layers=2)
 
 

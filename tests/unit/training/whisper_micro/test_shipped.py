@@ -13,6 +13,8 @@ from training.whisper_micro.grammar import split_of, vocabulary
 from training.whisper_micro.speech import SAMPLE_RATE_HZ, Span
 from training.whisper_micro.utterances import Utterance
 
+pytestmark = pytest.mark.slow  # trains, or makes speech to test with
+
 ROOT = Path(__file__).parents[4]
 FOLDER = ROOT / "serve_app/models/speech/whisper_micro"
 FIXTURES = ROOT / "tests/data/whisper_micro"
