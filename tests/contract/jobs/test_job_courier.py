@@ -197,7 +197,7 @@ def test_without_a_secret_callbacks_are_unsigned(store, add_job, make_receiver):
 def test_what_was_not_taken_comes_again_with_its_id_and_nothing_overtakes_it(store, add_job, make_receiver, fault):
     receiver = make_receiver(OK, fault)
     add_job(receiver.url)
-    run_courier(store, all_delivered(store), timeout_s=0.5 if fault == TOO_LATE else 5.0)
+    run_courier(store, all_delivered(store), timeout_s=2.0 if fault == TOO_LATE else 5.0)
     assert receiver.progress == [10, 25, 25, 100]
     ids = [headers["webhook-id"] for _, headers, _ in receiver.requests]
     assert ids[1] == ids[2]

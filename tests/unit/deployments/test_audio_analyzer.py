@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,11 @@ def test_callers_that_leave_end_their_decoders(tmp_path: Path) -> None:
 
     before_s = psutil.Process().cpu_times().user
     busy = asyncio.run(run())
-    assert len(set(busy) & set(_workers())) == 0
+    # the second one may be on its way out: its thread looks every 50 ms, and waits for the process
+    deadline = time.monotonic() + 20
+    while set(busy) & set(_workers()):
+        assert time.monotonic() < deadline, "a decoder goes on without its caller"
+        time.sleep(0.05)
     assert psutil.Process().cpu_times().user - before_s < 5
 
 
