@@ -203,6 +203,7 @@ class TestWhatItWrites:
         assert batch.results() == {"caf\\xe9.wav": "x", 'q"uote\n.wav': "x"}
         assert sum(batch.service.sent.values()) == 2
 
+    @pytest.mark.slow
     def test_thousand_files(self, batch: Batch) -> None:
         """Memory does not grow with the files: the process's peak is that of its libraries."""
         names = [f"{number:04}.wav" for number in range(1000)]

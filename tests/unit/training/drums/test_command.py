@@ -8,6 +8,8 @@ from tests.unit.training.drums.made_songs import random_example
 from training.drums import shards
 from training.drums.__main__ import main
 
+pytestmark = pytest.mark.slow  # trains; what is served does not depend on it
+
 
 @pytest.fixture
 def work(tmp_path):
