@@ -74,6 +74,10 @@ class _Gone(Exception):
     """Raised where a worker's connection has ended."""
 
 
+class _Killed(Exception):
+    """The cause of a fault where the worker was ended by SIGKILL."""
+
+
 class _Late(Exception):
     """Raised where a worker has taken too long."""
 
@@ -169,7 +173,8 @@ class Cage:
                         is_last = header.get("last") is not False
                         return self._value(header, limits)
             except _Gone:
-                raise self._why(self._zygote.end(worker), limits) from None
+                status = self._zygote.end(worker)
+                raise self._why(status, limits) from (_Killed() if _signal(status) == signal.SIGKILL else None)
             except _Late:
                 raise self._fault(self._too_slow(limits.wall_s)) from None
             except _Malformed as error:
@@ -263,12 +268,7 @@ class Cage:
         """Return why a worker died, by its exit status; None: the process that forks them is gone as well."""
         if status is None:
             return errors.Unavailable("The decoders' processes were ended from outside; they start again")
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        fault = self._fault_of(number, status, limits)
-        fault.was_killed = number == signal.SIGKILL  # type: ignore[attr-defined]
-        return fault
-
-    def _fault_of(self, number: int, status: int, limits: Limits) -> MediaError:
+        number = _signal(status)
         if number == signal.SIGXCPU:
             return self._fault(
                 f"The {self._noun} takes more than {limits.cpu_s:.0f} s of processor time to decode: send a smaller one"
@@ -285,6 +285,11 @@ class Cage:
         return f"The {self._noun} takes more than {limits.memory_bytes / 1e6:.0f} MB of memory to decode"
 
 
+def _signal(status: int | None) -> int:
+    """Return the signal that ended a process of this exit status; 0: none, or it is not known."""
+    return os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
+
+
 def again_if_killed(attempt: Callable[[], T]) -> T:
     """Return `attempt()`, made twice where the worker is ended by SIGKILL the first time.
 
@@ -294,7 +299,7 @@ def again_if_killed(attempt: Callable[[], T]) -> T:
     try:
         return attempt()
     except MediaError as fault:
-        if not getattr(fault, "was_killed", False):
+        if not isinstance(fault.__cause__, _Killed):
             raise
     return attempt()
 

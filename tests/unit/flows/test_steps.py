@@ -16,6 +16,7 @@ from serve_app.jobs.record import VideoRequest
 from serve_app.jobs.store import JobStore
 from serve_app.messages import Stage
 from serve_app.results import AudioSource, Segment, SpeechActivity, SpeechRegion, Transcript, Word
+from tests.clock import Clock
 from tests.job_tables import make_job_table
 
 T = TypeVar("T")
@@ -35,16 +36,9 @@ class Found:
     scores: dict[str, float]
 
 
-class Clock:
-    now_s = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture

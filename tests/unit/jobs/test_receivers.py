@@ -4,18 +4,12 @@ import pytest
 
 from serve_app.jobs.outbox import DueDelivery
 from serve_app.jobs.receivers import Receivers
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ import pytest
 
 from serve_app.errors import NoRoomYet, StorageUnavailable
 from serve_app.workers.breaker import Breaker
+from tests.clock import Clock
 
 FULL = StorageUnavailable("the disk is full")
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
