@@ -6,13 +6,7 @@ from enum import IntEnum, StrEnum
 
 from serve_app.errors import ServeAppError
 from serve_app.redaction import without_places
-
-
-class Locale(StrEnum):
-    """Language of the fixed API's messages."""
-
-    KO = "ko"
-    EN = "en"
+from serve_app.sentences import Locale
 
 
 class JobKind(StrEnum):

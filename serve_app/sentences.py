@@ -1,0 +1,124 @@
+"""`Sentence`: an English sentence for callers that is known in other languages too. Imports nothing heavy.
+
+    raise InvalidRequest(Sentence("The form has {num} files; send up to {most}", num=num, most=MAX_FILES))
+
+It is its English text wherever a `str` is used, such as in the log. An answer takes the caller's language:
+`translated(error.detail, locale)`. The other languages stand in `sentences_<language>.json`, by the English template.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Any
+
+_FORMATTER = string.Formatter()
+
+
+class Locale(StrEnum):
+    """Language of the sentences for callers."""
+
+    KO = "ko"
+    EN = "en"
+
+
+class Sentence(str):
+    """A sentence, made of a template in English and the values of its fields.
+
+    It keeps both through pickling. An f-string or a concatenation of it is plain English text: put a sentence into
+    another one as a value instead.
+
+    Args:
+        template: English, a literal, as for `str.format`; without values it is taken as it is.
+        **values: texts, sentences or numbers; anything else is kept as its text.
+    """
+
+    template: str
+    values: dict[str, Any]
+
+    def __new__(cls, template: str, /, **values: Any) -> Sentence:
+        kept = {name: _kept(value) for name, value in values.items()}
+        sentence = super().__new__(cls, template.format_map(kept) if kept else template)
+        sentence.template, sentence.values = template, kept
+        return sentence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sentence, (self.template, self.values)
+
+
+def _kept(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _sentence(template: str, values: dict[str, Any]) -> Sentence:
+    return Sentence(template, **values)
+
+
+def joined(separator: str, parts: Iterable[str]) -> Sentence:
+    """Return texts and sentences as one, each of which is translated by itself."""
+    values = {f"part{number}": part for number, part in enumerate(parts)}
+    return Sentence(separator.replace("{", "{{").replace("}", "}}").join(f"{{{name}}}" for name in values), **values)
+
+
+def translated(text: str, locale: Locale) -> str:
+    """Return a sentence in a language, its values too; plain text, and what has no translation, stays as it is."""
+    if not isinstance(text, Sentence):
+        return text
+    template = catalogue(locale).get(text.template, text.template)
+    values = {
+        name: translated(value, locale) if isinstance(value, str) else value for name, value in text.values.items()
+    }
+    return template.format_map(values) if values else template
+
+
+@cache
+def catalogue(locale: Locale) -> dict[str, str]:
+    """Return a language's templates by the English ones; English has none."""
+    if locale is Locale.EN:
+        return {}
+    text = resources.files(__package__).joinpath(f"sentences_{locale}.json").read_text(encoding="utf-8")
+    templates: dict[str, str] = json.loads(text)
+    return templates
+
+
+def to_json(text: str) -> str | dict[str, Any]:
+    """Return what JSON can keep of a sentence, so that `from_json` gives it back."""
+    if not isinstance(text, Sentence):
+        return text
+    values = {name: to_json(value) if isinstance(value, str) else value for name, value in text.values.items()}
+    return {"sentence": text.template, "values": values}
+
+
+def from_json(kept: Any) -> str:
+    """Return the sentence, or the text, of what `to_json` returned; ValueError for anything else.
+
+    It is safe for what another process wrote: a template's fields may name values, and nothing inside them.
+    """
+    if isinstance(kept, str):
+        return kept
+    match kept:
+        case {"sentence": str(template), "values": dict(values)} if template_fields(template) <= values.keys():
+            return Sentence(
+                template,
+                **{
+                    name: value if isinstance(value, int | float) else from_json(value)
+                    for name, value in values.items()
+                },
+            )
+    raise ValueError("not a sentence")
+
+
+def template_fields(template: str) -> set[str]:
+    """Return the names of a template's fields; ValueError if one asks for more than a value, such as an attribute."""
+    fields = set()
+    for _, name, spec, _ in _FORMATTER.parse(template):
+        if name is None:
+            continue
+        if not name.isidentifier() or "{" in (spec or ""):
+            raise ValueError("a field must be a plain name")
+        fields.add(name)
+    return fields
