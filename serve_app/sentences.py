@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any
 
 _FORMATTER = string.Formatter()
+_MAX_SPEC = 4  # characters: a width of ten digits would make a text of gigabytes
 
 
 class Locale(StrEnum):
@@ -118,7 +119,7 @@ def template_fields(template: str) -> set[str]:
     for _, name, spec, _ in _FORMATTER.parse(template):
         if name is None:
             continue
-        if not name.isidentifier() or "{" in (spec or ""):
-            raise ValueError("a field must be a plain name")
+        if not name.isidentifier() or "{" in (spec or "") or len(spec or "") > _MAX_SPEC:
+            raise ValueError("a field must be a plain name, and its format short")
         fields.add(name)
     return fields

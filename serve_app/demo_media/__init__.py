@@ -14,6 +14,7 @@ import numpy as np
 
 from serve_app.demo_media.video import Card, write_video
 from serve_app.errors import ModelLoadingError
+from serve_app.sentences import Sentence
 
 
 def make_call_video(path: Path) -> Path:
@@ -41,4 +42,6 @@ def call_sample(suffix: str) -> Path:
         path = Path(folder) / "sample" / f"sample{suffix}"
         if path.exists():
             return path
-    raise ModelLoadingError(f"sample{suffix} of pyannote.audio is not there: install pyannote.audio 4")
+    raise ModelLoadingError(
+        Sentence("{name} of pyannote.audio is not there: install pyannote.audio 4", name=f"sample{suffix}")
+    )

@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from serve_app.errors import ServeAppError, StorageError, StorageUnavailable, errno_text
+from serve_app.sentences import Sentence
 from serve_app.threads import FILES
 
 _CHUNK_BYTES = 256 << 10
@@ -87,7 +88,8 @@ def store_faults(*, writing: bool = False) -> Iterator[None]:
             raise
         _log.warning("the artefact store fails: %s: %s", type(error).__name__, error)
         reason = errno_text(error) if isinstance(error, OSError) else type(error).__name__
-        raise StorageUnavailable(f"The artefact store fails: {reason}", _RETRY_AFTER_S) from error
+        sentence = Sentence("The artefact store fails: {reason}", reason=reason)
+        raise StorageUnavailable(sentence, _RETRY_AFTER_S) from error
 
 
 class ArtifactStore:
@@ -290,9 +292,11 @@ class StoredArtifact:
             try:
                 block = await FILES.run(self.store.read_range, self.key, start, upto)
             except FileNotFoundError as error:
-                raise StorageError(f"{self.key} is gone") from error
+                raise StorageError(Sentence("{name} is gone", name=self.key)) from error
             if len(block) != upto - start:
-                raise StorageError(f"{self.key} has become shorter than {upto} bytes")
+                raise StorageError(
+                    Sentence("{name} has become shorter than {num_bytes} bytes", name=self.key, num_bytes=upto)
+                )
             for offset in range(0, len(block), _CHUNK_BYTES):
                 yield block[offset : offset + _CHUNK_BYTES]
             start = upto

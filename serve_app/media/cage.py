@@ -29,6 +29,7 @@ from serve_app.errors import MediaError, ServeAppError
 from serve_app.media.artifacts import store_faults
 from serve_app.media.cage_worker import LENGTHS, MAX_BLOCK_BYTES, MAX_READ_BYTES
 from serve_app.media.cage_zygote import WorkerProcess, Zygote
+from serve_app.sentences import Sentence, from_json
 
 logger = logging.getLogger("ray.serve")
 
@@ -90,7 +91,7 @@ class Cage:
 
     Args:
         fault: raised for a file that ends its decoder, or takes more than its limits.
-        noun: of the file in such an error: "file", "picture".
+        noun: of the file in such an error.
         preload: modules that every worker has loaded.
     """
 
@@ -179,7 +180,7 @@ class Cage:
                 raise self._fault(self._too_slow(limits.wall_s)) from None
             except _Malformed as error:
                 logger.warning("A decoder's answer is malformed (%s); its file is refused", error)
-                raise self._fault(f"The {self._noun} can't be decoded: its decoder fails") from None
+                raise self._fault(Sentence("The {noun} can't be decoded: its decoder fails", noun=self._noun)) from None
             finally:
                 self._put_back(worker, is_last)
 
@@ -234,7 +235,7 @@ class Cage:
             except OSError:
                 self._zygote.end(worker)
                 if idle is None:
-                    raise errors.Unavailable("A decoder's process died as it started") from None
+                    raise errors.Unavailable(Sentence("A decoder's process died as it started")) from None
             except BaseException:
                 self._zygote.end(worker)
                 raise
@@ -255,34 +256,54 @@ class Cage:
             return header.get("value")
         if kind == "memory":
             raise self._fault(self._too_large(limits))
-        if kind == "error" and isinstance(detail, str):
+        if kind == "error":
             kind_of_error = _ERRORS.get(str(header.get("error")))
             if kind_of_error is not None:
-                raise kind_of_error(detail)
+                raise kind_of_error(sentence_of(detail))
         if kind == "unexpected" and isinstance(detail, str):
             logger.error("A decoder fails on a file: %s", detail[:500])
-            raise self._fault(f"The {self._noun} can't be decoded: its decoder fails ({detail[:200]})")
+            raise self._fault(
+                Sentence(
+                    "The {noun} can't be decoded: its decoder fails ({fault})", noun=self._noun, fault=detail[:200]
+                )
+            )
         raise _Malformed(f"kind {str(kind)[:40]!r}")
 
     def _why(self, status: int | None, limits: Limits) -> ServeAppError:
         """Return why a worker died, by its exit status; None: the process that forks them is gone as well."""
         if status is None:
-            return errors.Unavailable("The decoders' processes were ended from outside; they start again")
+            return errors.Unavailable(Sentence("The decoders' processes were ended from outside; they start again"))
         number = _signal(status)
         if number == signal.SIGXCPU:
             return self._fault(
-                f"The {self._noun} takes more than {limits.cpu_s:.0f} s of processor time to decode: send a smaller one"
+                Sentence(
+                    "The {noun} takes more than {seconds:.0f} s of processor time to decode: send a smaller one",
+                    noun=self._noun,
+                    seconds=limits.cpu_s,
+                )
             )
         if number == signal.SIGALRM:
             return self._fault(self._too_slow(limits.wall_s))
         name = signal.Signals(number).name if number else f"exit {os.waitstatus_to_exitcode(status)}"
-        return self._fault(f"The {self._noun} ends its decoder ({name}): it is damaged, or takes too much memory")
+        return self._fault(
+            Sentence(
+                "The {noun} ends its decoder ({signal}): it is damaged, or takes too much memory",
+                noun=self._noun,
+                signal=name,
+            )
+        )
 
-    def _too_slow(self, wall_s: float) -> str:
-        return f"The {self._noun} takes more than {wall_s:.0f} s to decode: send a smaller one"
+    def _too_slow(self, wall_s: float) -> Sentence:
+        return Sentence(
+            "The {noun} takes more than {seconds:.0f} s to decode: send a smaller one", noun=self._noun, seconds=wall_s
+        )
 
-    def _too_large(self, limits: Limits) -> str:
-        return f"The {self._noun} takes more than {limits.memory_bytes / 1e6:.0f} MB of memory to decode"
+    def _too_large(self, limits: Limits) -> Sentence:
+        return Sentence(
+            "The {noun} takes more than {megabytes:.0f} MB of memory to decode",
+            noun=self._noun,
+            megabytes=limits.memory_bytes / 1e6,
+        )
 
 
 def _signal(status: int | None) -> int:
@@ -302,6 +323,18 @@ def again_if_killed(attempt: Callable[[], T]) -> T:
         if not isinstance(fault.__cause__, _Killed):
             raise
     return attempt()
+
+
+def sentence_of(answered: Any) -> str:
+    """Return a sentence that a worker sent.
+
+    Raises:
+        _Malformed: it is none.
+    """
+    try:
+        return from_json(answered)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _Malformed("no sentence") from None
 
 
 class _Answers:

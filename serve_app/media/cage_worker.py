@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from serve_app.errors import ServeAppError
+from serve_app.sentences import to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ LENGTHS = struct.Struct("!II")  # of the JSON header and of the numbers that fol
 MAX_BLOCK_BYTES = 16 << 20
 MAX_READ_BYTES = 1 << 20
 _READ_AHEAD_BYTES = 1 << 18
+_MAX_DETAIL = 2000  # characters
 _NUM_OPEN_FILES = 64  # the interpreter's own, the file, and modules that a decoder imports late
 _RETAINED_BYTES = 64 << 20  # of freed memory that the C library keeps: more, and the worker ends after its file
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -165,7 +167,7 @@ class Worker:
         except MemoryError:
             return {"kind": "memory"}
         except ServeAppError as error:
-            return {"kind": "error", "error": type(error).__name__, "detail": error.detail[:2000]}
+            return {"kind": "error", "error": type(error).__name__, "detail": _shortened(error.detail)}
         except OSError as error:
             return {"kind": "error", "error": "OSError", "detail": str(error)[:2000]}
         except Exception as error:
@@ -263,6 +265,11 @@ def yield_all(generator: Generator[np.ndarray, None, Any], send: Any) -> Any:
         except StopIteration as stop:
             return stop.value
         send(array)
+
+
+def _shortened(detail: str) -> str | dict[str, Any]:
+    """Return a sentence as JSON; its text's beginning where it is long."""
+    return to_json(detail) if len(detail) <= _MAX_DETAIL else detail[:_MAX_DETAIL]
 
 
 def _address_space() -> int:

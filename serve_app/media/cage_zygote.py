@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import Unavailable
+from serve_app.sentences import Sentence
 
 _START_S = 120.0  # to load libraries on a busy machine
 _ANSWER_S = 30.0  # to fork, or to end a worker
@@ -74,9 +75,11 @@ class Zygote:
                     return WorkerProcess(int(answer), socket.socket(fileno=descriptors[0]), self._generation)
                 if answer.startswith(b"error"):
                     reason = os.strerror(int(answer.split()[1]))
-                    raise Unavailable(f"The machine has no process for a decoder ({reason}); try again later")
+                    raise Unavailable(
+                        Sentence("The machine has no process for a decoder ({reason}); try again later", reason=reason)
+                    )
                 self._forget()
-            raise Unavailable("The decoders' process ends as it starts; see its messages in the log")
+            raise Unavailable(Sentence("The decoders' process ends as it starts; see its messages in the log"))
 
     def end(self, worker: WorkerProcess) -> int | None:
         """Kill a worker if it lives; return its exit status, None where the zygote is gone as well."""
@@ -118,7 +121,9 @@ class Zygote:
                 )
             except OSError as error:
                 ours.close()
-                raise Unavailable(f"No process for decoders can be started ({error.strerror})") from error
+                raise Unavailable(
+                    Sentence("No process for decoders can be started ({reason})", reason=error.strerror)
+                ) from error
         self._control, self._generation = ours, self._generation + 1
         ours.settimeout(_START_S)
         try:
@@ -127,7 +132,7 @@ class Zygote:
             is_ready = False
         if not is_ready:
             self._forget()
-            raise Unavailable("The decoders' process does not start; see its messages in the log")
+            raise Unavailable(Sentence("The decoders' process does not start; see its messages in the log"))
         ours.settimeout(_ANSWER_S)
 
     def _forget(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from serve_app.media.cage import Cage, Limits, again_if_killed
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import DecodedAudio, SampleBuffer
 from serve_app.results import SAMPLE_RATE_HZ
+from serve_app.sentences import Sentence, from_json
 
 # Blocks leave the process as they are made: it holds one of them, tables of a long file and its largest packet.
 MEMORY_BYTES = 512 << 20
@@ -25,17 +27,22 @@ _EXPECTED_S = 60.0
 @cache
 def sound_cage() -> Cage:
     """Return this process's cage for sound."""
-    return Cage(AudioExtractionError, "file", ["serve_app.media.decode"])
+    return Cage(AudioExtractionError, Sentence("file"), ["serve_app.media.decode"])
 
 
 def decode_caged(
-    source: str | bytes, *, max_duration_s: float, should_stop: Callable[[], bool] = lambda: False
+    source: str | bytes,
+    *,
+    max_duration_s: float,
+    audio_track: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> DecodedAudio:
     """Return what `media.decode.decode_audio` returns.
 
     Args:
         source: local path, fsspec URL or a file's bytes.
         max_duration_s: longer files are refused.
+        audio_track: number of the track, from 0; None: as `media.audio_tracks` chooses.
         should_stop: asked several times a second; decoding ends once it returns true.
 
     Raises:
@@ -46,9 +53,14 @@ def decode_caged(
     """
 
     def attempt() -> DecodedAudio:
-        buffer = SampleBuffer(int(_EXPECTED_S * SAMPLE_RATE_HZ), int(max_duration_s * SAMPLE_RATE_HZ))
+        buffer = SampleBuffer(int(max_duration_s * SAMPLE_RATE_HZ))
+        buffer.expect(int(_EXPECTED_S * SAMPLE_RATE_HZ))
         stream = CagedAudioStream(
-            source, sample_rate_hz=SAMPLE_RATE_HZ, max_duration_s=max_duration_s, should_stop=should_stop
+            source,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            max_duration_s=max_duration_s,
+            audio_track=audio_track,
+            should_stop=should_stop,
         )
         for block in stream:
             buffer.append(np.clip(block, -1.0, 1.0, out=block))
@@ -65,6 +77,7 @@ class CagedAudioStream:
         sample_rate_hz: of the blocks.
         max_duration_s: longer files are refused.
         weigh: a function of a module; returns the channels' weights in the mix by their names.
+        audio_track: as of `decode_caged`.
         should_stop: asked several times a second; decoding ends once it returns true.
 
     Attributes:
@@ -79,10 +92,16 @@ class CagedAudioStream:
         sample_rate_hz: int,
         max_duration_s: float,
         weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
+        audio_track: int | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._source = source
-        self._arguments = {"sample_rate_hz": sample_rate_hz, "max_duration_s": max_duration_s, "weigh": weigh}
+        self._arguments = {
+            "sample_rate_hz": sample_rate_hz,
+            "max_duration_s": max_duration_s,
+            "weigh": weigh,
+            "audio_track": audio_track,
+        }
         self._limits = Limits(
             memory_bytes=MEMORY_BYTES,
             cpu_s=_CPU_S,
@@ -107,9 +126,20 @@ class CagedAudioStream:
                 block = next(blocks)
             except StopIteration as stop:
                 self.duration_s = num_samples / self._sample_rate_hz
-                self.notes = tuple(map(str, stop.value["notes"]))
+                self.notes = _notes(stop.value)
                 return
             num_samples += len(block)
             if block.ndim != 1 or block.dtype != np.float32 or num_samples > self._max_samples:
-                raise AudioExtractionError("The file can't be decoded: its decoder fails")
+                raise _decoder_fails()
             yield block
+
+
+def _notes(value: Any) -> tuple[str, ...]:
+    try:
+        return tuple(from_json(note) for note in value["notes"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _decoder_fails() from None
+
+
+def _decoder_fails() -> AudioExtractionError:
+    return AudioExtractionError(Sentence("The {noun} can't be decoded: its decoder fails", noun=Sentence("file")))

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncIterator
 
 from serve_app.errors import DownloadError, DownloadInterrupted
+from serve_app.sentences import Sentence
 
 _STEP_BYTES = 1 << 20  # what a step returns at most, so that the byte limit stops a bomb
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -23,7 +24,9 @@ async def inflated(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator
         DownloadInterrupted: the answer is cut off.
     """
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise DownloadError(f"The server compressed the file ({encoding[:20]}) though asked not to")
+        raise DownloadError(
+            Sentence("The server compressed the file ({encoding}) though asked not to", encoding=encoding[:20])
+        )
     inflater = _Inflater(is_gzip=encoding != "deflate")
     try:
         async for chunk in chunks:
@@ -33,9 +36,9 @@ async def inflated(chunks: AsyncIterator[bytes], encoding: str) -> AsyncIterator
                 yield step
         yield inflater.flush()
     except zlib.error:
-        raise DownloadError("The server's compressed answer is damaged") from None
+        raise DownloadError(Sentence("The server's compressed answer is damaged")) from None
     if not inflater.has_ended:
-        raise DownloadInterrupted("The connection broke before the file was complete")
+        raise DownloadInterrupted(Sentence("The connection broke before the file was complete"))
 
 
 class _Inflater:

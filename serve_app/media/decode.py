@@ -1,8 +1,6 @@
 """`decode_audio`, `AudioStream`: the sound of any container as mono float32, whole at 16 kHz or in blocks of any rate.
 
-PyAV decodes; no ffmpeg binary is needed. Playlists, concat scripts, SDP and image sequences can make FFmpeg open other
-files and addresses (CVE-2016-1897, CVE-2016-1898). FFmpeg therefore gets a Python file object, no protocol, and only
-demuxers that read one file.
+PyAV decodes; no ffmpeg binary is needed.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,71 +19,59 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream as AudioTrack
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition
 
 from serve_app.errors import AudioExtractionError
+from serve_app.media.audio_tracks import choose_track
+from serve_app.media.container import open_container, refuse_by_head
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
+from serve_app.media.section import Section, read_at
+from serve_app.media.sections import sections_of
 from serve_app.media.timeline import Timeline
 from serve_app.results import SAMPLE_RATE_HZ
-
-_DEMUXERS = (
-    "3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,loas,m4a,matroska,"
-    "mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,sox,tak,truehd,tta,voc,w64,wav,webm,wtv,wv"
-)
-
-
-def _audio_decoders() -> str:
-    names = []
-    for name in av.codecs_available:
-        with suppress(av.codec.codec.UnknownCodecError):  # of one that encodes only
-            if av.Codec(name, "r").type == "audio":
-                names.append(name)
-    return ",".join(sorted({*names} - {"wavesynth"}))  # which makes sound by instructions
-
+from serve_app.sentences import Sentence, to_json
 
 # Their headers declare the duration of the sound; for others FFmpeg guesses it from the bit rate.
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
-# Opening a file decodes a frame of every track to learn its format: of a cover picture too, which may take gigabytes.
-AUDIO_ONLY = {"protocol_whitelist": "", "codec_whitelist": _audio_decoders()}  # options of FFmpeg
-_OPTIONS = AUDIO_ONLY | {"format_whitelist": _DEMUXERS}
-_MAX_CHANNELS = 64
+# Their time stamps begin with the file: sound that starts at 5 s does so for every player. A file that starts later
+# than a minute was cut from a longer one.
+_OWN_CLOCK = frozenset({"mov", "matroska"})
+_LATEST_START_S = 60.0
 # Silence in FLAC takes 50 bytes a second. A file with less for each second, and of more than ten minutes, is made to
 # cost more than it is.
 _FREE_S = 600.0
 _BYTES_PER_S = 32.0
-_IO_BUFFER_BYTES = 1 << 18
 _REMOTE_BLOCK_BYTES = 1 << 22
 _HEAD_BYTES = 1024
-_PLAYLIST = re.compile(
-    rb"#EXTM3U|ffconcat version|\[playlist\]|v=0\r?\n|<\?xml[^>]*>\s*<(MPD|smil)|<(MPD|smil|asx)\b", re.I
-)
-_MARKUP = re.compile(rb"<!doctype html|<html|<head|<body", re.I)
 _TRUNCATED_S = 1.0
+_MAX_NOTES = 20
 
 
-def decode_audio(source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S) -> DecodedAudio:
-    """Decode the default audio track, or the first.
+def decode_audio(
+    source: str | BinaryIO, *, max_duration_s: float = MAX_DURATION_S, audio_track: int | None = None
+) -> DecodedAudio:
+    """Decode an audio track: of several the default one, or the first that is not silent.
 
-    The decodable part of a truncated or damaged file is returned, with a note. The mix weighs front channels alike and
-    never clips; a stereo pair in opposite polarity does not cancel.
+    The decodable part of a truncated or damaged file is returned, with a note. Files that follow one another in one
+    are read one after the other. The mix weighs front channels alike and never clips; a stereo pair in opposite
+    polarity does not cancel.
 
     Args:
         source: local path, fsspec URL, or seekable binary file.
         max_duration_s: a longer track is refused once that much is decoded, whatever its header declares.
+        audio_track: number of the track to decode, from 0, among the audio tracks.
 
     Raises:
-        AudioExtractionError: the file is at fault, so that another try fails too.
+        AudioExtractionError: the file is at fault, so that another try fails too; or it has no such track.
         OSError: reading the source failed.
     """
-    with _opened(source) as file, _open_track(file) as track:
-        timeline = Timeline(track.origin_s, track.declared_s, max_duration_s, num_bytes=track.num_bytes)
-        for frame in track.frames():
-            timeline.add(frame)
-            track.check_plausible(timeline.num_samples / SAMPLE_RATE_HZ)
+    with _opened(source) as file:
+        timeline = Timeline(max_duration_s, num_bytes=file.seek(0, os.SEEK_END))
+        reading = _Reading(file, timeline, audio_track)
+        for _ in reading.frames():
+            pass
         samples, notes = timeline.finish()
-        duration_s = len(samples) / SAMPLE_RATE_HZ
-        return DecodedAudio(samples, duration_s, (*notes, *track.closing_notes(duration_s)))
+        return DecodedAudio(samples, len(samples) / SAMPLE_RATE_HZ, (*notes, *reading.notes))
 
 
 class AudioStream:
@@ -108,33 +94,32 @@ class AudioStream:
         sample_rate_hz: int,
         max_duration_s: float,
         weigh: Callable[[Sequence[str]], np.ndarray] = channel_weights,
+        audio_track: int | None = None,
     ) -> None:
         self._source = source
         self._sample_rate_hz = sample_rate_hz
         self._max_duration_s = max_duration_s
         self._weigh = weigh
+        self._audio_track = audio_track
         self.duration_s = 0.0
         self.notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (n,) float32, mono, finite, not limited to ±1; read-only."""
-        with _opened(self._source) as file, _open_track(file) as track:
+        with _opened(self._source) as file:
             timeline = Timeline(
-                track.origin_s,
-                track.declared_s,
                 self._max_duration_s,
-                num_bytes=track.num_bytes,
+                num_bytes=file.seek(0, os.SEEK_END),
                 sample_rate_hz=self._sample_rate_hz,
                 weigh=self._weigh,
                 streamed=True,
             )
-            for frame in track.frames():
-                timeline.add(frame)
-                track.check_plausible(timeline.num_samples / self._sample_rate_hz)
+            reading = _Reading(file, timeline, self._audio_track)
+            for _ in reading.frames():
                 yield from timeline.take()
             notes = timeline.end()
-            self.duration_s = timeline.num_samples / self._sample_rate_hz
-            self.notes = (*notes, *track.closing_notes(self.duration_s))
+            self.duration_s = timeline.duration_s
+            self.notes = (*notes, *reading.notes)
             yield from timeline.take()
 
 
@@ -154,16 +139,88 @@ def _opened(source: str | BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
+class _Reading:
+    """Reads the sections of a file into a timeline."""
+
+    def __init__(self, file: BinaryIO, timeline: Timeline, audio_track: int | None) -> None:
+        self._file, self._timeline, self._audio_track = file, timeline, audio_track
+        self._num_bytes = file.seek(0, os.SEEK_END)
+        self._notes: dict[str, None] = {}  # each once
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was missing or repaired; complete once `frames` ends."""
+        notes = list(self._notes)
+        if len(notes) <= _MAX_NOTES:
+            return tuple(notes)
+        left_out = Sentence("{num} more notes of this kind are left out", num=len(notes) - _MAX_NOTES)
+        return (*notes[:_MAX_NOTES], left_out)
+
+    def frames(self) -> Iterator[None]:
+        """Yield after each frame; AudioExtractionError where no section has sound."""
+        refuse_by_head(read_at(self._file, 0, _HEAD_BYTES))
+        sections = sections_of(self._file)
+        faults: list[str] = []
+        for number, section in enumerate(sections, 1):
+            fault = yield from self._section(section)
+            if fault:
+                faults.append(fault)
+                note = Sentence(
+                    "File {number} of those in this one can't be read: {reason}", number=number, reason=fault
+                )
+                self._notes[note] = None
+        if len(faults) == len(sections):
+            raise AudioExtractionError(faults[0])
+        if len(sections) > 1:
+            note = Sentence(
+                "The file holds {num} files, one behind the other; they were read as one", num=len(sections)
+            )
+            self._notes = {note: None, **self._notes}
+
+    def _section(self, section: Section) -> Generator[None, None, str | None]:
+        """Read a section; return why it has no sound, or None."""
+        with ExitStack() as opened:
+            try:
+                track = opened.enter_context(_open_track(self._file, section, self._audio_track))
+            except AudioExtractionError as error:
+                return error.detail
+            before_s = self._timeline.duration_s
+            self._timeline.start_section(track.origin_s, track.declared_s)
+            for frame in track.frames():
+                self._timeline.add(frame)
+                self._check_plausible()
+                yield
+            self._timeline.end_section()
+            duration_s = self._timeline.duration_s - before_s
+            if not duration_s:
+                return track.why_empty()
+            self._notes |= dict.fromkeys(track.closing_notes(duration_s))
+            return None
+
+    def _check_plausible(self) -> None:
+        """Refuse more sound than a file of this size can hold."""
+        duration_s = self._timeline.duration_s
+        if duration_s > _FREE_S + self._num_bytes / _BYTES_PER_S:
+            raise AudioExtractionError(
+                Sentence(
+                    "The file has {num_bytes} bytes for more than {minutes:.0f} minutes of sound, which is not "
+                    "accepted",
+                    num_bytes=self._num_bytes,
+                    minutes=duration_s / 60,
+                )
+            )
+
+
 @dataclass(slots=True)
 class _Track:
     """The audio track of an open file, and what went wrong while it was read."""
 
     container: InputContainer
     stream: AudioTrack
-    num_bytes: int  # of the file
     origin_s: float | None  # time stamp of the start of the file
     declared_s: float | None  # duration that the file declares
     is_cut_off: bool
+    notes: tuple[str, ...]
     num_damaged: int = 0  # packets
 
     def frames(self) -> Iterator[AudioFrame]:
@@ -181,27 +238,32 @@ class _Track:
             if packet.stream.index == self.stream.index:
                 yield from self._decoded(packet)
 
-    def check_plausible(self, duration_s: float) -> None:
-        """Refuse more sound than a file of this size can hold."""
-        if duration_s > _FREE_S + self.num_bytes / _BYTES_PER_S:
-            raise AudioExtractionError(
-                f"The file has {self.num_bytes} bytes for more than {duration_s / 60:.0f} minutes of sound, which is "
-                "not accepted"
-            )
+    def why_empty(self) -> Sentence:
+        """Return why the track gave no sound."""
+        reason = Sentence("every packet is damaged") if self.num_damaged else Sentence("it is empty")
+        return Sentence(
+            "The audio track ({codec}) holds no sound that can be decoded: {reason}",
+            codec=self.stream.codec_context.name,
+            reason=reason,
+        )
 
-    def closing_notes(self, duration_s: float) -> tuple[str, ...]:
-        """Return notes on what was missing, or raise AudioExtractionError if everything was."""
-        if not duration_s:
-            reason = "every packet is damaged" if self.num_damaged else "it is empty"
-            codec = self.stream.codec_context.name
-            raise AudioExtractionError(f"The audio track ({codec}) holds no sound that can be decoded: {reason}")
-        notes = [f"{self.num_damaged} damaged audio packets were skipped"] if self.num_damaged else []
+    def closing_notes(self, duration_s: float) -> list[str]:
+        """Return notes on the file, and on what was missing."""
+        notes: list[str] = [*self.notes]
+        if self.num_damaged:
+            notes.append(Sentence("{num} damaged audio packets were skipped", num=self.num_damaged))
         declared_s = self.declared_s or 0.0
         if declared_s - duration_s > max(_TRUNCATED_S, 0.02 * declared_s):
-            notes.append(f"The file is cut off: {duration_s:.1f} s of the declared {declared_s:.1f} s are there")
+            notes.append(
+                Sentence(
+                    "The file is cut off: {duration:.1f} s of the declared {declared:.1f} s are there",
+                    duration=duration_s,
+                    declared=declared_s,
+                )
+            )
         elif self.is_cut_off:
-            notes.append(f"The file is cut off or damaged after {duration_s:.1f} s")
-        return tuple(notes)
+            notes.append(Sentence("The file is cut off or damaged after {duration:.1f} s", duration=duration_s))
+        return notes
 
     def _decoded(self, packet: Packet | None) -> list[AudioFrame]:
         """Decode a packet, or the rest that the decoder holds (None)."""
@@ -215,82 +277,36 @@ class _Track:
 
 
 @contextmanager
-def _open_track(file: BinaryIO) -> Iterator[_Track]:
-    num_bytes = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
-    _refuse_by_head(head)
-    with _open_container(file) as container:
-        stream = _select_stream(container)
-        origin_s = container.start_time / av.time_base if container.start_time is not None else None
-        declared_s = _declared_duration_s(container, stream)
-        yield _Track(container, stream, num_bytes, origin_s, declared_s, is_cut_off=_riff_bytes(head) > num_bytes)
+def _open_track(file: BinaryIO, section: Section, audio_track: int | None) -> Iterator[_Track]:
+    with open_container(file, section) as container:
+        stream, notes = choose_track(container, file, section, audio_track)
+        origin_s = _origin_s(container)
+        declared_s = _declared_duration_s(container, stream, origin_s or 0.0)
+        yield _Track(container, stream, origin_s, declared_s, section.is_cut_off, (*section.notes, *notes))
 
 
-def _refuse_by_head(head: bytes) -> None:
-    if not head:
-        raise AudioExtractionError("The file is empty")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if _MARKUP.match(start):
-        raise AudioExtractionError("The file is a web page (HTML), not media")
-    if _PLAYLIST.match(start):
-        raise AudioExtractionError("The file is a playlist; give the address of the media that it names")
+def _formats(container: InputContainer) -> set[str]:
+    return set(container.format.name.split(","))
 
 
-def _riff_bytes(head: bytes) -> int:
-    """Return the size that a WAV or AVI header declares; 0 where there is none, or its writer did not know it.
-
-    FFmpeg reads the file's size instead, and takes a cut-off WAV for a whole one.
-    """
-    if head[:4] != b"RIFF" or len(head) < 8:
-        return 0
-    declared = int.from_bytes(head[4:8], "little")
-    return declared + 8 if declared < 0x7FFF0000 else 0  # greater: "unknown", as written to a pipe
+def _origin_s(container: InputContainer) -> float | None:
+    """Return the time stamp of the start of the file; None where it is that of the first frame."""
+    if container.start_time is None:
+        return None
+    start_s = float(container.start_time / av.time_base)
+    return 0.0 if 0 < start_s <= _LATEST_START_S and _OWN_CLOCK & _formats(container) else start_s
 
 
-def _open_container(file: BinaryIO) -> InputContainer:
-    try:
-        return av.open(file, mode="r", options=dict(_OPTIONS), buffer_size=_IO_BUFFER_BYTES, metadata_errors="replace")
-    except av.error.ArgumentError:  # raised by format_whitelist
-        raise AudioExtractionError("The file's format is not one that is accepted here (audio or video)") from None
-    except av.error.MemoryError:
-        raise AudioExtractionError("The file's header asks for more memory than opening it may take") from None
-    except av.error.FFmpegError:
-        raise AudioExtractionError(
-            "The file is not media, or its header is broken or missing (an upload that was cut off?)"
-        ) from None
-
-
-def _select_stream(container: InputContainer) -> AudioTrack:
-    tracks = container.streams.audio
-    if not tracks:
-        raise AudioExtractionError("The file has no audio track")
-    usable = [track for track in tracks if track.codec_context is not None]
-    if not usable:
-        raise AudioExtractionError("The audio track's codec is not supported")
-    chosen = next((track for track in usable if track.disposition & Disposition.default), usable[0])
-    for stream in container.streams:
-        if stream is not chosen:
-            stream.discard = Discard.all
-    if chosen.codec_context.layout.nb_channels > _MAX_CHANNELS:  # before a frame of them is allocated
-        raise AudioExtractionError(
-            f"The audio has {chosen.codec_context.layout.nb_channels} channels; at most {_MAX_CHANNELS} are accepted"
-        )
-    chosen.codec_context.thread_count = 1
-    return chosen
-
-
-def _declared_duration_s(container: InputContainer, stream: AudioTrack) -> float | None:
+def _declared_duration_s(container: InputContainer, stream: AudioTrack, origin_s: float) -> float | None:
     """Return the declared duration of the sound from the start of the file; None where there is none."""
-    if not _TRUSTED_DURATIONS & set(container.format.name.split(",")):
+    if not _TRUSTED_DURATIONS & _formats(container):
         return None
     if stream.duration is not None and stream.time_base is not None:
-        lead = (stream.start_time or 0) * stream.time_base - (container.start_time or 0) / av.time_base
-        return float(stream.duration * stream.time_base + max(0, lead))
+        lead_s = float((stream.start_time or 0) * stream.time_base) - origin_s
+        return float(stream.duration * stream.time_base) + max(0.0, lead_s)
     match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip())
     if match:  # Matroska: end of the last block, per track
-        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+        return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) - origin_s
     if len(container.streams) == 1 and container.duration is not None:
         return container.duration / av.time_base
     return None
@@ -300,4 +316,4 @@ def sound_of(file: BinaryIO, **arguments: Any) -> Generator[np.ndarray, None, di
     """Yield the blocks of `AudioStream`; return its duration and notes. For `media.caged_audio`."""
     stream = AudioStream(file, **arguments)
     yield from stream
-    return {"duration_s": stream.duration_s, "notes": list(stream.notes)}
+    return {"duration_s": stream.duration_s, "notes": [to_json(note) for note in stream.notes]}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve_app.errors import MediaTooLarge, NoRoomYet, StorageUnavailable, errno_text
+from serve_app.sentences import Sentence
 from serve_app.threads import FILES
 
 Progress = Callable[[int, int | None], None]
@@ -79,11 +80,19 @@ class PartFile:
         if num_bytes - self.num_bytes <= disk.free:
             return
         if num_bytes > disk.total:
-            raise MediaTooLarge(f"The file is larger than the disk of {disk.total / 2**20:.0f} MiB for downloads")
+            raise MediaTooLarge(
+                Sentence(
+                    "The file is larger than the disk of {megabytes:.0f} MiB for downloads",
+                    megabytes=disk.total / 2**20,
+                )
+            )
         if disk.free >= FULL_BYTES:
             raise NoRoomYet(
-                f"The disk that takes downloads has {disk.free / 2**20:.0f} MiB free, and the file has "
-                f"{num_bytes / 2**20:.0f} MiB",
+                Sentence(
+                    "The disk that takes downloads has {free:.0f} MiB free, and the file has {size:.0f} MiB",
+                    free=disk.free / 2**20,
+                    size=num_bytes / 2**20,
+                ),
                 _RETRY_AFTER_S,
             )
         raise StorageUnavailable(_DISK_FULL, _RETRY_AFTER_S)
@@ -129,7 +138,9 @@ class PartFile:
     def check_size(self, num_bytes: int) -> None:
         """Raise MediaTooLarge where so many bytes are too many."""
         if num_bytes > self._max_bytes:
-            raise MediaTooLarge(f"The file is larger than the limit of {self._max_bytes / 2**20:.0f} MiB")
+            raise MediaTooLarge(
+                Sentence("The file is larger than the limit of {megabytes:.0f} MiB", megabytes=self._max_bytes / 2**20)
+            )
 
     async def _to_disk(self, action: Callable[..., None], *args: object) -> None:
         try:
@@ -138,7 +149,10 @@ class PartFile:
             if error.errno in _NO_SPACE and self.num_bytes >= FULL_BYTES:
                 # of unknown length, and itself what fills the disk, which has room again once it is removed
                 raise NoRoomYet(
-                    f"The disk that takes downloads has no room for a file of more than {self.num_bytes >> 20} MiB",
+                    Sentence(
+                        "The disk that takes downloads has no room for a file of more than {megabytes} MiB",
+                        megabytes=self.num_bytes >> 20,
+                    ),
                     _RETRY_AFTER_S,
                 ) from error
             raise _disk_failed(error) from error
@@ -161,10 +175,10 @@ class PartFile:
         return self._file
 
 
-_DISK_FULL = "No space is left on the disk that takes downloads; free some, or lower the size limit"
+_DISK_FULL = Sentence("No space is left on the disk that takes downloads; free some, or lower the size limit")
 
 
 def _disk_failed(error: OSError) -> StorageUnavailable:
     full = error.errno in _NO_SPACE
-    sentence = _DISK_FULL if full else f"The download could not be written: {errno_text(error)}"
+    sentence = _DISK_FULL if full else Sentence("The download could not be written: {reason}", reason=errno_text(error))
     return StorageUnavailable(sentence, _RETRY_AFTER_S)

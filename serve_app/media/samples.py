@@ -8,6 +8,7 @@ import numpy as np
 
 from serve_app.errors import AudioExtractionError
 from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
+from serve_app.sentences import Sentence
 
 MAX_DURATION_S = 4 * 3600.0
 BLOCK_VALUES = 1 << 20  # samples × channels held before they are mixed: 11 s of 48 kHz stereo, 4 MiB
@@ -38,29 +39,37 @@ class SampleBuffer:
     """Float32 samples that grow in place: at most 1.25 times their final size is ever in memory.
 
     Args:
-        expected: number of samples to allocate; untouched pages take no memory.
         limit: number of samples beyond which `append` raises AudioExtractionError.
         sample_rate_hz: for the error's text.
     """
 
-    def __init__(self, expected: int, limit: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
+    def __init__(self, limit: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
         self._limit = limit
         self._sample_rate_hz = sample_rate_hz
-        self._data = np.empty(min(expected, limit), dtype=np.float32)
+        self._data = np.empty(0, dtype=np.float32)
         self.num_samples = 0
+
+    def expect(self, num_samples: int) -> None:
+        """Allocate what so many more samples need; untouched pages take no memory."""
+        self._reserve(self.num_samples + num_samples)
 
     def append(self, samples: np.ndarray) -> None:
         end = self.num_samples + len(samples)
         if end > self._limit:
             raise _too_long(self._limit, self._sample_rate_hz)
         if end > len(self._data):
-            # realloc of a large block moves pages, it does not copy them
-            self._data.resize(min(max(end, int(end * _GROWTH)), self._limit), refcheck=False)
+            self._reserve(max(end, int(end * _GROWTH)))
         self._data[self.num_samples : end] = samples
         self.num_samples = end
 
     def append_silence(self, num_samples: int) -> None:
         self.append(np.broadcast_to(np.float32(0.0), num_samples))
+
+    def _reserve(self, num_samples: int) -> None:
+        num_samples = min(num_samples, self._limit)
+        if num_samples > len(self._data):
+            # realloc of a large block moves pages, it does not copy them
+            self._data.resize(num_samples, refcheck=False)
 
     def take(self) -> np.ndarray:
         """Return all samples; the buffer must not be used afterwards."""
@@ -97,4 +106,6 @@ class SampleQueue:
 
 
 def _too_long(limit: int, sample_rate_hz: int) -> AudioExtractionError:
-    return AudioExtractionError(f"The audio is longer than the limit of {limit / sample_rate_hz / 60:.0f} minutes")
+    return AudioExtractionError(
+        Sentence("The audio is longer than the limit of {minutes:.0f} minutes", minutes=limit / sample_rate_hz / 60)
+    )

@@ -13,6 +13,7 @@ from serve_app.errors import AudioExtractionError
 from serve_app.media.downmix import channel_weights, downmix, to_float
 from serve_app.media.samples import BLOCK_VALUES, SampleBuffer, SampleQueue
 from serve_app.results import SAMPLE_RATE_HZ
+from serve_app.sentences import Sentence
 
 _GAP_S = 0.1  # Matroska rounds times to 1 ms and FLV drifts by more: a smaller difference is jitter
 _MAX_CHANNELS = 64
@@ -25,6 +26,7 @@ _RATES_HZ = (1_000, 768_000)
 _FREE_SILENCE_S = 60.0
 _BYTES_PER_SILENT_S = 100.0
 _NOTED_START_S = 1.0
+_EXPECTED_S = 60.0  # of a file that declares no duration
 
 
 class Timeline:
@@ -35,8 +37,6 @@ class Timeline:
     allow.
 
     Args:
-        origin_s: time stamp of the start of the file.
-        expected_s: declared duration; None where the file declares none.
         max_duration_s: longest result; beyond it `add` raises AudioExtractionError.
         num_bytes: of the file; None where its size says nothing.
         sample_rate_hz: of the result.
@@ -46,8 +46,6 @@ class Timeline:
 
     def __init__(
         self,
-        origin_s: float | None,
-        expected_s: float | None,
         max_duration_s: float,
         *,
         num_bytes: int | None = None,
@@ -56,14 +54,14 @@ class Timeline:
         streamed: bool = False,
     ) -> None:
         limit = int(max_duration_s * sample_rate_hz)
-        expected = int(((expected_s or 60.0) + 1.0) * sample_rate_hz)
         self._buffer: SampleBuffer | SampleQueue = (
-            SampleQueue(limit, sample_rate_hz) if streamed else SampleBuffer(expected, limit, sample_rate_hz)
+            SampleQueue(limit, sample_rate_hz) if streamed else SampleBuffer(limit, sample_rate_hz)
         )
+        self._max_duration_s = max_duration_s
         self._rate_hz = sample_rate_hz
         self._weigh = weigh
-        self._latest_s = min(max_duration_s, expected_s + 1.0 if expected_s else max_duration_s)
-        self._origin_s = origin_s
+        self._latest_s = max_duration_s
+        self._origin_s: float | None = None
         self._shape: tuple[str, str, int] | None = None
         self._weights = np.ones(1, dtype=np.float32)
         self._packer: AudioResampler | None = None
@@ -79,7 +77,27 @@ class Timeline:
         )
         self._gaps: list[float] = []  # their seconds
         self._first_gap_s = 0.0
-        self._notes: dict[str, None] = {}
+        self._notes: dict[Sentence, None] = {}
+        self._section_start = 0
+
+    def start_section(self, origin_s: float | None, expected_s: float | None) -> None:
+        """Go on with another file, behind what there is.
+
+        Args:
+            origin_s: time stamp of its start; None: that of its first frame.
+            expected_s: its declared duration; None where it declares none.
+        """
+        start_s = self.duration_s
+        self._origin_s = None if origin_s is None else origin_s - start_s
+        self._latest_s = min(self._max_duration_s, start_s + expected_s + 1.0 if expected_s else self._max_duration_s)
+        self._section_start = self._buffer.num_samples
+        self._run_start_s, self._run_samples, self._skip, self._shape = start_s, 0, 0, None
+        if isinstance(self._buffer, SampleBuffer):
+            self._buffer.expect(int(((expected_s or _EXPECTED_S) + 1.0) * self._rate_hz))
+
+    def end_section(self) -> None:
+        """Complete what the frames so far give; it is part of `duration_s` from here on."""
+        self._end_run()
 
     def add(self, frame: AudioFrame) -> None:
         if frame.samples == 0:
@@ -98,6 +116,11 @@ class Timeline:
     def num_samples(self) -> int:
         return self._buffer.num_samples
 
+    @property
+    def duration_s(self) -> float:
+        """Of what can be taken so far."""
+        return self._buffer.num_samples / self._rate_hz
+
     def take(self) -> list[np.ndarray]:
         """Return the blocks that are ready and not taken yet."""
         assert isinstance(self._buffer, SampleQueue)
@@ -113,17 +136,27 @@ class Timeline:
         """Complete a streamed result, so that its last blocks can be taken; return the repairs."""
         self._end_run()
         if self._gaps:
-            where = f"at {self._first_gap_s:.1f} s"
-            if len(self._gaps) > 1:
-                where = f"in {len(self._gaps)} places, the first {where}"
-            self._notes[f"{sum(self._gaps):.1f} s of sound are missing {where}"] = None
+            facts = {"seconds": sum(self._gaps), "first": self._first_gap_s}
+            self._note(
+                Sentence("{seconds:.1f} s of sound are missing at {first:.1f} s", **facts)
+                if len(self._gaps) == 1
+                else Sentence(
+                    "{seconds:.1f} s of sound are missing in {num} places, the first at {first:.1f} s",
+                    num=len(self._gaps),
+                    **facts,
+                )
+            )
         return tuple(self._notes)
 
     def _start_shape(self, frame: AudioFrame, shape: tuple[str, str, int]) -> None:
         names = [channel.name for channel in frame.layout.channels]
         rate_hz = frame.sample_rate
         if not 1 <= len(names) <= _MAX_CHANNELS or not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
-            raise AudioExtractionError(f"The audio has {len(names)} channels at {rate_hz} Hz, which is not accepted")
+            raise AudioExtractionError(
+                Sentence(
+                    "The audio has {num} channels at {rate} Hz, which is not accepted", num=len(names), rate=rate_hz
+                )
+            )
         if self._shape is not None:
             self._end_run()
             self._run_start_s, self._run_samples = self._buffer.num_samples / self._rate_hz, 0
@@ -149,10 +182,11 @@ class Timeline:
         stamp_s = float(frame.pts * frame.time_base)
         expected_s = self._run_start_s + self._run_samples / frame.sample_rate
         if self._origin_s is None:
-            self._origin_s = stamp_s
+            self._origin_s = stamp_s - expected_s
         time_s = stamp_s - self._origin_s
-        if self._run_samples == 0 and self._buffer.num_samples == 0 and -1.0 < time_s < 0:
-            self._skip = round(-time_s * frame.sample_rate)  # the encoder's delay, not part of the sound
+        is_first = self._run_samples == 0 and self._buffer.num_samples == self._section_start
+        if is_first and -1.0 < time_s - expected_s < 0:
+            self._skip = round((expected_s - time_s) * frame.sample_rate)  # the encoder's delay, not part of the sound
             self._run_start_s = time_s
             return
         if abs(time_s - expected_s) <= (_GAP_S if self._run_samples else 0.5 / self._rate_hz):
@@ -160,9 +194,11 @@ class Timeline:
         missing_s = time_s - expected_s
         if 0 < missing_s <= self._silence_left_s and time_s <= self._latest_s:
             self._silence_left_s -= missing_s
-            if self._run_samples == self._buffer.num_samples == 0:
+            if is_first:
                 if missing_s >= _NOTED_START_S:
-                    self._notes[f"The sound starts {missing_s:.1f} s after the start of the file"] = None
+                    self._note(
+                        Sentence("The sound starts {seconds:.1f} s after the start of the file", seconds=missing_s)
+                    )
             elif self._run_samples:
                 self._end_run()
                 self._first_gap_s = self._first_gap_s if self._gaps else expected_s
@@ -171,7 +207,10 @@ class Timeline:
             self._run_start_s, self._run_samples = time_s, 0
         else:
             self._origin_s = stamp_s - expected_s
-            self._notes["The file's time stamps jump; they were taken as continuous"] = None
+            self._note(Sentence("The file's time stamps jump; they were taken as continuous"))
+
+    def _note(self, note: Sentence) -> None:
+        self._notes[note] = None
 
     def _mix_block(self) -> None:
         if not self._block or self._shape is None:
@@ -180,10 +219,10 @@ class Timeline:
         self._block, self._block_values = [], 0
         if not np.isfinite(samples).all():
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-            self._notes["Samples that are not numbers were replaced by silence"] = None
+            self._note(Sentence("Samples that are not numbers were replaced by silence"))
         mono, inverted = downmix(np.require(samples, requirements=("C", "W")), self._weights)
         if inverted:
-            self._notes["Left and right have opposite polarity; one was turned over"] = None
+            self._note(Sentence("Left and right have opposite polarity; one was turned over"))
         self._resample(mono)
 
     def _end_run(self) -> None:

@@ -18,6 +18,7 @@ from serve_app.models.captions.picture import check_picture_header, clean_pixels
 from serve_app.models.image_file import BYTES_PER_PIXEL
 from serve_app.models.images.preprocessing import SIDE_PX, Fit, read_image
 from serve_app.results import PreparedPicture
+from serve_app.sentences import Sentence
 
 _LEAST_BYTES = 64 << 20  # so that a low limit of pixels does not refuse small pictures
 _CPU_S = 30.0  # the slowest, an AVIF of 50 million pixels, takes 5
@@ -31,7 +32,7 @@ def _never() -> bool:
 @cache
 def picture_cage() -> Cage:
     """Return this process's cage for pictures."""
-    return Cage(ImageUnreadable, "picture", [__name__])
+    return Cage(ImageUnreadable, Sentence("picture"), [__name__])
 
 
 def limits(num_bytes: int, max_pixels: int) -> Limits:

@@ -24,7 +24,6 @@ NOT_YET = {
     "api",
     "client",
     "commands",
-    "demo_media",
     "deployments",
     "flows",
     "jobs",
@@ -91,6 +90,7 @@ def test_a_sentence_survives_pickling_and_json() -> None:
         {"sentence": "{a:{b}}", "values": {"a": 1, "b": "x"}},
         {"sentence": "{missing}", "values": {}},
         {"sentence": "{a}", "values": {"a": None}},
+        {"sentence": "{a:9999999999}", "values": {"a": 1}},
     ],
 )
 def test_what_is_no_sentence_is_refused(kept: object) -> None:

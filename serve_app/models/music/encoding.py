@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from serve_app.errors import ProcessingError
-from serve_app.media.decode import AUDIO_ONLY
+from serve_app.media.container import AUDIO_ONLY
 from serve_app.models.music.levels import as_columns
 from serve_app.results import EncodedMusic
 

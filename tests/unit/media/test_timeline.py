@@ -27,7 +27,8 @@ def frame(start_s: float | None, duration_s: float = 0.1, value: float = 0.5, la
 def lay(
     *frames: av.AudioFrame, origin_s: float | None = 0.0, expected_s: float | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    timeline = Timeline(origin_s, expected_s, 100.0)
+    timeline = Timeline(100.0)
+    timeline.start_section(origin_s, expected_s)
     for each in frames:
         timeline.add(each)
     return timeline.finish()
@@ -91,7 +92,8 @@ def test_layout_changes_between_frames() -> None:
 
 
 def test_buffer_grows_in_place_and_keeps_its_limit() -> None:
-    buffer = SampleBuffer(expected=10, limit=1000)
+    buffer = SampleBuffer(limit=1000)
+    buffer.expect(10)
     buffer.append(np.arange(8, dtype=np.float32))
     buffer.append_silence(100)
     buffer.append(np.ones(892, np.float32))
@@ -105,7 +107,7 @@ def test_buffer_grows_in_place_and_keeps_its_limit() -> None:
 
 
 def test_streamed_timeline_is_taken_bit_by_bit_and_not_limited() -> None:
-    timeline = Timeline(0.0, None, 100.0, sample_rate_hz=RATE_HZ, streamed=True)
+    timeline = Timeline(100.0, sample_rate_hz=RATE_HZ, streamed=True)
     taken: list[np.ndarray] = []
     for index in range(400):  # 40 s: more than one block
         timeline.add(frame(index * 0.1 if index < 300 else index * 0.1 + 0.5, value=1.5))
@@ -129,7 +131,7 @@ def test_sound_shorter_than_the_resamplers_filter_keeps_its_length(num_samples: 
 
 def test_weights_of_channels_can_be_chosen() -> None:
     timeline = Timeline(
-        0.0, None, 100.0, sample_rate_hz=RATE_HZ, weigh=lambda names: np.array([0.0, 2.0], np.float32), streamed=True
+        100.0, sample_rate_hz=RATE_HZ, weigh=lambda names: np.array([0.0, 2.0], np.float32), streamed=True
     )
     timeline.add(frame(0.0, layout="stereo"))
     timeline.end()
@@ -153,7 +155,8 @@ class TestSilenceByTimeStamps:
     """Of a file of 10 000 bytes: 60 s, and 100 s for its bytes."""
 
     def _lay(self, *starts_s: float) -> tuple[float, tuple[str, ...]]:
-        timeline = Timeline(0.0, None, 4 * 3600.0, num_bytes=10_000)
+        timeline = Timeline(4 * 3600.0, num_bytes=10_000)
+        timeline.start_section(0.0, None)
         for start_s in starts_s:
             timeline.add(frame(start_s))
         samples, notes = timeline.finish()
