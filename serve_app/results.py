@@ -172,6 +172,7 @@ class DrumTranscript:
     duration_s: float  # of the decoded audio
     model_version: str  # names the weights
     notes: tuple[str, ...] = ()  # anything repaired, degraded or assumed, one sentence each
+    bpm_alternative: float | None = None  # half or twice `bpm`, where that may be meant
 
 
 MIN_MUSIC_S, MAX_MUSIC_S = 5.0, 120.0  # length of a piece of music that a caller may ask for

@@ -37,6 +37,9 @@ class DrumView(BaseModel):
 
     filename: str
     bpm: float = Field(description="quarter notes a minute: detected, or the form's")
+    bpm_alternative: float | None = Field(
+        default=None, description="half or twice `bpm`, where the strokes fit that nearly as well; null where not"
+    )
     duration: float = Field(description="seconds")
     hits: list[DrumHitView] = Field(description="in order of time")
     tempo_map: list[TempoChangeView] = Field(description="one entry where the tempo is steady")
@@ -60,6 +63,7 @@ def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
     return DrumView(
         filename=filename,
         bpm=round(transcript.bpm, 3),
+        bpm_alternative=None if transcript.bpm_alternative is None else round(transcript.bpm_alternative, 3),
         duration=round(transcript.duration_s, 3),
         hits=[
             DrumHitView(

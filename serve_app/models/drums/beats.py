@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.models.drums.beat_fit import Section, sections_of
-from serve_app.models.drums.tempo import OnsetTrain, constant_phase, tempo_path
-from serve_app.results import TempoChange
+from serve_app.models.drums.tempo import OnsetTrain, constant_phase, octave_in_doubt, tempo_path
+from serve_app.results import MAX_BPM, TempoChange
 
 # Beats may lie this far from the map: less than players scatter about a steady tempo.
 TOLERANCE_S = 0.015
@@ -103,7 +103,8 @@ def cut_at(knots: Knots, end_s: float) -> Knots:
 
 DEFAULT_BPM = 120.0
 _SHORTEST_RHYTHM_S = 0.1  # strokes within a shorter time are one event without a tempo
-_SHORTEST_JOINT_BEATS = 0.5  # a section's last beat that is nearer to the next section's first is left out
+# A section's last beat that is nearer to the next section's first is left out.
+_SHORTEST_JOINT_BEATS, _SHORTEST_JOINT_S = 0.5, 60 / MAX_BPM
 # A first beat this little before the file's start is moved to the start: loops are cut on the beat.
 _EARLIEST_BEAT_S = 0.012
 _SAME_TEMPO = 1e-6  # stretches whose tempos differ by less are one
@@ -119,12 +120,14 @@ class BeatGrid:
         beats_s: (n,) rising, the beats in [0, duration]; one at 0 or after it in files shorter than a beat.
         tempo_map: at least one; the first starts at `beats_s[0]`. Beats between two changes are evenly spaced.
         is_assumed: whether there were no strokes to find a tempo from.
+        bpm_alternative: half or twice `bpm` where that may be meant; None where it is clear, or the caller's.
     """
 
     bpm: float
     beats_s: NDArray[np.float64]
     tempo_map: tuple[TempoChange, ...]
     is_assumed: bool = False
+    bpm_alternative: float | None = None
 
 
 def track_beats(onsets: OnsetTrain, duration_s: float, bpm_override: float | None = None) -> BeatGrid:
@@ -136,7 +139,10 @@ def track_beats(onsets: OnsetTrain, duration_s: float, bpm_override: float | Non
     has_no_tempo = onsets.time_s[-1] - onsets.time_s[0] < _SHORTEST_RHYTHM_S
     if bpm_override is not None or has_no_tempo:
         return replace(_at_tempo(onsets, duration_s, bpm), is_assumed=is_assumed)
-    return _grid(_joined(sections_of(tempo_path(onsets), onsets), duration_s), duration_s)
+    path = tempo_path(onsets)
+    grid = _grid(_joined(sections_of(path, onsets), duration_s), duration_s)
+    ratio = octave_in_doubt(onsets, path)
+    return grid if ratio is None else replace(grid, bpm_alternative=grid.bpm * ratio)
 
 
 def _at_tempo(onsets: OnsetTrain, duration_s: float, bpm: float) -> BeatGrid:
@@ -167,7 +173,8 @@ def _joined(sections: list[Section], duration_s: float) -> Knots:
         knots = extended(straightened(section.beats_s), start_s, end_s)
         if parts:
             length_s = (knots.time_s[1] - knots.time_s[0]) / (knots.beat[1] - knots.beat[0])
-            parts[-1] = cut_at(parts[-1], float(knots.time_s[0]) - _SHORTEST_JOINT_BEATS * length_s)
+            joint_s = max(_SHORTEST_JOINT_BEATS * length_s, _SHORTEST_JOINT_S)
+            parts[-1] = cut_at(parts[-1], float(knots.time_s[0]) - joint_s)
             knots = Knots(knots.beat - knots.beat[0] + parts[-1].beat[-1] + 1, knots.time_s)
         parts.append(knots)
     return Knots(np.concatenate([part.beat for part in parts]), np.concatenate([part.time_s for part in parts]))

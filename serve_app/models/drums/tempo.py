@@ -59,6 +59,7 @@ class OnsetTrain:
 
 
 LOWEST_BPM, HIGHEST_BPM = 48.0, 230.0
+LOWEST_OCTAVE_BPM, HIGHEST_OCTAVE_BPM = 40.0, 240.0  # of half or twice the tempo, told as the alternative
 _NUM_TEMPOS = 120  # 1.3 % apart
 HOP_S = 4.0
 _RATE_HZ = 64
@@ -129,6 +130,33 @@ def constant_phase(onsets: OnsetTrain, bpm: float) -> float:
         here = (places + center_s * bpm / 60 * PHASES_PER_BEAT) % PHASES_PER_BEAT
         total += np.interp(here, places, evidence[0], period=PHASES_PER_BEAT)
     return float(total.argmax()) / PHASES_PER_BEAT
+
+
+# Where the path's tempo is no more than this likelier, for each window, half or twice of it may be meant. Chosen on
+# generated songs (docs/models/drum-tempo.md).
+_SURE_MARGIN = 0.4
+
+
+def octave_in_doubt(onsets: OnsetTrain, path: TempoPath) -> float | None:
+    """Return 0.5 or 2.0 where that multiple of the path's tempo explains the strokes nearly as well; else None.
+
+    Each window's likelihood at the multiple, at its best phase, is compared with that at the path's tempo.
+    """
+    tempos, of_window = np.unique(path.bpm, return_inverse=True)
+    own = _best_in_all(onsets, path, tempos, of_window)
+    usual_bpm = float(np.median(path.bpm))
+    margins = {
+        ratio: own - _best_in_all(onsets, path, tempos * ratio, of_window)
+        for ratio in (0.5, 2.0)
+        if LOWEST_OCTAVE_BPM <= usual_bpm * ratio <= HIGHEST_OCTAVE_BPM
+    }
+    ratio = min(margins, key=margins.__getitem__, default=None)
+    return ratio if ratio is not None and margins[ratio] < _SURE_MARGIN * len(path.bpm) else None
+
+
+def _best_in_all(onsets: OnsetTrain, path: TempoPath, bpm: NDArray[np.float64], of_window: NDArray[np.intp]) -> float:
+    evidence = _evidence(onsets, path.time_s, templates_at(bpm))
+    return sum(float(window[tempo].max()) for window, tempo in zip(evidence, of_window, strict=True))
 
 
 def _first_values(first_stroke_s: float, templates: MetricalTemplates) -> NDArray[np.float32]:

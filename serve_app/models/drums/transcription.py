@@ -26,6 +26,7 @@ from serve_app.models.drums.config import InferenceConfig, checked_bpm
 from serve_app.models.drums.files import midi_bytes, text_log
 from serve_app.models.drums.hits import find_strokes, onset_train, place_hits
 from serve_app.results import Drum, DrumHit, DrumTranscript
+from serve_app.sentences import Sentence
 
 T = TypeVar("T")
 
@@ -105,7 +106,10 @@ def finish(
     hits = place_hits(strokes, grid, config)
     notes = (*recording.notes, *_notes(recording, hits, grid, config))
     version, duration_s = loaded.model_version, recording.duration_s
-    return TranscribedDrums(DrumTranscript(hits, grid.bpm, grid.tempo_map, duration_s, version, notes), activations)
+    transcript = DrumTranscript(
+        hits, grid.bpm, grid.tempo_map, duration_s, version, notes, bpm_alternative=grid.bpm_alternative
+    )
+    return TranscribedDrums(transcript, activations)
 
 
 def drum_wav_to_midi(
@@ -168,16 +172,23 @@ def render(
 
 def _notes(recording: Recording, hits: Sequence[DrumHit], grid: BeatGrid, config: InferenceConfig) -> Iterator[str]:
     if recording.is_silent:
-        yield "The recording is silent"
+        yield Sentence("The recording is silent")
     elif not hits:
-        yield "No kick, snare or hi-hat was detected"
+        yield Sentence("No kick, snare or hi-hat was detected")
     if grid.is_assumed:
-        yield f"There are no strokes to find a tempo from; {grid.bpm:g} BPM is assumed"
+        yield Sentence("There are no strokes to find a tempo from; {bpm:g} BPM is assumed", bpm=grid.bpm)
+    if grid.bpm_alternative is not None:
+        yield Sentence(
+            "The tempo may also be {alternative:.1f} BPM instead of {bpm:.1f}: the strokes fit both",
+            alternative=grid.bpm_alternative,
+            bpm=grid.bpm,
+        )
     shared = len(hits) - len({(hit.drum, hit.quantized_s) for hit in hits})
     if shared and config.quantized_midi:
-        yield (
-            f"{shared} strokes fall on the same grid line as another of their drum; the MIDI file has the loudest of "
-            "each line, a finer grid would separate them"
+        yield Sentence(
+            "{num} strokes fall on the same grid line as another of their drum; the MIDI file has the loudest of each "
+            "line, a finer grid would separate them",
+            num=shared,
         )
 
 

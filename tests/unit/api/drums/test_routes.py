@@ -28,6 +28,7 @@ from tests.unit.api.memory_services import DRUM_MIDI, DRUM_TRANSCRIPT, MemoryDru
 SHAPE = [
     "filename",
     "bpm",
+    "bpm_alternative",
     "duration",
     "hits",
     "tempo_map",
@@ -63,6 +64,7 @@ class TestOneFile:
         assert body == {
             "filename": "loop.wav",
             "bpm": 120.0,
+            "bpm_alternative": None,
             "duration": 1.75,
             "hits": [
                 {"time": 0.5012, "quantized_time": 0.5, "drum": "kick", "velocity": 110, "confidence": 0.9876},

@@ -176,3 +176,28 @@ def test_half_an_hour_takes_seconds():
     assert time.process_time() - began < 30  # about 2 on an idle core
     assert grid.bpm == pytest.approx(133, rel=0.0005)
     assert np.median(distance_to_grid_s(beats_s[::50], grid.beats_s)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("bars", "bpm", "alternative"),
+    [
+        ({"hihat": "x...x...x...x..."}, 75, 150),
+        ({"kick": "x...............", "snare": "........x.......", "hihat": "x.x.x.x.x.x.x.x."}, 140, 70),
+        (ROCK, 112, None),
+        (FUNK, 98, None),
+    ],
+    ids=["clicks", "half time", "rock", "funk"],
+)
+def test_a_tempo_that_may_be_half_or_double_has_its_alternative(bars, bpm, alternative):
+    onsets = play(bars, beats_at(bpm, 24))
+    grid = track_beats(onsets, 24)
+    if alternative is None:
+        assert grid.bpm == pytest.approx(bpm, rel=0.02)
+        assert grid.bpm_alternative is None
+    else:
+        assert sorted([grid.bpm, grid.bpm_alternative]) == pytest.approx(sorted([bpm, alternative]), rel=0.02)
+    assert track_beats(onsets, 24, bpm).bpm_alternative is None  # the caller knows
+
+
+def test_no_strokes_have_no_alternative():
+    assert track_beats(OnsetTrain.of([], [], []), 4.0).bpm_alternative is None

@@ -45,3 +45,9 @@ def test_log_without_hits_has_its_header() -> None:
     assert "# tempo: 120.00 BPM, first beat at 0.000 s" in lines
     assert "# hits: 0 (kick 0, snare 0, hihat 0)" in lines
     assert [line for line in lines if not line.startswith("#")] == [""]
+
+
+def test_a_tempo_in_doubt_is_told_with_its_alternative() -> None:
+    transcript = DrumTranscript((), 74.0, (TempoChange(0.0, 74.0),), 1.0, "m", bpm_alternative=148.0)
+    lines = text_log(transcript, "a", InferenceConfig()).split("\n")
+    assert lines.index("# tempo or: 148.00 BPM") == lines.index("# tempo: 74.00 BPM, first beat at 0.000 s") + 1
