@@ -49,6 +49,8 @@ from __future__ import annotations
 import errno
 import os
 
+from serve_app.sentences import Sentence
+
 # What a disk, a file system or a process without free file handles answers, whoever asks. A missing file is not here.
 STORAGE_ERRNOS = frozenset(
     {
@@ -70,7 +72,8 @@ class ServeAppError(Exception):
     """Root of every error that this project raises on purpose.
 
     Args:
-        detail: English sentence for logs and new routes: what happened and, where possible, what to do.
+        detail: what happened and, where possible, what to do: a `sentences.Sentence`, which callers get in their
+            language. Logs have it in English.
     """
 
     code = "INTERNAL_ERROR"
@@ -80,6 +83,9 @@ class ServeAppError(Exception):
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def __str__(self) -> str:
+        return str(self.detail)
 
 
 class InvalidRequest(ServeAppError):
@@ -182,7 +188,7 @@ class ModelSourceUnreachable(ModelLoadingError):
 def shown_reason(error: ModelError) -> str:
     """Return why another model had to answer, for callers: without the folders that a loading error names."""
     if isinstance(error, ModelLoadingError):
-        return "its model could not be loaded"
+        return Sentence("its model could not be loaded")
     return error.detail or type(error).__name__
 
 
@@ -281,7 +287,7 @@ def storage_fault(error: BaseException) -> StorageUnavailable | None:
     if isinstance(error, StorageUnavailable):
         return error
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
-        return StorageUnavailable(f"The disk failed: {errno_text(error)}")
+        return StorageUnavailable(Sentence("The disk failed: {reason}", reason=errno_text(error)))
     return None
 
 

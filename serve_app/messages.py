@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 from serve_app.errors import ServeAppError
 from serve_app.redaction import without_places
-from serve_app.sentences import Locale
+from serve_app.sentences import Locale, translated
 
 
 class JobKind(StrEnum):
@@ -163,7 +163,9 @@ def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.
     without them (`redaction.without_places`).
     """
     sentence = error_sentence(error_code(error), locale, kind)
-    detail = without_places(error.detail) if isinstance(error, ServeAppError) else type(error).__name__
+    detail = (
+        without_places(translated(error.detail, locale)) if isinstance(error, ServeAppError) else type(error).__name__
+    )
     return f"{sentence}: {detail}" if detail else sentence
 
 

@@ -9,6 +9,7 @@ It is its English text wherever a `str` is used, such as in the log. An answer t
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Iterable
 from enum import StrEnum
@@ -111,6 +112,22 @@ def from_json(kept: Any) -> str:
                 },
             )
     raise ValueError("not a sentence")
+
+
+def recognized(text: str, templates: Iterable[str]) -> str:
+    """Return another library's text as the sentence that the first fitting template makes of it; else the text."""
+    for template in templates:
+        if (found := _pattern(template).fullmatch(text)) is not None:
+            return Sentence(template, **found.groupdict())
+    return text
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = [
+        re.escape(fixed) + (f"(?P<{name}>.+?)" if name else "") for fixed, name, _, _ in _FORMATTER.parse(template)
+    ]
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def template_fields(template: str) -> set[str]:

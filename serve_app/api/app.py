@@ -94,6 +94,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         RequestContextMiddleware,
         page_paths=frozenset({DOCS_PATH, REDOC_PATH}),
         echo_request_id=not settings.proxy_echoes_request_id,
+        locale=settings.locale,
     )
     if settings.cors_origins:
         # added last, so outermost: a failure must carry these headers too, or a page can't read it

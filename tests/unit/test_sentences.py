@@ -13,6 +13,7 @@ import pytest
 
 import serve_app
 from serve_app import errors
+from serve_app.api.http.wrong_fields import FOREIGN
 from serve_app.sentences import Locale, Sentence, catalogue, from_json, joined, template_fields, to_json, translated
 
 PACKAGE = Path(serve_app.__file__).parent
@@ -114,6 +115,7 @@ def templates_in(file: Path) -> Iterator[tuple[str, str]]:
 
 
 TEMPLATES = [found for file in sorted(PACKAGE.rglob("*.py")) for found in templates_in(file)]
+TEMPLATES += [("another library's", template) for template in FOREIGN]
 
 
 def test_every_sentence_exists_in_korean() -> None:

@@ -25,12 +25,13 @@ from serve_app.api.http.rate_limit import RateLimiter
 from serve_app.api.http.request_context import API_KEY
 from serve_app.errors import NotAllowed, NotIdentified, StorageUnavailable
 from serve_app.jobs.record import ApiKey, Scope
+from serve_app.sentences import Sentence
 from serve_app.services import KeyService
 
 _RATE = "serve_app.rate_limit"
 _DECLARED = "serve_app_scope"
-_HOW = "send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-_MAKE = "the operator makes one with `serve-app keys create`"
+_SEND = Sentence("send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+_MAKE = Sentence("the operator makes one with `serve-app keys create`")
 
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "API key, where the operator asks for keys"},
@@ -99,7 +100,9 @@ class Access:
             rate.require()
         if not key.allows(scope):
             has = ", ".join(sorted(key.scopes))
-            raise NotAllowed(f"This needs an API key with the scope {scope}; yours has {has}")
+            raise NotAllowed(
+                Sentence("This needs an API key with the scope {scope}; yours has {has}", scope=scope, has=has)
+            )
 
     async def _look_at(self, request: Request) -> None:
         secret = _secret(request.headers)
@@ -115,10 +118,16 @@ class Access:
         if key is not None:
             return key
         if not await self._keys.exist():
-            raise NotIdentified(f"This service asks for an API key, and there is none yet: {_MAKE}; then {_HOW}")
+            raise NotIdentified(
+                Sentence(
+                    "This service asks for an API key, and there is none yet: {make}; then {send}",
+                    make=_MAKE,
+                    send=_SEND,
+                )
+            )
         if secret is None:
-            raise NotIdentified(f"This service asks for an API key: {_HOW}; {_MAKE}")
-        raise NotIdentified(f"This API key is unknown, or was revoked; {_MAKE}")
+            raise NotIdentified(Sentence("This service asks for an API key: {send}; {make}", send=_SEND, make=_MAKE))
+        raise NotIdentified(Sentence("This API key is unknown, or was revoked; {make}", make=_MAKE))
 
 
 def _secret(headers: Headers) -> str | None:

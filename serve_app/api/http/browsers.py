@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from serve_app.errors import NotAllowed
+from serve_app.sentences import Sentence
 
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^\s:@/\\\[\]?#,]+))(?::\d*)?", re.IGNORECASE)
 
@@ -28,8 +29,10 @@ def check_site(headers: Headers, cors_origins: Collection[str]) -> None:
     if site is None and (origin is None or origin.lower().partition("://")[2] == host):
         return
     raise NotAllowed(
-        "This request comes from a page of another site, which may change nothing here; the operator can name its "
-        "origin in SERVE_APP_CORS_ORIGINS"
+        Sentence(
+            "This request comes from a page of another site, which may change nothing here; the operator can name its "
+            "origin in SERVE_APP_CORS_ORIGINS"
+        )
     )
 
 
@@ -41,9 +44,10 @@ def check_host(headers: Headers, names: tuple[str, ...] | None) -> None:
     if names is None or (sent := headers.get("host")) is None:
         return
     if not _is_name(sent, names):
-        raise HTTPException(
-            421, "This server does not go by the name in `Host`; the operator can add the name to SERVE_APP_HOSTS"
+        unknown = Sentence(
+            "This server does not go by the name in `Host`; the operator can add the name to SERVE_APP_HOSTS"
         )
+        raise HTTPException(421, unknown)
 
 
 @lru_cache(maxsize=256)

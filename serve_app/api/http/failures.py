@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -28,10 +28,11 @@ from starlette.responses import JSONResponse, Response
 from serve_app import messages
 from serve_app.api.http.access import SECURITY_SCHEMES, Access, add_rate_headers, challenge, declared_scope
 from serve_app.api.http.options import ApiSettings
-from serve_app.api.http.request_context import request_id_of
+from serve_app.api.http.request_context import UNEXPECTED, request_id_of
 from serve_app.api.http.requests import is_multipart, limited
+from serve_app.api.http.wrong_fields import foreign_sentence, wrong_fields
 from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError, Unavailable, storage_fault
-from serve_app.messages import Locale
+from serve_app.sentences import Locale, translated
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,6 @@ _STATUS_CODES = {
     415: "UNSUPPORTED_MEDIA_TYPE",
     421: "MISDIRECTED_REQUEST",
 }
-_MAX_FIELDS = 16  # wrong fields that are told of; of more, their number
-_MAX_NAME_CHARS = 64  # of a client's own text in a failure
-_MAX_MESSAGE_CHARS = 400
 
 
 class ErrorDetail(BaseModel):
@@ -112,47 +110,26 @@ def describe(error: Exception, locale: Locale) -> Failure:
     if isinstance(error, ServeAppError):
         status, code = error.http_status, error.code
         in_contract = messages.error_code(error) == code
-        message = messages.error_message(error, locale) if in_contract else error.detail or type(error).__name__
+        detail = translated(error.detail, locale)
+        message = messages.error_message(error, locale) if in_contract else detail or type(error).__name__
         if isinstance(error, InvalidRequest):
             location = ["body", "fastapi_base_url"] if isinstance(error, CallbackRefused) else ["body"]
             fields = [{"type": code.lower(), "loc": location, "msg": message}]
     elif isinstance(error, RequestValidationError):
         status, code = HTTPStatus.UNPROCESSABLE_ENTITY, InvalidRequest.code
-        fields = _told(error.errors())
+        fields = wrong_fields(error.errors(), locale)
         message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in fields)
     elif isinstance(error, HTTPException):
         status, code = error.status_code, _STATUS_CODES.get(error.status_code, f"HTTP_{error.status_code}")
-        message = str(error.detail)
+        message = translated(foreign_sentence(error.detail), locale)
         headers.update(error.headers or {})
     else:
         status, code = HTTPStatus.INTERNAL_SERVER_ERROR, ServeAppError.code
-        message = "An unexpected error occurred; the operator finds it in the log by the request id"
+        message = translated(UNEXPECTED, locale)
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         wait_s = error.retry_after_s if isinstance(error, Overloaded) else DEFAULT_RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     return Failure(int(status), code, messages.error_code(error), message, fields, headers)
-
-
-def _told(errors: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return FastAPI's list of wrong fields, bounded: one body may hold a hundred thousand of them.
-
-    It is without `input`, which may hold NaN or half a surrogate pair, which JSON can't, and a presigned URL.
-    """
-    fields = [
-        {"type": item["type"], "loc": _clean(item["loc"]), "msg": item["msg"][:_MAX_MESSAGE_CHARS]}
-        for item in errors[:_MAX_FIELDS]
-    ]
-    if (num_more := len(errors) - len(fields)) > 0:
-        fields.append({"type": "more_errors", "loc": ["body"], "msg": f"{num_more} more errors are not listed"})
-    return fields
-
-
-def _clean(location: Sequence[Any]) -> list[Any]:
-    # a field's name is the client's text, and JSON lets it be half a surrogate pair
-    return [
-        part[:_MAX_NAME_CHARS].encode("utf-8", "replace").decode() if isinstance(part, str) else part
-        for part in location[:_MAX_FIELDS]
-    ]
 
 
 def log_failure(failure: Failure, request: Request, error: Exception) -> None:
@@ -227,6 +204,10 @@ class ApiRoute(APIRoute):
         """Return how long a request's body may be: a form with a recording may be longer than JSON."""
         return settings.max_upload_bytes if self.takes_uploads and is_multipart(request) else settings.max_body_bytes
 
+    def locale(self, request: Request, settings: ApiSettings) -> Locale:
+        """Return the language of a failure."""
+        return settings.locale
+
     def describe(self, error: Exception, locale: Locale) -> Failure:
         return describe(error, locale)
 
@@ -249,7 +230,7 @@ class ApiRoute(APIRoute):
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
-                failure = self.describe(error, settings.locale)
+                failure = self.describe(error, self.locale(request, settings))
                 if failure.status == HTTPStatus.UNAUTHORIZED:
                     failure = replace(failure, headers={**failure.headers, "WWW-Authenticate": challenge(request)})
                 log_failure(failure, request, error)

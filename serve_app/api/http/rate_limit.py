@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serve_app.errors import RateLimited
+from serve_app.sentences import Sentence
 
 RATE_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 _MINUTE_S = 60.0
@@ -38,7 +39,10 @@ class Rate:
         """Raise RateLimited where this request is too many."""
         if self.left < 0:
             wait_s = -self.left * _MINUTE_S / self.per_minute
-            raise RateLimited(f"This API key may send {self.per_minute} requests a minute; try again later", wait_s)
+            too_many = Sentence(
+                "This API key may send {per_minute} requests a minute; try again later", per_minute=self.per_minute
+            )
+            raise RateLimited(too_many, wait_s)
 
 
 class RateLimiter:

@@ -14,9 +14,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.sentences import Locale, Sentence, translated
+
 _SCOPE_KEY = "serve_app.request_id"
 API_KEY = "serve_app.api_key"  # where `access` puts the caller's ApiKey
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+UNEXPECTED = Sentence("An unexpected error occurred; the operator finds it in the log by the request id")
 
 _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("serve_app.access")
@@ -43,10 +47,14 @@ class RequestContextMiddleware:
         app: the application inside.
         page_paths: paths that answer pages with scripts, which the API's content policy would break.
         echo_request_id: whether to add `x-request-id` to answers; not where the server in front does.
+        locale: language of that 500.
     """
 
-    def __init__(self, app: ASGIApp, *, page_paths: frozenset[str], echo_request_id: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, page_paths: frozenset[str], echo_request_id: bool, locale: Locale = Locale.KO
+    ) -> None:
         self._app = app
+        self._locale = locale
         self._page_paths = page_paths
         self._echo_request_id = echo_request_id
 
@@ -80,7 +88,7 @@ class RequestContextMiddleware:
             _log.exception("request %s failed outside its route", request_id)
             if status:
                 raise  # half an answer is sent: only a broken connection shows the client the failure
-            message = "An unexpected error occurred; the operator finds it in the log by the request id"
+            message = translated(UNEXPECTED, self._locale)
             body = {"error": {"code": "INTERNAL_ERROR", "message": message, "request_id": request_id}}
             await JSONResponse(body, 500)(scope, receive, send_hardened)
         finally:

@@ -37,6 +37,9 @@ class MusicRoute(ApiRoute):
     def max_bytes(self, request: Request, settings: ApiSettings) -> int:
         return settings.max_image_bytes + FORM_BYTES if is_multipart(request) else settings.max_body_bytes
 
+    def locale(self, request: Request, settings: ApiSettings) -> Locale:
+        return _locale(request, settings.locale) if wants_page(request) else settings.locale
+
     def failure_response(self, failure: Failure, request: Request) -> Response:
         if not wants_page(request):
             return super().failure_response(failure, request)

@@ -10,6 +10,7 @@ import pytest
 
 from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
+from serve_app.sentences import Locale
 from serve_app.services import Services
 from tests.unit.api.memory_services import (
     JobsOnTable,
@@ -27,6 +28,8 @@ with warnings.catch_warnings():
     # starlette would rather have httpx2, which nothing else here needs
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
+
+in_korean = pytest.mark.parametrize("locale", [Locale.KO])
 
 
 @pytest.fixture
@@ -83,11 +86,18 @@ def health(services: Services) -> MemoryHealth:
 
 
 @pytest.fixture
-def client_with(services: Services) -> Callable[..., TestClient]:
+def locale() -> Locale:
+    """Return the operator's language; `in_korean` is a test's where the contract's own sentences matter."""
+    return Locale.EN
+
+
+@pytest.fixture
+def client_with(services: Services, locale: Locale) -> Callable[..., TestClient]:
     """Return a factory of clients of an app with given settings."""
 
     def make(**settings: Any) -> TestClient:
-        return TestClient(create_app(services, ApiSettings(**settings)), raise_server_exceptions=False)
+        chosen = ApiSettings(**{"locale": locale} | settings)
+        return TestClient(create_app(services, chosen), raise_server_exceptions=False)
 
     return make
 

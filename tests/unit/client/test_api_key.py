@@ -17,6 +17,7 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client
 from serve_app.jobs.record import Scope
+from serve_app.sentences import Locale
 from serve_app.services import Services
 from tests.unit.api.memory_services import JobsOnTable, memory_services
 from tests.unit.client.loopback import serving
@@ -29,7 +30,7 @@ def services() -> Services:
 
 @pytest.fixture(scope="module")
 def url(services: Services) -> Iterator[str]:
-    with serving(create_app(services, ApiSettings(keys_on=True))) as port:
+    with serving(create_app(services, ApiSettings(keys_on=True, locale=Locale.EN))) as port:
         yield f"http://127.0.0.1:{port}"
 
 

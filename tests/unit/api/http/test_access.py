@@ -20,6 +20,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.jobs.record import Scope
 from serve_app.services import Services
 from tests.unit.api.all_routes import all_routes
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.memory_services import JobsOnTable, memory_services
 
 SUBMIT = "/api/upload-video/process-video"
@@ -186,6 +187,7 @@ class TestHowAKeyIsGiven:
         secret = make_key("anna")["Authorization"].removeprefix("Bearer ")
         assert client.get("/jobs", params={"api_key": secret, "key": secret}).status_code == 401
 
+    @in_korean
     def test_a_browser_asks_for_it(self, client: TestClient, make_key: Callable[..., Any]) -> None:
         key = make_key("anna")["Authorization"].removeprefix("Bearer ")
         answer = client.get("/music/page", headers=PAGE)

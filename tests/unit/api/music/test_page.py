@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from serve_app.api.music import texts
 from serve_app.api.music.page import plan_sentence
 from serve_app.messages import Locale, MusicStage
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.memory_services import PIECE, JobsOnTable, MusicOnTable
 from tests.unit.api.music.conftest import BROWSER, SCRIPT, submit
 
@@ -250,6 +251,7 @@ def test_long_list_has_several_pages(client: TestClient) -> None:
         ("", "", "fr", "ko"),
     ],
 )
+@in_korean
 def test_language_is_the_addresss_then_the_pieces_then_the_browsers(
     client: TestClient, query: str, field: str, header: str, lang: str
 ) -> None:

@@ -16,6 +16,7 @@ from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import ArtifactStore
 from serve_app.messages import Locale, MusicStage
 from serve_app.services import MusicFile, Services
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.memory_services import FILES, PIECE, JobsOnTable, MusicOnTable
 from tests.unit.api.music.conftest import BROWSER, SCRIPT, picture, submit
 
@@ -29,6 +30,7 @@ def stored(jobs: JobsOnTable, job_id: str) -> MusicRequest:
 
 
 class TestSubmit:
+    @in_korean
     def test_answer_is_that_of_video_jobs_and_the_page(self, client: TestClient) -> None:
         answer = submit(client, job_id="sea-1")
         assert answer.status_code == 200
@@ -317,6 +319,7 @@ class TestDownload:
         assert answer.headers["content-type"].partition(";")[0] == kind
         assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
 
+    @in_korean
     def test_korean_name(self, client: TestClient, ready: str) -> None:
         disposition = client.get(f"/music/{ready}/download").headers["content-disposition"]
         assert disposition.startswith('attachment; filename="__ _')

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from serve_app import errors
 from serve_app.services import AnalysisRequest
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.memory_services import RESULT, MemoryAnalysis
 
 SHAPE = ["success", "segments", "speakers", "metadata", "processing_time", "error", "error_code", "speaker_turns"]
@@ -123,6 +124,7 @@ def test_filename_is_the_last_part_of_the_path(client: TestClient, url: str, nam
         (errors.Unavailable("Diarizer is starting", 3.0), 503, "PROCESSING_ERROR", "Diarizer is starting"),
     ],
 )
+@in_korean
 def test_failure(
     client: TestClient,
     analysis: MemoryAnalysis,

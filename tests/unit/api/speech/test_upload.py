@@ -20,6 +20,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.messages import Locale
 from serve_app.results import Transcript
 from serve_app.services import AnalysisRequest, Services, TranscriptionRequest
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.live import DEADLINE_S, serving, until
 from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemorySpeech
 from tests.unit.api.speech.test_routes import SHAPE as ANALYSIS_SHAPE
@@ -192,6 +193,7 @@ def test_wrong_file(client: TestClient, speech: MemorySpeech, files: Any, locati
         (errors.Overloaded("full", 7.1), 429, "PROCESSING_ERROR", "full"),
     ],
 )
+@in_korean
 def test_failure(
     client: TestClient, speech: MemorySpeech, error: Exception, status: int, code: str, message: str
 ) -> None:

@@ -13,6 +13,7 @@ from serve_app import errors
 from serve_app.api.video import answers as views
 from serve_app.jobs.record import VideoRequest
 from serve_app.messages import JobKind, Locale, Stage, accepted_message, error_message
+from tests.unit.api.conftest import in_korean
 from tests.unit.api.memory_services import RESULT, JobsOnTable
 
 SUBMIT = "/api/upload-video/process-video"
@@ -32,6 +33,7 @@ def submit(client: TestClient, job_id: str = "job-1", **fields: Any) -> Any:
 
 
 class TestSubmit:
+    @in_korean
     def test_answers_exactly_as_the_contract(self, client: TestClient) -> None:
         answer = client.post(SUBMIT, json=BODY)
         assert answer.status_code == 200
