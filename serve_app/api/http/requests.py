@@ -25,6 +25,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
+from serve_app.api.http.wrong_fields import sentence_of
+
 MAX_URL_CHARS = 8192  # presigned S3 URLs with session tokens reach about 2000
 
 _MAX_KEYS = 4  # of an object, times its fields: with more it is no request of this kind, and each costs an error
@@ -112,11 +114,13 @@ class WireRequest(BaseModel, extra="forbid", frozen=True):
         except ValidationError as error:
             details = [
                 InitErrorDetails(
-                    type=PydanticCustomError(item["type"], cls._sentence(item["type"], item["msg"])),
+                    type=PydanticCustomError(
+                        item["type"], "{sentence}", {"sentence": cls._sentence(item["type"], sentence_of(item))}
+                    ),
                     loc=item["loc"],
                     input=None,
                 )
-                for item in error.errors(include_url=False, include_context=False, include_input=False)
+                for item in error.errors(include_url=False, include_input=False)
             ]
             raise ValidationError.from_exception_data(cls.__name__, details) from error
 
