@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 __all__ = ["InferenceConfig", "WhisperSTT", "__version__", "drum_wav_to_midi"]
 
 _LAZY = {  # importing this package must stay cheap
-    "InferenceConfig": "serve_app.models.drums.config",
-    "WhisperSTT": "serve_app.models.speech.stt",
-    "drum_wav_to_midi": "serve_app.models.drums.transcription",
+    "InferenceConfig": ("serve_app.models.drums.config", "drums"),
+    "WhisperSTT": ("serve_app.models.speech.stt", "speech"),
+    "drum_wav_to_midi": ("serve_app.models.drums.transcription", "drums"),
 }
 
 
@@ -18,7 +18,14 @@ def __getattr__(name: str) -> Any:
     """Import what is offered here only when somebody asks for it."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    module, extra = _LAZY[name]
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}, which comes with serve_app[{extra}]: pip install 'serve_app[{extra}]'",
+            name=error.name,
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,12 @@ from serve_app.commands.models import command as models_command
 from serve_app.commands.music import command as music_command
 from serve_app.commands.transcribe import command as transcribe_command
 from serve_app.errors import ServeAppError
+from serve_app.extras import extras_with
 from serve_app.settings import Settings, SettingsError, service_url
+
+_CONFIGS = Path(__file__).parent / "configs"
+_DEFAULT_CONFIG = _CONFIGS / "local.yaml"
+_CONFIG_HELP = "yours; or local.yaml (the default), gpu.yaml, gpu-music.yaml or cluster.yaml, which come with serve_app"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"serve-app: a setting in the environment is not allowed:\n{error}")
     except ServeAppError as error:
         sys.exit(f"serve-app: {error.detail or error.code}")
+    except ModuleNotFoundError as error:
+        extras = [f"'serve_app[{extra}]'" for extra in extras_with(error.name or "")]
+        if not extras:
+            raise
+        sys.exit(
+            f"serve-app: this command needs {error.name}, which is not installed: pip install {' or '.join(extras)}"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -41,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="start Ray and the graph on this machine from a Serve config file")
-    run.add_argument("config", type=Path)
+    run.add_argument("config", type=_config, nargs="?", default=_DEFAULT_CONFIG, help=_CONFIG_HELP)
     run.add_argument("--port", type=int, help="HTTP port instead of the config's")
     run.add_argument("--ray-dir", type=Path, help="folder of this cluster (default: STATE/run/PORT)")
     run.add_argument("--dashboard", action="store_true", help="also start Ray's dashboard (serve status, serve deploy)")
@@ -50,13 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=f"{__name__}:_run")
 
     check = commands.add_parser("check", help="check Serve config files strictly: a misspelt key is an error")
-    check.add_argument("configs", type=Path, nargs="+")
+    check.add_argument("configs", type=_config, nargs="+")
     check.set_defaults(command=f"{__name__}:_check")
 
     demo = commands.add_parser(
         "demo", help="start the graph and run three real video jobs and a piece of music to their last callback"
     )
-    demo.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
+    demo.add_argument("--config", type=Path, default=_DEFAULT_CONFIG)
     demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results, logs and state there")
     demo.set_defaults(command="serve_app.commands.demo.show:show")
 
@@ -82,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("job_id")
     job.set_defaults(command=f"{__name__}:_job")
     return parser
+
+
+def _config(text: str) -> Path:
+    """Return a config file's path; a bare name that is not in this folder may be one that comes with serve_app."""
+    path = Path(text)
+    packaged = _CONFIGS / path.name
+    return packaged if path.name == text and not path.exists() and packaged.is_file() else path
 
 
 def _run(arguments: argparse.Namespace) -> int:

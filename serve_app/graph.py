@@ -20,6 +20,7 @@ from serve_app.deployments.image_classifier import BeverageDetector, ContainerCl
 from serve_app.deployments.music_generator import MusicGenerator
 from serve_app.deployments.pocketsphinx import SpeechRecognizer
 from serve_app.deployments.whisper import FasterWhisper, OpenAIWhisper, TransformersWhisper
+from serve_app.extras import missing
 from serve_app.flows.deployments import Deployments
 from serve_app.flows.handles import Placed
 from serve_app.flows.music import MusicModels
@@ -65,10 +66,7 @@ def build(args: GraphArgs) -> Application:
     ]
     deployments = Deployments(
         video=VideoModels(
-            analyzer=Placed(
-                AudioAnalyzer.name,
-                AudioAnalyzer.bind(options=args.analyzer, max_duration_s=settings.max_duration_s),
-            ),
+            analyzer=_bound(AudioAnalyzer, options=args.analyzer, max_duration_s=settings.max_duration_s),
             speech=_speech(args, settings, environment),
             speech_order=args.speech.video_order,
             diarizers=placed(Diarizer, args.diarizer),
@@ -91,7 +89,11 @@ def build(args: GraphArgs) -> Application:
         options=args.ingress,
         environment=environment,
         deployments=deployments,
-        local_classifiers={task.name: options for _, task, options in classifiers if options.in_ingress},
+        local_classifiers={
+            task.name: options
+            for deployment, task, options in classifiers
+            if options.in_ingress and missing(deployment.name) is None
+        },
         job_runner=JobRunner.options(autoscaling_config=scaling).bind(
             settings=settings, options=args.job_runner, deployments=deployments
         ),
@@ -130,7 +132,7 @@ def _speech(args: GraphArgs, settings: Settings, environment: ModelEnvironment) 
     aligner = replace(args.aligner, device=args.aligner.device or settings.device)
     [aligning] = _placed(Aligner, aligner, environment=environment) if aligner.models else [None]
     return SpeechModels(
-        backends=backends | {BackendName.POCKETSPHINX: [Placed(SpeechRecognizer.name, SpeechRecognizer.bind())]},
+        backends=backends | {BackendName.POCKETSPHINX: [_bound(SpeechRecognizer)]},
         models=dict.fromkeys(backends, whisper.models[0]) | {BackendName.POCKETSPHINX: "embedded:pocketsphinx-en-us"},
         aligner=aligning,
         aligned_languages=tuple(aligner.models),
@@ -149,11 +151,17 @@ def _placed(
     (docs/decisions/0013-auto-device.md).
     """
     on_gpu = cpu_fallback if options.device == AUTO else options.device != "cpu"
-    placed: list[Placed[Any]] = [Placed(deployment.name, deployment.bind(options=options, **more), on_gpu=on_gpu)]
-    if cpu_fallback:
+    placed = [_bound(deployment, on_gpu=on_gpu, options=options, **more)]
+    if cpu_fallback and placed[0].missing is None:
         twin = deployment.options(name=f"{deployment.name}CPU")
         placed.append(Placed(twin.name, twin.bind(options=replace(options, **on_cpu), **more), on_gpu=False))
     return placed
+
+
+def _bound(deployment: Any, *, on_gpu: bool = False, **arguments: Any) -> Placed[Any]:
+    """Return a deployment with the arguments of its constructor, left out where its libraries are not installed."""
+    reason = missing(deployment.name)
+    return Placed(deployment.name, None if reason else deployment.bind(**arguments), on_gpu=on_gpu, missing=reason)
 
 
 def _clear(secret: SecretStr | None) -> str | None:

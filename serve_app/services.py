@@ -405,11 +405,16 @@ class ModelService(Protocol):
         """
 
 
+NOT_INSTALLED = "NOT_INSTALLED"
+"""State of a deployment that is left out because its libraries are not installed; what to install follows."""
+
+
 class HealthService(Protocol):
     """State of the graph."""
 
     async def deployments(self) -> Mapping[str, str]:
-        """Return every enabled deployment's state by name; "HEALTHY" takes requests."""
+        """Return every enabled deployment's state by name; "HEALTHY" takes requests, one that begins with
+        `NOT_INSTALLED` was left out."""
 
     async def storage_faults(self) -> Mapping[str, str]:
         """Return what is wrong with the job table, the artefact store, the disk or the runners; empty: nothing."""

@@ -16,6 +16,8 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.errors import StorageUnavailable, Unavailable
+from serve_app.sentences import translated
+from serve_app.services import NOT_INSTALLED
 
 UP = "HEALTHY"
 _READY_RETRY_AFTER_S = 5.0  # deployments start within tens of seconds
@@ -68,7 +70,10 @@ async def live() -> HealthView:
 async def ready(
     request: Request, shows_details: ShowsDetails, services: InjectedServices, settings: InjectedSettings
 ) -> JSONResponse:
-    """Answer 200 once every enabled deployment is up; send requests only then."""
+    """Answer 200 once every enabled deployment is up; send requests only then.
+
+    One whose libraries are not installed is left out: its state begins with `NOT_INSTALLED` and says what to install.
+    """
     try:
         async with asyncio.timeout(settings.readiness_timeout_s):
             deployments, faults = await asyncio.gather(services.health.deployments(), services.health.storage_faults())
@@ -76,12 +81,13 @@ async def ready(
         raise Unavailable(
             "The state of the deployments is not known: Serve did not answer in time", _READY_RETRY_AFTER_S
         ) from late
-    down = {name: state for name, state in deployments.items() if state != UP}
+    down = {name: state for name, state in deployments.items() if state != UP and not state.startswith(NOT_INSTALLED)}
     is_ready = deployments and not down and not faults
     status = "ready" if is_ready else "not_ready"
     content: dict[str, Any] = {"status": status, "timestamp": timestamp(time.time())}
     if shows_details:
-        content |= {"deployments": dict(deployments), "storage": dict(faults)}
+        told_states = {name: translated(state, settings.locale) for name, state in deployments.items()}
+        content |= {"deployments": told_states, "storage": dict(faults)}
     if is_ready:
         return JSONResponse(content)
     if deployments and not down:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -12,8 +13,9 @@ from starlette.exceptions import HTTPException
 from serve_app.api.http.access import needs
 from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, error_responses
-from serve_app.api.http.options import InjectedServices
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.jobs.record import Scope
+from serve_app.sentences import translated
 from serve_app.services import DeployedModel
 
 
@@ -45,7 +47,7 @@ class DeployedModelView(BaseModel, from_attributes=True):
 
     name: str = Field(description="of `POST /models/{name}/reload`, where it reloads")
     deployment: str
-    state: str = Field(description="`HEALTHY` where it takes requests")
+    state: str = Field(description="`HEALTHY` where it takes requests; `NOT_INSTALLED: …` says what to install")
     replicas: list[ReplicaModelView] = Field(description="those that run; empty: scaled to zero, or not up")
     reloads: bool = Field(description="its weights can be replaced while it serves")
 
@@ -67,9 +69,12 @@ router = APIRouter(route_class=ApiRoute, tags=["models"])
 
 @router.get("/models", summary="What is loaded where", responses=error_responses(503))
 @needs(Scope.ADMIN)
-async def list_models(services: InjectedServices) -> DeployedModelsView:
+async def list_models(services: InjectedServices, settings: InjectedSettings) -> DeployedModelsView:
     """Return the models of the graph, and what each running replica serves. This starts no replica."""
-    return DeployedModelsView(models=_views(await services.models.models()))
+    models = await services.models.models()
+    return DeployedModelsView(
+        models=_views([replace(model, state=translated(model.state, settings.locale)) for model in models])
+    )
 
 
 @router.post(

@@ -14,6 +14,7 @@ from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, shown_reason
+from serve_app.extras import require
 from serve_app.models.captions.options import CaptionerName, CaptionerOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import Caption, PictureFeatures, PreparedPicture
@@ -154,6 +155,7 @@ class Captioner:
     def _local(self) -> _LoadedCaptioner:
         if self._options.model_id is None:
             raise ModelLoadingError("The captioner transformers needs captions.model_id: an id of the hub or a folder")
+        require("LocalCaptioner")
         from serve_app.models.captions.local import LocalCaptioner
 
         revision = f"@{self._options.revision}" if self._options.revision else ""

@@ -15,6 +15,7 @@ from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device, return_large_blocks
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import ModelError, ModelLoadingError
+from serve_app.extras import require
 from serve_app.models.music.options import EngineName, MusicOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import EncodedMusic, MasteredMusic, MusicPlan, RenderedMusic
@@ -169,6 +170,7 @@ class MusicGenerator:
         )
 
     def _musicgen(self) -> tuple[_Render, str]:
+        require("MusicGen")
         from serve_app.models.music.musicgen import MusicGen
 
         model = MusicGen(

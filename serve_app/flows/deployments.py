@@ -10,6 +10,7 @@ from serve_app.deployments.protocols import TranscribesDrums
 from serve_app.flows.handles import Placed
 from serve_app.flows.music import MusicModels
 from serve_app.flows.video import VideoModels
+from serve_app.messages import JobKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,20 @@ class Deployments:
     music: MusicModels
 
     def names(self) -> list[str]:
-        """Return the names of all deployments."""
+        """Return the names of the deployments that are in the graph."""
+        return [each.name for each in self._placed() if each.missing is None]
+
+    def left_out(self) -> dict[str, str]:
+        """Return, by name, what to install for each deployment that is not."""
+        return {each.name: each.missing for each in self._placed() if each.missing is not None}
+
+    def needed(self) -> dict[JobKind, Sequence[Placed[Any]]]:
+        """Return the deployments without which no job of a kind can be done."""
+        return {JobKind.VIDEO: self.video.needed(), JobKind.MUSIC: self.music.placed()}
+
+    def _placed(self) -> list[Placed[Any]]:
         others = (self.drums, *self.classifiers.values(), self.music.placed())
-        return [each.name for each in (*self.video.placed(), *(each for group in others for each in group))]
+        return [*self.video.placed(), *(each for group in others for each in group)]
 
     def loaded_once(self) -> dict[str, Sequence[Placed[Any]]]:
         """Return, by short name, the deployments whose model is never replaced while they serve."""

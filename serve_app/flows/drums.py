@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from serve_app.deployments.protocols import TranscribesDrums
-from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
+from serve_app.flows.handles import (
+    RECORDING_RETRY_AFTER_S,
+    Calls,
+    Placed,
+    Seats,
+    answer_each,
+    require_deployed,
+    with_fallback,
+)
 from serve_app.flows.media_source import MediaSource
 from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
 
@@ -41,6 +49,7 @@ class DrumFlow:
         self, recordings: Sequence[DrumRecording], options: DrumOptions
     ) -> Sequence[DrumTranscription | Exception]:
         """Return the transcription, or the error, of each recording, in order."""
+        require_deployed(self._transcribers)
         async with self._seats:
             return await answer_each(
                 recordings, lambda recording: self._transcribe(recording, options), self._max_recordings

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -31,6 +31,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import (
     GpuMemoryError,
+    ModelLoadingError,
     ProcessingError,
     ReplicaDied,
     ReplicaLost,
@@ -91,13 +92,15 @@ class Placed(Generic[D]):
 
     Attributes:
         name: of the deployment.
-        handle: an Application until Serve has deployed it.
+        handle: an Application until Serve has deployed it; None: it is left out of the graph.
         on_gpu: whether its replicas use a GPU.
+        missing: what to install where it is left out.
     """
 
     name: str
-    handle: DeploymentHandle[Any]
+    handle: DeploymentHandle[Any] | None
     on_gpu: bool = False
+    missing: str | None = None
 
     def is_allowed(self, enable_gpu: bool) -> bool:
         """Return whether a request may use it."""
@@ -105,7 +108,19 @@ class Placed(Generic[D]):
 
     def without_object_store(self) -> Placed[D]:
         """Return it for calls by gRPC, directly from process to process, with at most 4 MiB of arguments."""
-        return replace(self, handle=self.handle.options(_by_reference=False))
+        return self if self.handle is None else replace(self, handle=self.handle.options(_by_reference=False))
+
+    def reached(self) -> DeploymentHandle[Any]:
+        """Return its handle; ModelLoadingError where its libraries are not installed."""
+        if self.handle is None:
+            raise ModelLoadingError(self.missing or f"{self.name} is not deployed")
+        return self.handle
+
+
+def require_deployed(deployments: Iterable[Placed[Any]]) -> None:
+    """Raise ModelLoadingError if one of them is left out of the graph."""
+    for placed in deployments:
+        placed.reached()
 
 
 def translate(error: BaseException, deployment: str) -> ServeAppError | None:
@@ -153,7 +168,7 @@ class Calls:
         """Return the method's result."""
 
         async def attempt() -> T:
-            result: T = await _remote(placed.handle, method).remote(*args, **kwargs)
+            result: T = await _remote(placed.reached(), method).remote(*args, **kwargs)
             return result
 
         return await self.persist(placed.name, attempt)
@@ -169,7 +184,7 @@ class Calls:
         """Return the last item of a method that yields its progress before: shares that are done."""
 
         async def attempt() -> T:
-            async for item in _remote(placed.handle.options(stream=True), method).remote(*args, **kwargs):
+            async for item in _remote(placed.reached().options(stream=True), method).remote(*args, **kwargs):
                 if not isinstance(item, float):
                     last: T = item
                     return last
@@ -184,7 +199,7 @@ class Calls:
         """Return the method's result, which other calls take by reference."""
 
         async def make() -> ray.ObjectRef[Any]:
-            response = _remote(placed.handle.options(_by_reference=True), method).remote(*args, **kwargs)
+            response = _remote(placed.reached().options(_by_reference=True), method).remote(*args, **kwargs)
             reference: ray.ObjectRef[Any] = await response._to_object_ref()
             try:
                 await until_made(reference)
@@ -208,7 +223,7 @@ class Calls:
         async def attempt() -> T:
             reference = await first.reference()
             try:
-                result: T = await _remote(placed.handle, method).remote(reference, *args, **kwargs)
+                result: T = await _remote(placed.reached(), method).remote(reference, *args, **kwargs)
                 return result
             except _LOST_OR_REMOTE as raised:
                 # the callee or the audio was lost: Ray does not report which, and decoding again is cheap
@@ -289,7 +304,7 @@ async def call_every_replica(
         Unavailable: not all of them answered in time.
     """
     try:
-        response = placed.handle.broadcast(method.__name__, *args, **kwargs)
+        response = placed.reached().broadcast(method.__name__, *args, **kwargs)
         answers = await response.results_async(timeout_s=max(timeout_s, 0.0), return_exceptions=True)
     except (TimeoutError, DeploymentUnavailableError) as error:
         raise Unavailable(f"{placed.name} does not answer", _SILENT_RETRY_AFTER_S) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from ray import serve
 from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, ReplicaState
@@ -11,6 +12,8 @@ from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, Replica
 from serve_app.errors import StorageUnavailable
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.store import JobStore
+from serve_app.sentences import Sentence
+from serve_app.services import NOT_INSTALLED
 from serve_app.threads import CHECKS
 
 HEALTHY = DeploymentStatus.HEALTHY.value
@@ -67,9 +70,17 @@ class GraphHealth:
         app_name: of the application.
         expected: names of its deployments.
         storage: is asked too; None: where only the deployments matter.
+        left_out: by name, what to install for each deployment that is left out.
     """
 
-    def __init__(self, app_name: str, expected: Sequence[str], storage: StorageHealth | None = None) -> None:
+    def __init__(
+        self,
+        app_name: str,
+        expected: Sequence[str],
+        storage: StorageHealth | None = None,
+        left_out: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._left_out = {name: not_installed(reason) for name, reason in left_out.items()}
         self._storage = storage
         self._app_name = app_name
         self._expected = expected
@@ -93,7 +104,12 @@ class GraphHealth:
     def _read(self) -> dict[str, str]:
         application = serve.status().applications.get(self._app_name)
         found = application.deployments if application is not None else {}
-        return {name: deployment_state(found.get(name)) for name in self._expected}
+        return {name: deployment_state(found.get(name)) for name in self._expected} | self._left_out
+
+
+def not_installed(reason: str) -> str:
+    """Return the state of a deployment that is left out."""
+    return Sentence(NOT_INSTALLED + ": {reason}", reason=reason)
 
 
 def deployment_state(deployment: DeploymentStatusOverview | None) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+from serve_app.flows.handles import Placed, require_deployed
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.record import ApiKey, Delivery, Job, JobEvent, JobPage, JobRequest, JobStatus, Scope, Visitor
 from serve_app.jobs.store import JobStore, Quota
+from serve_app.messages import JobKind
 from serve_app.services import SubmittedJob
 from serve_app.threads import FILES, STORE
 
@@ -25,10 +28,20 @@ class StoredJobs:
         store: the job table.
         media: checks addresses of callbacks, and removes the files of deleted jobs.
         max_queued: jobs that may wait; more are refused.
+        needed: by kind of job, the deployments without which it can't be done.
         tick_s: how often the table is read for events while a client follows a job.
     """
 
-    def __init__(self, store: JobStore, media: MediaSource, max_queued: int, *, tick_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        media: MediaSource,
+        max_queued: int,
+        *,
+        needed: Mapping[JobKind, Sequence[Placed[Any]]] = MappingProxyType({}),
+        tick_s: float = 0.5,
+    ) -> None:
+        self._needed = needed
         self._store = store
         self._media = media
         self._max_queued = max_queued
@@ -42,6 +55,7 @@ class StoredJobs:
         *,
         key: ApiKey | None = None,
     ) -> SubmittedJob:
+        self.require_deployed(request.kind)
         if request.callback is not None:
             await self._media.check_callback_base(request.callback)
         job = await STORE.run(
@@ -49,6 +63,10 @@ class StoredJobs:
         )
         estimated_s = await STORE.run(self._store.estimate_s, job.job_id)
         return SubmittedJob(job, estimated_s)
+
+    def require_deployed(self, kind: JobKind) -> None:
+        """Raise ModelLoadingError with what to install where no job of this kind can be done."""
+        require_deployed(self._needed.get(kind, ()))
 
     async def get(self, job_id: str) -> Job:
         return await STORE.run(self._store.get, job_id)

@@ -44,6 +44,7 @@ class MusicFlow:
     async def submit(
         self, request: MusicRequest, upload: BinaryIO | None, visitor: Visitor, key: ApiKey | None = None
     ) -> SubmittedJob:
+        self._jobs.require_deployed(request.kind)  # before the picture is read
         if upload is None:
             return await self._jobs.submit(request, visitor, self._quota, key=key)
         picture = await asyncio.to_thread(self._read_picture, upload)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from serve_app.deployments.protocols import AnalyzesAudio
-from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Health, Seats
+from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Health, Seats, require_deployed
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import SpeechOptions, SpeechToText
 from serve_app.flows.steps import PlainSteps
@@ -66,6 +66,7 @@ class SpeechFlow:
                 request.language, True, self._max_pieces, request.prompt, request.align, request.task
             )
             steps = PlainSteps()
+            require_deployed([self._models.analyzer])
             chosen = await self._speech.choose(options, backend=request.backend)
             async with self._media.handed_over(request.file) as upload:
                 audio = self._call.shared(self._models.analyzer, AnalyzesAudio.decode, upload)

@@ -151,7 +151,7 @@ class SpeechToText:
             Unavailable: it is not healthy, or none is.
             LanguageUnsupported: it does not transcribe the language, or none does.
             TaskUnsupported: it can't translate, or none can.
-            ModelLoadingError: it could load no model, or none could.
+            ModelLoadingError: it could load no model, or none could, or its libraries are not installed.
         """
         health = await self.healthy()
         if backend is not None:
@@ -162,6 +162,9 @@ class SpeechToText:
             candidates.sort(key=lambda name: not name.is_whisper)  # stable; the others can't detect a language
         checkpoint_refuses = False
         for name in candidates:
+            if missing := self._missing(name):
+                failures.append(ModelLoadingError(missing))
+                continue
             if not health[name]:
                 failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
                 continue
@@ -185,9 +188,16 @@ class SpeechToText:
         if backend not in health:
             raise InvalidRequest(f"backend {backend[:40]!r} is not deployed; healthy ones: {usable}")
         name = BackendName(backend)
+        if missing := self._missing(name):
+            raise ModelLoadingError(missing)
         if not health[name]:
             raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
         return await self._prepared(name, options)
+
+    def _missing(self, name: BackendName) -> str | None:
+        """Return what to install where no deployment of a backend is in the graph."""
+        reasons = [placed.missing for placed in self._models.backends[name]]
+        return None if None in reasons else reasons[0]
 
     async def _prepared(self, name: BackendName, options: SpeechOptions) -> ChosenBackend:
         known = self._models.languages.get(name)
@@ -317,6 +327,8 @@ class SpeechToText:
             reason = f"no alignment model for {transcript.language!r} is configured"
         elif not aligner.is_allowed(options.enable_gpu):
             reason = "enable_gpu is false, and alignment runs on GPUs only"
+        elif aligner.missing is not None:
+            reason = aligner.missing
         elif (await self._health()).get(aligner.name) not in USABLE:
             reason = f"{aligner.name} is not healthy"
         else:

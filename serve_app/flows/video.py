@@ -19,7 +19,15 @@ from serve_app.analysis.attribution import attribute
 from serve_app.analysis.result import AnalysisResult
 from serve_app.deployments.protocols import AnalyzesAudio, Diarizes, RecognizesEmotion
 from serve_app.errors import ModelError, ProcessingError, ServeAppError
-from serve_app.flows.handles import ANALYSIS_RETRY_AFTER_S, Calls, Health, Placed, Seats, with_fallback
+from serve_app.flows.handles import (
+    ANALYSIS_RETRY_AFTER_S,
+    Calls,
+    Health,
+    Placed,
+    Seats,
+    require_deployed,
+    with_fallback,
+)
 from serve_app.flows.health import USABLE
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import ChosenBackend, SpeechModels, SpeechOptions, SpeechToText
@@ -71,6 +79,12 @@ class VideoModels:
         aligner = (self.speech.aligner,) if self.speech.aligner else ()
         return [self.analyzer, *speech, *aligner, *self.diarizers, *self.emotion]
 
+    def needed(self) -> list[Placed[Any]]:
+        """Return the deployments without which no file can be analyzed; of the speech backends one is enough."""
+        speech = [placed for backend in self.speech.backends.values() for placed in backend]
+        spoken = [placed for placed in speech if placed.missing is None] or speech
+        return [self.analyzer, *spoken[:1], *self.diarizers]
+
 
 class VideoPipeline:
     """Analyzes files.
@@ -106,6 +120,7 @@ class VideoPipeline:
             ServeAppError: of the failing stage.
             LeaseLost: another runner has the job.
         """
+        require_deployed(self._models.needed())
         started = time.monotonic()
         # before the download: an unsupported language is reported at once
         options = SpeechOptions(
@@ -226,6 +241,8 @@ class VideoPipeline:
         allowed = [placed for placed in self._models.emotion if placed.is_allowed(request.enable_gpu)]
         if not allowed:
             return _skipped("enable_gpu is false, and it runs on GPUs only")
+        if (missing := allowed[0].missing) is not None:
+            return _skipped(missing)
         states = await self._health()
         usable = [placed for placed in allowed if states.get(placed.name) in USABLE]
         if not usable:

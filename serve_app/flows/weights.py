@@ -15,7 +15,7 @@ from ray.serve.schema import ReplicaState
 from serve_app.deployments.protocols import Describes, HostsModels, Reloads
 from serve_app.errors import ServeAppError, Unavailable
 from serve_app.flows.handles import Calls, Placed, call_every_replica
-from serve_app.flows.health import HEALTHY, deployment_state
+from serve_app.flows.health import HEALTHY, deployment_state, not_installed
 from serve_app.services import DeployedModel, ReplicaModel
 
 _DESCRIBE_S = 5.0
@@ -59,6 +59,8 @@ class DeployedModels:
         states = await asyncio.to_thread(self._states)
 
         async def describe(name: str, placed: Placed[Describes]) -> DeployedModel:
+            if placed.missing is not None:
+                return DeployedModel(name, placed.name, not_installed(placed.missing), (), False)
             state, num_running, _ = states[placed.name]
             replicas: Sequence[ReplicaModel] = ()
             if num_running:
@@ -91,6 +93,7 @@ class DeployedModels:
 
     async def _reload(self, name: str, placed: Placed[Reloads]) -> DeployedModel:
         """Repeat until every running replica has reloaded: one that starts meanwhile may have read the old file."""
+        placed.reached()
         deadline = time.monotonic() + _RELOAD_S
         while True:
             state, num_running, num_starting = (await asyncio.to_thread(self._states))[placed.name]

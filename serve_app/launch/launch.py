@@ -27,11 +27,13 @@ import httpx
 import yaml
 
 from serve_app.errors import InvalidRequest
+from serve_app.extras import left_out, missing
 from serve_app.launch.config_check import check_config
 from serve_app.launch.ports import are_free, free_port_block, free_ports
 from serve_app.launch.private_folders import OWN_FILES, close_to_others, cluster_folder, private_folder, write_private
 from serve_app.settings import Settings
 
+_GRAPH = "serve_app.graph:build"
 _RAY_SITE = Path(__file__).parent / "ray_site"
 _REPLICA_PORTS = 64
 _ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound to)
@@ -92,6 +94,21 @@ def load_config(path: Path, *, port: int | None = None) -> dict[str, Any]:
     return config
 
 
+def without_missing(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a checked config without the deployments that the graph leaves out, and a line on each lacking extra.
+
+    Serve refuses a config with numbers for a deployment that is not in the graph.
+    """
+    applications, gone = [], []
+    for application in config["applications"]:
+        deployments = application.get("deployments") or []
+        if application["import_path"] == _GRAPH:
+            gone += [each["name"] for each in deployments if missing(each["name"])]
+            application = {**application, "deployments": [each for each in deployments if each["name"] not in gone]}
+        applications.append(application)
+    return {**config, "applications": applications} if gone else config, left_out(gone)
+
+
 def launch(
     config_path: Path,
     *,
@@ -145,6 +162,9 @@ def launch(
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_RAY_SITE), environment.get("PYTHONPATH")]))
     runpy.run_path(str(_RAY_SITE / "sitecustomize.py"))  # for this process, which has started already
     check_config(config)  # imports Ray: only now, as it reads the environment at import
+    config, lacking = without_missing(config)
+    for line in lacking:
+        sys.stderr.write(f"serve-app: {line}\n")
 
     import ray
     from ray.serve.scripts import cli as serve_cli

@@ -70,7 +70,7 @@ class Ingress:
         media = MediaSource(settings)
         app_name = serve.get_replica_context().app_name
         names = (*deployments.names(), "JobRunner", "Ingress")
-        health = GraphHealth(app_name, names, StorageHealth(store, media))
+        health = GraphHealth(app_name, names, StorageHealth(store, media), deployments.left_out())
         pipeline = VideoPipeline(deployments.video, media, _PATIENCE_S, health.deployments)
         self._local = {
             name: LocalClassifier(
@@ -84,7 +84,7 @@ class Ingress:
             )
             for name, classifier in local_classifiers.items()
         }
-        jobs = StoredJobs(store, media, settings.max_queued_jobs)
+        jobs = StoredJobs(store, media, settings.max_queued_jobs, needed=deployments.needed())
         self._api_settings = settings.api_on(host := listening_host())
         _log_access(self._api_settings, host, has_keys=bool(store.valid_keys()))
         self._services = Services(
