@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from serve_app.sentences import Text
+
 AUTO = "auto"  # the language is to be detected
 UNDETERMINED = "und"  # ISO 639-2: nobody speaks, or no detector knows the language
 SAMPLE_RATE_HZ = 16_000  # of all samples of speech, mono
@@ -65,7 +67,7 @@ class Transcript:
     segments: tuple[Segment, ...]  # in order of time, not overlapping
     language: str  # two-letter code of the spoken language, also of a translation; "und": undetermined
     model_version: str  # of the model that transcribed, after any fall-back
-    notes: tuple[str, ...] = ()  # anything degraded, retried or assumed, one sentence each
+    notes: tuple[Text, ...] = ()  # anything degraded, retried or assumed, one sentence each
     speech_without_words_s: float | None = None  # seconds of detected speech that have no words; None: not measured
 
 
@@ -83,7 +85,7 @@ class Emotions:
 
     scores: tuple[LabelScores | None, ...] = ()  # of each part; None: e.g. it is too short
     model_version: str | None = None  # of the recogniser; None where it gave no scores
-    notes: tuple[str, ...] = ()  # anything skipped or repeated, one sentence each
+    notes: tuple[Text, ...] = ()  # anything skipped or repeated, one sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Diarization:
 
     turns: tuple[SpeakerTurn, ...]
     model_version: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class SpeechActivity:
 
     duration_s: float  # of the decoded audio
     regions: tuple[SpeechRegion, ...] = ()
-    notes: tuple[str, ...] = ()  # e.g. that the file was truncated
+    notes: tuple[Text, ...] = ()  # e.g. that the file was truncated
 
 
 MIN_BPM, MAX_BPM = 20.0, 400.0  # of a tempo that a caller names
@@ -171,7 +173,7 @@ class DrumTranscript:
     tempo_map: tuple[TempoChange, ...]  # at least one; the first is the first beat at or after the start of the file
     duration_s: float  # of the decoded audio
     model_version: str  # names the weights
-    notes: tuple[str, ...] = ()  # anything repaired, degraded or assumed, one sentence each
+    notes: tuple[Text, ...] = ()  # anything repaired, degraded or assumed, one sentence each
     bpm_alternative: float | None = None  # half or twice `bpm`, where that may be meant
 
 
@@ -203,7 +205,7 @@ class PreparedPicture:
     height: int
     sha256: str  # of `jpeg`, in hexadecimal
     features: PictureFeatures
-    notes: tuple[str, ...] = ()  # e.g. that only the first frame was taken
+    notes: tuple[Text, ...] = ()  # e.g. that only the first frame was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +220,8 @@ class Caption:
     instruments: tuple[str, ...]  # that the captioner suggests, in English; may be empty
     captioner: str  # that answered: `features`, `chat` or `transformers`
     model_version: str
-    fallback_reason: str | None = None  # why an earlier captioner of the configuration did not answer
-    notes: tuple[str, ...] = ()
+    fallback_reason: Text | None = None  # why an earlier captioner of the configuration did not answer
+    notes: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +261,8 @@ class RenderedMusic:
     midi: bytes | None  # of an engine that makes notes
     engine: str
     model_version: str
-    license: str  # of the model or program that made it, and of what it makes, in a sentence
-    notes: tuple[str, ...] = ()
+    license: Text  # of the model or program that made it, and of what it makes, in a sentence
+    notes: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,7 @@ class MasteredMusic:
     audio: bytes  # FLAC, 24 bits, stereo
     duration_s: float
     measurements: dict[str, float]  # loudness_lufs, peak_dbfs, silence_share, onsets_per_s, …
-    faults: tuple[str, ...]  # a sentence for each check that failed; empty: it may be published
+    faults: tuple[Text, ...]  # a sentence for each check that failed; empty: it may be published
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +292,7 @@ class MusicPiece:
     engine_used: str
     engine_version: str
     license: str
-    fallback_reason: str | None  # why an engine or a seed before this one was given up
+    fallback_reason: Text | None  # why an engine or a seed before this one was given up
     duration: float  # seconds
     measurements: dict[str, float]  # of the mastered piece
     files: dict[str, int]  # bytes by name: picture.jpg, caption.json, plan.json, music.mp3, music.flac, music.mid
@@ -298,5 +300,5 @@ class MusicPiece:
     audio_url: str
     download_url: str
     stage_seconds: dict[str, float]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     stored: dict[str, str] = field(default_factory=dict)  # keys in the artefact store, by the names of `files`

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 _FORMATTER = string.Formatter()
 _MAX_SPEC = 4  # characters: a width of ten digits would make a text of gigabytes
@@ -112,6 +112,23 @@ def from_json(kept: Any) -> str:
                 },
             )
     raise ValueError("not a sentence")
+
+
+class _InJson:
+    """Lets pydantic write a text in JSON: as `to_json`; where the context is a Locale, in that language."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema  # the client goes without it
+
+        def write(text: str, info: core_schema.SerializationInfo) -> Any:
+            return to_json(text) if info.context is None else translated(text, info.context)
+
+        writing = core_schema.plain_serializer_function_ser_schema(write, info_arg=True, when_used="json")
+        return core_schema.no_info_plain_validator_function(from_json, serialization=writing)
+
+
+Text = Annotated[str, _InJson()]
+"""A text or a `Sentence`, of a value that pydantic stores as JSON and reads again."""
 
 
 def recognized(text: str, templates: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from serve_app.errors import StorageUnavailable
+from serve_app.sentences import Sentence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,16 +82,20 @@ def _group(name: str) -> ThreadGroup:
 
 
 def _silent(what: str) -> Callable[[float], Exception]:
-    return lambda deadline_s: StorageUnavailable(f"{what} did not answer within {deadline_s:g} s")
+    return lambda deadline_s: StorageUnavailable(
+        Sentence("{what} did not answer within {deadline_s:g} s", what=what, deadline_s=deadline_s)
+    )
 
 
 STORE = ThreadGroup(
-    "job-table", 8, num_abandoned=24, deadline_s=40.0, missed=_silent("the job table")
+    "job-table", 8, num_abandoned=24, deadline_s=40.0, missed=_silent(Sentence("the job table"))
 )  # longer than SQLite waits for its write lock
-LEASES = ThreadGroup("leases", 4, num_abandoned=12, deadline_s=5.0, missed=_silent("the job table"))
+LEASES = ThreadGroup("leases", 4, num_abandoned=12, deadline_s=5.0, missed=_silent(Sentence("the job table")))
 NAMES = ThreadGroup(
     "names", 16, num_abandoned=48, deadline_s=5.0, missed=lambda _: TimeoutError("the name server did not answer")
 )
-FILES = ThreadGroup("files", 8, num_abandoned=24, deadline_s=600.0, missed=_silent("the disk or the artefact store"))
+FILES = ThreadGroup(
+    "files", 8, num_abandoned=24, deadline_s=600.0, missed=_silent(Sentence("the disk or the artefact store"))
+)
 # of the storage, for readiness: they must not wait for long uploads
-CHECKS = ThreadGroup("checks", 3, num_abandoned=9, deadline_s=2.0, missed=_silent("it"))
+CHECKS = ThreadGroup("checks", 3, num_abandoned=9, deadline_s=2.0, missed=_silent(Sentence("it")))

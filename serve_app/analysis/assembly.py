@@ -23,6 +23,7 @@ from serve_app.analysis.result import (
     ResultWordSegment,
 )
 from serve_app.results import AUTO, AcousticFeatures, Diarization, LabelScores, Segment, Transcript, Word
+from serve_app.sentences import Sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,9 @@ def assemble(
     appearing = [*(spoken_by.speaker_id for spoken_by, _, _ in parts), *(turn.speaker_id for turn in turns)]
     names = {name: f"SPEAKER_{number:02d}" for number, name in enumerate(dict.fromkeys(appearing))}
     if None in names:
-        notes.append(f"no speaker could be told from the audio: such words are given to {names[None]}")
+        notes.append(
+            Sentence("no speaker could be told from the audio: such words are given to {speaker}", speaker=names[None])
+        )
     segments: list[ResultSegment] = []
     word_segments: list[ResultWordSegment] = []
     speakers: dict[str, ResultSpeakerTotals] = {}

@@ -10,6 +10,7 @@ from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import StorageError, storage_fault
 from serve_app.models.speech.options import AnalyzerOptions
 from serve_app.results import SpeechActivity
+from serve_app.sentences import Sentence
 
 
 @serve.deployment(name="AudioAnalyzer")
@@ -35,7 +36,7 @@ class AudioAnalyzer:
             )
         except OSError as error:
             raise storage_fault(error) or StorageError(
-                f"the stored file can't be read ({type(error).__name__})"
+                Sentence("the stored file can't be read ({kind})", kind=type(error).__name__)
             ) from error
 
     async def detect_speech(self, audio: Any) -> SpeechActivity:

@@ -18,6 +18,7 @@ from serve_app.extras import require
 from serve_app.models.captions.options import CaptionerName, CaptionerOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import Caption, PictureFeatures, PreparedPicture
+from serve_app.sentences import Sentence, joined
 from serve_app.services import ReplicaModel
 
 logger = logging.getLogger("ray.serve")
@@ -90,8 +91,10 @@ class Captioner:
                 logger.warning("Captioner: %s gave no caption: %s", captioner.name, error.detail)
                 failures.append((captioner.name, error))
             else:
-                reasons = (f"{name} failed: {shown_reason(error)}" for name, error in failures)
-                return replace(caption, fallback_reason="; ".join(reasons) or None)
+                reasons = [
+                    Sentence("{engine} failed: {why}", engine=name, why=shown_reason(error)) for name, error in failures
+                ]
+                return replace(caption, fallback_reason=joined("; ", reasons) or None)
         raise failures[-1][1]
 
     async def describe(self) -> ReplicaModel:
@@ -110,7 +113,8 @@ class Captioner:
 
         loaded = tuple(self._load_or_note(name) for name in self._options.captioners)
         if all(each.failure is not None for each in loaded):
-            raise ModelLoadingError("; ".join(f"{each.name}: {each.failure.detail}" for each in loaded if each.failure))
+            failures = [joined(": ", (each.name, each.failure.detail)) for each in loaded if each.failure]
+            raise ModelLoadingError(joined("; ", failures))
         return loaded
 
     def _load_or_note(self, name: CaptionerName) -> _LoadedCaptioner:
@@ -150,11 +154,15 @@ class Captioner:
 
     def _chat_paused(self) -> ProcessingError:
         rest_s = self._chat_again_at - monotonic()
-        return ProcessingError(f"{self._chat_failure}; it is asked again in {rest_s:.0f} s")
+        return ProcessingError(
+            Sentence("{failure}; it is asked again in {rest_s:.0f} s", failure=self._chat_failure, rest_s=rest_s)
+        )
 
     def _local(self) -> _LoadedCaptioner:
         if self._options.model_id is None:
-            raise ModelLoadingError("The captioner transformers needs captions.model_id: an id of the hub or a folder")
+            raise ModelLoadingError(
+                Sentence("The captioner transformers needs captions.model_id: an id of the hub or a folder")
+            )
         require("LocalCaptioner")
         from serve_app.models.captions.local import LocalCaptioner
 

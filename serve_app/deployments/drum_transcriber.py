@@ -19,6 +19,7 @@ from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThrea
 from serve_app.errors import GpuMemoryError, ProcessingError, StorageError, storage_fault
 from serve_app.models.drums.options import DrumModelOptions
 from serve_app.models.options import ModelEnvironment
+from serve_app.sentences import Sentence
 from serve_app.services import DrumOptions, DrumTranscription, ReplicaModel
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class DrumTranscriber:
             raise
         except OSError as error:
             raise storage_fault(error) or StorageError(
-                f"the stored file can't be read ({type(error).__name__})"
+                Sentence("the stored file can't be read ({kind})", kind=type(error).__name__)
             ) from error
 
         def finished(should_stop: ShouldStop) -> DrumTranscription:

@@ -19,6 +19,7 @@ from serve_app.extras import require
 from serve_app.models.music.options import EngineName, MusicOptions
 from serve_app.models.options import ModelEnvironment
 from serve_app.results import EncodedMusic, MasteredMusic, MusicPlan, RenderedMusic
+from serve_app.sentences import Sentence, joined
 from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
@@ -130,7 +131,13 @@ class MusicGenerator:
         engines = self._model.get()
         if engine not in self._options.engines:
             configured = ", ".join(self._options.engines)
-            raise ModelLoadingError(f"The music engine {engine!r} is not configured; there is {configured}")
+            raise ModelLoadingError(
+                Sentence(
+                    "The music engine {engine!r} is not configured; there is {configured}",
+                    engine=engine,
+                    configured=configured,
+                )
+            )
         name = EngineName(engine)
         if name not in engines.ready:
             raise ModelLoadingError(engines.failures[name])
@@ -155,7 +162,7 @@ class MusicGenerator:
                 engines.failures[name] = error.detail
                 logger.error("MusicGenerator has no engine %s: %s", name, error.detail)
         if not engines.ready:
-            raise ModelLoadingError("; ".join(engines.failures.values()))
+            raise ModelLoadingError(joined("; ", engines.failures.values()))
         return engines
 
     def _composer(self) -> tuple[_Render, str]:

@@ -23,6 +23,7 @@ from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.whisper.backend import WHISPER_MICRO, SpeechPiece
 from serve_app.models.speech.whisper.options import WhisperArgs
 from serve_app.results import SpeechRegion, SpeechTask, Transcript
+from serve_app.sentences import Sentence
 from serve_app.services import ReplicaModel
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-_OF_WHISPER_MICRO = "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
+_OF_WHISPER_MICRO = Sentence(
+    "whisper-micro knows a few hundred words of synthetic speech: real recordings need another model"
+)
 
 
 class WhisperReplica:

@@ -17,6 +17,7 @@ from serve_app.flows.handles import (
     with_fallback,
 )
 from serve_app.flows.media_source import MediaSource
+from serve_app.sentences import Sentence
 from serve_app.services import DrumOptions, DrumRecording, DrumTranscription
 
 
@@ -42,7 +43,7 @@ class DrumFlow:
         self._transcribers = transcribers
         self._media = media
         self._call = Calls(patience_s)
-        self._seats = Seats(max_at_once, "drum transcriptions", RECORDING_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, Sentence("drum transcriptions"), RECORDING_RETRY_AFTER_S)
         self._max_recordings = max_recordings
 
     async def transcribe(
@@ -62,7 +63,7 @@ class DrumFlow:
             transcription = await with_fallback(
                 self._transcribers,
                 lambda placed: self._call(placed, TranscribesDrums.transcribe, source, options, recording.filename),
-                "drum transcription",
+                Sentence("drum transcription"),
                 notes,
             )
         transcript = replace(transcription.transcript, notes=(*transcription.transcript.notes, *notes))

@@ -41,6 +41,7 @@ from serve_app.errors import (
     storage_fault,
 )
 from serve_app.flows.references import until_made
+from serve_app.sentences import Sentence
 
 D = TypeVar("D")  # the Protocol of a deployment
 P = ParamSpec("P")
@@ -135,21 +136,32 @@ def translate(error: BaseException, deployment: str) -> ServeAppError | None:
         return error
     if _has_crashed(error):
         replica = getattr(error, "actor_id", None) or uuid.uuid4().hex
-        return ReplicaDied(f"a replica of {deployment} was lost", _RETRY_AFTER_S, replica)
+        return ReplicaDied(_lost(deployment), _RETRY_AFTER_S, replica)
     if isinstance(error, _LOST):
-        return ReplicaLost(f"a replica of {deployment} was lost", _RETRY_AFTER_S)
+        return ReplicaLost(_lost(deployment), _RETRY_AFTER_S)
     if is_remote and (fault := storage_fault(error)) is not None:
         return fault
     if is_remote:
-        return ProcessingError(f"{deployment} failed with {type(error).__name__}; its log has the details")
+        kind = type(error).__name__
+        return ProcessingError(
+            Sentence("{deployment} failed with {kind}; its log has the details", deployment=deployment, kind=kind)
+        )
     if isinstance(error, BackPressureError):
-        return Unavailable(f"the queue of {deployment} is full", _RETRY_AFTER_S)
+        return Unavailable(Sentence("the queue of {deployment} is full", deployment=deployment), _RETRY_AFTER_S)
     if isinstance(error, DeploymentUnavailableError):
-        return Unavailable(f"{deployment} is not available: it failed to deploy", _RETRY_AFTER_S)
+        return Unavailable(
+            Sentence("{deployment} is not available: it failed to deploy", deployment=deployment), _RETRY_AFTER_S
+        )
     if isinstance(error, RequestCancelledError | TaskCancelledError):
         # not cancelled here, which is asyncio.CancelledError: the replica is shutting down
-        return ReplicaLost(f"{deployment} dropped the call while shutting down", _RETRY_AFTER_S)
+        return ReplicaLost(
+            Sentence("{deployment} dropped the call while shutting down", deployment=deployment), _RETRY_AFTER_S
+        )
     return None
+
+
+def _lost(deployment: str) -> Sentence:
+    return Sentence("a replica of {deployment} was lost", deployment=deployment)
 
 
 class Calls:
@@ -189,7 +201,7 @@ class Calls:
                     last: T = item
                     return last
                 await on_progress(item)
-            raise ProcessingError(f"{placed.name} ended without a result")
+            raise ProcessingError(Sentence("{name} ended without a result", name=placed.name))
 
         return await self.persist(placed.name, attempt)
 
@@ -307,7 +319,7 @@ async def call_every_replica(
         response = placed.reached().broadcast(method.__name__, *args, **kwargs)
         answers = await response.results_async(timeout_s=max(timeout_s, 0.0), return_exceptions=True)
     except (TimeoutError, DeploymentUnavailableError) as error:
-        raise Unavailable(f"{placed.name} does not answer", _SILENT_RETRY_AFTER_S) from error
+        raise Unavailable(Sentence("{name} does not answer", name=placed.name), _SILENT_RETRY_AFTER_S) from error
     for answer in answers:
         failure = translate(answer, placed.name) if isinstance(answer, BaseException) else None
         if failure is not None and not isinstance(failure, Unavailable):
@@ -347,7 +359,7 @@ async def with_fallback(
             return await attempt(candidate)
         except GpuMemoryError:
             if notes is not None:
-                notes.append(f"{what} ran out of GPU memory and was repeated on the CPU")
+                notes.append(Sentence("{what} ran out of GPU memory and was repeated on the CPU", what=what))
     return await attempt(last)
 
 
@@ -359,8 +371,18 @@ class Seats:
 
     def __init__(self, count: int, what: str, retry_after_s: float, instead: str = "") -> None:
         self._free = count
-        hint = f"{instead}, or " if instead else ""
-        self._refusal = f"Too many {what} at once; {hint}try again in {retry_after_s:g} s"
+        self._refusal = (
+            Sentence(
+                "Too many {what} at once; {instead}, or try again in {retry_after_s:g} s",
+                what=what,
+                instead=instead,
+                retry_after_s=retry_after_s,
+            )
+            if instead
+            else Sentence(
+                "Too many {what} at once; try again in {retry_after_s:g} s", what=what, retry_after_s=retry_after_s
+            )
+        )
         self._retry_after_s = retry_after_s
 
     async def __aenter__(self) -> None:

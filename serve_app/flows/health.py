@@ -12,7 +12,7 @@ from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, Replica
 from serve_app.errors import StorageUnavailable
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.store import JobStore
-from serve_app.sentences import Sentence
+from serve_app.sentences import Sentence, joined
 from serve_app.services import NOT_INSTALLED
 from serve_app.threads import CHECKS
 
@@ -52,7 +52,7 @@ class StorageHealth:
             reasons = await CHECKS.run(self._store.paused)
         except StorageUnavailable as error:
             return {"job table": error.detail}
-        return {"runners": f"no jobs are claimed: {'; '.join(reasons)}"} if reasons else {}
+        return {"runners": Sentence("no jobs are claimed: {reasons}", reasons=joined("; ", reasons))} if reasons else {}
 
 
 async def _fault(part: str, check: Callable[[], None]) -> dict[str, str]:

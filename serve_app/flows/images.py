@@ -17,6 +17,7 @@ from serve_app.deployments.replica.loaded_model import GRACE_S
 from serve_app.errors import ServeAppError
 from serve_app.flows.handles import IMAGE_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
 from serve_app.flows.media_source import MediaSource
+from serve_app.sentences import Sentence
 from serve_app.services import ImageClassification, ReplicaModel
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ImageFlow:
         self._media = media
         self._call = Calls(patience_s)
         self._max_calls, self._max_images_in_call = max_calls, max_images_in_call
-        self._seats = Seats(max_at_once, "image requests", IMAGE_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, Sentence("image requests"), IMAGE_RETRY_AFTER_S)
         self._batchers = {task: [self._batcher(each) for each in placed] for task, placed in classifiers.items()}
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:

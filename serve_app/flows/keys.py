@@ -14,6 +14,7 @@ from serve_app.errors import StorageUnavailable
 from serve_app.jobs.keys import secret_hash
 from serve_app.jobs.record import ApiKey
 from serve_app.jobs.store import JobStore
+from serve_app.sentences import Sentence
 from serve_app.threads import STORE
 
 _FRESH_S = 5.0  # a copy of this age is read again beside the requests that use it
@@ -72,7 +73,9 @@ class StoredKeys:
             if age_s > most_s and self._reading is not None:
                 await asyncio.shield(self._reading)  # shared: one client that leaves must not end it
         if self._clock() - self._read_at > _LAST_RESORT_S:
-            raise StorageUnavailable("API keys can't be checked: the job table does not answer; try again later")
+            raise StorageUnavailable(
+                Sentence("API keys can't be checked: the job table does not answer; try again later")
+            )
 
     async def _read(self) -> None:
         started_at = self._clock()

@@ -34,6 +34,7 @@ from serve_app.media.artifacts import (
 from serve_app.media.fetch import FetchSources, fetch
 from serve_app.media.part_file import FULL_BYTES, FetchLimits
 from serve_app.results import AudioSource
+from serve_app.sentences import Sentence
 from serve_app.settings import Settings
 from serve_app.threads import FILES
 
@@ -146,7 +147,9 @@ class MediaSource:
         try:
             return self._artifacts.read(key)
         except FileNotFoundError as error:
-            raise StorageError(f"the file {key.rpartition('/')[2]} is gone from the artefact store") from error
+            raise StorageError(
+                Sentence("the file {name} is gone from the artefact store", name=key.rpartition("/")[2])
+            ) from error
 
     async def put(self, key: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         """Store a file; it appears when it is complete. A caller that is cancelled leaves none."""
@@ -245,7 +248,9 @@ class MediaSource:
             except OSError as error:
                 raise _disk_failed(error) from error
             if free < FULL_BYTES:
-                raise StorageUnavailable(f"The disk that takes downloads has {free >> 20} MiB free", _RETRY_AFTER_S)
+                raise StorageUnavailable(
+                    Sentence("The disk that takes downloads has {free} MiB free", free=free >> 20), _RETRY_AFTER_S
+                )
 
     def check_store(self) -> None:
         """Raise StorageUnavailable where a file can't be stored and read back."""
@@ -253,7 +258,9 @@ class MediaSource:
         self._artifacts.put_bytes(key, probe)
         try:
             if self._artifacts.read(key) != probe:
-                raise StorageUnavailable("The artefact store gave back other bytes than were stored", _RETRY_AFTER_S)
+                raise StorageUnavailable(
+                    Sentence("The artefact store gave back other bytes than were stored"), _RETRY_AFTER_S
+                )
         finally:
             self._artifacts.delete(key)
 
@@ -271,7 +278,9 @@ def _folders(job: KnownJob) -> tuple[str, str]:
 
 
 def _disk_failed(error: OSError) -> StorageUnavailable:
-    return StorageUnavailable(f"The disk that takes downloads fails: {errno_text(error)}", _RETRY_AFTER_S)
+    return StorageUnavailable(
+        Sentence("The disk that takes downloads fails: {reason}", reason=errno_text(error)), _RETRY_AFTER_S
+    )
 
 
 def _content_if_small(file: BinaryIO) -> bytes | None:

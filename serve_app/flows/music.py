@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -25,6 +25,7 @@ from serve_app.media.artifacts import job_key, upload_key
 from serve_app.messages import MusicStage
 from serve_app.models.music.options import EngineName
 from serve_app.results import MAX_SEED, Caption, MusicPiece, MusicPlan, PictureFeatures
+from serve_app.sentences import Locale, Text, joined
 from serve_app.services import MusicFile
 from serve_app.threads import FILES
 
@@ -56,7 +57,7 @@ class _Ingested:
 
     sha256: str
     features: PictureFeatures
-    notes: tuple[str, ...]
+    notes: tuple[Text, ...]
     key: str = ""
     num_bytes: int = 0
 
@@ -126,7 +127,7 @@ class MusicPipeline:
             "publish",
             _Files,
             lambda done: done.keys.get(MusicFile.PLAN, ""),
-            lambda: self._publish(caption, accepted, steps),
+            lambda: self._publish(request, caption, accepted, steps),
         )
         sizes = {str(MusicFile.PICTURE): ingested.num_bytes} | encoded.num_bytes | published.num_bytes
         piece = MusicPiece(
@@ -135,7 +136,7 @@ class MusicPipeline:
             engine_used=accepted.engine,
             engine_version=accepted.made.engine_version,
             license=accepted.made.license,
-            fallback_reason="; ".join(accepted.reasons) or None,
+            fallback_reason=joined("; ", accepted.reasons) or None,
             duration=round(accepted.mastered.duration_s, 3),
             measurements=accepted.mastered.measurements,
             files=sizes,
@@ -146,8 +147,7 @@ class MusicPipeline:
             stage_seconds=dict(steps.seconds),
             notes=(*ingested.notes, *caption.notes, *accepted.made.notes),
         )
-        result: dict[str, Any] = TypeAdapter(MusicPiece).dump_python(piece, mode="json")
-        return result
+        return _json(piece, request)
 
     async def _ingest(self, request: MusicRequest, steps: Steps) -> _Ingested:
         if request.image_url is not None:
@@ -190,12 +190,12 @@ class MusicPipeline:
         # FLAC last: where it is, MP3 is too
         return await self._put({MusicFile.MP3: encoded.mp3, MusicFile.FLAC: encoded.flac}, steps)
 
-    async def _publish(self, caption: Caption, accepted: AcceptedPiece, steps: Steps) -> _Files:
+    async def _publish(self, request: MusicRequest, caption: Caption, accepted: AcceptedPiece, steps: Steps) -> _Files:
         """Publish what is small."""
-        files = {MusicFile.CAPTION: _json(caption)}
+        files = {MusicFile.CAPTION: _file(_json(caption, request))}
         if accepted.made.midi_key:
             files[MusicFile.MIDI] = await self._media.read(accepted.made.midi_key)
-        return await self._put({**files, MusicFile.PLAN: _json(accepted.plan)}, steps)
+        return await self._put({**files, MusicFile.PLAN: _file(_json(accepted.plan, request))}, steps)
 
 
 def _plan(request: MusicRequest, ingested: _Ingested, caption: Caption) -> MusicPlan:
@@ -214,5 +214,13 @@ def _plan(request: MusicRequest, ingested: _Ingested, caption: Caption) -> Music
     )
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(asdict(value), ensure_ascii=False, indent=1).encode()
+def _json(value: Any, request: MusicRequest) -> dict[str, Any]:
+    """Return a dataclass as JSON, its sentences in the request's language."""
+    content: dict[str, Any] = TypeAdapter(type(value)).dump_python(
+        value, mode="json", context=request.locale or Locale.EN
+    )
+    return content
+
+
+def _file(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, indent=1).encode()

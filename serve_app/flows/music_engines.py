@@ -22,6 +22,7 @@ from serve_app.flows.steps import Steps
 from serve_app.jobs.record import MusicRequest
 from serve_app.messages import MusicStage
 from serve_app.results import MusicPlan
+from serve_app.sentences import Sentence, Text, joined
 from serve_app.threads import FILES
 
 logger = logging.getLogger("ray.serve")
@@ -42,9 +43,9 @@ class MadePiece:
     key: str = ""
     midi_key: str = ""
     engine_version: str = ""
-    license: str = ""
-    notes: tuple[str, ...] = ()
-    failure: str | None = None
+    license: Text = ""
+    notes: tuple[Text, ...] = ()
+    failure: Text | None = None
     failure_code: str = ""
 
 
@@ -62,7 +63,7 @@ class _Mastered:
 
     duration_s: float
     measurements: dict[str, float]
-    faults: tuple[str, ...]
+    faults: tuple[Text, ...]
     key: str = ""
 
 
@@ -75,7 +76,7 @@ class AcceptedPiece:
     plan: MusicPlan
     made: MadePiece
     mastered: _Mastered
-    reasons: tuple[str, ...]
+    reasons: tuple[Text, ...]
 
 
 class MusicEngines:
@@ -112,7 +113,7 @@ class MusicEngines:
                 return AcceptedPiece(attempt.number, attempt.engine, attempt.plan, made, mastered, reasons)
             attempts.rejected(attempt, mastered.faults)
         error = _ERRORS.get(failures[-1].failure_code, ProcessingError) if failures else ProcessingError
-        raise error(f"no engine made a piece: {'; '.join(attempts.reasons)}")
+        raise error(Sentence("no engine made a piece: {reasons}", reasons=joined("; ", attempts.reasons)))
 
     async def _make(self, request: MusicRequest, number: int, engine: str, plan: MusicPlan, steps: Steps) -> MadePiece:
         """Return what became of an engine's attempt; a failure is a result too, which is not tried again."""

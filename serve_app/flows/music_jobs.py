@@ -19,6 +19,7 @@ from serve_app.jobs.store import Quota
 from serve_app.media.artifacts import published_key, upload_key
 from serve_app.messages import MusicStage
 from serve_app.results import MAX_SEED
+from serve_app.sentences import Sentence
 from serve_app.services import MusicFile, StoredFile, SubmittedJob
 from serve_app.threads import FILES
 
@@ -104,11 +105,17 @@ class MusicFlow:
             is_there = job.progress >= MusicStage.PICTURE_READY
             place = (await self._jobs.steps(job_id)).get("ingest", {}).get("key")
         else:
-            raise JobConflict(f"The piece {job_id} is {job.status}; its files are there once it has completed")
+            raise JobConflict(
+                Sentence(
+                    "The piece {job_id} is {status}; its files are there once it has completed",
+                    job_id=job_id,
+                    status=job.status,
+                )
+            )
         if is_there:
             with suppress(FileNotFoundError):
                 return await FILES.run(self._media.stat, place or published_key(job_id, file))
-        raise MusicFileMissing(f"The piece {job_id} has no {file}")
+        raise MusicFileMissing(Sentence("The piece {job_id} has no {file}", job_id=job_id, file=file))
 
     async def _submit_with(
         self, request: MusicRequest, picture: bytes, visitor: Visitor, key: ApiKey | None
@@ -139,5 +146,5 @@ class MusicFlow:
 def _music_request(job: Job) -> MusicRequest:
     """Return the request of a piece; JobNotFound for a job of another kind."""
     if not isinstance(job.request, MusicRequest):
-        raise JobNotFound(f"No piece of music has the id {job.job_id}")
+        raise JobNotFound(Sentence("No piece of music has the id {job_id}", job_id=job.job_id))
     return job.request

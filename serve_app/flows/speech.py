@@ -13,6 +13,7 @@ from serve_app.flows.steps import PlainSteps
 from serve_app.flows.video import VideoModels
 from serve_app.models.speech.joining import join_transcripts
 from serve_app.results import Segment, SpeechTask, Transcript
+from serve_app.sentences import Sentence
 from serve_app.services import SpeechBackend, Transcription, TranscriptionRequest
 
 
@@ -41,7 +42,7 @@ class SpeechFlow:
         self._media = media
         self._call = Calls(patience_s)
         self._speech = SpeechToText(models.speech, self._call, health)
-        self._seats = Seats(max_at_once, "transcriptions", RECORDING_RETRY_AFTER_S)
+        self._seats = Seats(max_at_once, Sentence("transcriptions"), RECORDING_RETRY_AFTER_S)
         self._max_pieces = max_pieces
         self._created_at = time.time()
 

@@ -30,6 +30,7 @@ from serve_app.models.speech.joining import without_repetition
 from serve_app.models.speech.pieces import MAX_PAUSE_S, recognizer_pieces, speech_inside
 from serve_app.models.speech.whisper.backend import language_windows, likely_language
 from serve_app.results import AUTO, SpeechActivity, SpeechRegion, SpeechTask, Transcript
+from serve_app.sentences import Sentence, Text, joined
 
 if TYPE_CHECKING:
     from serve_app.media.samples import DecodedAudio
@@ -42,7 +43,9 @@ _NOTABLE_START_S = 0.5
 # whisper-micro transcribes one utterance better than several (docs/models/whisper-micro.md)
 _STAND_IN_PAUSE_S = 0.3
 
-GAVE_WAY = "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
+GAVE_WAY = Sentence(
+    "pocketsphinx transcribed the speech as English: of Whisper models, only whisper-micro could be loaded"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class ChosenBackend:
 
     name: BackendName
     start_s: float = 0.0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     can_detect_languages: bool = False
     is_stand_in: bool = False
     gives_way: bool = False
@@ -166,7 +169,7 @@ class SpeechToText:
                 failures.append(ModelLoadingError(missing))
                 continue
             if not health[name]:
-                failures.append(Unavailable(f"{name} is not healthy", _RETRY_AFTER_S))
+                failures.append(Unavailable(Sentence("{name} is not healthy", name=name), _RETRY_AFTER_S))
                 continue
             if name.is_whisper and checkpoint_refuses:
                 continue  # all Whisper backends serve one checkpoint
@@ -184,14 +187,19 @@ class SpeechToText:
         raise _worst(failures)
 
     async def _named(self, backend: str, health: Mapping[BackendName, bool], options: SpeechOptions) -> ChosenBackend:
-        usable = ", ".join(name for name in health if health[name]) or "none at present"
+        usable = ", ".join(name for name in health if health[name]) or Sentence("none at present")
         if backend not in health:
-            raise InvalidRequest(f"backend {backend[:40]!r} is not deployed; healthy ones: {usable}")
+            raise InvalidRequest(
+                Sentence(
+                    "backend {backend!r} is not deployed; healthy ones: {usable}", backend=backend[:40], usable=usable
+                )
+            )
         name = BackendName(backend)
         if missing := self._missing(name):
             raise ModelLoadingError(missing)
         if not health[name]:
-            raise Unavailable(f"backend {name} is not healthy; healthy ones: {usable}", _RETRY_AFTER_S)
+            unhealthy = Sentence("backend {name} is not healthy; healthy ones: {usable}", name=name, usable=usable)
+            raise Unavailable(unhealthy, _RETRY_AFTER_S)
         return await self._prepared(name, options)
 
     def _missing(self, name: BackendName) -> str | None:
@@ -203,9 +211,14 @@ class SpeechToText:
         known = self._models.languages.get(name)
         if known is not None and options.language not in (AUTO, *known):
             raise LanguageUnsupported(
-                f"{name} serves {self._models.models[name]}, which transcribes {', '.join(sorted(known))}, not "
-                f"{options.language!r}; a multilingual Whisper transcribes 99 languages: name one in "
-                "args.whisper.models, e.g. whisper-base"
+                Sentence(
+                    "{name} serves {model}, which transcribes {known}, not {language!r}; a multilingual Whisper "
+                    "transcribes 99 languages: name one in args.whisper.models, e.g. whisper-base",
+                    name=name,
+                    model=self._models.models[name],
+                    known=", ".join(sorted(known)),
+                    language=options.language,
+                )
             )
         called_at = time.monotonic()
         first = self._allowed(name, options)[0]
@@ -220,7 +233,9 @@ class SpeechToText:
         found = [placed for placed in self._models.backends[name] if placed.is_allowed(options.enable_gpu)]
         if not found:
             raise InvalidRequest(
-                f"enable_gpu is false, but {name} has no CPU replicas: set cpu_fallback in its arguments"
+                Sentence(
+                    "enable_gpu is false, but {name} has no CPU replicas: set cpu_fallback in its arguments", name=name
+                )
             )
         return found
 
@@ -284,7 +299,7 @@ class SpeechToText:
         found = await with_fallback(
             candidates,
             lambda placed: self._call.with_shared(placed, DetectsLanguages.detect_languages, audio, windows),
-            "language detection",
+            Sentence("language detection"),
         )
         return DetectedLanguage(*likely_language(found))
 
@@ -311,7 +326,7 @@ class SpeechToText:
                 speech,
                 likely,
             ),
-            "transcription",
+            Sentence("transcription"),
             notes,
         )
         return await self._align(audio, piece, replace(transcript, notes=(*notes, *transcript.notes)), options)
@@ -324,25 +339,26 @@ class SpeechToText:
         if aligner is None or not options.align or options.task is SpeechTask.TRANSLATE or not transcript.segments:
             return transcript
         if transcript.language not in self._models.aligned_languages:
-            reason = f"no alignment model for {transcript.language!r} is configured"
+            reason: str = Sentence("no alignment model for {language!r} is configured", language=transcript.language)
         elif not aligner.is_allowed(options.enable_gpu):
-            reason = "enable_gpu is false, and alignment runs on GPUs only"
+            reason = Sentence("enable_gpu is false, and alignment runs on GPUs only")
         elif aligner.missing is not None:
             reason = aligner.missing
         elif (await self._health()).get(aligner.name) not in USABLE:
-            reason = f"{aligner.name} is not healthy"
+            reason = Sentence("{name} is not healthy", name=aligner.name)
         else:
             try:
                 return await self._call.with_shared(aligner, Aligns.align, audio, transcript, piece)
             except ModelError as error:
                 reason = error.detail
-        return replace(transcript, notes=(*transcript.notes, f"words keep their recogniser's times: {reason}"))
+        note = Sentence("words keep their recogniser's times: {reason}", reason=reason)
+        return replace(transcript, notes=(*transcript.notes, note))
 
 
 def _passed_over(failures: Sequence[ServeAppError]) -> list[str]:
     """Return a note for each backend that should have been used, but not for an unsupported language or task."""
     return [
-        f"a preferred speech backend was passed over: {error.detail}"
+        Sentence("a preferred speech backend was passed over: {reason}", reason=error.detail)
         for error in failures
         if not isinstance(error, LanguageUnsupported | TaskUnsupported)
     ]
@@ -353,7 +369,7 @@ def _worst(failures: Sequence[ServeAppError]) -> ServeAppError:
     for kind in (ModelLoadingError, LanguageUnsupported, TaskUnsupported, InvalidRequest, Unavailable):
         found = [error for error in failures if isinstance(error, kind)]
         if found and kind is ModelLoadingError:
-            return ModelLoadingError("; ".join(error.detail for error in found))
+            return ModelLoadingError(joined("; ", [error.detail for error in found]))
         if found:
             return found[0]
-    return Unavailable("no speech backend is deployed", _RETRY_AFTER_S)
+    return Unavailable(Sentence("no speech backend is deployed"), _RETRY_AFTER_S)

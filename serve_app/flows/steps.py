@@ -15,6 +15,7 @@ from serve_app.flows.handles import DEATHS
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.store import JobStore
 from serve_app.media.artifacts import claim_place
+from serve_app.sentences import Sentence
 from serve_app.threads import STORE
 
 P = ParamSpec("P")
@@ -176,8 +177,12 @@ class DurableSteps(Steps):
         if deaths.num_deaths >= (_MOST_ALONE if deaths.was_alone else _MOST_DEATHS):
             kind = AudioExtractionError if step == "decode" else ProcessingError
             raise kind(
-                f"step {step}: the file was in work when {deaths.num_deaths} replicas of {deployment} died; "
-                "it is not tried again"
+                Sentence(
+                    "step {step}: the file was in work when {num} replicas of {deployment} died; it is not tried again",
+                    step=step,
+                    num=deaths.num_deaths,
+                    deployment=deployment,
+                )
             )
         deadline = time.monotonic() + _TURN_S
         while time.monotonic() < deadline:

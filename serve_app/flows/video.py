@@ -46,6 +46,7 @@ from serve_app.results import (
     SpeechRegion,
     Transcript,
 )
+from serve_app.sentences import Locale, Sentence, translated
 from serve_app.services import AnalysisRequest
 from serve_app.threads import FILES
 
@@ -104,9 +105,12 @@ class VideoPipeline:
         self._health = health
 
     async def run_job(self, request: VideoRequest, steps: Steps) -> AnalysisResult:
-        """Return the result of a video job; errors as `analyze`."""
+        """Return the result of a video job, with notes in its language; errors as `analyze`."""
         analysis = AnalysisRequest(request.video_url, **request.options())
-        return await self.analyze(analysis, f"jobs/{steps.place}", steps)
+        result = await self.analyze(analysis, f"jobs/{steps.place}", steps)
+        locale = request.locale or Locale.EN
+        result["metadata"]["notes"] = [translated(note, locale) for note in result["metadata"].get("notes", ())]
+        return result
 
     async def analyze(self, request: AnalysisRequest, folder: str, steps: Steps) -> AnalysisResult:
         """Return the result of the analysis.
@@ -203,7 +207,9 @@ class VideoPipeline:
         candidates = [placed for placed in self._models.diarizers if placed.is_allowed(request.enable_gpu)]
         if not candidates:
             raise ProcessingError(
-                "enable_gpu is false, but no CPU replicas of Diarizer are configured: set diarizer.cpu_fallback"
+                Sentence(
+                    "enable_gpu is false, but no CPU replicas of Diarizer are configured: set diarizer.cpu_fallback"
+                )
             )
 
         async def work() -> Diarization:
@@ -213,7 +219,7 @@ class VideoPipeline:
                 lambda placed: self._call.with_shared(
                     placed, Diarizes.diarize, audio, request.num_speakers, request.min_speakers, request.max_speakers
                 ),
-                "diarization",
+                Sentence("diarization"),
                 notes,
             )
             return replace(diarization, notes=(*notes, *diarization.notes))
@@ -235,18 +241,18 @@ class VideoPipeline:
         if not request.emotion_detection:
             return Emotions()
         if not self._models.emotion:
-            return _skipped("no model for it is configured")
+            return _skipped(Sentence("no model for it is configured"))
         if not segments:
             return Emotions()
         allowed = [placed for placed in self._models.emotion if placed.is_allowed(request.enable_gpu)]
         if not allowed:
-            return _skipped("enable_gpu is false, and it runs on GPUs only")
+            return _skipped(Sentence("enable_gpu is false, and it runs on GPUs only"))
         if (missing := allowed[0].missing) is not None:
             return _skipped(missing)
         states = await self._health()
         usable = [placed for placed in allowed if states.get(placed.name) in USABLE]
         if not usable:
-            return _skipped("its deployment is not healthy")
+            return _skipped(Sentence("its deployment is not healthy"))
         regions = [SpeechRegion(segment.start_s, segment.end_s) for segment in segments]
         free = asyncio.Semaphore(request.max_workers)
 
@@ -276,11 +282,11 @@ class VideoPipeline:
             emotions = await with_fallback(
                 candidates,
                 lambda placed: self._call.with_shared(placed, RecognizesEmotion.recognize, audio, regions),
-                "emotion recognition",
+                Sentence("emotion recognition"),
                 notes,
             )
         except ModelError as error:
-            skipped = f"emotion recognition was skipped for a part of the file: {error.detail}"
+            skipped = Sentence("emotion recognition was skipped for a part of the file: {reason}", reason=error.detail)
             return Emotions((None,) * len(regions), None, (*notes, skipped))
         return replace(emotions, notes=(*notes, *emotions.notes))
 
@@ -291,7 +297,7 @@ class AnalysisFlow:
     def __init__(self, pipeline: VideoPipeline, media: MediaSource, max_at_once: int) -> None:
         self._pipeline = pipeline
         self._media = media
-        self._seats = Seats(max_at_once, "analyses", ANALYSIS_RETRY_AFTER_S, "submit a job instead")
+        self._seats = Seats(max_at_once, Sentence("analyses"), ANALYSIS_RETRY_AFTER_S, Sentence("submit a job instead"))
 
     async def analyze(self, request: AnalysisRequest) -> AnalysisResult:
         """Return the result of the analysis."""
@@ -300,7 +306,7 @@ class AnalysisFlow:
 
 
 def _skipped(reason: str) -> Emotions:
-    return Emotions(notes=(f"emotion recognition was skipped: {reason}",))
+    return Emotions(notes=(Sentence("emotion recognition was skipped: {reason}", reason=reason),))
 
 
 @asynccontextmanager

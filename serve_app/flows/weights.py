@@ -16,6 +16,7 @@ from serve_app.deployments.protocols import Describes, HostsModels, Reloads
 from serve_app.errors import ServeAppError, Unavailable
 from serve_app.flows.handles import Calls, Placed, call_every_replica
 from serve_app.flows.health import HEALTHY, deployment_state, not_installed
+from serve_app.sentences import Sentence
 from serve_app.services import DeployedModel, ReplicaModel
 
 _DESCRIBE_S = 5.0
@@ -107,7 +108,9 @@ class DeployedModels:
             if replicas and len(replicas) >= num_running and not num_starting:
                 return DeployedModel(name, placed.name, state, tuple(replicas))
             if time.monotonic() > deadline:
-                raise Unavailable(f"not every replica of {placed.name} has reloaded its weights", _RETRY_AFTER_S)
+                raise Unavailable(
+                    Sentence("not every replica of {name} has reloaded its weights", name=placed.name), _RETRY_AFTER_S
+                )
             await asyncio.sleep(_POLL_S)
 
     def _placed(self) -> list[tuple[str, Placed[Any]]]:

@@ -21,6 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from serve_app.errors import JobError, StorageUnavailable
 from serve_app.jobs import tables
 from serve_app.jobs.engines import BUSY_TIMEOUT_S, make_engine, without_limits
+from serve_app.sentences import Sentence
 
 _SCHEMA_LOCK = 0x5E12BE0A  # any number that nothing else in the database locks
 _RETRY_AFTER_S = 10.0
@@ -98,7 +99,7 @@ class Database:
             yield
             return
         if not self._writing.acquire(timeout=BUSY_TIMEOUT_S):
-            raise StorageUnavailable("The job table is busy", _RETRY_AFTER_S)
+            raise StorageUnavailable(Sentence("The job table is busy"), _RETRY_AFTER_S)
         try:
             yield
         finally:
@@ -140,7 +141,8 @@ class Database:
                 reason = (str(cause).splitlines() or [""])[0]
                 _log.error("the job table fails: %s: %s", type(cause).__name__, reason)
             self._is_failing = True
-            raise StorageUnavailable(f"The job table fails ({type(cause).__name__})", _RETRY_AFTER_S) from None
+            told = Sentence("The job table fails ({kind})", kind=type(cause).__name__)
+            raise StorageUnavailable(told, _RETRY_AFTER_S) from None
         else:
             self._is_failing = False
 
@@ -168,8 +170,12 @@ class Database:
             found = connection.execute(select(func.max(tables.schema_version.c.version))).scalar()
             if found is not None and found > tables.SCHEMA_VERSION:
                 raise JobError(
-                    f"the job table has schema version {found}, but this program knows versions up to "
-                    f"{tables.SCHEMA_VERSION}: upgrade serve_app, or use another database"
+                    Sentence(
+                        "the job table has schema version {found}, but this program knows versions up to {known}: "
+                        "upgrade serve_app, or use another database",
+                        found=found,
+                        known=tables.SCHEMA_VERSION,
+                    )
                 )
             if found is None:
                 tables.metadata.create_all(connection)

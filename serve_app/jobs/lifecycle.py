@@ -39,6 +39,7 @@ from serve_app.messages import (
     queued_message,
     stage_message,
 )
+from serve_app.sentences import Sentence
 
 # Fences of one job lie below those of any job submitted later, so a runner left over from a job that was deleted
 # can't touch a new job of the same id. No job is claimed a million times.
@@ -263,12 +264,16 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.job_id == job_id).with_for_update()).first()
             if row is None:
-                raise JobNotFound(f"No job has the id {job_id}")
+                raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
             job = to_job(row)
             if job.status == JobStatus.CANCELLED:
                 return job
             if job.status.is_final:
-                raise JobConflict(f"Job {job_id} is already {job.status} and can't be cancelled")
+                raise JobConflict(
+                    Sentence(
+                        "Job {job_id} is already {status} and can't be cancelled", job_id=job_id, status=job.status
+                    )
+                )
             if job.status == JobStatus.QUEUED or row.lease_until <= now:
                 return self._cancel(connection, jobs.c.job_id == job_id, job.request, now)
             return to_job(
@@ -284,7 +289,9 @@ class Lifecycle:
         """End a job as cancelled, once its work is stopped; JobConflict if no client asked for it."""
         with self._db.write() as (connection, now):
             if not self._hold(connection, claim, now).cancel_requested:
-                raise JobConflict(f"no client asked to cancel job {claim.job.job_id}: release it instead")
+                raise JobConflict(
+                    Sentence("no client asked to cancel job {job_id}: release it instead", job_id=claim.job.job_id)
+                )
             return self._cancel(connection, _held_by(claim), claim.job.request, now)
 
     def _language(self, request: JobRequest) -> Locale:
@@ -319,7 +326,10 @@ class Lifecycle:
             return True
         if row.crashes >= self._max_crashes:
             error = ProcessingError(
-                f"{row.crashes + 1} runners in a row were lost while they worked on this job; it is not tried again"
+                Sentence(
+                    "{num} runners in a row were lost while they worked on this job; it is not tried again",
+                    num=row.crashes + 1,
+                )
             )
             message = error_message(error, self._language(request), request.kind)
             self._fail(connection, this, error_code(error), message, now, attempts=row.attempts)
@@ -350,7 +360,13 @@ class Lifecycle:
             .returning(jobs.c.progress, jobs.c.attempts, jobs.c.crashes, jobs.c.cancel_requested)
         ).first()
         if row is None:
-            raise LeaseLost(f"{claim.owner} no longer holds job {claim.job.job_id}: drop this work")
+            raise LeaseLost(
+                Sentence(
+                    "{owner} no longer holds job {job_id}: drop this work",
+                    owner=claim.owner,
+                    job_id=claim.job.job_id,
+                )
+            )
         return row
 
     def _announce(
@@ -450,7 +466,7 @@ def _end(
         .returning(*JOB_COLUMNS)
     ).first()
     if row is None:
-        raise LeaseLost("the job was taken over by another runner, or has ended: drop this work")
+        raise LeaseLost(Sentence("the job was taken over by another runner, or has ended: drop this work"))
     job = to_job(row)
     events.append(
         connection,

@@ -21,6 +21,7 @@ from serve_app.jobs.database import Database
 from serve_app.jobs.events import event_of, share_of
 from serve_app.jobs.record import Delivery, DeliveryStatus, JobStatus
 from serve_app.jobs.tables import AnyRow, encode, job_events, jobs, storable
+from serve_app.sentences import Sentence
 
 _CANDIDATES_PER_CLAIM = 4  # read for each delivery wanted, because some belong to shares without a free place
 _GONE = 410  # the receiver asks for no more of this job's events
@@ -229,7 +230,7 @@ class Outbox:
         """Return the state of each of a job's events, in order, without the result. JobNotFound."""
         with self._db.read() as connection:
             if connection.execute(select(jobs.c.number).where(jobs.c.job_id == job_id)).first() is None:
-                raise JobNotFound(f"No job has the id {job_id}")
+                raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
             mine = select(job_events).where(job_events.c.job_id == job_id)
             rows = connection.execute(mine.order_by(job_events.c.seq)).all()
         return [
@@ -250,7 +251,7 @@ class Outbox:
         """Queue all of a job's deliveries again, in order, with the same webhook ids; return how many. JobNotFound."""
         with self._db.write() as (connection, now):
             if not _lock_job(connection, job_id):
-                raise JobNotFound(f"No job has the id {job_id}")
+                raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
             connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(gone_at=None))
             num_queued = connection.execute(
                 update(job_events)

@@ -40,6 +40,7 @@ from serve_app.jobs.tables import (
     to_job,
 )
 from serve_app.messages import JobKind, Locale, queued_message
+from serve_app.sentences import Sentence
 
 _MEASURED_JOBS = 20  # speeds even out long and short files, and still follow a new machine
 # Retry-After of a refused client before any job was measured, and its bounds after: longer would miss free places.
@@ -192,7 +193,9 @@ class JobStore(Lifecycle, Outbox, Keys):
                 return to_job(row)
             existing = _existing(connection, request, visitor, key)  # another submission of the same id was first
             if existing is None:
-                raise JobConflict(f"Job {request.job_id} was deleted while it was submitted; submit it again")
+                raise JobConflict(
+                    Sentence("Job {job_id} was deleted while it was submitted; submit it again", job_id=request.job_id)
+                )
             return existing
 
     def get(self, job_id: str) -> Job:
@@ -224,7 +227,7 @@ class JobStore(Lifecycle, Outbox, Keys):
         with self._db.read() as connection:
             row = _find(connection, job_id, jobs.c.visitor, jobs.c.private, jobs.c.api_key)
         if not _is_open(row, visitor, key, scope):
-            raise JobNotFound(f"No job has the id {job_id}")
+            raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
 
     def secret(self, name: str) -> str:
         """Return a random secret that all users of this database share; the first call makes it."""
@@ -269,7 +272,7 @@ class JobStore(Lifecycle, Outbox, Keys):
             query = query.where(jobs.c.status == status)
         if cursor is not None:
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-                raise InvalidRequest("cursor: use the next_cursor of an earlier page, unchanged")
+                raise InvalidRequest(Sentence("cursor: use the next_cursor of an earlier page, unchanged"))
             query = query.where(jobs.c.number < int(cursor))
         with self._db.read() as connection:
             rows = connection.execute(query).all()
@@ -367,7 +370,7 @@ class JobStore(Lifecycle, Outbox, Keys):
         """Return a job's events after one, in order. JobNotFound."""
         news = self.events_after({job_id: after_seq}).get(job_id)
         if news is None:
-            raise JobNotFound(f"No job has the id {job_id}")
+            raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
         return list(news.events)
 
     def _require_quota(self, connection: Connection, visitor: Visitor, quota: Quota, now: float) -> None:
@@ -377,7 +380,11 @@ class JobStore(Lifecycle, Outbox, Keys):
         if num_active >= quota.active:
             mean_s = _mean_processing_s(connection, JobKind.MUSIC)
             raise QuotaExceeded(
-                f"You have {num_active} pieces in work, and {quota.active} are allowed at once; wait for one of them",
+                Sentence(
+                    "You have {num} pieces in work, and {most} are allowed at once; wait for one of them",
+                    num=num_active,
+                    most=quota.active,
+                ),
                 _clipped(_RETRY_AFTER_S if mean_s is None else mean_s),
             )
         own = submissions.c.visitor == visitor.id
@@ -387,18 +394,25 @@ class JobStore(Lifecycle, Outbox, Keys):
         if oldest is not None:
             wait_s = oldest + _HOUR_S - now
             raise QuotaExceeded(
-                f"You have ordered {quota.per_hour} pieces within an hour, and more are not allowed; try again in "
-                f"{math.ceil(wait_s / 60)} min",
+                Sentence(
+                    "You have ordered {num} pieces within an hour, and more are not allowed; try again in {wait} min",
+                    num=quota.per_hour,
+                    wait=math.ceil(wait_s / 60),
+                ),
                 wait_s,
             )
 
     def _require_share(self, connection: Connection, key: ApiKey, depth: QueueDepth, max_queued: int | None) -> None:
         if key.jobs_in_work is not None:
             num_own, most = depth.own_queued + depth.own_running, key.jobs_in_work
-            sentence = f"{most} jobs of this API key may be in work at once, and as many are; wait for one of them"
+            sentence = Sentence(
+                "{most} jobs of this API key may be in work at once, and as many are; wait for one of them", most=most
+            )
         elif max_queued is not None:
             num_own, most = depth.own_queued, max(1, max_queued // 2)
-            sentence = f"{most} jobs of this API key wait, which is half of the queue; the rest is for other keys"
+            sentence = Sentence(
+                "{most} jobs of this API key wait, which is half of the queue; the rest is for other keys", most=most
+            )
         else:
             return
         if num_own >= most:
@@ -412,7 +426,7 @@ class JobStore(Lifecycle, Outbox, Keys):
         wait_s = _RETRY_AFTER_S
         if mean_s is not None:
             wait_s = _clipped(mean_s / max(1, depth.running))
-        raise Overloaded(f"{depth.queued} jobs are waiting already; try again later", wait_s)
+        raise Overloaded(Sentence("{num} jobs are waiting already; try again later", num=depth.queued), wait_s)
 
 
 def _existing(connection: Connection, request: JobRequest, visitor: Visitor | None, key: ApiKey | None) -> Job | None:
@@ -423,7 +437,11 @@ def _existing(connection: Connection, request: JobRequest, visitor: Visitor | No
     # the same sentence for all: a caller must not learn what another asked for
     known = visitor.id if visitor and visitor.is_known else None
     if not job.request.is_same(request) or not _is_open(row, known, key, Scope.READ):
-        raise JobConflict(f"Job {request.job_id} was submitted before with another request; choose another job_id")
+        raise JobConflict(
+            Sentence(
+                "Job {job_id} was submitted before with another request; choose another job_id", job_id=request.job_id
+            )
+        )
     return job
 
 
@@ -448,14 +466,18 @@ def _clipped(wait_s: float) -> float:
 def _find(connection: Connection, job_id: str, *columns: Column[Any]) -> AnyRow:
     row = connection.execute(select(*columns).where(jobs.c.job_id == job_id)).first()
     if row is None:
-        raise JobNotFound(f"No job has the id {job_id}")
+        raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
     return row
 
 
 def _require_ended(connection: Connection, job_id: str) -> None:
     status = JobStatus(_find(connection, job_id, jobs.c.status).status)
     if not status.is_final:
-        raise JobConflict(f"Job {job_id} is {status}; cancel it first, or wait until it has ended")
+        raise JobConflict(
+            Sentence(
+                "Job {job_id} is {status}; cancel it first, or wait until it has ended", job_id=job_id, status=status
+            )
+        )
 
 
 def _num_ahead(connection: Connection, row: AnyRow) -> int:

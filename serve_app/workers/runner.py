@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from serve_app.errors import JobNotFound, LeaseLost, ServeAppError, StorageUnavailable, storage_fault
@@ -79,7 +80,7 @@ class Runner:
         options: of this runner.
         metrics: takes the measurements.
         owner: this runner's name in the table.
-        locale: language of a failed job's message.
+        locale: language of the notes and failures of a job that names none.
         retention_s: how long an ended job is kept.
         clock: returns monotonic seconds.
         sleep: waits for some seconds.
@@ -303,7 +304,8 @@ class Runner:
         done = await STORE.run(self._store.steps, claim.job.job_id)
         done_seconds = await STORE.run(self._store.step_seconds, claim.job.job_id)
         steps = DurableSteps(self._store, claim, done, done_seconds, self._observe)
-        return await self._flows[claim.job.request.kind](claim.job.request, steps)
+        request = claim.job.request
+        return await self._flows[request.kind](replace(request, locale=request.locale or self._locale), steps)
 
     def _observe(self, step: str, seconds: float) -> None:
         self._metrics.step_finished(step.partition("/")[0], seconds)

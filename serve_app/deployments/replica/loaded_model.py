@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from serve_app.deployments.replica.process import prepare_process, replica_id
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.redaction import shown_spec, without_places, without_secrets
+from serve_app.sentences import Sentence
 from serve_app.services import ReplicaModel
 
 logger = logging.getLogger("ray.serve")
@@ -75,7 +76,7 @@ class LoadedModel(Generic[T]):
     def get(self) -> T:
         """Return the model; ModelLoadingError with the reason where there is none."""
         if self._model is None:
-            raise ModelLoadingError(self.failure or "no model is loaded")
+            raise ModelLoadingError(self.failure or Sentence("no model is loaded"))
         return self._model
 
     def exchange(self, model: T) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from serve_app.models.music.options import EngineName
 from serve_app.models.music.plan import another_seed
 from serve_app.results import MusicPlan
+from serve_app.sentences import Sentence, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,15 @@ class Attempts:
     def failed(self, attempt: Attempt, why: str) -> None:
         """Note that the engine made no piece."""
         self._has_failed = True
-        self.reasons.append(f"{attempt.engine} failed: {why}")
+        self.reasons.append(Sentence("{engine} failed: {why}", engine=attempt.engine, why=why))
 
     def rejected(self, attempt: Attempt, faults: Sequence[str]) -> None:
         """Note that the piece did not pass its checks."""
-        self.reasons.append(f"{attempt.engine}'s piece with seed {attempt.plan.seed} was rejected: {', '.join(faults)}")
+        self.reasons.append(
+            Sentence(
+                "{engine}'s piece with seed {seed} was rejected: {faults}",
+                engine=attempt.engine,
+                seed=attempt.plan.seed,
+                faults=joined(", ", faults),
+            )
+        )
