@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from serve_app.api.http.answers import attachment
 from serve_app.api.http.failures import FileFailureView
 from serve_app.results import Drum
+from serve_app.sentences import Locale, translated
 from serve_app.services import DrumTranscription
 
 MIDI_TYPES = ("audio/midi", "audio/x-midi", "audio/mid")
@@ -57,7 +58,7 @@ class DrumBatchView(BaseModel):
     results: list[DrumView | FileFailureView]
 
 
-def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
+def view_drums(transcription: DrumTranscription, filename: str, locale: Locale) -> DrumView:
     """Describe a transcription; a long one takes a while."""
     transcript = transcription.transcript
     return DrumView(
@@ -83,7 +84,7 @@ def view_drums(transcription: DrumTranscription, filename: str) -> DrumView:
         picture=None if transcription.picture is None else base64.b64encode(transcription.picture).decode(),
         model_version=transcript.model_version,
         processing_time=round(transcription.took_s, 3),
-        notes=list(transcript.notes),
+        notes=[translated(note, locale) for note in transcript.notes],
     )
 
 

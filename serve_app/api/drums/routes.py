@@ -22,6 +22,7 @@ from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_multipart
 from serve_app.api.http.uploads import UploadedFile, open_uploads
 from serve_app.jobs.record import Scope
+from serve_app.sentences import Locale
 from serve_app.services import DrumRecording, DrumTranscription
 
 MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
@@ -73,7 +74,8 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
                 disposition = {"Content-Disposition": midi_disposition(form.files[0].filename), "Vary": "Accept"}
                 headers = disposition | version_headers(answer.transcript.model_version)
                 return Response(answer.midi, media_type=wanted, headers=headers)
-            view = await asyncio.to_thread(lambda: view_drums(answer, form.files[0].filename).model_dump_json())
+            name = form.files[0].filename
+            view = await asyncio.to_thread(lambda: view_drums(answer, name, settings.locale).model_dump_json())
         else:
             items = [
                 failed_item(sent.filename, describe(answer, settings.locale), request, answer)
@@ -81,14 +83,16 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
                 else answer
                 for answer, sent in zip(answers, form.files, strict=True)
             ]
-            view = await asyncio.to_thread(_several, items, form.files)
+            view = await asyncio.to_thread(_several, items, form.files, settings.locale)
         # not by FastAPI, which would check and write half a million hits on the loop
         return Response(view, media_type=JSON, headers={"Vary": "Accept"})
 
 
-def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...]) -> str:
+def _several(answers: list[DrumTranscription | dict[str, Any]], files: tuple[UploadedFile, ...], locale: Locale) -> str:
     results = [
-        FileFailureView.model_validate(answer) if isinstance(answer, dict) else view_drums(answer, sent.filename)
+        FileFailureView.model_validate(answer)
+        if isinstance(answer, dict)
+        else view_drums(answer, sent.filename, locale)
         for answer, sent in zip(answers, files, strict=True)
     ]
     return DrumBatchView(results=results).model_dump_json()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from serve_app.analysis.result import AnalysisResult, ResultSegment, ResultSpeakerTotals, ResultTurn, Unchecked
 from serve_app.api.http.answers import timestamp
 from serve_app.results import Segment, Transcript
+from serve_app.sentences import Locale, translated
 from serve_app.services import Transcription
 
 
@@ -81,7 +82,9 @@ def full_text(transcript: Transcript) -> str:
     return " ".join(text for segment in transcript.segments if (text := segment.text.strip()))
 
 
-def view_upload(transcription: Transcription, *, filename: str, language_requested: str, took_s: float) -> UploadView:
+def view_upload(
+    transcription: Transcription, *, filename: str, language_requested: str, took_s: float, locale: Locale
+) -> UploadView:
     transcript = transcription.transcript
     return UploadView(
         text=full_text(transcript),
@@ -95,12 +98,13 @@ def view_upload(transcription: Transcription, *, filename: str, language_request
         model_version=transcript.model_version,
         processing_time=_ms(took_s),
         stage_seconds={stage: _ms(seconds) for stage, seconds in transcription.stage_seconds.items()},
-        notes=list(transcript.notes),
+        notes=[translated(note, locale) for note in transcript.notes],
     )
 
 
-def view_analysis(result: AnalysisResult, filename: str) -> TranscribeView:
+def view_analysis(result: AnalysisResult, filename: str, locale: Locale) -> TranscribeView:
     facts: dict[str, Any] = {**result["metadata"]}
+    facts["notes"] = [translated(note, locale) for note in facts.get("notes", ())]
     metadata = {"filename": filename, "duration": result["duration"]}
     metadata |= {name: facts[name] for name in (*_COUNTS, *_LANGUAGE)} | {"processed_at": timestamp(time.time())}
     return TranscribeView(

@@ -15,6 +15,7 @@ from serve_app.api.speech.answers import full_text
 from serve_app.api.speech.languages import language_name
 from serve_app.api.speech.openai_requests import TRANSCRIPTION_ALIASES
 from serve_app.results import Segment, SpeechTask
+from serve_app.sentences import Locale, translated
 from serve_app.services import SpeechBackend, Transcription
 
 
@@ -56,7 +57,10 @@ def brief_json(transcription: Transcription) -> str:
 
 
 def verbose_json(
-    transcription: Transcription, granularities: frozenset[str], task: SpeechTask = SpeechTask.TRANSCRIBE
+    transcription: Transcription,
+    granularities: frozenset[str],
+    locale: Locale,
+    task: SpeechTask = SpeechTask.TRANSCRIBE,
 ) -> str:
     """Return response format `verbose_json`, with the lists that were asked for.
 
@@ -85,18 +89,19 @@ def verbose_json(
         "backend": transcription.backend,
         "model_version": transcript.model_version,
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in transcription.stage_seconds.items()},
-        "notes": list(transcript.notes),
+        "notes": [translated(note, locale) for note in transcript.notes],
     }
     return _json(content)
 
 
-def diarized_json(result: AnalysisResult) -> str:
+def diarized_json(result: AnalysisResult, locale: Locale) -> str:
     """Return response format `diarized_json` of an analysis.
 
     Beside OpenAI's fields it has `language_code`, `model_version`, `diarization_model_version`, `stage_seconds` and
     `notes`.
     """
     facts: dict[str, Any] = {**result["metadata"]}
+    facts["notes"] = [translated(note, locale) for note in facts.get("notes", ())]
     shown = ("model_version", "diarization_model_version", "stage_seconds", "notes")
     return _json(
         {

@@ -120,7 +120,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
                 upload.file, language=form.language, emotion_detection=False, backend=backend, prompt=form.prompt
             )
             result = await while_connected(request, services.analysis.analyze(analysis))
-            return await asyncio.to_thread(_diarized, result, form.stream)
+            return await asyncio.to_thread(_diarized, result, form.stream, settings.locale)
         wanted = TranscriptionRequest(
             file=upload.file,
             filename=upload.filename,
@@ -131,7 +131,9 @@ async def create_transcription(request: Request, services: InjectedServices, set
         )
         if not form.stream:
             transcription = await while_connected(request, services.speech.transcribe(wanted))
-            return await asyncio.to_thread(_answer, transcription, form.response_format, form.timestamp_granularities)
+            return await asyncio.to_thread(
+                _answer, transcription, form.response_format, form.timestamp_granularities, settings.locale
+            )
         pump = Pump(services.speech.stream(wanted))
         stack.push_async_callback(pump.close)
         # the answer begins with the first words, so that a failure before them still has its status
@@ -153,7 +155,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
     openapi_extra={"requestBody": {"required": True, "content": form_content(OpenAITranslationForm)}},
 )
 @needs(Scope.SUBMIT)
-async def create_translation(request: Request, services: InjectedServices) -> Response:
+async def create_translation(request: Request, services: InjectedServices, settings: InjectedSettings) -> Response:
     """Translate a recording in any of the model's languages into English.
 
     `model` is a backend's name, or `whisper-1` for the first healthy one whose model can translate: Whisper's
@@ -173,7 +175,9 @@ async def create_translation(request: Request, services: InjectedServices) -> Re
             task=SpeechTask.TRANSLATE,
         )
         transcription = await while_connected(request, services.speech.transcribe(wanted))
-        return await asyncio.to_thread(_answer, transcription, form.response_format, (), SpeechTask.TRANSLATE)
+        return await asyncio.to_thread(
+            _answer, transcription, form.response_format, (), settings.locale, SpeechTask.TRANSLATE
+        )
 
 
 def _form(request: Request) -> Request:
@@ -186,6 +190,7 @@ def _answer(
     transcription: Transcription,
     response_format: str,
     granularities: Sequence[str],
+    locale: Locale,
     task: SpeechTask = SpeechTask.TRANSCRIBE,
 ) -> Response:
     headers = version_headers(transcription.transcript.model_version)
@@ -193,7 +198,7 @@ def _answer(
         case "json":
             return Response(answers.brief_json(transcription), media_type="application/json", headers=headers)
         case "verbose_json":
-            content = answers.verbose_json(transcription, frozenset(granularities), task)
+            content = answers.verbose_json(transcription, frozenset(granularities), locale, task)
             return Response(content, media_type="application/json", headers=headers)
         case "text":
             text = full_text(transcription.transcript) + "\n"
@@ -209,10 +214,10 @@ def _answer(
     )
 
 
-def _diarized(result: AnalysisResult, stream: bool) -> Response:
+def _diarized(result: AnalysisResult, stream: bool, locale: Locale) -> Response:
     headers = version_headers(result["metadata"]["model_version"])
     if not stream:
-        return Response(answers.diarized_json(result), media_type="application/json", headers=headers)
+        return Response(answers.diarized_json(result, locale), media_type="application/json", headers=headers)
     content = b"".join(_block(event) for event in answers.diarized_events(result))
     return Response(content, media_type="text/event-stream", headers=headers)
 

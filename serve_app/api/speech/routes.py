@@ -19,12 +19,13 @@ from starlette.requests import Request
 from serve_app.api.http.access import needs
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, Failure
-from serve_app.api.http.options import InjectedServices
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_json, is_multipart, read_json
 from serve_app.api.http.uploads import form_content, open_upload, url_display_name
 from serve_app.api.speech.answers import TranscribeView, UploadView, failed_upload, view_analysis, view_upload
 from serve_app.api.speech.requests import TranscribeForm, TranscribeRequest
 from serve_app.jobs.record import Scope
+from serve_app.sentences import Locale
 from serve_app.services import Services
 
 _MEDIA_TYPE_REFUSED = "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
@@ -80,7 +81,9 @@ _FAILURE = {"model": UploadView | TranscribeView}
     },
 )
 @needs(Scope.SUBMIT)
-async def transcribe(request: Request, services: InjectedServices) -> UploadView | TranscribeView:
+async def transcribe(
+    request: Request, services: InjectedServices, settings: InjectedSettings
+) -> UploadView | TranscribeView:
     """Transcribe an uploaded recording (form), or run a video job's pipeline on a file (JSON object).
 
     Form: `file`, `language`, `backend`. No other backend replaces one that is not deployed (422) or not healthy (503).
@@ -88,15 +91,15 @@ async def transcribe(request: Request, services: InjectedServices) -> UploadView
     `audio_path` wins over `video_url` wins over `video_path`. The work ends if the client leaves.
     """
     if is_multipart(request):
-        return await _transcribe_upload(request, services)
+        return await _transcribe_upload(request, services, settings.locale)
     if not is_json(request):
         raise HTTPException(415, _MEDIA_TYPE_REFUSED)
     body = checked(TranscribeRequest, await read_json(request))
     result = await while_connected(request, services.analysis.analyze(body.to_analysis_request()))
-    return view_analysis(result, url_display_name(body.source_url))
+    return view_analysis(result, url_display_name(body.source_url), settings.locale)
 
 
-async def _transcribe_upload(request: Request, services: Services) -> UploadView | TranscribeView:
+async def _transcribe_upload(request: Request, services: Services, locale: Locale) -> UploadView | TranscribeView:
     async with open_upload(request) as upload:
         started_s = time.perf_counter()  # without the time that the client took to send it
         # decides the form of a failure's answer, also where another field is wrong
@@ -106,14 +109,19 @@ async def _transcribe_upload(request: Request, services: Services) -> UploadView
             await _check_deployed(services, form.backend)
         if form.diarize:
             result = await while_connected(request, services.analysis.analyze(form.to_analysis_request(upload)))
-            return view_analysis(result, upload.filename)
+            return view_analysis(result, upload.filename, locale)
         transcription = await while_connected(
             request, services.speech.transcribe(form.to_transcription_request(upload))
         )
         took_s = time.perf_counter() - started_s
         # two hours of speech take 0.15 s
         return await asyncio.to_thread(
-            view_upload, transcription, filename=upload.filename, language_requested=form.language, took_s=took_s
+            view_upload,
+            transcription,
+            filename=upload.filename,
+            language_requested=form.language,
+            took_s=took_s,
+            locale=locale,
         )
 
 
