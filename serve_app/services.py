@@ -95,6 +95,12 @@ class JobService(Protocol):
     async def queue_position(self, job_id: str) -> int | None:
         """Return how many jobs will be taken before this one (0: next), None once it was taken."""
 
+    async def estimate_s(self, job_id: str) -> float | None:
+        """Return the seconds until a job should be done, with its wait for others; None until speeds were measured."""
+
+    async def estimates_s(self, page: Sequence[Job]) -> dict[str, float]:
+        """Return the seconds until each job that is in work should be done, by its id; unknown ones are left out."""
+
     async def page(
         self,
         status: JobStatus | None,

@@ -7,7 +7,7 @@ from typing import Any
 from ray import serve
 
 from serve_app.deployments.replica.worker_threads import WorkerThreads
-from serve_app.errors import StorageError, storage_fault
+from serve_app.errors import ServeAppError, StorageError, storage_fault
 from serve_app.models.speech.options import AnalyzerOptions
 from serve_app.results import SpeechActivity
 from serve_app.sentences import Sentence
@@ -26,6 +26,14 @@ class AudioAnalyzer:
         self._voice_activity = voice_activity
         self._max_duration_s = max_duration_s
         self._threads = WorkerThreads(options.num_threads, "audio-analyzer")
+
+    async def length_s(self, source: str) -> float | None:
+        """Return the seconds of sound that an artefact's header tells; None where it tells none, or can't be read."""
+        length_of = self._caged_audio.length_caged
+        try:
+            return await self._threads.run(lambda should_stop: length_of(source, should_stop))
+        except (OSError, ServeAppError):  # decoding tells what is wrong
+            return None
 
     async def decode(self, source: str | bytes) -> Any:
         """Return `media.samples.DecodedAudio` of an artefact or a file's bytes; call by reference, as it is large."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device
+from serve_app.deployments.replica.shares import OnShare, shares_then_result
 from serve_app.deployments.replica.worker_threads import ShouldStop, WorkerThreads
 from serve_app.models.options import ModelEnvironment
 from serve_app.models.speech.options import DiarizerOptions
@@ -64,21 +67,30 @@ class Diarizer:
         num_speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
-    ) -> Diarization:
-        """Return the turns in `media.samples.DecodedAudio`; ModelLoadingError where the models can't be loaded."""
+    ) -> AsyncIterator[float | Diarization]:
+        """Yield the share that is done, rising; at last the turns in `media.samples.DecodedAudio`.
+
+        A caller who leaves ends the work. ModelLoadingError where the models can't be loaded.
+        """
         diarizer = self._model.get()
 
-        def work(should_stop: ShouldStop) -> Diarization:
-            def on_progress(step: str, fraction: float) -> None:
-                if should_stop():
-                    raise asyncio.CancelledError
+        async def work(on_share: OnShare) -> Diarization:
+            def in_thread(should_stop: ShouldStop) -> Diarization:
+                def on_progress(step: str, fraction: float) -> None:
+                    if should_stop():
+                        raise asyncio.CancelledError
+                    on_share(fraction)
 
-            return diarizer.diarize(
-                audio.samples,
-                num_speakers=num_speakers,
-                min_speakers=min_speakers,
-                max_speakers=max_speakers,
-                on_progress=on_progress,
-            )
+                return diarizer.diarize(
+                    audio.samples,
+                    num_speakers=num_speakers,
+                    min_speakers=min_speakers,
+                    max_speakers=max_speakers,
+                    on_progress=on_progress,
+                )
 
-        return await self._threads.run(work)
+            return await self._threads.run(in_thread)
+
+        async with aclosing(shares_then_result(work)) as items:
+            async for item in items:
+                yield item

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from ray import serve
 
 from serve_app.deployments.replica.loaded_model import LoadedModel
 from serve_app.deployments.replica.process import replica_device, return_large_blocks
+from serve_app.deployments.replica.shares import shares_then_result
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.extras import require
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-_REPORT_S = 0.25
 _OnProgress = Callable[[float], None]
 _Render = Callable[[MusicPlan, str | None, _OnProgress], Awaitable[RenderedMusic]]
 
@@ -96,23 +95,9 @@ class MusicGenerator:
             ProcessingError: it failed, or did not end in time.
         """
         render = self._ready(engine)
-        loop = asyncio.get_running_loop()
-        shares: asyncio.Queue[float | None] = asyncio.Queue()
-
-        def on_progress(share: float) -> None:
-            loop.call_soon_threadsafe(shares.put_nowait, share)
-
-        work = asyncio.ensure_future(render(plan, task, on_progress))
-        work.add_done_callback(lambda _: shares.put_nowait(None))
-        reported, next_report_s = 0.0, 0.0
-        try:
-            while (share := await shares.get()) is not None:
-                if share > reported and (now_s := time.monotonic()) >= next_report_s:
-                    reported, next_report_s = min(share, 1.0), now_s + _REPORT_S
-                    yield reported
-            yield await work
-        finally:
-            work.cancel()
+        async with aclosing(shares_then_result(lambda on_progress: render(plan, task, on_progress))) as items:
+            async for item in items:
+                yield item
 
     async def master(self, audio: bytes, plan: MusicPlan) -> MasteredMusic:
         """Return a rendered piece, trimmed to its length, faded, and as loud as all others; and what is wrong."""

@@ -57,6 +57,10 @@ class RecognizerInfo:
 class AnalyzesAudio(Protocol):
     """AudioAnalyzer."""
 
+    async def length_s(self, source: str) -> float | None:
+        """Return the seconds of sound that an artefact's header tells; None where it tells none."""
+        ...
+
     async def decode(self, source: str | bytes) -> DecodedAudio:
         """Return the audio of an artefact or of a file's bytes."""
         ...
@@ -110,14 +114,14 @@ class Aligns(Protocol):
 class Diarizes(Protocol):
     """Diarizer."""
 
-    async def diarize(
+    def diarize(
         self,
         audio: DecodedAudio,
         num_speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
-    ) -> Diarization:
-        """Return who spoke when."""
+    ) -> AsyncIterator[float | Diarization]:
+        """Yield the share that is done, rising; at last who spoke when."""
         ...
 
 

@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -195,15 +196,7 @@ class Calls:
     ) -> T:
         """Return the last item of a method that yields its progress before: shares that are done."""
 
-        async def attempt() -> T:
-            async for item in _remote(placed.reached().options(stream=True), method).remote(*args, **kwargs):
-                if not isinstance(item, float):
-                    last: T = item
-                    return last
-                await on_progress(item)
-            raise ProcessingError(Sentence("{name} ended without a result", name=placed.name))
-
-        return await self.persist(placed.name, attempt)
+        return await self.persist(placed.name, lambda: _last(placed, method, on_progress, *args, **kwargs))
 
     def shared(
         self, placed: Placed[D], method: Callable[Concatenate[D, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -233,15 +226,26 @@ class Calls:
         """Return the method's result; its first argument is read by reference, and made again if it was lost."""
 
         async def attempt() -> T:
-            reference = await first.reference()
-            try:
+            async with first.read(placed.name) as reference:
                 result: T = await _remote(placed.reached(), method).remote(reference, *args, **kwargs)
                 return result
-            except _LOST_OR_REMOTE as raised:
-                # the callee or the audio was lost: Ray does not report which, and decoding again is cheap
-                if isinstance(translate(raised, placed.name), ReplicaLost):
-                    first.forget(reference)
-                raise
+
+        return await self.persist(placed.name, attempt)
+
+    async def last_with_shared(
+        self,
+        placed: Placed[D],
+        method: Callable[Concatenate[D, First, P], AsyncIterator[float | T]],
+        on_progress: Callable[[float], Awaitable[None]],
+        first: SharedResult[First],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Return what `last` does, with the first argument of `with_shared`."""
+
+        async def attempt() -> T:
+            async with first.read(placed.name) as reference:
+                return await _last(placed, method, on_progress, reference, *args, **kwargs)
 
         return await self.persist(placed.name, attempt)
 
@@ -297,6 +301,18 @@ class SharedResult(Generic[T]):
                 self._reference = await self._make()
             return self._reference
 
+    @asynccontextmanager
+    async def read(self, reader: str) -> AsyncIterator[ray.ObjectRef[Any]]:
+        """Yield a reference for a call of a deployment; forget it where the call shows that it may be lost."""
+        reference = await self.reference()
+        try:
+            yield reference
+        except _LOST_OR_REMOTE as raised:
+            # the callee or the audio was lost: Ray does not report which, and decoding again is cheap
+            if isinstance(translate(raised, reader), ReplicaLost):
+                self.forget(reference)
+            raise
+
     def forget(self, reference: ray.ObjectRef[Any]) -> None:
         """Have the result made again, unless it was since this reference was taken."""
         if self._reference == reference:
@@ -325,6 +341,21 @@ async def call_every_replica(
         if failure is not None and not isinstance(failure, Unavailable):
             raise failure
     return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+async def _last(
+    placed: Placed[Any],
+    method: Callable[..., AsyncIterator[float | T]],
+    on_progress: Callable[[float], Awaitable[None]],
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    async for item in _remote(placed.reached().options(stream=True), method).remote(*args, **kwargs):
+        if not isinstance(item, float):
+            last: T = item
+            return last
+        await on_progress(item)
+    raise ProcessingError(f"{placed.name} ended without a result")
 
 
 def _remote(handle: DeploymentHandle[Any], method: Callable[..., Any]) -> Any:

@@ -61,8 +61,7 @@ class StoredJobs:
         job = await STORE.run(
             self._store.submit, request, max_queued=self._max_queued, visitor=visitor, quota=quota, key=key
         )
-        estimated_s = await STORE.run(self._store.estimate_s, job.job_id)
-        return SubmittedJob(job, estimated_s)
+        return SubmittedJob(job, await self.estimate_s(job.job_id))
 
     def require_deployed(self, kind: JobKind) -> None:
         """Raise ModelLoadingError with what to install where no job of this kind can be done."""
@@ -80,6 +79,12 @@ class StoredJobs:
 
     async def queue_position(self, job_id: str) -> int | None:
         return await STORE.run(self._store.queue_position, job_id)
+
+    async def estimate_s(self, job_id: str) -> float | None:
+        return await STORE.run(self._store.estimate_s, job_id)
+
+    async def estimates_s(self, page: Sequence[Job]) -> dict[str, float]:
+        return await STORE.run(self._store.estimates_s, page)
 
     async def page(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -240,9 +240,17 @@ class SpeechToText:
         return found
 
     async def pieces(
-        self, audio: Audio, activity: SpeechActivity, chosen: ChosenBackend, options: SpeechOptions, steps: Steps
+        self,
+        audio: Audio,
+        activity: SpeechActivity,
+        chosen: ChosenBackend,
+        options: SpeechOptions,
+        steps: Steps,
+        on_share: Callable[[float], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Transcript]:
         """Yield the transcripts of a file's pieces in order of time; each is a step of its own.
+
+        `on_share` is told after each piece which share of their time is done.
 
         Pieces lie between silences and have at most 30 s; the cuts depend on the file and `max_pause_s` alone. With
         "auto", the file's language is detected first, in three of its pieces.
@@ -260,15 +268,21 @@ class SpeechToText:
             chosen = replace(chosen, name=BackendName.POCKETSPHINX)
             cuts = self._cut(activity, chosen)
         free = asyncio.Semaphore(options.max_workers)
+        done_s, all_s = 0.0, sum(cut.end_s - cut.start_s for cut in cuts)
 
         async def transcribe(piece: SpeechRegion) -> Transcript:
             # by its bounds, not its number: a runner with another config cuts at other places
             name = f"transcribe/{round(piece.start_s * 1000):09d}-{round(piece.end_s * 1000):09d}"
             speech = speech_inside(activity.regions, piece)
             async with free:
-                return await steps.run(
+                heard = await steps.run(
                     name, Transcript, lambda: self._transcribe(audio, piece, speech, likely, chosen, options)
                 )
+            if on_share is not None:
+                nonlocal done_s
+                done_s += piece.end_s - piece.start_s
+                await on_share(min(1.0, done_s / all_s))
+            return heard
 
         tasks = [asyncio.create_task(transcribe(piece)) for piece in cuts]
         try:

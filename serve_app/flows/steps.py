@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import ParamSpec, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -33,9 +33,11 @@ class Steps(Protocol):
 
     Attributes:
         seconds: how long each step took, by name.
+        is_followed: whether clients see the progress, and when the job should be done.
     """
 
     seconds: dict[str, float]
+    is_followed: bool
 
     @property
     def place(self) -> str:
@@ -52,6 +54,14 @@ class Steps(Protocol):
         """Report that the job has come this far, in percent: values of its kind's stages, or between them."""
         ...
 
+    async def advance(self, stage: int, following: int, share: float) -> None:
+        """Report that a share of the work between two stages, in [0, 1], is done."""
+        ...
+
+    async def note_sound(self, length_s: float, speech_s: float | None = None) -> None:
+        """Report the length of the file's sound, and how much of it is speech."""
+        ...
+
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Store the duration of the block as the seconds of `name`, in place of its sub-steps (`name/...`)."""
@@ -66,6 +76,7 @@ class PlainSteps(Steps):
     """Runs each step and reports nothing: for a caller who waits for the answer."""
 
     place = "direct"  # its callers name folders of their own
+    is_followed = False
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -82,6 +93,12 @@ class PlainSteps(Steps):
     async def announce(self, *progress: int) -> None:
         """Report nothing."""
 
+    async def advance(self, stage: int, following: int, share: float) -> None:
+        """Report nothing."""
+
+    async def note_sound(self, length_s: float, speech_s: float | None = None) -> None:
+        """Report nothing."""
+
 
 class DurableSteps(Steps):
     """Keeps each step's result, under its name, in the job store.
@@ -93,6 +110,8 @@ class DurableSteps(Steps):
         done_seconds: their durations (`JobStore.step_seconds`).
         on_step: called with the name and the seconds of each step that was run (metrics).
     """
+
+    is_followed = True
 
     def __init__(
         self,
@@ -108,6 +127,7 @@ class DurableSteps(Steps):
         self._done_seconds = done_seconds
         self._on_step = on_step
         self._has_deaths: set[str] = set()
+        self._shown = claim.job.progress
         self.seconds: dict[str, float] = {}
 
     @property
@@ -139,6 +159,22 @@ class DurableSteps(Steps):
         """Commit progress events; what was reported before is not reported again."""
         await self._forget_deaths("decode")  # which is no step of its own, and is over when something is announced
         await self._through_outage(self._store.announce, self._claim, *progress)
+
+    async def advance(self, stage: int, following: int, share: float) -> None:
+        """Store each new percent between two stages. It is no event: callbacks report the stages alone."""
+        percent = min(int(stage + share * (following - stage)), following - 1)
+        if percent > max(stage, self._shown):
+            self._shown = percent
+            await self._noted(self._store.advance, percent)
+
+    async def note_sound(self, length_s: float, speech_s: float | None = None) -> None:
+        """Store what estimates are made of."""
+        await self._noted(self._store.note_sound, length_s, speech_s)
+
+    async def _noted(self, write: Callable[Concatenate[Claim, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Store what no result needs: a job goes on without it."""
+        with suppress(StorageUnavailable):
+            await STORE.run(write, self._claim, *args, **kwargs)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

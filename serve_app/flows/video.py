@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from serve_app.flows.speech_to_text import Audio
 
 _EMOTION_BATCH = 64  # segments in one call: a step of some seconds
+_LENGTH_S = 5.0  # for opening a file, which takes milliseconds where the analyzer is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class VideoPipeline:
         self._models = models
         self._media = media
         self._call = Calls(patience_s)
+        self._at_once = Calls(0.0)
         self._speech = SpeechToText(models.speech, self._call, health)
         self._health = health
 
@@ -144,14 +146,17 @@ class VideoPipeline:
         activity = await steps.run(
             "detect_speech",
             SpeechActivity,
-            lambda: self._call.with_shared(self._models.analyzer, AnalyzesAudio.detect_speech, audio),
+            lambda: self._detect_speech(audio, steps),
             announce=(Stage.DIARIZING,),
         )
         await steps.announce(Stage.TRANSCRIBING)
+        both = _SlowerOf(steps)
         async with _task_group() as group:
             measuring = group.create_task(self._measure(audio, steps))
-            diarizing = group.create_task(self._diarize(request, audio, activity, steps))
-            transcribing = group.create_task(self._transcribe(audio, activity, chosen, options, steps))
+            diarizing = group.create_task(self._diarize(request, audio, activity, steps, both.diarized))
+            transcribing = group.create_task(
+                self._transcribe(audio, activity, chosen, options, steps, both.transcribed)
+            )
         frames, diarization, transcript = measuring.result(), diarizing.result(), transcribing.result()
         spoken = await asyncio.to_thread(attribute, transcript.segments, diarization.turns)
         await steps.announce(Stage.RECOGNIZING_EMOTION)
@@ -187,20 +192,45 @@ class VideoPipeline:
         """Return the file for the analyzer."""
         if not isinstance(source, str):
             return await self._media.hand_over(source, folder)  # no step: the caller of an upload waits
-        fetched = await steps.run(
-            "fetch", AudioSource, lambda: self._media.fetch(source, folder), announce=(Stage.DOWNLOADED,)
-        )
+
+        async def fetch() -> AudioSource:
+            fetched = await self._media.fetch(source, folder)
+            if steps.is_followed and (length_s := await self._length_s(fetched.url)) is not None:
+                await steps.note_sound(length_s)
+            return fetched
+
+        fetched = await steps.run("fetch", AudioSource, fetch, announce=(Stage.DOWNLOADED,))
         # an operator may have emptied the store since the step
         if not await FILES.run(self._media.has_located, fetched.url):
             fetched = await self._media.fetch(source, folder)
         return fetched.url
+
+    async def _length_s(self, url: str) -> float | None:
+        """Return the length of a file's sound by its header; None where it is not known soon.
+
+        An estimate is no reason to wait, or to fail.
+        """
+        with suppress(ServeAppError, TimeoutError):
+            async with asyncio.timeout(_LENGTH_S):
+                return await self._at_once(self._models.analyzer, AnalyzesAudio.length_s, url)
+        return None
+
+    async def _detect_speech(self, audio: Audio, steps: Steps) -> SpeechActivity:
+        activity = await self._call.with_shared(self._models.analyzer, AnalyzesAudio.detect_speech, audio)
+        await steps.note_sound(activity.duration_s, sum(each.end_s - each.start_s for each in activity.regions))
+        return activity
 
     async def _measure(self, audio: Audio, steps: Steps) -> FrameFeatures:
         with steps.timed("measure"):
             return await self._call.with_shared(self._models.analyzer, AnalyzesAudio.measure, audio)
 
     async def _diarize(
-        self, request: AnalysisRequest, audio: Audio, activity: SpeechActivity, steps: Steps
+        self,
+        request: AnalysisRequest,
+        audio: Audio,
+        activity: SpeechActivity,
+        steps: Steps,
+        on_share: Callable[[float], Awaitable[None]],
     ) -> Diarization:
         if not activity.regions:
             return Diarization((), "none")
@@ -216,21 +246,36 @@ class VideoPipeline:
             notes: list[str] = []
             diarization = await with_fallback(
                 candidates,
-                lambda placed: self._call.with_shared(
-                    placed, Diarizes.diarize, audio, request.num_speakers, request.min_speakers, request.max_speakers
+                lambda placed: self._call.last_with_shared(
+                    placed,
+                    Diarizes.diarize,
+                    on_share,
+                    audio,
+                    request.num_speakers,
+                    request.min_speakers,
+                    request.max_speakers,
                 ),
                 Sentence("diarization"),
                 notes,
             )
             return replace(diarization, notes=(*notes, *diarization.notes))
 
-        return await steps.run("diarize", Diarization, work)
+        diarization = await steps.run("diarize", Diarization, work)
+        await on_share(1.0)
+        return diarization
 
     async def _transcribe(
-        self, audio: Audio, activity: SpeechActivity, chosen: ChosenBackend, options: SpeechOptions, steps: Steps
+        self,
+        audio: Audio,
+        activity: SpeechActivity,
+        chosen: ChosenBackend,
+        options: SpeechOptions,
+        steps: Steps,
+        on_share: Callable[[float], Awaitable[None]],
     ) -> Transcript:
         with steps.timed("transcribe"):
-            pieces = [piece async for piece in self._speech.pieces(audio, activity, chosen, options, steps)]
+            heard = self._speech.pieces(audio, activity, chosen, options, steps, on_share)
+            pieces = [piece async for piece in heard]
         if chosen.start_s:
             steps.seconds["backend_start"] = chosen.start_s
         return join_transcripts(pieces, language=options.language, notes=chosen.notes, speech=activity.regions)
@@ -255,13 +300,18 @@ class VideoPipeline:
             return _skipped(Sentence("its deployment is not healthy"))
         regions = [SpeechRegion(segment.start_s, segment.end_s) for segment in segments]
         free = asyncio.Semaphore(request.max_workers)
+        num_done = 0
 
         async def recognize(first: int) -> Emotions:
             part = regions[first : first + _EMOTION_BATCH]
             async with free:
-                return await steps.run(
+                emotions = await steps.run(
                     f"recognize_emotion/{first:05d}", Emotions, lambda: self._recognize_part(audio, part, usable)
                 )
+            nonlocal num_done
+            num_done += len(part)
+            await steps.advance(Stage.RECOGNIZING_EMOTION, Stage.MERGING, num_done / len(regions))
+            return emotions
 
         with steps.timed("recognize_emotion"):
             async with _task_group() as group:
@@ -289,6 +339,28 @@ class VideoPipeline:
             skipped = Sentence("emotion recognition was skipped for a part of the file: {reason}", reason=error.detail)
             return Emotions((None,) * len(regions), None, (*notes, skipped))
         return replace(emotions, notes=(*notes, *emotions.notes))
+
+
+class _SlowerOf:
+    """Progress of diarization and transcription, which run side by side: that of the one that is less far."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._diarized = self._transcribed = 0.0
+
+    async def diarized(self, share: float) -> None:
+        """Report the share of the diarization that is done."""
+        self._diarized = share
+        await self._report()
+
+    async def transcribed(self, share: float) -> None:
+        """Report the share of the transcription that is done."""
+        self._transcribed = share
+        await self._report()
+
+    async def _report(self) -> None:
+        share = min(self._diarized, self._transcribed)
+        await self._steps.advance(Stage.TRANSCRIBING, Stage.RECOGNIZING_EMOTION, share)
 
 
 class AnalysisFlow:

@@ -27,6 +27,7 @@ from serve_app.jobs.tables import (
     pauses,
     read_request,
     replica_deaths,
+    runners,
     storable,
     to_job,
 )
@@ -151,6 +152,23 @@ class Lifecycle:
             held = self._hold(connection, claim, now)
             self._announce(connection, claim, held.progress, progress, now)
 
+    def advance(self, claim: Claim, progress: int) -> None:
+        """Store progress within a stage, in percent, which no event reports; what is not above it so far is left out.
+
+        The receiver of the callbacks gets the stages alone, as it always did.
+        """
+        with self._db.write() as (connection, now):
+            if self._hold(connection, claim, now).progress < progress < COMPLETED:
+                values = {"progress": progress, "progress_at": now}
+                connection.execute(update(jobs).where(_held_by(claim)).values(**values))
+
+    def note_sound(self, claim: Claim, length_s: float, speech_s: float | None = None) -> None:
+        """Store the length of the file's sound, and how much of it is speech, for estimates."""
+        with self._db.write() as (connection, now):
+            self._hold(connection, claim, now)
+            values = {"length_s": length_s, "speech_s": speech_s}
+            connection.execute(update(jobs).where(_held_by(claim)).values(**values))
+
     def complete(self, claim: Claim, result: JobResult) -> Job:
         """End a job with its result, also if a cancellation came too late. ValueError: JSON can't hold the result."""
         request = claim.job.request
@@ -194,6 +212,13 @@ class Lifecycle:
             connection.execute(delete(pauses).where(or_(pauses.c.owner == owner, pauses.c.until <= now)))
             if for_s:
                 connection.execute(pauses.insert().values(owner=owner, reason=storable(reason), until=now + for_s))
+
+    def note_runner(self, owner: str, places: int, for_s: float) -> None:
+        """Store that a runner works on so many jobs at once, for some seconds; 0: that it has ended."""
+        with self._db.write() as (connection, now):
+            connection.execute(delete(runners).where(or_(runners.c.owner == owner, runners.c.until <= now)))
+            if for_s:
+                connection.execute(runners.insert().values(owner=owner, places=places, until=now + for_s))
 
     def record_death(self, claim: Claim, step: str, replica: str) -> None:
         """Store that a replica died while it worked on a step of the job; once for each replica and step."""
@@ -344,6 +369,7 @@ class Lifecycle:
                 fence=max(row.fence, row.number * _FENCES_PER_JOB) + 1,
                 lease_until=now + self._lease_s,
                 started_at=func.coalesce(jobs.c.started_at, now),
+                progress_at=now,
                 crashes=row.crashes + (row.status == JobStatus.PROCESSING),
                 message=stage_message(request.kind, row.progress, self._language(request)),
             )
@@ -383,7 +409,7 @@ class Lifecycle:
                 "progress": progress,
                 "message": stage_message(request.kind, progress, self._language(request)),
             }
-            connection.execute(update(jobs).where(_held_by(claim)).values(**shown))
+            connection.execute(update(jobs).where(_held_by(claim)).values(**shown, progress_at=now))
             events.append(
                 connection,
                 request.job_id,

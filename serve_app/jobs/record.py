@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
@@ -87,6 +88,16 @@ class JobRequest:
         """Base of the callback URL; None: the job has no callback."""
         return self.callback_base or self.default_callback_base
 
+    @property
+    def length_s(self) -> float | None:
+        """Seconds of sound, where the request tells them."""
+        return None
+
+    @property
+    def pace(self) -> Hashable:
+        """What the client chose that changes the job's speed: jobs in which it is equal are measured together."""
+        return None
+
     def is_same(self, other: JobRequest) -> bool:
         """Whether a client asks for the same again, whatever base the operator has set meanwhile.
 
@@ -104,6 +115,10 @@ class VideoRequest(AnalysisOptions, JobRequest):
     kind = JobKind.VIDEO
 
     video_url: str
+
+    @property
+    def pace(self) -> Hashable:
+        return (self.enable_gpu, self.emotion_detection, self.language, self.max_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +145,10 @@ class MusicRequest(JobRequest):
     duration_s: float = 30.0
     seed: int | None = None
     version_of: str | None = None
+
+    @property
+    def length_s(self) -> float | None:
+        return self.duration_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +219,9 @@ class Job:
         visitor: id of the visitor whose job it is; None: nobody's.
         private: whether other visitors must not see it.
         number: in the order of submission; never used again, unlike the id.
+        length_s: of the file's sound, once known.
+        speech_s: of it, speech, once known.
+        progress_at: when `progress` was reached, or the job was claimed.
     """
 
     request: JobRequest
@@ -217,6 +239,9 @@ class Job:
     visitor: str | None = None
     private: bool = False
     number: int = 0
+    length_s: float | None = None
+    speech_s: float | None = None
+    progress_at: float | None = None
 
     @property
     def job_id(self) -> str:

@@ -1,4 +1,4 @@
-"""`JobStore`: submitting, finding and removing jobs, on top of the runner's, the courier's and the keys' parts."""
+"""`JobStore`: submitting, finding and removing jobs, on top of its other parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, and_, case, delete, exists, func, or_
 from serve_app.errors import InvalidRequest, JobConflict, JobNotFound, Overloaded, QuotaExceeded, RateLimited
 from serve_app.jobs import events
 from serve_app.jobs.database import Database
+from serve_app.jobs.estimates import Estimates
 from serve_app.jobs.events import JobNews
 from serve_app.jobs.keys import Keys
 from serve_app.jobs.lifecycle import Lifecycle
@@ -78,7 +79,7 @@ class Quota:
     per_hour: int
 
 
-class JobStore(Lifecycle, Outbox, Keys):
+class JobStore(Lifecycle, Outbox, Keys, Estimates):
     """Durable jobs in SQLite or Postgres, shared by any number of threads and processes.
 
     Synchronous: call it with `asyncio.to_thread`. Nothing is connected before the first call.
@@ -117,6 +118,7 @@ class JobStore(Lifecycle, Outbox, Keys):
         Lifecycle.__init__(self, db, lease_s=lease_s, max_attempts=max_attempts, max_crashes=max_crashes, locale=locale)
         Outbox.__init__(self, db, delivery_lease_s=delivery_lease_s, result_links=result_links)
         Keys.__init__(self, db)
+        Estimates.__init__(self, db)
 
     def create_schema(self) -> None:
         """Create the tables that are missing; safe while others do the same. JobError: a newer version made them."""
@@ -290,30 +292,6 @@ class JobStore(Lifecycle, Outbox, Keys):
         with self._db.read() as connection:
             return _depth(connection)
 
-    def estimate_s(self, job_id: str) -> float | None:
-        """Return the seconds until a job should be done, by the speed of the latest ones. JobNotFound.
-
-        A queued job waits for rounds of as many jobs as run now: while there is a queue, every runner's places are
-        taken. 0 for an ended job; None until a job of its kind has been completed.
-        """
-        with self._db.read() as connection:
-            row = _find(connection, job_id, jobs.c.number, jobs.c.kind, jobs.c.status, jobs.c.started_at)
-            if JobStatus(row.status).is_final:
-                return 0.0
-            mean_s = _mean_processing_s(connection, row.kind)
-            if mean_s is None:
-                return None
-            if row.status == JobStatus.PROCESSING:
-                return max(0.0, mean_s - (self._db.now(connection) - float(row.started_at)))
-            ahead = _ahead_by_kind(connection, row)
-            num_ahead = sum(ahead.values())
-            ahead_s = 0.0
-            for kind, count in ahead.items():
-                kind_s = mean_s if kind == row.kind else _mean_processing_s(connection, kind)
-                ahead_s += count * (mean_s if kind_s is None else kind_s)
-            num_rounds = num_ahead // max(1, _depth(connection).running)
-            return mean_s + (num_rounds * ahead_s / num_ahead if num_rounds else 0.0)
-
     def paused(self) -> list[str]:
         """Return why runners claim nothing: the storage's faults that they met, each once."""
         with self._db.read() as connection:
@@ -483,12 +461,6 @@ def _require_ended(connection: Connection, job_id: str) -> None:
 def _num_ahead(connection: Connection, row: AnyRow) -> int:
     ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < row.number)
     return connection.execute(select(func.count()).select_from(jobs).where(ahead)).scalar_one()
-
-
-def _ahead_by_kind(connection: Connection, row: AnyRow) -> dict[str, int]:
-    ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < row.number)
-    counts = connection.execute(select(jobs.c.kind, func.count()).where(ahead).group_by(jobs.c.kind)).all()
-    return {kind: count for kind, count in counts}  # noqa: C416 (a Row is no pair to mypy)
 
 
 def _depth(connection: Connection, key: ApiKey | None = None) -> QueueDepth:

@@ -6,6 +6,7 @@
     job_steps       one row a finished step: its result until the job ends, its seconds for good
     replica_deaths  one row a replica that died under a step of a job
     pauses          one row a runner that claims nothing because its storage fails
+    runners         one row a runner, with the number of jobs that it works on at once
     api_keys        one row an API key, by the hash of its secret; revoked ones stay
     job_events      one row an event: the body of its callback, and the state of its delivery
 
@@ -51,7 +52,7 @@ from serve_app.jobs.record import (
 )
 from serve_app.messages import JobKind, Locale, unreadable_message
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _log = logging.getLogger("ray.serve")
 
@@ -94,6 +95,10 @@ jobs = Table(
     # since version 3
     Column("api_key", String(32)),  # id of the key that submitted it; NULL: nobody had to show one
     Column("gone_at", Double),  # when the receiver answered 410; its later events are not sent
+    # since version 4, for estimates; NULL where not known
+    Column("length_s", Double),  # of the file's sound
+    Column("speech_s", Double),  # of it, speech
+    Column("progress_at", Double),  # when `progress` was reached, or the job was claimed
     Column("result", Text),  # last: large, and read by few queries
     CheckConstraint(f"status IN ({_STATUSES})", name="jobs_status"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress"),
@@ -145,6 +150,14 @@ pauses = Table(
     Column("owner", String(200), primary_key=True),
     Column("reason", Text, nullable=False),
     Column("until", Double, nullable=False),  # when it has tried again; a runner that died meanwhile is not heard of
+)
+
+runners = Table(
+    "runners",
+    metadata,
+    Column("owner", String(200), primary_key=True),
+    Column("places", Integer, nullable=False),
+    Column("until", Double, nullable=False),  # it is taken for dead then, unless it has reported again
 )
 
 api_keys = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -67,6 +68,13 @@ def decode_caged(
         return DecodedAudio(buffer.take(), buffer.num_samples / SAMPLE_RATE_HZ, stream.notes)
 
     return again_if_killed(attempt)
+
+
+def length_caged(source: str, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+    """Return the seconds of sound that a file's header tells, without decoding it; errors as of `decode_caged`."""
+    limits = Limits(memory_bytes=MEMORY_BYTES, cpu_s=_CPU_S, wall_s=_WALL_S)
+    _, length_s = sound_cage().call("serve_app.media.decode:length_of", source, {}, limits, should_stop)
+    return length_s if isinstance(length_s, float) and 0.0 < length_s < math.inf else None
 
 
 class CagedAudioStream:

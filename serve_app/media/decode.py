@@ -312,6 +312,13 @@ def _declared_duration_s(container: InputContainer, stream: AudioTrack, origin_s
     return None
 
 
+def length_of(file: BinaryIO) -> float | None:
+    """Return the seconds of sound that the header declares, or that FFmpeg guesses. For `media.caged_audio`."""
+    with _open_track(file) as track:
+        guessed = track.container.duration
+        return track.declared_s or (None if guessed is None else guessed / av.time_base)
+
+
 def sound_of(file: BinaryIO, **arguments: Any) -> Generator[np.ndarray, None, dict[str, Any]]:
     """Yield the blocks of `AudioStream`; return its duration and notes. For `media.caged_audio`."""
     stream = AudioStream(file, **arguments)

@@ -36,6 +36,7 @@ JobFlow: TypeAlias = Callable[[Any, Steps], Awaitable[JobResult]]
 
 _RENEW_AT_MOST_EVERY_S = 2.0
 _DEPTH_EVERY_S = 10.0
+_MISSED_REPORTS = 3  # after so many a runner is taken for dead
 _PURGE_EVERY_S = 600.0
 _COURIER_GRACE_S = 5.0
 _PROBE_S = 60.0  # a pause is over for others when the job after it is given up so long
@@ -148,6 +149,8 @@ class Runner:
             job.cancel()
         await asyncio.wait({courier, maintain, *self._jobs}, timeout=_COURIER_GRACE_S)
         await asyncio.gather(*(_ended(task) for task in (courier, maintain, *self._jobs)))
+        with contextlib.suppress(StorageUnavailable):
+            await STORE.run(self._note_places, 0.0)
 
     async def _consume(self) -> None:
         free = asyncio.Semaphore(self._options.jobs_per_replica)
@@ -348,9 +351,11 @@ class Runner:
             logger.exception("job %s: its files of a lost claim could not be removed", claim.job.job_id)
 
     async def _maintain(self) -> None:
-        """Report the queue's depth, and remove jobs whose retention is over, with their files."""
+        """Report this runner and the queue's depth, and remove jobs whose retention is over, with their files."""
         next_purge = self._clock() + self._chance() * _PURGE_EVERY_S
         while True:
+            with contextlib.suppress(StorageUnavailable):  # estimates take the jobs in work for all places
+                await STORE.run(self._note_places, _DEPTH_EVERY_S * _MISSED_REPORTS)
             await self._sleep(_DEPTH_EVERY_S)
             try:
                 self._metrics.queue_depth(await STORE.run(self._store.queue_depth))
@@ -360,6 +365,9 @@ class Runner:
                     await FILES.run(self._media.sweep, self._retention_s, self._store.known)
             except Exception:
                 logger.exception("maintenance failed; trying again")
+
+    def _note_places(self, for_s: float) -> None:
+        self._store.note_runner(self._owner, self._options.jobs_per_replica, for_s)
 
     async def _purge(self) -> None:
         """Remove jobs whose retention is over. A job whose files can't be removed stays for the next time."""

@@ -106,9 +106,11 @@ def view_music_submitted(submitted: SubmittedJob, locale: Locale, root_path: str
     return MusicSubmittedView(**view.model_dump(), page_url=page_url(root_path, view.job_id))
 
 
-def view_piece(job: Job, root_path: str, queue_position: int | None = None) -> PieceView:
+def view_piece(
+    job: Job, root_path: str, queue_position: int | None = None, remaining_s: float | None = None
+) -> PieceView:
     """Describe a piece."""
-    known = job_fields(job, queue_position)
+    known = job_fields(job, queue_position, remaining_s)
     known.pop("result", None)
     result = result_of(job)
     known["page_url"] = page_url(root_path, job.job_id)

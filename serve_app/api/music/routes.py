@@ -187,7 +187,8 @@ async def pieces_page(
 @needs(Scope.READ)
 async def get_piece(piece: VisiblePiece, request: Request, services: InjectedServices) -> views.PieceView:
     """Return a piece: the state of its job, and once that has completed, caption, plan, licence and addresses."""
-    return views.view_piece(piece, _root(request), await _queue_position(piece, services))
+    remaining_s = None if piece.status.is_final else await services.jobs.estimate_s(piece.job_id)
+    return views.view_piece(piece, _root(request), await _queue_position(piece, services), remaining_s)
 
 
 async def _queue_position(piece: Job, services: Services) -> int | None:

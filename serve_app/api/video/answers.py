@@ -41,6 +41,11 @@ class JobView(BaseModel):
     message: str
     created_at: str
     queue_position: int | None = Field(default=None, description="jobs ahead of this one while it waits; 0: next")
+    estimated_remaining_s: float | None = Field(
+        default=None,
+        description="seconds until the job should be done, with its wait for others; absent once it has ended, and "
+        "until speeds are measured. Lists tell it of jobs in work alone",
+    )
     error_code: str | None = Field(default=None, description="of a failed job; this API's description lists them")
     error_message: str | None = None
     result: ShownResult | None = Field(default=None, description="of a completed job: what its kind makes")
@@ -136,13 +141,13 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
     )
 
 
-def view_job(job: Job, queue_position: int | None = None) -> JobView:
+def view_job(job: Job, queue_position: int | None = None, remaining_s: float | None = None) -> JobView:
     """Describe a job, without its result."""
-    return JobView(**job_fields(job, queue_position))
+    return JobView(**job_fields(job, queue_position, remaining_s))
 
 
-def job_fields(job: Job, queue_position: int | None = None) -> dict[str, Any]:
-    """Return the fields of a job's view that apply to its state."""
+def job_fields(job: Job, queue_position: int | None = None, remaining_s: float | None = None) -> dict[str, Any]:
+    """Return the fields of a job's view that apply to its state; `remaining_s`: None where it is not known."""
     known: dict[str, Any] = {"status": shown_status(job.status)}
     if job.status.is_final:
         if job.processing_s is not None:
@@ -157,6 +162,8 @@ def job_fields(job: Job, queue_position: int | None = None) -> dict[str, Any]:
     }
     if queue_position is not None:
         known["queue_position"] = queue_position
+    if remaining_s is not None and not job.status.is_final:
+        known["estimated_remaining_s"] = round(remaining_s, 1)
     if job.status is JobStatus.FAILED:
         known |= {"error_code": job.error_code, "error_message": job.error_message}
     if job.request.kind is not JobKind.VIDEO:

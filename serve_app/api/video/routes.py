@@ -91,7 +91,11 @@ async def get_job(job_id: VisibleJobId, services: InjectedServices) -> Any:
     """Return a job, with its result once it has completed."""
     job = await services.jobs.get(job_id)
     waiting = job.status is JobStatus.QUEUED
-    view = views.view_job(job, await services.jobs.queue_position(job_id) if waiting else None)
+    view = views.view_job(
+        job,
+        await services.jobs.queue_position(job_id) if waiting else None,
+        None if job.status.is_final else await services.jobs.estimate_s(job_id),
+    )
     return view if job.result_text is None else await answer_with_stored(view, "result", job.result_text)
 
 
@@ -109,7 +113,9 @@ async def list_jobs(
 ) -> views.JobPageView:
     """Return jobs, newest first, without their results, and without other keys' and visitors' own ones."""
     page = await services.jobs.page(status, limit, cursor, reader, key=key)
-    return views.JobPageView(jobs=[views.view_job(job) for job in page.jobs], next_cursor=page.next_cursor)
+    left_s = await services.jobs.estimates_s(page.jobs)
+    shown = [views.view_job(job, remaining_s=left_s.get(job.job_id)) for job in page.jobs]
+    return views.JobPageView(jobs=shown, next_cursor=page.next_cursor)
 
 
 @router.post(

@@ -155,8 +155,9 @@ def test_the_estimate_is_that_of_the_kind(store, clock, make_request):
     store.claim("r")
     store.submit(make_request("v3"), max_queued=None)
     store.submit(piece("m2"), max_queued=None)
-    assert store.estimate_s("m2") == pytest.approx(100.0 + 4.0)
-    assert store.estimate_s("v3") == pytest.approx(100.0)
+    assert store.estimate_s("v2") == pytest.approx(100.0)
+    assert store.estimate_s("v3") == pytest.approx(100.0 + 100.0)
+    assert store.estimate_s("m2") == pytest.approx(100.0 + 100.0 + 4.0)
 
 
 def test_the_secret_is_one_for_all_and_stays(open_store):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class RecordingDiarizer:
         return FOUND
 
 
+async def items(answer: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in answer]
+
+
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     monkeypatch.setattr(pipeline, "SpeakerDiarizer", RecordingDiarizer)
@@ -84,7 +88,7 @@ def test_auto_is_the_cpu_where_no_gpu_was_given(make: Callable[..., Any], device
 
 def test_a_file_is_handed_on_with_what_is_known_of_its_speakers(make: Callable[..., Any]) -> None:
     replica = make()
-    assert asyncio.run(replica.diarize(AUDIO, 2, min_speakers=1, max_speakers=3)) is FOUND
+    assert asyncio.run(items(replica.diarize(AUDIO, 2, min_speakers=1, max_speakers=3))) == [FOUND]
     [(samples, counts)] = replica._model.get().calls
     assert samples is AUDIO.samples
     assert counts == {"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}
@@ -96,7 +100,7 @@ def test_a_cancelled_call_stops_its_work(make: Callable[..., Any]) -> None:
     model.waits_for_stop = True
 
     async def cancel() -> None:
-        call = asyncio.create_task(replica.diarize(AUDIO))
+        call = asyncio.create_task(items(replica.diarize(AUDIO)))
         assert await asyncio.to_thread(model.entered.wait, 10)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -118,7 +122,7 @@ def test_every_call_is_answered_with_the_reason_and_then_serve_learns_it(
     replica = make()
     for _ in range(2):
         with pytest.raises(ModelLoadingError, match=f"no {missing}"):
-            asyncio.run(replica.diarize(AUDIO))
+            asyncio.run(items(replica.diarize(AUDIO)))
     found = asyncio.run(replica.describe())
     assert (found.model_version, found.warm, found.failure) == (None, False, f"no {missing}")
     replica.check_health()

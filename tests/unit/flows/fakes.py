@@ -40,8 +40,9 @@ class FakeMethod:
         return FakeResponse(self._call(args, kwargs))
 
     async def _stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        given = [await asyncio.shield(each.task) if isinstance(each, FakeResponse) else each for each in args]
         try:
-            async for item in getattr(self._handle.deployment, self._name)(*args, **kwargs):
+            async for item in getattr(self._handle.deployment, self._name)(*given, **kwargs):
                 yield item
         except (RayError, RayServeException):
             raise

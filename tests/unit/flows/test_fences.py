@@ -13,16 +13,27 @@ import pytest
 
 from serve_app.errors import LeaseLost
 from serve_app.flows.media_source import MediaSource
+from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.steps import DurableSteps
-from serve_app.flows.video import VideoPipeline
+from serve_app.flows.video import VideoModels, VideoPipeline
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import VideoRequest
 from serve_app.media.artifacts import claim_place, job_key
 from serve_app.settings import Settings
 from tests.job_tables import make_job_table
+from tests.unit.flows.fakes import placed
 from tests.unit.media.scripted_server import ScriptedServer, answer
 
 LEASE_S = 15.0
+
+
+class Analyzer:
+    async def length_s(self, media: str) -> float | None:
+        return 2.0
+
+
+async def no_health() -> dict[str, str]:
+    return {}
 
 
 class World:
@@ -37,8 +48,8 @@ class World:
             {"SERVE_APP_STATE_DIR": str(folder), "SERVE_APP_ALLOWED_HOSTS": "127.0.0.1", "HOME": str(folder)}
         )
         self.media = MediaSource(settings)
-        self.pipeline = object.__new__(VideoPipeline)
-        self.pipeline._media = self.media
+        models = VideoModels(placed("A", Analyzer()), SpeechModels({}, {}), (), ())
+        self.pipeline = VideoPipeline(models, self.media, 0.0, no_health)
 
     def claim(self, url: str, job_id: str = "talk") -> Claim:
         self.store.submit(VideoRequest(job_id=job_id, video_url=url), max_queued=None)

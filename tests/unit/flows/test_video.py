@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,12 @@ class Analyzer:
     def __init__(self, calls: Calls, regions: Sequence[SpeechRegion]) -> None:
         self.calls = calls
         self.regions = tuple(regions)
+        self.declared_s: float | None = 2.5
         self.decoded: list[bytes | str] = []
         self.contents: list[bytes] = []
+
+    async def length_s(self, media: str) -> float | None:
+        return self.declared_s
 
     async def decode(self, media: bytes | str) -> str:
         self.decoded.append(media)
@@ -102,11 +106,12 @@ class Diarizer:
         self.calls, self.name = calls, name
         self.counts: list[tuple[int | None, ...]] = []
 
-    async def diarize(self, audio: str, *counts: int | None) -> Diarization:
+    async def diarize(self, audio: str, *counts: int | None) -> AsyncIterator[float | Diarization]:
         self.counts.append(counts)
         await self.calls.of(self.name)
+        yield 0.5
         turns = (SpeakerTurn(0.0, 1.0, "a"), SpeakerTurn(1.0, 2.0, "b"))
-        return Diarization(turns, f"turns by {self.name}", ("two voices",))
+        yield Diarization(turns, f"turns by {self.name}", ("two voices",))
 
 
 class Recognizer:
