@@ -85,8 +85,19 @@ def image_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def page_origin() -> Iterator[str]:
+    """A site whose pages may call the shared graph."""
+    with FileServer(ROOT / "tests" / "integration" / "other_clients") as server:
+        yield server.base_url
+
+
+@pytest.fixture(scope="session")
 def graph(
-    start_graph: Callable[..., LocalGraph], make_config: Callable[..., Path], media_root: Path, image_weights: Path
+    start_graph: Callable[..., LocalGraph],
+    make_config: Callable[..., Path],
+    media_root: Path,
+    image_weights: Path,
+    page_origin: str,
 ) -> LocalGraph:
     """The shared graph: embedded models, CPU only, no backend started before it is asked."""
     # one classifier in replicas of its own, one inside the ingress
@@ -98,7 +109,8 @@ def graph(
         if deployment["name"] == "FasterWhisper":
             deployment["autoscaling_config"]["min_replicas"] = 0
     config.write_text(yaml.safe_dump(content))
-    return start_graph(config, {"SERVE_APP_MEDIA_ROOT": str(media_root)})
+    environment = {"SERVE_APP_MEDIA_ROOT": str(media_root), "SERVE_APP_CORS_ORIGINS": page_origin}
+    return start_graph(config, environment)
 
 
 @pytest.fixture

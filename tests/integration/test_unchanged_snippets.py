@@ -170,7 +170,7 @@ def test_an_upload_by_requests(snippets: Snippets) -> None:
 def test_an_address_by_requests(snippets: Snippets) -> None:
     told = snippets.told("transcribe_json.py")
     assert told["success"] == "True None None"
-    assert told["keys"].split() == ["duration", "filename", "language_detected", "language_requested"]
+    assert told["metadata"] == "filename duration total_segments unique_speakers processing_time"
     assert told["filename"] == "talk.wav"
     assert (told["language_requested"], told["language_detected"]) == ("en", "en")
     assert told["processing_mode"] == "targeted"

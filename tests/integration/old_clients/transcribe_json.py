@@ -11,7 +11,7 @@ payload = {
 }
 data = requests.post("http://localhost:8000/transcribe", json=payload).json()
 print("success:", data["success"], data["error"], data["error_code"])
-print("keys:", *sorted(data["metadata"])[:4])
+print("metadata:", *list(data["metadata"])[:5])
 for name in ("filename", "language_requested", "language_detected", "processing_mode"):
     print(f"{name}:", data["metadata"][name])
 print("totals:", data["metadata"]["total_segments"] == len(data["segments"]))
