@@ -355,7 +355,7 @@ async def _last(
             last: T = item
             return last
         await on_progress(item)
-    raise ProcessingError(f"{placed.name} ended without a result")
+    raise ProcessingError(Sentence("{name} ended without a result", name=placed.name))
 
 
 def _remote(handle: DeploymentHandle[Any], method: Callable[..., Any]) -> Any:

@@ -313,10 +313,17 @@ def _declared_duration_s(container: InputContainer, stream: AudioTrack, origin_s
 
 
 def length_of(file: BinaryIO) -> float | None:
-    """Return the seconds of sound that the header declares, or that FFmpeg guesses. For `media.caged_audio`."""
-    with _open_track(file) as track:
-        guessed = track.container.duration
-        return track.declared_s or (None if guessed is None else guessed / av.time_base)
+    """Return the seconds of sound that the headers declare, or that FFmpeg guesses. For `media.caged_audio`."""
+    refuse_by_head(read_at(file, 0, _HEAD_BYTES))
+    total_s = 0.0
+    for section in sections_of(file):
+        with _open_track(file, section, None) as track:
+            guessed = track.container.duration
+            length_s = track.declared_s or (None if guessed is None else guessed / av.time_base)
+        if length_s is None:
+            return None
+        total_s += length_s
+    return total_s
 
 
 def sound_of(file: BinaryIO, **arguments: Any) -> Generator[np.ndarray, None, dict[str, Any]]:
