@@ -224,6 +224,9 @@ class TranscriptionRequest:
         backend: None: the first healthy one in the configured order.
         prompt: text that the recording continues, or whose spelling it shares.
         align: whether to align words with the audio, where that is deployed.
+        enable_gpu: false: it must not use GPU replicas.
+        max_workers: the most of its pieces processed at once; None: as many as the operator allows.
+        notes: on the request, for the answer.
     """
 
     file: BinaryIO
@@ -233,6 +236,9 @@ class TranscriptionRequest:
     prompt: str | None = None
     align: bool = True
     task: SpeechTask = SpeechTask.TRANSCRIBE
+    enable_gpu: bool = True
+    max_workers: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from serve_app.api import health, weights
 from serve_app.api.drums import routes as drums
 from serve_app.api.http.access import SECURITY_SCHEMES, Access
 from serve_app.api.http.failures import handle_unrouted
+from serve_app.api.http.old_clients import OldClientsMiddleware
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.rate_limit import RATE_HEADERS
 from serve_app.api.http.request_context import RequestContextMiddleware
+from serve_app.api.http.requests import IGNORED_HEADER
 from serve_app.api.images import routes as images
 from serve_app.api.music import routes as music
 from serve_app.api.speech import openai_routes
@@ -90,6 +92,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     ):
         app.include_router(router)
     app.add_exception_handler(HTTPException, handle_unrouted)
+    app.add_middleware(OldClientsMiddleware)
     app.add_middleware(
         RequestContextMiddleware,
         page_paths=frozenset({DOCS_PATH, REDOC_PATH}),
@@ -103,7 +106,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-ID"],
-            expose_headers=[*RATE_HEADERS, "Retry-After", "X-Model-Version", "X-Request-ID"],
+            expose_headers=[*RATE_HEADERS, "Retry-After", IGNORED_HEADER, "X-Model-Version", "X-Request-ID"],
         )
     document = app.openapi
 

@@ -16,7 +16,7 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, ContractRoute, describe, error_body
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.errors import StorageUnavailable, Unavailable
-from serve_app.sentences import translated
+from serve_app.sentences import Sentence, joined, translated
 from serve_app.services import NOT_INSTALLED
 
 UP = "HEALTHY"
@@ -78,9 +78,8 @@ async def ready(
         async with asyncio.timeout(settings.readiness_timeout_s):
             deployments, faults = await asyncio.gather(services.health.deployments(), services.health.storage_faults())
     except TimeoutError as late:
-        raise Unavailable(
-            "The state of the deployments is not known: Serve did not answer in time", _READY_RETRY_AFTER_S
-        ) from late
+        silent = Sentence("The state of the deployments is not known: Serve did not answer in time")
+        raise Unavailable(silent, _READY_RETRY_AFTER_S) from late
     down = {name: state for name, state in deployments.items() if state != UP and not state.startswith(NOT_INSTALLED)}
     is_ready = deployments and not down and not faults
     status = "ready" if is_ready else "not_ready"
@@ -91,12 +90,18 @@ async def ready(
     if is_ready:
         return JSONResponse(content)
     if deployments and not down:
-        told = "; ".join(f"{part}: {fault}" for part, fault in faults.items())
+        told: str = joined(
+            "; ", [Sentence("{part}: {fault}", part=part, fault=fault) for part, fault in faults.items()]
+        )
         kind: type[Unavailable] = StorageUnavailable
-        what = "The storage fails"
+        what = Sentence("The storage fails")
     else:
-        told = ", ".join(f"{name} ({state})" for name, state in down.items()) or "no deployment is known yet"
-        kind, what = Unavailable, "Not up"
-    sentence = f"{what}: {told}" if shows_details else f"{what}; an API key with the scope admin is told what"
+        told = ", ".join(f"{name} ({state})" for name, state in down.items()) or Sentence("no deployment is known yet")
+        kind, what = Unavailable, Sentence("Not up")
+    sentence = (
+        Sentence("{what}: {told}", what=what, told=told)
+        if shows_details
+        else Sentence("{what}; an API key with the scope admin is told what", what=what)
+    )
     failure = describe(kind(sentence, _READY_RETRY_AFTER_S), settings.locale)
     return JSONResponse({**content, **error_body(failure, request)}, failure.status, dict(failure.headers))

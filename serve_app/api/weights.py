@@ -15,7 +15,7 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.jobs.record import Scope
-from serve_app.sentences import translated
+from serve_app.sentences import Sentence, translated
 from serve_app.services import DeployedModel
 
 
@@ -93,7 +93,8 @@ async def reload_model(
     """
     names = services.models.names()
     if name not in names:
-        raise HTTPException(404, f"No such model; there are: {', '.join(names) or 'none'}")
+        known = ", ".join(names) or Sentence("none")
+        raise HTTPException(404, Sentence("No such model; there are: {names}", names=known))
     models = await services.models.reload(name)
     failed = [replica for model in models for replica in model.replicas if replica.failure]
     return ReloadView(models=_views(models), reloaded=not failed)

@@ -116,6 +116,11 @@ class StoredJobs:
         await STORE.run(self._store.delete, job_id)
 
     async def events(self, job_id: str, after_seq: int) -> AsyncIterator[JobEvent]:
+        if after_seq > 0:
+            # a number of another job, or of one whose id was used before, must not hide events
+            from_it = (await STORE.run(self._store.events_after, {job_id: after_seq - 1})).get(job_id)
+            if from_it is None or not from_it.events or from_it.events[0].seq != after_seq:
+                after_seq = 0
         async for event in self._watcher.events(job_id, after_seq):
             yield event
 

@@ -63,8 +63,9 @@ class SpeechFlow:
     async def stream(self, request: TranscriptionRequest) -> AsyncIterator[Segment | Transcription]:
         """Yield segments in order of time as soon as they are transcribed, then the whole."""
         async with self._seats:
+            num_pieces = min(request.max_workers or self._max_pieces, self._max_pieces)
             options = SpeechOptions(
-                request.language, True, self._max_pieces, request.prompt, request.align, request.task
+                request.language, request.enable_gpu, num_pieces, request.prompt, request.align, request.task
             )
             steps = PlainSteps()
             require_deployed([self._models.analyzer])
@@ -84,7 +85,7 @@ class SpeechFlow:
                 transcript = join_transcripts(
                     pieces,
                     language=request.language,
-                    notes=(*chosen.notes, *activity.notes),
+                    notes=(*request.notes, *chosen.notes, *activity.notes),
                     # the times of a translation's words are not those of the speech
                     speech=activity.regions if request.task is SpeechTask.TRANSCRIBE else None,
                 )

@@ -129,9 +129,7 @@ class VideoPipeline:
         require_deployed(self._models.needed())
         started = time.monotonic()
         # before the download: an unsupported language is reported at once
-        options = SpeechOptions(
-            request.language, request.enable_gpu, request.max_workers, request.prompt, request.align
-        )
+        options = SpeechOptions(request.language, request.enable_gpu, request.workers, request.prompt, request.align)
         chosen = await steps.run(
             "choose_backend",
             ChosenBackend,
@@ -161,7 +159,7 @@ class VideoPipeline:
         spoken = await asyncio.to_thread(attribute, transcript.segments, diarization.turns)
         await steps.announce(Stage.RECOGNIZING_EMOTION)
         emotions = await self._recognize_emotion(request, audio, [part.segment for part in spoken], steps)
-        notes = [*activity.notes, *emotions.notes]
+        notes = [*request.option_notes(), *activity.notes, *emotions.notes]
         await steps.announce(Stage.MERGING)
         merging = time.monotonic()
 
@@ -299,7 +297,7 @@ class VideoPipeline:
         if not usable:
             return _skipped(Sentence("its deployment is not healthy"))
         regions = [SpeechRegion(segment.start_s, segment.end_s) for segment in segments]
-        free = asyncio.Semaphore(request.max_workers)
+        free = asyncio.Semaphore(request.workers)
         num_done = 0
 
         async def recognize(first: int) -> Emotions:

@@ -13,6 +13,7 @@ from pydantic import Field
 from serve_app import json_text
 from serve_app.analysis.result import AnalysisResult
 from serve_app.messages import JobKind, Locale
+from serve_app.sentences import Sentence
 
 JobResult: TypeAlias = AnalysisResult | dict[str, Any]
 """JSON: of a video job an AnalysisResult, of a music job a `results.MusicPiece`."""
@@ -42,6 +43,8 @@ LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
+MAX_WORKERS = 64
+
 NumSpeakers = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -56,7 +59,9 @@ class AnalysisOptions:
     enable_gpu: Annotated[bool, Field(description="false: this job must not use GPU replicas")] = True
     emotion_detection: Annotated[bool, Field(description="recognise emotion where a model for it is configured")] = True
     language: Annotated[str, Field(description="language spoken; `auto` detects it")] = "auto"
-    max_workers: Annotated[int, Field(ge=1, le=64, description="the most pieces of this file processed at once")] = 4
+    max_workers: Annotated[
+        int, Field(description="the most pieces of this file processed at once: 1 to 64, or the nearest, with a note")
+    ] = 4
     min_speakers: Annotated[NumSpeakers | None, Field(description="at least this many people speak")] = None
     max_speakers: Annotated[NumSpeakers | None, Field(description="at most this many people speak")] = None
     num_speakers: Annotated[NumSpeakers | None, Field(description="exactly this many people speak")] = None
@@ -64,6 +69,17 @@ class AnalysisOptions:
     def options(self) -> dict[str, Any]:
         """Return the options by name, as another kind of request takes them."""
         return {option.name: getattr(self, option.name) for option in fields(AnalysisOptions)}
+
+    @property
+    def workers(self) -> int:
+        """`max_workers` within its bounds."""
+        return min(max(self.max_workers, 1), MAX_WORKERS)
+
+    def option_notes(self) -> list[str]:
+        """Return a sentence for each option that was not taken as it is."""
+        if self.workers == self.max_workers:
+            return []
+        return [Sentence("max_workers can be 1 to {most}; {used} was used", most=MAX_WORKERS, used=self.workers)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ OWN = {
     "errors": set(),
     "results": set(),
     "sentences": set(),  # every layer may import it
+    "languages": {"results"},
     "messages": {"errors", "redaction"},
     "threads": {"errors"},
     "json_text": set(),
@@ -31,10 +32,22 @@ OWN = {
     "analysis": {"errors", "results"},
     "subtitles": {"errors", "results", "analysis"},
     "media": {"registered_names", "threads", "errors", "results"},
-    "models": {"errors", "results", "messages", "analysis", "media", "redaction"},
+    "models": {"languages", "errors", "results", "messages", "analysis", "media", "redaction"},
     "jobs": {"threads", "registered_names", "json_text", "errors", "results", "messages", "analysis"},
     "services": {"errors", "results", "analysis", "jobs"},
-    "api": {"threads", "json_text", "", "errors", "results", "messages", "analysis", "subtitles", "jobs", "services"},
+    "api": {
+        "languages",
+        "threads",
+        "json_text",
+        "",
+        "errors",
+        "results",
+        "messages",
+        "analysis",
+        "subtitles",
+        "jobs",
+        "services",
+    },
     "settings": {"errors", "messages", "api", "jobs", "media"},
     "deployments": {"threads", "errors", "results", "analysis", "media", "models", "services", "redaction"},
     "flows": {
@@ -110,6 +123,7 @@ FOREIGN_BANNED = {
 }
 STANDARD_LIBRARY_ONLY = {
     "",
+    "languages",
     "registered_names",
     "json_text",
     "errors",

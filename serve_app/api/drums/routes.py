@@ -22,7 +22,7 @@ from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import checked, is_multipart
 from serve_app.api.http.uploads import UploadedFile, open_uploads
 from serve_app.jobs.record import Scope
-from serve_app.sentences import Locale
+from serve_app.sentences import Locale, Sentence
 from serve_app.services import DrumRecording, DrumTranscription
 
 MAX_FILES = 32  # more are better sent in several requests: one lost connection costs them all
@@ -54,16 +54,17 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
     a batch: each has an answer of its own, and a failure of one is not the others'. The work ends if the client leaves.
     """
     if not is_multipart(request):
-        raise HTTPException(415, "Send multipart/form-data with one file or several")
+        raise HTTPException(415, Sentence("Send multipart/form-data with one file or several"))
     async with open_uploads(request, max_files=MAX_FILES) as form:
         options = checked(DrumForm, form.fields).options()
         wanted = preferred(request, (JSON, *MIDI_TYPES))
         if wanted != JSON:
             options = replace(options, with_picture=False)  # a MIDI file has no place for it
             if len(form.files) > 1:
-                raise HTTPException(
-                    406, "Several files can only be answered as JSON: accept application/json, or send one file"
+                sentence = Sentence(
+                    "Several files can only be answered as JSON: accept application/json, or send one file"
                 )
+                raise HTTPException(406, sentence)
         recordings = [DrumRecording(sent.file, sent.filename) for sent in form.files]
         answers = await while_connected(request, services.drums.transcribe(recordings, options))
         if len(answers) == 1:

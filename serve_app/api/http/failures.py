@@ -29,7 +29,7 @@ from serve_app import messages
 from serve_app.api.http.access import SECURITY_SCHEMES, Access, add_rate_headers, challenge, declared_scope
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.request_context import UNEXPECTED, request_id_of
-from serve_app.api.http.requests import is_multipart, limited
+from serve_app.api.http.requests import add_ignored_header, is_multipart, limited
 from serve_app.api.http.wrong_fields import foreign_sentence, wrong_fields
 from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError, Unavailable, storage_fault
 from serve_app.sentences import Locale, translated
@@ -236,6 +236,7 @@ class ApiRoute(APIRoute):
                 log_failure(failure, request, error)
                 response = self.failure_response(failure, request)
             add_rate_headers(request, response)
+            add_ignored_header(request, response)
             return response
 
         return guarded

@@ -42,7 +42,7 @@ def parse_range(header: str, num_bytes: int) -> tuple[int, int] | None:
 
 
 async def answer_file(request: Request, file: StoredFile, media_type: str, headers: Mapping[str, str]) -> Response:
-    """Answer GET or HEAD with a file, streamed; StorageError where its first bytes can't be read.
+    """Answer GET with a file, streamed; StorageError where its first bytes can't be read.
 
     One range is answered with 206, several with the whole file. The file has a strong `ETag` and no date, so that
     `If-Range` with a date never holds.
@@ -63,15 +63,13 @@ async def answer_file(request: Request, file: StoredFile, media_type: str, heade
             status, (start, end) = HTTPStatus.PARTIAL_CONTENT, part
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.num_bytes}"
     headers["Content-Length"] = str(end - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=media_type)
     chunks = file.read(start, end)
     first = await anext(chunks, b"")  # what fails here still gets an answer of its own
     return StreamingResponse(_joined(first, chunks), status, headers, media_type)
 
 
 def _range_applies(request: Request, etag: str) -> bool:
-    if request.method != "GET" or len(request.headers.getlist("range")) != 1:
+    if len(request.headers.getlist("range")) != 1:
         return False
     return request.headers.get("if-range", etag).strip() == etag
 

@@ -20,7 +20,6 @@ from starlette.requests import Request
 from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.requests import (
     MediaUrl,
-    OptionalMediaUrl,
     WireRequest,
     checked,
     is_json,
@@ -132,7 +131,7 @@ class MusicByAddress(MusicFields, frozen=True):
 class MusicForm(MusicFields, UploadForm, frozen=True):
     """Form of `POST /generate-music`, beside its file."""
 
-    image_url: OptionalMediaUrl = Field(default=None, description=f"{_ADDRESS}, instead of `file`")
+    image_url: MediaUrl | None = Field(default=None, description=f"{_ADDRESS}, instead of `file`")
 
 
 def music_content() -> dict[str, Any]:

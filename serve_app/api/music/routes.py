@@ -222,7 +222,6 @@ def _media(kind: str) -> dict[str, Any]:
     }
 
 
-@router.head("/music/{job_id}/picture", include_in_schema=False)
 @router.get("/music/{job_id}/picture", summary="A piece's picture", **_media("image/jpeg"))
 @needs(Scope.READ)
 async def get_picture(
@@ -233,7 +232,6 @@ async def get_picture(
     return await answer_file(request, file, "image/jpeg", _PRIVATE | _PICTURE_POLICY)
 
 
-@router.head("/music/{job_id}/audio", include_in_schema=False)
 @router.get("/music/{job_id}/audio", summary="A piece to play", **_media("audio/mpeg"))
 @needs(Scope.READ)
 async def get_audio(

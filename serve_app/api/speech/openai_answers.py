@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from serve_app.analysis.result import AnalysisResult
 from serve_app.api.speech.answers import full_text
-from serve_app.api.speech.languages import language_name
 from serve_app.api.speech.openai_requests import TRANSCRIPTION_ALIASES
+from serve_app.languages import language_name
 from serve_app.results import Segment, SpeechTask
 from serve_app.sentences import Locale, translated
 from serve_app.services import SpeechBackend, Transcription

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
+from serve_app.api.http.requests import refusal
 from serve_app.api.http.uploads import UploadForm
 from serve_app.api.speech.requests import MAX_NAME_CHARS, Prompt, SpokenLanguage
 from serve_app.results import AUTO
+from serve_app.sentences import Sentence
 
 DEFAULT_MODEL = "whisper-1"
 # What clients ask OpenAI for (openai.types.AudioModel); here each is whichever backend is first.
@@ -24,13 +25,19 @@ TRANSCRIPTION_ALIASES = (
 TRANSLATION_ALIASES = (DEFAULT_MODEL,)
 
 REPEATABLE_FIELDS = frozenset({"timestamp_granularities[]", "timestamp_granularities"})
-_UNKNOWN_SPEAKERS = "Known voices are not supported: diarized_json names the speakers A, B, …. Leave this field out"
+_UNKNOWN_SPEAKERS = Sentence(
+    "Known voices are not supported: diarized_json names the speakers A, B, …. Leave this field out"
+)
 _REFUSED = {
-    "include": "Log probabilities of tokens are not supported: verbose_json has each segment's. Leave this field out",
-    "keywords": "Keywords are not supported: write them into prompt",
+    "include": Sentence(
+        "Log probabilities of tokens are not supported: verbose_json has each segment's. Leave this field out"
+    ),
+    "keywords": Sentence("Keywords are not supported: write them into prompt"),
     "known_speaker_names": _UNKNOWN_SPEAKERS,
     "known_speaker_references": _UNKNOWN_SPEAKERS,
-    "languages": "Several languages are not supported: name one in language, or leave it out to have it detected",
+    "languages": Sentence(
+        "Several languages are not supported: name one in language, or leave it out to have it detected"
+    ),
 }
 # refused, not ignored: a client that expects what it asked for would fail later, or be misled
 REFUSED_FIELDS = {name + suffix: why for name, why in _REFUSED.items() for suffix in ("", "[]")}
@@ -93,18 +100,16 @@ class OpenAITranscriptionForm(OpenAIForm, frozen=True):
     @classmethod
     def _check_chunking(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("chunking_type", "") is None:
-            raise PydanticCustomError(
-                "chunking_type_missing", "Send chunking_strategy[type]=server_vad with this field"
-            )
+            sentence = Sentence("Send chunking_strategy[type]=server_vad with this field")
+            raise refusal("chunking_type_missing", sentence)
         return value
 
     @field_validator("stream")
     @classmethod
     def _check_stream(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("response_format") not in ("json", "text", "diarized_json", None):
-            raise PydanticCustomError(
-                "stream_unsupported", "Only response_format json, text and diarized_json can be streamed"
-            )
+            sentence = Sentence("Only response_format json, text and diarized_json can be streamed")
+            raise refusal("stream_unsupported", sentence)
         return value
 
     @field_validator("timestamp_granularities")
@@ -112,7 +117,8 @@ class OpenAITranscriptionForm(OpenAIForm, frozen=True):
     def _check_granularities(cls, value: list[str], info: ValidationInfo) -> list[str]:
         if info.data.get("stream"):
             if "word" in value:
-                raise PydanticCustomError("granularity_unsupported", "Words can't be streamed; segments can")
+                raise refusal("granularity_unsupported", Sentence("Words can't be streamed; segments can"))
         elif value and info.data.get("response_format") not in ("verbose_json", None):
-            raise PydanticCustomError("granularity_unsupported", "Timestamps need response_format verbose_json")
+            sentence = Sentence("Timestamps need response_format verbose_json")
+            raise refusal("granularity_unsupported", sentence)
         return value

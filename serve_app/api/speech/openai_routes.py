@@ -44,6 +44,7 @@ from serve_app.api.speech.openai_requests import (
 from serve_app.jobs.record import Scope
 from serve_app.messages import Locale
 from serve_app.results import Segment, SpeechTask
+from serve_app.sentences import Sentence
 from serve_app.services import AnalysisRequest, Services, Transcription, TranscriptionRequest
 from serve_app.subtitles.files import TranscriptForm, passages_of_segments, srt, vtt
 
@@ -182,7 +183,7 @@ async def create_translation(request: Request, services: InjectedServices, setti
 
 def _form(request: Request) -> Request:
     if not is_multipart(request):
-        raise HTTPException(415, "Send multipart/form-data with a file and a model")
+        raise HTTPException(415, Sentence("Send multipart/form-data with a file and a model"))
     return request
 
 
@@ -289,4 +290,5 @@ async def _model_views(services: Services) -> list[answers.ModelView]:
 
 
 def _not_found(known: list[str]) -> HTTPException:
-    return HTTPException(404, f"No such model; there are: {', '.join(known) or 'none'}")
+    names = ", ".join(known) or Sentence("none")
+    return HTTPException(404, Sentence("No such model; there are: {names}", names=names))

@@ -20,15 +20,17 @@ from serve_app.api.http.access import needs
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, Failure
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.api.http.requests import checked, is_json, is_multipart, read_json
+from serve_app.api.http.requests import checked_with_query, is_json, is_multipart, read_json
 from serve_app.api.http.uploads import form_content, open_upload, url_display_name
 from serve_app.api.speech.answers import TranscribeView, UploadView, failed_upload, view_analysis, view_upload
 from serve_app.api.speech.requests import TranscribeForm, TranscribeRequest
 from serve_app.jobs.record import Scope
-from serve_app.sentences import Locale
+from serve_app.sentences import Locale, Sentence
 from serve_app.services import Services
 
-_MEDIA_TYPE_REFUSED = "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
+_MEDIA_TYPE_REFUSED = Sentence(
+    "Send a file as multipart/form-data, or application/json with audio_path, video_url or video_path"
+)
 
 
 class TranscribeRoute(ApiRoute):
@@ -88,23 +90,26 @@ async def transcribe(
 
     Form: `file`, `language`, `backend`. No other backend replaces one that is not deployed (422) or not healthy (503).
     With `diarize=true` a form runs that pipeline too, with the options and the answer of a JSON object. JSON:
-    `audio_path` wins over `video_url` wins over `video_path`. The work ends if the client leaves.
+    `audio_path` wins over `video_url` wins over `video_path`. The options may come in the query, too. Fields that are
+    unknown here are ignored; the header `X-Ignored-Fields` names them. The work ends if the client leaves.
     """
     if is_multipart(request):
         return await _transcribe_upload(request, services, settings.locale)
     if not is_json(request):
         raise HTTPException(415, _MEDIA_TYPE_REFUSED)
-    body = checked(TranscribeRequest, await read_json(request))
+    body = checked_with_query(TranscribeRequest, await read_json(request), request)
+    if body.backend is not None:
+        await _check_deployed(services, body.backend)
     result = await while_connected(request, services.analysis.analyze(body.to_analysis_request()))
     return view_analysis(result, url_display_name(body.source_url), settings.locale)
 
 
 async def _transcribe_upload(request: Request, services: Services, locale: Locale) -> UploadView | TranscribeView:
-    async with open_upload(request) as upload:
+    async with open_upload(request, known=TranscribeForm.known_names()) as upload:
         started_s = time.perf_counter()  # without the time that the client took to send it
         # decides the form of a failure's answer, also where another field is wrong
-        request.state.diarize = _is_true(upload.fields.get("diarize"))
-        form = checked(TranscribeForm, upload.fields)
+        request.state.diarize = _is_true(upload.fields.get("diarize", request.query_params.get("diarize")))
+        form = checked_with_query(TranscribeForm, dict(upload.fields), request)
         if form.backend is not None:
             await _check_deployed(services, form.backend)
         if form.diarize:
@@ -128,7 +133,7 @@ async def _transcribe_upload(request: Request, services: Services, locale: Local
 async def _check_deployed(services: Services, backend: str) -> None:
     names = [known.name for known in await services.speech.backends()]
     if backend not in names:
-        sentence = f"No such backend; deployed: {', '.join(names) or 'none'}"
+        sentence = Sentence("No such backend; deployed: {names}", names=", ".join(names) or Sentence("none"))
         raise RequestValidationError([{"type": "backend_unknown", "loc": ("body", "backend"), "msg": sentence}])
 
 

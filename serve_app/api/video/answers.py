@@ -121,7 +121,10 @@ def shown_status(status: JobStatus) -> ShownStatus:
 
 
 def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> SubmittedView:
-    """Describe a job to the client that submitted it, for the first time or again; `locale`: if it names none."""
+    """Describe a job to the client that submitted it, for the first time or again; `locale`: if it names none.
+
+    A video job is always `processing` here, as in the contract: its state is at `status_url`.
+    """
     job = submitted.job
     estimate_s = submitted.estimated_s
     if job.status.is_final:
@@ -130,12 +133,11 @@ def view_submitted(submitted: SubmittedJob, locale: Locale, root_path: str) -> S
         estimated_time = UNKNOWN_ESTIMATE_S
     else:
         estimated_time = max(1, math.ceil(estimate_s))
+    tells_end = job.status.is_final and job.request.kind is not JobKind.VIDEO
     return SubmittedView(
         job_id=job.job_id,
-        status=shown_status(job.status),
-        message=job.message
-        if job.status.is_final
-        else accepted_message(job.request.kind, job.request.locale or locale),
+        status=shown_status(job.status) if tells_end else "processing",
+        message=job.message if tells_end else accepted_message(job.request.kind, job.request.locale or locale),
         status_url=f"{root_path.rstrip('/')}/jobs/{job.job_id}",
         estimated_time=estimated_time,
     )

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
-from serve_app.api.http.requests import MAX_URL_CHARS, MediaUrl, WireRequest, blank_to_none, check_text
+from serve_app.api.http.requests import MAX_URL_CHARS, MediaUrl, WireRequest, check_text, refusal, without_blanks
 from serve_app.jobs.record import AnalysisOptions, VideoRequest
+from serve_app.languages import language_code
+from serve_app.sentences import Sentence
 
 JOB_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 
-Language = Literal["auto", "ko", "en", "ja", "zh"]
+
+def to_language_code(value: Any) -> Any:
+    """Return the code of a language that is written in another way; what is no text stays as it is."""
+    return language_code(value) if isinstance(value, str) else value
+
+
+Language = Annotated[Literal["auto", "ko", "en", "ja", "zh"], BeforeValidator(to_language_code)]
 
 
 def _check_job_id(text: str) -> str:
     # fullmatch: Python's $ would let a trailing newline pass
     if not re.fullmatch(JOB_ID_PATTERN.strip("^$"), text, re.ASCII):
-        sentence = "Use 1 to 128 letters, digits, '.', '_' or '-', not starting with '.'"
-        raise PydanticCustomError("job_id_malformed", sentence)
+        sentence = Sentence("Use 1 to 128 letters, digits, '.', '_' or '-', not starting with '.'")
+        raise refusal("job_id_malformed", sentence)
     return text
 
 
@@ -30,12 +37,12 @@ def _check_callback_base(text: str) -> str:
         parts = urlsplit(text)
         _ = parts.port  # raises on a port that is none
     except ValueError as error:
-        raise PydanticCustomError("callback_base_malformed", "Not a URL") from error
+        raise refusal("callback_base_malformed", Sentence("Not a URL")) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise PydanticCustomError("callback_base_malformed", "Use an http:// or https:// URL with a host")
+        raise refusal("callback_base_malformed", Sentence("Use an http:// or https:// URL with a host"))
     if parts.query or parts.fragment or "@" in parts.netloc:
-        sentence = "Leave out user names, passwords, query and fragment: a path is appended"
-        raise PydanticCustomError("callback_base_malformed", sentence)
+        sentence = Sentence("Leave out user names, passwords, query and fragment: a path is appended")
+        raise refusal("callback_base_malformed", sentence)
     return text.rstrip("/")
 
 
@@ -47,11 +54,16 @@ JobId = Annotated[
         json_schema_extra={"pattern": JOB_ID_PATTERN},
     ),
 ]
-CallbackBase = Annotated[
-    Annotated[str, Field(max_length=MAX_URL_CHARS), AfterValidator(check_text), AfterValidator(_check_callback_base)]
-    | None,
-    BeforeValidator(blank_to_none),
-]
+CallbackBase = (
+    Annotated[
+        str,
+        BeforeValidator(without_blanks),
+        Field(max_length=MAX_URL_CHARS),
+        AfterValidator(check_text),
+        AfterValidator(_check_callback_base),
+    ]
+    | None
+)
 
 
 class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
@@ -64,7 +76,7 @@ class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
     def _check_range(cls, value: int | None, info: ValidationInfo) -> int | None:
         least = info.data.get("min_speakers")
         if value is not None and least is not None and value < least:
-            raise PydanticCustomError("speakers_contradict", "max_speakers must not be below min_speakers")
+            raise refusal("speakers_contradict", Sentence("max_speakers must not be below min_speakers"))
         return value
 
     @field_validator("num_speakers")
@@ -72,12 +84,12 @@ class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
     def _check_number(cls, value: int | None, info: ValidationInfo) -> int | None:
         least, most = info.data.get("min_speakers"), info.data.get("max_speakers")
         if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-            sentence = "num_speakers must lie between min_speakers and max_speakers"
-            raise PydanticCustomError("speakers_contradict", sentence)
+            sentence = Sentence("num_speakers must lie between min_speakers and max_speakers")
+            raise refusal("speakers_contradict", sentence)
         return value
 
 
-class ProcessVideoRequest(AnalysisFields, frozen=True):
+class ProcessVideoRequest(AnalysisFields, frozen=True, extra="ignore"):
     """Body of `POST /api/upload-video/process-video`."""
 
     model_config = ConfigDict(

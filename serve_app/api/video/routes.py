@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -15,15 +16,17 @@ from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.ranges import answer_file
+from serve_app.api.http.requests import note_ignored
 from serve_app.api.http.visitors import Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
 from serve_app.errors import JobConflict
 from serve_app.jobs.record import JobStatus, Scope
 from serve_app.messages import JobKind
+from serve_app.sentences import Sentence
 from serve_app.subtitles.files import TranscriptForm, transcript_file
 
-_MAX_SEQ = 2**31 - 1  # what every database's integer holds
+_SEQ = re.compile(r"[0-9]{1,9}")  # nine digits: what every database's integer holds
 
 JobIdInPath = Annotated[JobId, Path()]
 
@@ -72,9 +75,11 @@ async def process_video(
 ) -> views.SubmittedView:
     """Store a job and answer at once.
 
-    The same `job_id` with the same request returns the job as it is now; with another request: 409. An address that
-    may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`.
+    The same `job_id` with the same request returns the same job, whose state is at `status_url`; with another request:
+    409. An address that may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`. Fields that are
+    unknown here are ignored; the header `X-Ignored-Fields` names them.
     """
+    note_ignored(request, (*body.ignored, *request.query_params))
     submitted = await services.jobs.submit(body.to_job_request(settings.backend_url), key=key)
     return views.view_submitted(submitted, settings.locale, request.scope.get("root_path", ""))
 
@@ -160,11 +165,13 @@ async def job_events(
     job_id: VisibleJobId,
     services: InjectedServices,
     settings: InjectedSettings,
-    last_event_id: Annotated[int, Header(ge=0, le=_MAX_SEQ, description="resume after this event")] = 0,
+    last_event_id: Annotated[
+        str, Header(description="resume after this event; what is no event of this job is ignored")
+    ] = "",
 ) -> Response:
     """Stream the bodies of the job's callbacks: from the first, or after `Last-Event-ID`, until the job's end."""
     status = await services.jobs.status(job_id)
-    events = services.jobs.events(job_id, last_event_id)
+    events = services.jobs.events(job_id, int(last_event_id) if _SEQ.fullmatch(last_event_id) else 0)
     first = None
     if status.is_final:
         first = await anext(events, None)
@@ -173,7 +180,6 @@ async def job_events(
     return stream_events(events, first, heartbeat_s=settings.heartbeat_s, retry_ms=settings.retry_ms)
 
 
-@router.head("/{job_id}/result", include_in_schema=False)
 @router.get(
     "/{job_id}/result",
     summary="A job's result alone",
@@ -195,7 +201,13 @@ async def get_result(job_id: VisibleJobId, request: Request, services: InjectedS
     job = await services.jobs.get(job_id)
     if job.result_text is None:
         state = views.shown_status(job.status)
-        raise JobConflict(f"{job_id} is {state} and has no result; there is one once a job has completed")
+        raise JobConflict(
+            Sentence(
+                "{job_id} is {state} and has no result; there is one once a job has completed",
+                job_id=job_id,
+                state=state,
+            )
+        )
     result = await asyncio.to_thread(StoredJson, job.result_text)
     return await answer_file(request, result, "application/json", {"Cache-Control": "private, no-cache"})
 
@@ -221,10 +233,22 @@ async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: I
     """
     job = await services.jobs.get(job_id)
     if job.request.kind is not JobKind.VIDEO:
-        raise JobConflict(f"{job_id} makes {job.request.kind} and has no transcript; only video jobs have one")
+        raise JobConflict(
+            Sentence(
+                "{job_id} makes {kind} and has no transcript; only video jobs have one",
+                job_id=job_id,
+                kind=job.request.kind,
+            )
+        )
     if job.result_text is None:  # every completed job has one
         state = views.shown_status(job.status)
-        raise JobConflict(f"{job_id} is {state} and has no transcript; there is one once a job has completed")
+        raise JobConflict(
+            Sentence(
+                "{job_id} is {state} and has no transcript; there is one once a job has completed",
+                job_id=job_id,
+                state=state,
+            )
+        )
     # two hours of speech take a second
     content = await asyncio.to_thread(lambda: transcript_file(cast(AnalysisResult, job.result), form))
     # the id is safe in a header: JobId lets nothing else pass

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
+from serve_app.languages import language_code
 from serve_app.media.decode import decode_audio
 from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
 from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
@@ -102,15 +103,15 @@ class WhisperSTT:
         return self._backend(backend)[0]
 
     def transcribe(
-        self, audio: Audio, language: str = "auto", backend: str | None = None, *, prompt: str | None = None
+        self, audio: Audio, language: str | None = "auto", backend: str | None = None, *, prompt: str | None = None
     ) -> dict[str, Any]:
         """Transcribe a recording of any length.
 
         Args:
             audio: path of a media file, its bytes, an open binary file, samples (n,) at 16 kHz, or (samples, rate).
                 Samples are mono: floats within ±1, or integers of any width.
-            language: two-letter code; "auto": detected in three parts of the speech; a part that is surely in another
-                language keeps that one.
+            language: code or English name, such as `ko`, `ko-KR` or `Korean`; "auto" or None: detected in three parts
+                of the speech; a part that is surely in another language keeps that one.
             backend: its name; None: the first of `backends` that loads.
             prompt: text that the recording continues, or whose spelling it shares.
 
@@ -127,6 +128,7 @@ class WhisperSTT:
             ModelLoadingError: the backend can't be loaded.
             ProcessingError: the model failed.
         """
+        language = language_code(language)
         name, loaded, notes = self._backend(backend)
         loaded.backend.check_language(language)
         decoded = _decoded(audio)

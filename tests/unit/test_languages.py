@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.api.speech.languages import WHISPER_LANGUAGES, language_name
+from serve_app.languages import WHISPER_LANGUAGES, language_name
 
 
 def test_same_as_whispers_own() -> None:
