@@ -19,6 +19,7 @@ import httpx
 from serve_app.errors import AddressRefused, CallbackRefused
 from serve_app.media.address_policy import AddressPolicy
 from serve_app.media.host_names import resolve
+from serve_app.sentences import Sentence
 
 __all__ = ["AddressPolicy", "check_callback_base", "guarded_client"]
 
@@ -76,7 +77,7 @@ async def check_callback_base(url: str, policy: AddressPolicy, *, resolve: Resol
     try:
         parsed = policy.check_url(url)
         if parsed.query or parsed.fragment or "?" in url or "#" in url:
-            raise AddressRefused("The callback base must have neither query nor fragment")
+            raise AddressRefused(Sentence("The callback base must have neither query nor fragment"))
         try:
             with anyio.fail_after(_RESOLVE_LIMIT_S):
                 addresses = await resolve(parsed.raw_host.decode("ascii"), parsed.port or 0)
@@ -123,7 +124,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             with anyio.fail_after(timeout):
                 addresses = await self._addresses(host, port)
                 if not addresses:
-                    raise httpcore.ConnectError("the host name has no address")
+                    raise httpcore.ConnectError(Sentence("the host name has no address"))
                 self._policy.check_resolved(host, addresses)
                 return await self._connect_first(addresses[:_MOST_ADDRESSES], port, socket_options)
         except TimeoutError as error:
@@ -135,7 +136,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        raise AddressRefused("Unix sockets are not allowed")
+        raise AddressRefused(Sentence("Unix sockets are not allowed"))
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
@@ -144,9 +145,9 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         try:
             return await self._resolve(host, port)
         except TimeoutError as error:
-            raise httpcore.ConnectError("the host name's name server did not answer") from error
+            raise httpcore.ConnectError(Sentence("the host name's name server did not answer")) from error
         except socket.gaierror as error:
-            raise httpcore.ConnectError("the host name could not be resolved") from error
+            raise httpcore.ConnectError(Sentence("the host name could not be resolved")) from error
 
     async def _connect_first(
         self, addresses: Sequence[str], port: int, socket_options: Iterable[httpcore.SOCKET_OPTION] | None
@@ -176,5 +177,5 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
                 with anyio.move_on_after(_HAPPY_EYEBALLS_DELAY_S):
                     await failed.wait()
         if winner is None:
-            raise httpcore.ConnectError("no address of the host accepts connections") from errors[0]
+            raise httpcore.ConnectError(Sentence("no address of the host accepts connections")) from errors[0]
         return winner

@@ -14,6 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import httpx
 
 from serve_app.errors import AddressRefused
+from serve_app.sentences import Sentence
+
+_NO_ADDRESS = Sentence("The host is not a valid address")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -75,13 +78,17 @@ class AddressPolicy:
         try:
             parsed = httpx.URL(url)
         except (httpx.InvalidURL, ValueError, TypeError):
-            raise AddressRefused("The URL is malformed") from None
+            raise AddressRefused(Sentence("The URL is malformed")) from None
         if parsed.scheme not in schemes:
-            raise AddressRefused(f"URL scheme {parsed.scheme[:20]!r} is not allowed; use {', '.join(schemes)}")
+            scheme, allowed = repr(parsed.scheme[:20]), ", ".join(schemes)
+            raise AddressRefused(
+                Sentence("URL scheme {scheme} is not allowed; use {allowed}", scheme=scheme, allowed=allowed)
+            )
         if parsed.userinfo:
-            raise AddressRefused("A user name or password in the URL is not allowed; use a presigned URL")
+            sentence = Sentence("A user name or password in the URL is not allowed; use a presigned URL")
+            raise AddressRefused(sentence)
         if parsed.port is not None and not 1 <= parsed.port <= 65535:
-            raise AddressRefused("The URL's port is out of range")
+            raise AddressRefused(Sentence("The URL's port is out of range"))
         host = _plain_host(parsed.raw_host.decode("ascii", "replace"))
         if (address := _strict_address(host)) is not None:
             self.check_address(address)
@@ -93,7 +100,7 @@ class AddressPolicy:
         """Raise AddressRefused unless the address is public, and so are the addresses embedded in it."""
         parsed = _strict_address(address) if isinstance(address, str) else address
         if parsed is None:
-            raise AddressRefused("The host is not a valid address")
+            raise AddressRefused(_NO_ADDRESS)
         if self._is_listed(parsed):
             return
         embedded = _embedded_addresses(parsed)
@@ -147,15 +154,17 @@ def _plain_host(raw_host: str) -> str:
     """Return the host for comparison; refuse spellings that two parsers may read as two hosts."""
     host = _fold(raw_host)
     if not host:
-        raise AddressRefused("The URL names no host")
+        raise AddressRefused(Sentence("The URL names no host"))
     if ":" in host:
         if _strict_address(host) is None:
-            raise AddressRefused("The host is not a valid address")
+            raise AddressRefused(_NO_ADDRESS)
         return host
     if len(host) > 253 or not _HOST_NAME.fullmatch(host):
-        raise AddressRefused("The host is not a valid name")
+        raise AddressRefused(Sentence("The host is not a valid name"))
     if _ENDS_IN_NUMBER.search(host) and _strict_address(host) is None:
-        raise AddressRefused("The host is an unusual spelling of an address; write it as four decimal numbers")
+        raise AddressRefused(
+            Sentence("The host is an unusual spelling of an address; write it as four decimal numbers")
+        )
     return host
 
 
@@ -212,5 +221,7 @@ def _is_public(address: Address) -> bool:
     )
 
 
-def _refusal(host: str) -> str:
-    return f"Address not allowed: {host} is not public; the operator can allow it by SERVE_APP_ALLOWED_HOSTS"
+def _refusal(host: str) -> Sentence:
+    return Sentence(
+        "Address not allowed: {host} is not public; the operator can allow it by SERVE_APP_ALLOWED_HOSTS", host=host
+    )

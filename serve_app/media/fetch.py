@@ -23,8 +23,14 @@ from serve_app.media.http_download import download_http
 from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile, Progress
 from serve_app.media.s3_download import download_s3
+from serve_app.sentences import Sentence
 from serve_app.threads import FILES
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_WITHOUT_SLASHES = frozenset(
+    ("data", "blob", "about", "cid", "content", "file", "http", "https", "s3", "gs", "ftp", "urn")
+)
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _COPY_BYTES = 1 << 20
 _MAX_FILENAME_CHARS = 120
 _NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ESTALE)  # of this process, of this host, of a file server
@@ -92,7 +98,7 @@ async def fetch(
     rate = LeastRate(limits.least_bytes_per_s, limits.rate_window_s, clock)
     try:
         async with asyncio.timeout(limits.total_s) as deadline:
-            scheme = url.partition("://")[0].lower() if "://" in url else ""
+            scheme = _scheme(url)
             if scheme == "s3":
                 _refuse_withheld(url, sources.withheld)
                 content_type = await download_s3(
@@ -100,17 +106,21 @@ async def fetch(
                 )
             elif scheme in ("", "file"):
                 content_type = await _copy_local(url, part, sources)
+            elif scheme not in ("http", "https"):
+                raise AddressRefused(_refusal(scheme, sources.media_root is not None))
             else:
                 content_type = await download_http(
                     url, part, policy=sources.policy, tls=sources.tls, limits=limits, rate=rate, sleep=sleep
                 )
             if part.looks_like_html(content_type):
-                raise DownloadError("The address answered with a web page (HTML), not with a media file")
+                page = Sentence("The address answered with a web page (HTML), not with a media file")
+                raise DownloadError(page)
             await part.finish()
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise DownloadError(f"The download did not finish within {limits.total_s:g} s") from None
+        late = Sentence("The download did not finish within {limit_s:g} s", limit_s=limits.total_s)
+        raise DownloadError(late) from None
     finally:
         part.discard()
     guessed = mimetypes.guess_type(filename)[0] or ""
@@ -134,25 +144,50 @@ def display_name(url: str) -> str:
     return name or "media"
 
 
+def _scheme(url: str) -> str:
+    """Return an address's scheme in lower case; "" of a local path; a drive's letter, or a backslash, of Windows'."""
+    if _WINDOWS_PATH.match(url):
+        return url[0].lower()
+    found = _SCHEME.match(url)
+    if found is None:
+        return ""
+    scheme = found[1].lower()
+    # a file's name may have a colon
+    return scheme if found[2] or scheme in _WITHOUT_SLASHES else ""
+
+
+def _refusal(scheme: str, takes_paths: bool) -> Sentence:
+    if len(scheme) == 1:
+        return Sentence("The address is a path of Windows, which this server can't read: upload the file instead")
+    if takes_paths:
+        return Sentence(
+            "The scheme {scheme}: is not taken; use https://, http://, s3:// or a path under the media root",
+            scheme=scheme[:20],
+        )
+    return Sentence("The scheme {scheme}: is not taken; use https://, http:// or s3://", scheme=scheme[:20])
+
+
 def _refuse_withheld(url: str, withheld: str | None) -> None:
     bucket, _, key = url.partition("://")[2].partition("/")
     # a store may drop the slash in front of a key
     if withheld and f"s3://{bucket}/{key.lstrip('/')}".startswith(withheld.rstrip("/") + "/"):
-        raise AddressRefused("The S3 URL names a file of this service's own store")
+        raise AddressRefused(Sentence("The S3 URL names a file of this service's own store"))
 
 
 async def _copy_local(url: str, part: PartFile, sources: FetchSources) -> str:
     root, path = await FILES.run(_resolve_local, url, sources.media_root)
     if sources.withheld and (root / path).is_relative_to(await FILES.run(Path(sources.withheld).resolve)):
-        raise AddressRefused("The local path is within this service's own store")
+        raise AddressRefused(Sentence("The local path is within this service's own store"))
     try:
         file = await FILES.run(_open_beneath, root, path)
     except FileNotFoundError:
-        raise DownloadError("404 Not Found: no such file under the media root") from None
+        raise DownloadError(Sentence("404 Not Found: no such file under the media root")) from None
     except OSError as error:
         if error.errno in _NOT_OF_THE_FILE:
-            raise StorageUnavailable(f"The media root can't be read: {os.strerror(error.errno)}") from error
-        raise DownloadError(f"The local file can't be read: {os.strerror(error.errno or 0)}") from None
+            unread = Sentence("The media root can't be read: {reason}", reason=os.strerror(error.errno))
+            raise StorageUnavailable(unread) from error
+        unread = Sentence("The local file can't be read: {reason}", reason=os.strerror(error.errno or 0))
+        raise DownloadError(unread) from None
     with file:
         part.expect(os.fstat(file.fileno()).st_size)
         while chunk := await FILES.run(file.read, _COPY_BYTES):
@@ -164,21 +199,23 @@ def _resolve_local(url: str, media_root: Path | None) -> tuple[Path, Path]:
     """Return the real media root, and the path under it after every symbolic link; relative paths start there."""
     if media_root is None:
         raise AddressRefused(
-            "Local paths are not allowed here; the operator can allow a folder by SERVE_APP_MEDIA_ROOT"
+            Sentence("Local paths are not allowed here; the operator can allow a folder by SERVE_APP_MEDIA_ROOT")
         )
     text = url
-    if url.lower().startswith("file://"):
+    if url.lower().startswith("file:") and not url.lower().startswith("file://"):
+        text = unquote(url[len("file:") :])  # file:/srv/a.mp4, as Java writes it
+    elif url.lower().startswith("file://"):
         host, slash, rest = url[len("file://") :].partition("/")
         if host not in ("", "localhost"):
-            raise AddressRefused("A file:// URL must not name a host")
+            raise AddressRefused(Sentence("A file:// URL must not name a host"))
         text = unquote(slash + rest)
     root = media_root.resolve()
     try:
         path = (root / text).resolve()
     except (ValueError, OSError, RuntimeError):  # NUL byte, too long, loop of links
-        raise AddressRefused("The local path is malformed") from None
+        raise AddressRefused(Sentence("The local path is malformed")) from None
     if not path.is_relative_to(root):
-        raise AddressRefused("The local path is outside the media root")
+        raise AddressRefused(Sentence("The local path is outside the media root"))
     return root, path.relative_to(root)
 
 
@@ -197,5 +234,5 @@ def _open_beneath(root: Path, path: Path) -> BinaryIO:
         os.close(folder)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise DownloadError("The local path is not a regular file")
+        raise DownloadError(Sentence("The local path is not a regular file"))
     return open(handle, "rb", buffering=0)

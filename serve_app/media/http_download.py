@@ -22,10 +22,13 @@ from serve_app.media.address_guard import AddressPolicy, guarded_client
 from serve_app.media.content_encoding import inflated
 from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile
+from serve_app.sentences import Sentence
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+_BROKE = Sentence("The connection broke before the file was complete")
+_CHANGED = Sentence("The file changed while it was being downloaded")
 _MIN_AGE_S = 60.0  # a file that changed later may change again within the second that Last-Modified tells
 
 
@@ -90,20 +93,21 @@ class _Download:
         try:
             await self._follow(self._policy.check_url(self._url))
         except httpx.TimeoutException as error:
-            what = "connecting" if isinstance(error, httpx.ConnectTimeout) else "waiting for data"
-            raise DownloadInterrupted(f"The server did not answer in time ({what})") from None
+            is_connecting = isinstance(error, httpx.ConnectTimeout)
+            what = Sentence("connecting") if is_connecting else Sentence("waiting for data")
+            raise DownloadInterrupted(Sentence("The server did not answer in time ({what})", what=what)) from None
         except httpx.ConnectError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
                 cause = cause.__cause__ or cause.__context__
             if cause is not None:
-                raise DownloadError("The server's TLS certificate is not valid") from None
-            reason = str(error) if str(error).startswith(("the host name", "no address")) else "connecting failed"
-            raise DownloadInterrupted(f"The server can't be reached: {reason}") from None
+                raise DownloadError(Sentence("The server's TLS certificate is not valid")) from None
+            reason = _connect_failure(error)
+            raise DownloadInterrupted(Sentence("The server can't be reached: {reason}", reason=reason)) from None
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            raise DownloadInterrupted("The connection broke before the file was complete") from None
+            raise DownloadInterrupted(_BROKE) from None
         except httpx.HTTPError as error:
-            raise DownloadError(f"The request failed: {type(error).__name__}") from None
+            raise DownloadError(Sentence("The request failed: {kind}", kind=type(error).__name__)) from None
 
     async def _follow(self, url: httpx.URL) -> None:
         for _ in range(self._limits.max_redirects + 1):
@@ -119,24 +123,25 @@ class _Download:
                 url = self._next_hop(url, response)
             finally:
                 await response.aclose()
-        raise DownloadError(f"More than {self._limits.max_redirects} redirects")
+        raise DownloadError(Sentence("More than {num} redirects", num=self._limits.max_redirects))
 
     def _next_hop(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         location = response.headers.get("location")
         if not location:
-            raise DownloadError(f"{_status_line(response.status_code)} without a new address")
+            status_line = _status_line(response.status_code)
+            raise DownloadError(Sentence("{status} without a new address", status=status_line))
         try:
             target = url.join(location)
         except (httpx.InvalidURL, ValueError):
-            raise DownloadError("The server redirects to a malformed address") from None
+            raise DownloadError(Sentence("The server redirects to a malformed address")) from None
         if url.scheme == "https" and target.scheme == "http":
-            raise AddressRefused("The server redirects from https to http, which is not followed")
+            raise AddressRefused(Sentence("The server redirects from https to http, which is not followed"))
         return self._policy.check_url(target)
 
     async def _receive(self, response: httpx.Response, *, is_resuming: bool) -> None:
         status = response.status_code
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._part.num_bytes:
-            await self._start_anew("The file changed while it was being downloaded")
+            await self._start_anew(_CHANGED)
         if status in _TRANSIENT:
             self._retry_after_s = _retry_after_s(response.headers.get("retry-after", ""))
             raise DownloadInterrupted(_status_line(status))
@@ -154,9 +159,9 @@ class _Download:
             await self._part.flush()
         expected = self._part.expected_bytes
         if expected is not None and self._part.num_bytes > expected:
-            await self._start_anew("The server sent more than it said")
+            await self._start_anew(Sentence("The server sent more than it said"))
         if expected is not None and self._part.num_bytes < expected:
-            raise DownloadInterrupted("The connection broke before the file was complete")
+            raise DownloadInterrupted(_BROKE)
 
     async def _position(self, response: httpx.Response, encoding: str, *, is_resuming: bool) -> None:
         """Make the part file end where the response begins."""
@@ -169,14 +174,14 @@ class _Download:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             start, end, num_bytes = map(int, match.groups()) if match else (0, 0, 0)
             if encoding != "identity" or not start == part.num_bytes <= end < num_bytes:
-                await self._start_anew("The server resumed at another place than asked")
+                await self._start_anew(Sentence("The server resumed at another place than asked"))
             is_same = is_resuming and validator == self._validator and part.expected_bytes in (None, num_bytes)
             if start and not is_same:
-                await self._start_anew("The file changed while it was being downloaded")
+                await self._start_anew(_CHANGED)
             part.expect(num_bytes)
         self._validator, self._source = validator, _source(response.url)
 
-    async def _start_anew(self, reason: str) -> NoReturn:
+    async def _start_anew(self, reason: Sentence) -> NoReturn:
         self._validator = ""
         await self._part.restart()
         raise DownloadInterrupted(reason)
@@ -211,6 +216,12 @@ def _strong_validator(headers: Mapping[str, str]) -> str:
     except (ValueError, TypeError, OverflowError):
         return ""
     return modified if modified.isascii() and age.total_seconds() >= _MIN_AGE_S else ""
+
+
+def _connect_failure(error: httpx.ConnectError) -> Sentence:
+    """Return what `guarded_client` says of a failed connection; the text of others may hold anything."""
+    told = error.__cause__.args[0] if error.__cause__ is not None and error.__cause__.args else None
+    return told if isinstance(told, Sentence) else Sentence("connecting failed")
 
 
 def _status_line(status: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serve_app.errors import DownloadError, DownloadInterrupted
+from serve_app.sentences import Sentence
 
 
 class LeastRate:
@@ -56,5 +57,6 @@ class LeastRate:
         if self._left_s > 0.0:
             return
         if not self._num_bytes:
-            raise DownloadInterrupted("The server did not answer in time (waiting for data)")
-        raise DownloadError(f"The server sends less than {self._bytes_per_s / 1000:g} kB/s")
+            what = Sentence("waiting for data")
+            raise DownloadInterrupted(Sentence("The server did not answer in time ({what})", what=what))
+        raise DownloadError(Sentence("The server sends less than {rate:g} kB/s", rate=self._bytes_per_s / 1000))

@@ -15,6 +15,7 @@ from serve_app.errors import AddressRefused, DownloadError, DownloadInterrupted,
 from serve_app.media.host_names import resolve
 from serve_app.media.least_rate import LeastRate
 from serve_app.media.part_file import FetchLimits, PartFile
+from serve_app.sentences import Sentence
 
 _READ_BYTES = 1 << 20
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")  # it becomes part of a host name
@@ -32,7 +33,7 @@ async def download_s3(
     """Fill `part` and return the object's content type; errors are those of `fetch`."""
     bucket, _, key = url.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket) or not key:
-        raise AddressRefused("An S3 URL must be of the form s3://bucket/key")
+        raise AddressRefused(Sentence("An S3 URL must be of the form s3://bucket/key"))
     retrying = AsyncRetrying(
         stop=stop_after_attempt(limits.num_tries),
         retry=retry_if_exception_type(DownloadInterrupted),
@@ -60,7 +61,8 @@ async def _download_once(
             **{"config_kwargs": config, **options},
         )
     except ImportError:
-        raise DownloadError("s3:// is not installed here; install the extra: pip install 'serve_app[s3]'") from None
+        missing = Sentence("s3:// is not installed here; install the extra: pip install 'serve_app[s3]'")
+        raise DownloadError(missing) from None
     storage.retries = 1  # `download_s3` tries again
     await part.restart()
     session = None
@@ -75,7 +77,7 @@ async def _download_once(
         while chunk := await _read(stream, limits, rate):
             await part.write(chunk)
         if part.num_bytes != about["size"]:
-            raise DownloadInterrupted("The connection broke before the file was complete")
+            raise DownloadInterrupted(Sentence("The connection broke before the file was complete"))
         return str(about.get("ContentType") or "")
     except (DownloadError, StorageUnavailable):  # the latter: of the disk here, which is no fault of S3
         raise
@@ -123,11 +125,13 @@ def _translated(error: Exception) -> DownloadError:
     """Return the reason without the library's text, which may quote keys and endpoints."""
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError):
-        return DownloadError("404 Not Found")
+        return DownloadError(Sentence("404 Not Found"))
     if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"):
-        return DownloadError("No S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role")
+        return DownloadError(
+            Sentence("No S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a role")
+        )
     if isinstance(error, PermissionError):
-        return DownloadError("403 Forbidden: the S3 credentials here may not read this object")
+        return DownloadError(Sentence("403 Forbidden: the S3 credentials here may not read this object"))
     if isinstance(error, ValueError) or kind in ("ParamValidationError", "InvalidRegionError"):
-        return DownloadError(f"The S3 address is not valid ({kind})")
-    return DownloadInterrupted(f"S3 can't be reached or the transfer broke ({kind})")
+        return DownloadError(Sentence("The S3 address is not valid ({kind})", kind=kind))
+    return DownloadInterrupted(Sentence("S3 can't be reached or the transfer broke ({kind})", kind=kind))
