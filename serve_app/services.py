@@ -354,8 +354,16 @@ class ImageClassification:
     model_version: str
 
 
+@dataclass(frozen=True, slots=True)
+class ImageEmbedding:
+    """A picture's features: the backbone's output, of length 1 (L2); `model_version` as of `ImageClassification`."""
+
+    vector: tuple[float, ...]
+    model_version: str
+
+
 class ImageService(Protocol):
-    """Classification of pictures."""
+    """Classification and embedding of pictures."""
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
         """Return an answer for each picture, in order: its classification, or the error that it failed with.
@@ -367,6 +375,28 @@ class ImageService(Protocol):
         Raises:
             Unavailable: too many requests are under way; nothing was begun.
         """
+
+    async def embed(self, model: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageEmbedding | Exception]:
+        """Return an answer for each picture, in order: its features, or the error that it failed with.
+
+        Args:
+            model: the task whose backbone computes them; the others as of `classify`.
+
+        Raises:
+            Unavailable: as of `classify`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpeed:
+    """How fast an engine ran a model on a replica's machine; `api.weights.EngineSpeedView` describes each field."""
+
+    engine: str
+    cores: str
+    lone_ms: float | None
+    batch_ms: float | None
+    max_difference: float | None
+    failure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +417,8 @@ class ReplicaModel:
     max_difference: float | None
     notes: tuple[str, ...]
     failure: str | None  # why it does not serve the weights that the configuration names now; None: it does
+    cores: str = ""
+    speeds: tuple[EngineSpeed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def _compare(
             work / "cache",
             engine=name,
             precision=precision,
+            num_threads=1,
             max_difference=0.999,  # all are compared here, whatever they differ by
             calibration=str(calibration) if precision is Precision.INT8 else "",
         )

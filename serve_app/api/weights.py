@@ -23,6 +23,17 @@ def _shown_time(posix_s: float | None) -> str | None:
     return None if posix_s is None else timestamp(posix_s)
 
 
+class EngineSpeedView(BaseModel, from_attributes=True):
+    """How fast an engine ran the network on the replica's machine, when its weights were loaded there first."""
+
+    engine: str = Field(description="library and number format")
+    cores: str = Field(description="how it used them")
+    lone_ms: float | None = Field(description="milliseconds of one picture alone; null: it could not run")
+    batch_ms: float | None = Field(description="milliseconds a picture, of several at once")
+    max_difference: float | None = Field(description="from PyTorch's probabilities in float32, on the pictures timed")
+    failure: str = Field(description="why it could not run; empty: it did")
+
+
 class ReplicaModelView(BaseModel, from_attributes=True):
     """What one replica serves."""
 
@@ -40,6 +51,8 @@ class ReplicaModelView(BaseModel, from_attributes=True):
     max_difference: float | None = Field(description="from PyTorch's probabilities in float32, on the probe")
     notes: list[str]
     failure: str | None = Field(description="why it does not serve the configured weights; null: it does")
+    cores: str = Field(description="how the engine uses them; empty: it has no choice")
+    speeds: list[EngineSpeedView] = Field(description="of the engines that were measured; empty: none were")
 
 
 class DeployedModelView(BaseModel, from_attributes=True):

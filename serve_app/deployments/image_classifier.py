@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import serve
 from ray.util import metrics
 
 from serve_app.deployments.replica.batching import Batcher
 from serve_app.deployments.replica.loaded_model import LoadedModel
-from serve_app.deployments.replica.process import replica_device
+from serve_app.deployments.replica.process import replica_cores, replica_device
 from serve_app.deployments.replica.worker_threads import WorkerThreads
 from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.options import ModelEnvironment
-from serve_app.redaction import without_secrets
+from serve_app.redaction import without_places, without_secrets
 from serve_app.results import LabelScores
-from serve_app.services import ImageClassification, ReplicaModel
+from serve_app.services import EngineSpeed, ImageClassification, ImageEmbedding, ReplicaModel
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from serve_app.models.images.engines import Engine
     from serve_app.models.images.loading import LoadedClassifier
+    from serve_app.models.images.speed import Timing
 
 logger = logging.getLogger("ray.serve")
+
+Answer = TypeVar("Answer")
 
 _BATCHES: list[float] = [1, 2, 4, 8, 16, 32, 64, 128]
 _USER_CONFIG_KEYS = {"model", "revision"}
@@ -48,7 +52,8 @@ class ClassifierReplica:
         self._task = task
         self._spec = self._given_spec = options.model or task.embedded
         self._options = ClassifierOptions(
-            **asdict(options) | {"device": replica_device(options.device)},
+            **asdict(options)
+            | {"device": replica_device(options.device), "num_threads": options.num_threads or replica_cores()},
             cache_dir=environment.models_dir,
             hf_token=environment.hf_token,
         )
@@ -69,6 +74,13 @@ class ClassifierReplica:
         self._network = WorkerThreads(1, f"{self._task.name}-network")
         self._pixels: Batcher[np.ndarray, ImageClassification] = Batcher(
             lambda pixels: self._network.run(lambda should_stop: self._run(pixels)),
+            max_items=options.batch_size,
+            wait_s=options.batch_wait_s,
+            isolate=(ProcessingError, GpuMemoryError),
+        )
+        self._embedder: tuple[LoadedClassifier, Engine] | None = None
+        self._embedded: Batcher[np.ndarray, ImageEmbedding] = Batcher(
+            lambda pixels: self._network.run(lambda should_stop: self._run_embedder(pixels)),
             max_items=options.batch_size,
             wait_s=options.batch_wait_s,
             isolate=(ProcessingError, GpuMemoryError),
@@ -108,14 +120,8 @@ class ClassifierReplica:
             GpuMemoryError: out of GPU memory, with this picture alone too.
             ProcessingError: the network failed.
         """
-        from serve_app.models.caged_pictures import read_caged
-
         try:
-            self._model.get()
-            pixels = await self._decoders.run(
-                lambda should_stop: read_caged(image, self._options.fit, self._max_pixels, should_stop)
-            )
-            found = await self._pixels.submit(pixels)
+            found = await self._pixels.submit(await self._decoded(image))
         except ServeAppError as error:
             self._answered.inc(1, {"task": self._task.name, "outcome": error.code})
             raise
@@ -125,13 +131,23 @@ class ClassifierReplica:
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
         """Return the scores, or the error, of each picture, in order."""
 
-        async def answer(image: bytes) -> ImageClassification | ServeAppError:
-            try:
-                return await self.classify(image)
-            except ServeAppError as error:
-                return error
+        return list(await asyncio.gather(*(_or_error(self.classify(image)) for image in images)))
 
-        return list(await asyncio.gather(*map(answer, images)))
+    async def embed(self, image: bytes) -> ImageEmbedding:
+        """Return the features of one picture's file; errors as of `classify`."""
+        return await self._embedded.submit(await self._decoded(image))
+
+    async def embed_many(self, images: Sequence[bytes]) -> list[ImageEmbedding | ServeAppError]:
+        """Return the features, or the error, of each picture, in order."""
+        return list(await asyncio.gather(*(_or_error(self.embed(image)) for image in images)))
+
+    async def _decoded(self, image: bytes) -> np.ndarray:
+        from serve_app.models.caged_pictures import read_caged
+
+        self._model.get()
+        return await self._decoders.run(
+            lambda should_stop: read_caged(image, self._options.fit, self._max_pixels, should_stop)
+        )
 
     async def reload(self) -> ReplicaModel:
         """Load the weights again if their file has changed; return what this replica then serves."""
@@ -161,6 +177,8 @@ class ClassifierReplica:
             sha256=loaded.facts.sha256 if loaded else None,
             architecture=loaded.facts.architecture if loaded else None,
             max_difference=loaded.difference if loaded else None,
+            cores=str(loaded.engine.layout) if loaded and loaded.engine.device == "cpu" else "",
+            speeds=tuple(map(_speed, loaded.timings)) if loaded else (),
         )
 
     def _load(self, *, keep_last: bool) -> LoadedClassifier:
@@ -175,7 +193,8 @@ class ClassifierReplica:
         )
         for note in loaded.notes:
             logger.warning("%s: %s", loaded.facts.model_version, note)
-        logger.info("%s: %s, %s", loaded.facts.model_version, loaded.engine.name, loaded.engine.precision)
+        engine = loaded.engine
+        logger.info("%s: %s, %s, %s", loaded.facts.model_version, engine.name, engine.precision, engine.layout)
         return loaded
 
     def _load_if_changed(self) -> None:
@@ -192,6 +211,36 @@ class ClassifierReplica:
         self._batch_sizes.observe(len(pixels), {"task": self._task.name})
         loaded = self._model.get()  # once: scores and version belong together, also while weights are replaced
         return [_answer(row, loaded) for row in loaded.engine.probabilities(np.stack(pixels))]
+
+    def _run_embedder(self, pixels: list[np.ndarray]) -> list[ImageEmbedding]:
+        import numpy as np
+
+        from serve_app.models.images.loading import embedding_engine, unit_length
+
+        loaded = self._model.get()
+        if self._embedder is None or self._embedder[0] is not loaded:
+            self._embedder = loaded, embedding_engine(loaded)
+        vectors = unit_length(self._embedder[1].features(np.stack(pixels)))
+        return [ImageEmbedding(tuple(row.tolist()), loaded.facts.model_version) for row in vectors]
+
+
+async def _or_error(answer: Awaitable[Answer]) -> Answer | ServeAppError:
+    try:
+        return await answer
+    except ServeAppError as error:
+        return error
+
+
+def _speed(timing: Timing) -> EngineSpeed:
+    ran = timing.difference is not None
+    return EngineSpeed(
+        f"{timing.engine} {timing.precision}",
+        str(timing.layout),
+        timing.lone_ms if ran else None,
+        timing.batch_ms if ran else None,
+        timing.difference,
+        without_places(timing.failure),
+    )
 
 
 def warmed_sizes(batch_size: int) -> list[int]:

@@ -26,7 +26,7 @@ from serve_app.results import (
     SpeechTask,
     Transcript,
 )
-from serve_app.services import DrumOptions, DrumTranscription, ImageClassification, ReplicaModel
+from serve_app.services import DrumOptions, DrumTranscription, ImageClassification, ImageEmbedding, ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.media.acoustics import FrameFeatures
@@ -148,6 +148,10 @@ class ClassifiesImages(Protocol):
 
     async def classify_many(self, images: Sequence[bytes]) -> list[ImageClassification | ServeAppError]:
         """Return the scores, or the error, of each picture, in order."""
+        ...
+
+    async def embed_many(self, images: Sequence[bytes]) -> list[ImageEmbedding | ServeAppError]:
+        """Return the features, or the error, of each picture, in order."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`ImageFlow`: classifies pictures while the caller waits (`services.ImageService`).
+"""`ImageFlow`: classifies and embeds pictures while the caller waits (`services.ImageService`).
 
 Files go to the replicas unchanged. Pictures that arrive while calls are under way share the next call: under load many
 pictures share the cost of a call, and a lone picture is sent at once.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from serve_app.deployments.protocols import ClassifiesImages
 from serve_app.deployments.replica.batching import Batcher
@@ -18,10 +18,12 @@ from serve_app.errors import ServeAppError
 from serve_app.flows.handles import IMAGE_RETRY_AFTER_S, Calls, Placed, Seats, answer_each, with_fallback
 from serve_app.flows.media_source import MediaSource
 from serve_app.sentences import Sentence
-from serve_app.services import ImageClassification, ReplicaModel
+from serve_app.services import ImageClassification, ImageEmbedding, ReplicaModel
 
 if TYPE_CHECKING:
     from serve_app.deployments.image_classifier import ClassifierReplica
+
+Answer = TypeVar("Answer")
 
 # A phone's photograph fills a call: small pictures would wait for its decoding.
 _BYTES_IN_CALL = 2 * 1024**2
@@ -44,6 +46,10 @@ class LocalClassifier:
     async def classify(self, image: bytes) -> ImageClassification:
         """Return the scores of one picture; errors as `ClassifierReplica.classify`."""
         return await (await self._ready()).classify(image)
+
+    async def embed(self, image: bytes) -> ImageEmbedding:
+        """Return the features of one picture; errors as `ClassifierReplica.embed`."""
+        return await (await self._ready()).embed(image)
 
     async def describe(self) -> ReplicaModel:
         """Return the model of this process; loads it first where it is not loaded yet."""
@@ -94,26 +100,51 @@ class ImageFlow:
         self._call = Calls(patience_s)
         self._max_calls, self._max_images_in_call = max_calls, max_images_in_call
         self._seats = Seats(max_at_once, Sentence("image requests"), IMAGE_RETRY_AFTER_S)
-        self._batchers = {task: [self._batcher(each) for each in placed] for task, placed in classifiers.items()}
+        self._classifying = {
+            task: [self._batcher(each, ClassifiesImages.classify_many) for each in placed]
+            for task, placed in classifiers.items()
+        }
+        self._embedding = {
+            task: [self._batcher(each, ClassifiesImages.embed_many) for each in placed]
+            for task, placed in classifiers.items()
+        }
 
     async def classify(self, task: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageClassification | Exception]:
         """Return the scores, or the error, of each picture, in order."""
         async with self._seats:
             return await answer_each(images, lambda image: self._classify(task, image), _IMAGES_AT_ONCE)
 
+    async def embed(self, model: str, images: Sequence[BinaryIO | str]) -> Sequence[ImageEmbedding | Exception]:
+        """Return the features, or the error, of each picture, in order."""
+        async with self._seats:
+            return await answer_each(images, lambda image: self._embed(model, image), _IMAGES_AT_ONCE)
+
     async def _classify(self, task: str, image: BinaryIO | str) -> ImageClassification:
-        # a file is in memory, or in a temporary file of a few megabytes
-        data = await self._media.fetch_image(image) if isinstance(image, str) else image.read()
+        data = await self._read(image)
         if task in self._local:
             return await self._local[task].classify(data)
-        return await with_fallback(self._batchers[task], lambda batcher: batcher.submit(data), "classification")
+        return await with_fallback(self._classifying[task], lambda batcher: batcher.submit(data), "classification")
 
-    def _batcher(self, placed: Placed[ClassifiesImages]) -> Batcher[bytes, ImageClassification]:
+    async def _embed(self, model: str, image: BinaryIO | str) -> ImageEmbedding:
+        data = await self._read(image)
+        if model in self._local:
+            return await self._local[model].embed(data)
+        return await with_fallback(self._embedding[model], lambda batcher: batcher.submit(data), "embedding")
+
+    async def _read(self, image: BinaryIO | str) -> bytes:
+        # a file is in memory, or in a temporary file of a few megabytes
+        return await self._media.fetch_image(image) if isinstance(image, str) else image.read()
+
+    def _batcher(
+        self,
+        placed: Placed[ClassifiesImages],
+        method: Callable[[ClassifiesImages, Sequence[bytes]], Awaitable[Sequence[Answer | ServeAppError]]],
+    ) -> Batcher[bytes, Answer]:
         direct = placed.without_object_store()
 
-        async def call(images: list[bytes]) -> Sequence[ImageClassification | ServeAppError]:
+        async def call(images: list[bytes]) -> Sequence[Answer | ServeAppError]:
             is_small = sum(map(len, images)) <= _BYTES_IN_CALL
-            return await self._call(direct if is_small else placed, ClassifiesImages.classify_many, images)
+            return await self._call(direct if is_small else placed, method, images)
 
         return Batcher(
             call,

@@ -18,7 +18,7 @@ from serve_app.deployments.replica.process import prepare_process, replica_id
 from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.redaction import shown_spec, without_places, without_secrets
 from serve_app.sentences import Sentence
-from serve_app.services import ReplicaModel
+from serve_app.services import EngineSpeed, ReplicaModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -99,6 +99,8 @@ class LoadedModel(Generic[T]):
         sha256: str | None = None,
         architecture: str | None = None,
         max_difference: float | None = None,
+        cores: str = "",
+        speeds: tuple[EngineSpeed, ...] = (),
     ) -> ReplicaModel:
         """Return the replica's facts; the arguments are the fields of `ReplicaModel` that only the deployment has.
 
@@ -121,4 +123,6 @@ class LoadedModel(Generic[T]):
             max_difference=max_difference,
             notes=tuple(map(without_places, notes)),
             failure=None if failure is None else without_places(failure),
+            cores=cores,
+            speeds=speeds,
         )

@@ -46,6 +46,14 @@ def replica_device(name: str | None) -> str:
     return "cuda"
 
 
+def replica_cores() -> int | None:
+    """Return how many cores Ray assigned to this replica (`num_cpus`); None: a fraction, which says nothing of cores."""
+    if not ray.is_initialized():
+        return None
+    assigned = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
+    return int(assigned) if assigned >= 1 else None
+
+
 def prepare_process() -> None:
     """Keep the files of this process for their owner alone, and join Serve's log."""
     os.umask(0o077)

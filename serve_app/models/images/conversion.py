@@ -35,7 +35,7 @@ from serve_app.models.images.converted import (
     write_facts,
 )
 
-_VERSION = 1  # of the folder's form: another number converts everything anew
+_VERSION = 2  # of the folder's form: another number converts everything anew
 _LONGEST_S = 900.0
 _KEPT = 8  # versions of weights, of all tasks: an operator can go back, and ResNet-50 takes 190 MB a version
 _NICENESS = 10  # serving on the same machine comes first
@@ -158,16 +158,20 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
     layers = {f"{number}.{kind}": head[f"{index}.{kind}"] for number, index in enumerate(numbers) for kind in kinds}
     write_arrays(folder / HEAD, layers)
 
-    whole = PixelNetwork(converted_network(facts, fitted.state, with_head=True))
-    _export(PixelNetwork(converted_network(facts, fitted.state)).eval(), folder / BACKBONE)
+    network = converted_network(facts, fitted.state)
+    backbone = PixelNetwork(network).eval()
+    plain_head = getattr(converted_network(facts, fitted.state, with_head=True), HEAD_NAME[fitted.architecture])
+    _export(backbone, folder / BACKBONE)
 
-    def reference(images: Any) -> Any:
+    def reference(images: Any) -> tuple[Any, Any]:
         with torch.inference_mode():
-            parts = [whole(torch.from_numpy(images[start : start + 8])) for start in range(0, len(images), 8)]
-            return torch.cat(parts).softmax(1).numpy()
+            parts = [backbone(torch.from_numpy(images[start : start + 8])) for start in range(0, len(images), 8)]
+            features = torch.cat(parts)
+            return features.numpy(), plain_head(features).softmax(1).numpy()
 
-    probe, int8 = calibrated(request.calibration, folder, reference, facts.activation)
-    write_arrays(folder / PROBE, {"images": probe, "probabilities": reference(probe)})
+    probe, int8 = calibrated(request.calibration, folder, lambda images: reference(images)[1], facts.activation)
+    features, probabilities = reference(probe)
+    write_arrays(folder / PROBE, {"images": probe, "features": features, "probabilities": probabilities})
     facts = replace(facts, int8=int8)
     write_facts(folder, facts)
     return facts

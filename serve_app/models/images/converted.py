@@ -6,7 +6,7 @@
 | `weights.safetensors` | the network's state_dict in our names, float32: for PyTorch |
 | `backbone.onnx` | (batch, 224, 224, 3) uint8 to features (batch, features), normalisation inside: for the others |
 | `head.safetensors` | the head's layers: they run in float32 whatever the backbone's number format |
-| `probe.safetensors` | images, and PyTorch's probabilities for them in float32, with which an engine is compared |
+| `probe.safetensors` | images, and PyTorch's features and probabilities of them in float32, to compare engines with |
 | `backbone-int8.onnx` | the backbone in 8 bits, where calibration images were given and the check passed |
 """
 
@@ -111,6 +111,11 @@ def read_probe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the probe's images (batch, 224, 224, 3) uint8, and PyTorch's probabilities (batch, classes)."""
     probe = load_file(folder / PROBE)
     return probe["images"], probe["probabilities"]
+
+
+def read_probe_features(folder: Path) -> np.ndarray:
+    """Return PyTorch's features of the probe's images, (batch, features)."""
+    return load_file(folder / PROBE)["features"]
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

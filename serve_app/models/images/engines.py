@@ -1,21 +1,25 @@
 """`Engine`: pixels to probabilities, by one of three libraries; each is imported only for its own engine.
 
-| engine | device | precision | best for |
-| --- | --- | --- | --- |
-| `openvino` | CPU | bf16, fp32, int8 | ResNet-50 on a CPU with bfloat16 instructions (AVX512-BF16, AMX) |
-| `onnxruntime` | CPU | fp32, int8 | MobileNetV3-Small; any CPU without bfloat16 |
-| `pytorch` | CUDA, CPU | fp16, bf16, fp32 | GPUs; the others are compared with it |
+| engine | device | precision |
+| --- | --- | --- |
+| `openvino` | CPU | bf16, fp32, int8 |
+| `onnxruntime` | CPU | fp32, int8 |
+| `pytorch` | CUDA, CPU | fp16, bf16, fp32 |
 
-docs/models/images.md has the measurements. The head always runs in float32 (`converted.Head`): it costs little time,
-and rounding there would show in the probabilities.
+`speed` measures which is the fastest on a machine. The head always runs in float32 (`converted.Head`): it costs little
+time, and rounding there would show in the probabilities.
 """
 
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -41,19 +45,70 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-class Engine(Protocol):
-    """A loaded network; used by one thread at a time."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an engine uses the cores.
+
+    Attributes:
+        lone_threads: of a call with one image.
+        batch_calls: calls side by side, among which a batch is divided.
+        batch_threads: of each of them.
+    """
+
+    lone_threads: int = 1
+    batch_calls: int = 1
+    batch_threads: int = 1
+
+    def __str__(self) -> str:
+        lone, batch = counted(self.lone_threads, "thread"), counted(self.batch_threads, "thread")
+        return f"{lone} for one picture, {self.batch_calls} × {batch} for several"
+
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+class Engine(ABC):
+    """A loaded network; used by one thread at a time.
+
+    Args:
+        precision: of the backbone.
+        folder: of the converted model.
+        facts: of the model.
+        layout: of the cores.
+    """
 
     name: EngineName
-    precision: Precision
-    device: str
+    device = "cpu"
+
+    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, layout: Layout) -> None:
+        self.precision, self.layout = precision, layout
+        self.head = read_head(folder, facts.activation)
+        lone, calls, threads = layout.lone_threads, layout.batch_calls, layout.batch_threads
+        self._batch = self._opened(folder, facts, threads, calls)
+        # one call on one thread is the same thing whichever it was opened for
+        self._lone = self._batch if (lone, 1) == (threads, calls) else self._opened(folder, facts, lone, 1)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the backbone's output, (batch, features) float32, for images (batch, 224, 224, 3) uint8.
+
+        Raises:
+            GpuMemoryError: out of GPU memory.
+            ProcessingError: the library failed.
+        """
+        with gpu_errors(f"classifying {counted(len(images), 'image')} with {self.name}"):
+            return (self._lone if len(images) == 1 else self._batch)(images)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return (batch, classes) float32 for images (batch, 224, 224, 3) uint8; GpuMemoryError, ProcessingError."""
+        """Return (batch, classes) float32; arguments and errors as of `features`."""
+        return self.head.probabilities(self.features(images))
+
+    @abstractmethod
+    def _opened(self, folder: Path, facts: ModelFacts, num_threads: int, num_calls: int) -> Run:
+        """Return a function from images to features, a copy, with so many calls side by side."""
 
 
 def open_engine(
-    name: EngineName, precision: Precision, folder: Path, facts: ModelFacts, *, device: str, num_threads: int
+    name: EngineName, precision: Precision, folder: Path, facts: ModelFacts, *, device: str, layout: Layout
 ) -> Engine:
     """Return an engine over a converted model, or raise ModelLoadingError.
 
@@ -63,18 +118,18 @@ def open_engine(
     threadpool_limits(1, user_api="blas")
     with loading_errors(f"loading {facts.file_name} with {name} in {precision} on {device}"):
         if name is EngineName.ONNXRUNTIME:
-            return OnnxRuntimeEngine(precision, folder, facts, num_threads)
+            return OnnxRuntimeEngine(precision, folder, facts, layout)
         if name is EngineName.OPENVINO:
-            return OpenVinoEngine(precision, folder, facts, num_threads)
-        return TorchEngine(precision, folder, facts, device, num_threads)
+            return OpenVinoEngine(precision, folder, facts, layout)
+        return TorchEngine(precision, folder, facts, layout, device)
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """ONNX Runtime on the CPU."""
 
-    name, device = EngineName.ONNXRUNTIME, "cpu"
+    name = EngineName.ONNXRUNTIME
 
-    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, num_threads: int) -> None:
+    def _opened(self, folder: Path, facts: ModelFacts, num_threads: int, num_calls: int) -> Run:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -84,80 +139,99 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # the probe has another batch size than the first request: memory would be planned twice
         options.enable_mem_pattern = False
-        self.precision = precision
-        self._head = read_head(folder, facts.activation)
-        self._session = onnxruntime.InferenceSession(
-            str(_backbone(folder, precision, (Precision.FP32, Precision.INT8))),
+        session = onnxruntime.InferenceSession(
+            str(_backbone(folder, self.precision, (Precision.FP32, Precision.INT8))),
             options,
             providers=["CPUExecutionProvider"],
         )
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        with gpu_errors(f"classifying {counted(len(images), 'image')} with ONNX Runtime"):
-            [features] = self._session.run([OUTPUT], {INPUT: images})
-        return self._head.probabilities(features)
+        def run(images: np.ndarray) -> np.ndarray:
+            features: np.ndarray = session.run([OUTPUT], {INPUT: images})[0]
+            return features
+
+        if num_calls == 1:
+            return run
+
+        def run_side_by_side(images: np.ndarray) -> np.ndarray:
+            parts = _parts(images, num_calls)
+            with ThreadPoolExecutor(len(parts), thread_name_prefix="onnxruntime") as pool:
+                return np.concatenate(list(pool.map(run, parts)))
+
+        return run_side_by_side
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """OpenVINO on the CPU."""
 
-    name, device = EngineName.OPENVINO, "cpu"
+    name = EngineName.OPENVINO
 
-    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, num_threads: int) -> None:
+    def _opened(self, folder: Path, facts: ModelFacts, num_threads: int, num_calls: int) -> Run:
         # OpenVINO reports its use to its maker on import unless this package is missing
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
-        backbone = _backbone(folder, precision, (Precision.FP32, Precision.BF16, Precision.INT8))
-        self.precision = precision
-        self._head = read_head(folder, facts.activation)
+        backbone = _backbone(folder, self.precision, (Precision.FP32, Precision.BF16, Precision.INT8))
         compiled = openvino.Core().compile_model(
             str(backbone),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
-                "INFERENCE_NUM_THREADS": num_threads,
-                "NUM_STREAMS": 1,
+                "INFERENCE_PRECISION_HINT": "bf16" if self.precision is Precision.BF16 else "f32",
+                "INFERENCE_NUM_THREADS": num_threads * num_calls,
+                "NUM_STREAMS": num_calls,
                 # replicas share the machine: each would be pinned to the first cores
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self._request = compiled.create_infer_request()
+        requests = [compiled.create_infer_request() for _ in range(num_calls)]
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        with gpu_errors(f"classifying {counted(len(images), 'image')} with OpenVINO"):
-            self._request.infer({INPUT: images}, share_inputs=True)
-            features = self._request.get_output_tensor(0).data
-            return self._head.probabilities(features)  # a copy: the next call writes over the features
+        def run(images: np.ndarray) -> np.ndarray:
+            parts = _parts(images, num_calls)
+            used = requests[: len(parts)]
+            for request, part in zip(used, parts, strict=True):
+                request.start_async({INPUT: part}, share_inputs=True)
+            for request in used:
+                request.wait()
+            return np.concatenate([request.get_output_tensor(0).data for request in used])
+
+        return run
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """PyTorch on any device, channels last."""
 
     name = EngineName.PYTORCH
 
-    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, device: str, num_threads: int) -> None:
+    def __init__(self, precision: Precision, folder: Path, facts: ModelFacts, layout: Layout, device: str) -> None:
+        self.device = device
+        # PyTorch has one number of threads for the whole process
+        threads = layout.lone_threads
+        super().__init__(precision, folder, facts, Layout(threads, 1, threads))
+
+    def _opened(self, folder: Path, facts: ModelFacts, num_threads: int, num_calls: int) -> Run:
         import torch
         from safetensors.torch import load_file
 
         from serve_app.models.images.networks import PixelNetwork, converted_network
 
         dtypes = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-        if precision not in dtypes:
-            raise ValueError(f"PyTorch computes in {', '.join(dtypes)}, not in {precision}")
-        if device == "cpu":
-            torch.set_num_threads(num_threads)
-        backbone = PixelNetwork(converted_network(facts, load_file(folder / WEIGHTS)), dtypes[precision])
-        self.precision, self.device = precision, device
-        self._torch = torch
-        self._network: Any = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._head = read_head(folder, facts.activation)
+        if self.precision not in dtypes:
+            raise ValueError(f"PyTorch computes in {', '.join(dtypes)}, not in {self.precision}")
+        backbone = PixelNetwork(converted_network(facts, load_file(folder / WEIGHTS)), dtypes[self.precision])
+        network: Any = backbone.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        torch = self._torch
-        with gpu_errors(f"classifying {counted(len(images), 'image')} with PyTorch"), torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
-            return self._head.probabilities(self._network(pixels).float().cpu().numpy())
+        def run(images: np.ndarray) -> np.ndarray:
+            if self.device == "cpu" and torch.get_num_threads() != num_threads:
+                torch.set_num_threads(num_threads)
+            with torch.inference_mode():
+                pixels = torch.from_numpy(images).to(self.device, non_blocking=True)
+                features: np.ndarray = network(pixels).float().cpu().numpy()
+                return features
+
+        return run
+
+
+def _parts(images: np.ndarray, num_calls: int) -> list[np.ndarray]:
+    return np.array_split(images, min(num_calls, len(images)))
 
 
 def has_bfloat16() -> bool:

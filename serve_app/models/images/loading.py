@@ -15,12 +15,12 @@ from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import read_note, sha256_of, write_note
-from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.conversion import converted_folder
-from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe
-from serve_app.models.images.engines import Engine, EngineName, Precision, has_bfloat16, open_engine
+from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe, read_probe_features
+from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, open_engine
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.quantization import MAX_DIFFERENCE
+from serve_app.models.images.speed import Measured, Plan, Timing, available_cores, measured, plans, usual_layout
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.weights import weights_file
 
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 # In float32 an engine may only round differently. 8 bits have passed a check on more images (`quantization`).
 _BOUNDS = {Precision.FP32: 1e-4, Precision.INT8: MAX_DIFFERENCE}
+LEAST_COSINE = 0.9999  # of an embedding to PyTorch's in float32
 _ENDINGS = (".pth", ".pt", ".safetensors")
 
 
@@ -38,8 +39,10 @@ class LoadedClassifier:
     engine: Engine
     facts: ModelFacts
     spec: str
+    folder: Path  # of the converted model
     difference: float  # the largest from PyTorch's probabilities on the probe
     notes: tuple[str, ...]  # engines that were passed over, and why; weights that could not be loaded
+    timings: tuple[Timing, ...]  # of the candidates on this machine; none on a GPU
     loaded_at: float  # seconds since the epoch
 
 
@@ -77,13 +80,38 @@ def load_classifier(
             raise
         notes.append(f"the weights that served before are used: {error.detail}")
     facts = replace(read_facts(folder), file_name=name)
-    engine, difference, passed_over = _engine(folder, facts, options)
+    found = _measured(folder, options)
+    engine, difference, passed_over = _engine(folder, facts, options, found)
     for size in batch_sizes:
         engine.probabilities(np.zeros((size, *read_probe(folder)[0].shape[1:]), np.uint8))
     write_note(pointer, {"folder": folder.name, "name": name})
     if facts.int8:
         notes.append(facts.int8)
-    return LoadedClassifier(engine, facts, spec, difference, (*notes, *passed_over), time.time())
+    return LoadedClassifier(engine, facts, spec, folder, difference, (*notes, *passed_over), found.timings, time.time())
+
+
+def embedding_engine(loaded: LoadedClassifier) -> Engine:
+    """Return an engine whose features point where PyTorch's do in float32: the classifier's own, or one in float32.
+
+    Blocks for a second where it opens one.
+
+    Raises:
+        ModelError: it can't be opened, or fails.
+    """
+    images, _ = read_probe(loaded.folder)
+    found = np.concatenate([loaded.engine.features(images[start : start + 8]) for start in range(0, len(images), 8)])
+    alike = (unit_length(found) * unit_length(read_probe_features(loaded.folder))).sum(axis=1)
+    if loaded.engine.device != "cpu" or alike.min() >= LEAST_COSINE:
+        return loaded.engine
+    return open_engine(
+        EngineName.ONNXRUNTIME, Precision.FP32, loaded.folder, loaded.facts, device="cpu", layout=loaded.engine.layout
+    )
+
+
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Return vectors (batch, features) divided by their lengths (L2)."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(lengths, np.finfo(features.dtype).tiny)
 
 
 def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[str, str]:
@@ -106,27 +134,41 @@ def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path
     )
 
 
-def candidates(
-    architecture: Architecture, has_int8: bool, options: ClassifierOptions
-) -> list[tuple[EngineName, Precision]]:
-    """Return engines to try, fastest first (docs/models/images.md).
+def candidates(has_int8: bool, options: ClassifierOptions, found: Measured) -> list[Plan]:
+    """Return engines to try, best first: those that the operator asks for, else by their times on this machine.
 
-    8 bits come first where the operator gave calibration images. The last one is PyTorch in float32, with which the
-    others are compared.
+    The last one is PyTorch in float32, with which the others are compared.
     """
-    plain = (EngineName.PYTORCH, Precision.FP32)
+    cores = options.num_threads or available_cores()
+    usual = usual_layout(cores)
+    plain = Plan(EngineName.PYTORCH, Precision.FP32, Layout(cores, 1, cores))
     if options.device != "cpu":
-        tried = [(EngineName.PYTORCH, options.precision or Precision.FP16)]
-    elif options.engine is not None or options.precision is not None:
-        precision = options.precision or Precision.FP32
-        tried = [(options.engine or _ENGINE_OF[precision], precision)]
+        tried = [Plan(EngineName.PYTORCH, options.precision or Precision.FP16, usual)]
     else:
-        tried = [(EngineName.ONNXRUNTIME, Precision.FP32)]
-        if architecture is Architecture.RESNET50 and has_bfloat16():
-            tried.insert(0, (EngineName.OPENVINO, Precision.BF16))
-        if architecture is Architecture.RESNET50 and has_int8:
-            tried.insert(0, (EngineName.OPENVINO, Precision.INT8))
-    return [*tried, plain] if plain not in tried else tried
+        tried = [
+            plan
+            for plan in plans(found, cores, lambda precision: bound(precision, options))
+            if options.engine in (None, plan.engine) and options.precision in (None, plan.precision)
+        ]
+        if options.engine is not None and options.precision is None:  # as exact as PyTorch, unless asked for
+            tried = [plan for plan in tried if plan.precision is Precision.FP32]
+        if not tried and (options.engine or options.precision):
+            precision = options.precision or Precision.FP32
+            tried = [Plan(options.engine or _ENGINE_OF[precision], precision, usual)]
+        elif not tried:
+            tried = [Plan(EngineName.ONNXRUNTIME, Precision.FP32, usual)]
+            if has_int8:
+                tried.insert(0, Plan(EngineName.OPENVINO, Precision.INT8, usual))
+    return tried if any(same_kind(plan, plain) for plan in tried) else [*tried, plain]
+
+
+def same_kind(one: Plan, other: Plan) -> bool:
+    return (one.engine, one.precision) == (other.engine, other.precision)
+
+
+def bound(precision: Precision, options: ClassifierOptions) -> float:
+    """Return the largest difference of a probability from PyTorch's in float32 that is allowed."""
+    return _BOUNDS.get(precision, options.max_difference)
 
 
 _ENGINE_OF = {
@@ -137,27 +179,35 @@ _ENGINE_OF = {
 }
 
 
-def _engine(folder: Path, facts: ModelFacts, options: ClassifierOptions) -> tuple[Engine, float, tuple[str, ...]]:
+def _measured(folder: Path, options: ClassifierOptions) -> Measured:
+    if options.device != "cpu" or options.precision is Precision.FP16:
+        return Measured()
+    return measured(folder, options.num_threads or available_cores())
+
+
+def _engine(
+    folder: Path, facts: ModelFacts, options: ClassifierOptions, found: Measured
+) -> tuple[Engine, float, tuple[str, ...]]:
     """Return the first engine that computes right, its largest difference, and why those before it were passed over."""
     images, expected = read_probe(folder)
     passed_over: list[str] = []
-    has_int8 = (folder / BACKBONE_INT8).exists()
-    for name, precision in candidates(Architecture(facts.architecture), has_int8, options):
+    for plan in candidates((folder / BACKBONE_INT8).exists(), options, found):
+        name, precision = plan.engine, plan.precision
         try:
-            engine = open_engine(name, precision, folder, facts, device=options.device, num_threads=options.num_threads)
-            found = np.concatenate(
+            engine = open_engine(name, precision, folder, facts, device=options.device, layout=plan.layout)
+            answers = np.concatenate(
                 [engine.probabilities(images[start : start + 8]) for start in range(0, len(images), 8)]
             )
         except ModelError as error:
             passed_over.append(f"{name} in {precision} was passed over: {error.detail}")
         else:
-            difference = float(np.abs(found - expected).max()) if np.isfinite(found).all() else float("inf")
-            bound = _BOUNDS.get(precision, options.max_difference)
-            if difference <= bound:
+            difference = float(np.abs(answers - expected).max()) if np.isfinite(answers).all() else float("inf")
+            allowed = bound(precision, options)
+            if difference <= allowed:
                 return engine, difference, tuple(passed_over)
             passed_over.append(
                 f"{name} in {precision} was passed over: its probabilities differ by {difference:.2g} from PyTorch's "
-                f"in float32, and {bound:g} is allowed"
+                f"in float32, and {allowed:g} is allowed"
             )
         _log.warning("%s: %s", facts.model_version, passed_over[-1])
     raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")

@@ -34,7 +34,8 @@ class ClassifierArgs(Options):
             head is torchvision's own.
         fit: how a picture becomes square: `crop` (Resize(224), CenterCrop(224)) or `stretch` (Resize((224, 224))).
         calibration: folder of photographs like those that will be sent; with it, 8 bits are tried.
-        num_threads: of the network in one replica; threads × replicas must not exceed the cores.
+        num_threads: cores that the network of one replica may use; None: as many as its `num_cpus`, or all where that
+            is less than 1 (docs/models/images.md).
         num_decoders: pictures that one replica decodes side by side; others wait for their turn.
         batch_size: pictures, of several requests, in one call of the network.
         batch_wait_s: how long a free network waits for more pictures.
@@ -51,7 +52,7 @@ class ClassifierArgs(Options):
     activation: Activation | None = None
     fit: Fit = Fit.CROP
     calibration: str = ""
-    num_threads: Count = 1
+    num_threads: Count | None = None
     num_decoders: Count = 2
     batch_size: Annotated[Count, Le(256)] = 8
     batch_wait_s: WaitSeconds = 0.0

@@ -41,6 +41,7 @@ from serve_app.models.images.loading import load_classifier
 from serve_app.models.images.networks import PixelNetwork, build_network
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.preprocessing import Fit, read_image
+from serve_app.models.images.speed import Measured
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from serve_app.models.options import ModelEnvironment
 from serve_app.services import ImageClassification, ReplicaModel
@@ -70,9 +71,13 @@ def convert_here(request: Conversion, folder: Path) -> None:
         conversion.convert(request, folder)
 
 
-@pytest.fixture(autouse=True)
-def _convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_convert_elsewhere", convert_here)
+@pytest.fixture(autouse=True, scope="module")
+def _convert_here() -> Iterator[None]:
+    """Convert in this process, and measure no engines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "_convert_elsewhere", convert_here)
+        patch.setattr(loading, "measured", lambda folder, cores: Measured())
+        yield
 
 
 def save_network(path: Path, seed: int, num_classes: int = 2) -> None:
@@ -101,11 +106,9 @@ class Weights:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     folder = tmp_path_factory.mktemp("weights")
     made = Weights(folder / "old.pth", folder / "new.pth", folder / "cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "_convert_elsewhere", convert_here)
-        for seed, path in enumerate((made.old, made.new)):
-            save_network(path, seed)
-            load_classifier(str(path), CONTAINER, ClassifierOptions(made.cache))
+    for seed, path in enumerate((made.old, made.new)):
+        save_network(path, seed)
+        load_classifier(str(path), CONTAINER, ClassifierOptions(made.cache))
     return made
 
 
@@ -148,6 +151,7 @@ class SpyEngine:
         self.go.set()
         self._engine, self._fails = loaded.engine, fails
         self.name, self.precision, self.device = self._engine.name, self._engine.precision, self._engine.device
+        self.layout = self._engine.layout
         replica._model.exchange(replace(loaded, engine=self))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -663,8 +667,10 @@ def test_a_replica_describes_what_it_serves(make: Callable[..., Any], file: Path
                 "head classifier.0, classifier.3: FC(576 → 16 → 2)",
             ),
             failure=None,
+            cores=found.cores,
         )
     )
+    assert "for one picture" in found.cores
     assert started <= found.loaded_at <= time.time()
     assert 0 <= found.max_difference < 1e-4
 

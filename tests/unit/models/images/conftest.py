@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from serve_app.models.images import conversion, quantization
+from serve_app.models.images import conversion, loading, quantization
 from serve_app.models.images.conversion import Conversion, convert
 from serve_app.models.images.converted import BACKBONE, ModelFacts
 from serve_app.models.images.quantization import probe_images
+from serve_app.models.images.speed import Measured
 from tests.unit.models.images.notebooks import BEVERAGES, mobilenet, saved
 
 
@@ -29,6 +30,13 @@ class Finished:
     weights: Path
     folder: Path
     facts: ModelFacts
+
+
+@pytest.fixture(autouse=True)
+def not_measured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test measure engines, which takes seconds, but those of `test_speed`."""
+    if request.module.__name__.rpartition(".")[2] != "test_speed":
+        monkeypatch.setattr(loading, "measured", lambda folder, cores: Measured())
 
 
 def _few_images() -> np.ndarray:

@@ -16,7 +16,7 @@ from torchvision import transforms
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.images import engines
 from serve_app.models.images.converted import BACKBONE, HEAD
-from serve_app.models.images.engines import Engine, EngineName, Precision, has_bfloat16, open_engine
+from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, has_bfloat16, open_engine
 from serve_app.models.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, read_image
 from tests.unit.models.images.conftest import Finished
 from tests.unit.models.images.pictures import encoded, write_photographs
@@ -56,7 +56,7 @@ def pixels(files: list[bytes]) -> np.ndarray:
 
 
 def opened(finished: Finished, name: EngineName, precision: Precision, folder: Path | None = None) -> Engine:
-    return open_engine(name, precision, folder or finished.folder, finished.facts, device="cpu", num_threads=1)
+    return open_engine(name, precision, folder or finished.folder, finished.facts, device="cpu", layout=Layout())
 
 
 @pytest.mark.parametrize("name", list(EngineName))
@@ -85,6 +85,29 @@ def test_a_batch_says_what_its_images_say_alone(name: EngineName, finished: Fini
     alone = [engine.probabilities(pixels[number : number + 1]) for number in range(len(pixels))]
     np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
     np.testing.assert_allclose(engine.probabilities(pixels[:3]), together[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [Layout(2, 1, 2), Layout(2, 2, 1), Layout(1, 3, 1)])
+@pytest.mark.parametrize("name", list(EngineName))
+def test_however_the_cores_are_used_the_answers_and_their_order_are_the_same(
+    name: EngineName, layout: Layout, finished: Finished, pixels: np.ndarray, expected: np.ndarray
+) -> None:
+    engine = open_engine(name, Precision.FP32, finished.folder, finished.facts, device="cpu", layout=layout)
+    for number in range(1, len(pixels) + 1):
+        np.testing.assert_allclose(engine.probabilities(pixels[:number]), expected[:number], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(EngineName))
+def test_the_features_are_torchvisions(name: EngineName, finished: Finished, pixels: np.ndarray) -> None:
+    network = finished.notebook
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / (
+        torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    )
+    with torch.inference_mode():
+        expected = network.avgpool(network.features(images)).flatten(1).numpy()
+    found = opened(finished, name, Precision.FP32).features(pixels)
+    assert found.shape == (len(pixels), 576)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", list(EngineName))
@@ -136,7 +159,7 @@ def test_a_damaged_file_is_said(name: EngineName, damaged: str, finished: Finish
 
 def test_a_device_that_is_not_there_is_said(finished: Finished) -> None:
     with pytest.raises(ModelLoadingError, match="in fp16 on mps failed"):
-        open_engine(EngineName.PYTORCH, Precision.FP16, finished.folder, finished.facts, device="mps", num_threads=1)
+        open_engine(EngineName.PYTORCH, Precision.FP16, finished.folder, finished.facts, device="mps", layout=Layout())
 
 
 @pytest.mark.parametrize("name", list(EngineName))
