@@ -1,7 +1,7 @@
 """Image classification side by side: the old way, LitServe, BentoML and ours, on the same weights and JPEGs.
 
     python -m loadtests.images [--network both] [--servers a b c d] [--concurrency 1 8 32] [--seconds 15] [--rounds 3]
-        [--weights-dir DIR] [--images DIR] [--json FILE]
+        [--weights-dir DIR] [--images DIR] [--calibrated] [--json FILE]
 
 A round starts each server alone, every other round in the opposite order, warms it up, measures it at each load and
 stops it. The table's figures are medians over rounds. What is not at hand is made: random weights, made-up photographs,
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights-dir", type=Path, help="with reusable_classifier.pth, beverage_detector.pth, or one")
     parser.add_argument("--images", type=Path, help="folder of JPEGs")
+    parser.add_argument("--calibrated", action="store_true", help="ours in 8 bits, too, calibrated on the pictures")
     parser.add_argument("--json", type=Path, help="file for the figures of each cell")
     arguments = parser.parse_args()
     networks = list(TASK_OF) if arguments.network == "both" else [arguments.network]
@@ -48,6 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sa-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         images = jpegs(arguments.images, folder)
+        if arguments.calibrated:
+            arguments.servers.append(ServerSpec("d", (("calibration", str(images[0].parent)),)))
         cells: list[Cell] = []
         for network in networks:
             settings = settings_for(network, arguments.weights_dir, images, folder)

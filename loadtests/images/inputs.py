@@ -16,6 +16,8 @@ from serve_app.models.images.tasks import TASKS
 
 TASK_OF = {"resnet50": "container", "mobilenet_v3_small": "beverage"}
 NUM_PHOTOGRAPHS = 64
+# They make OpenVINO and PyTorch leave out instructions that the CPU has; ONNX Runtime knows no such limit.
+ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 def jpegs(given: Path | None, folder: Path) -> tuple[Path, ...]:
@@ -46,8 +48,14 @@ def machine() -> str:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
+    known = Path("/proc/cpuinfo").read_text().split()
+    has = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in known]
+    limits = [f"{name}={os.environ[name]}" for name in ISA_LIMITS if name in os.environ]
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{os.cpu_count()} cores {models[0] if models else platform.machine()}, {memory_gb:.0f} GB"
+    return (
+        f"{os.cpu_count()} cores {models[0] if models else platform.machine()} ({', '.join([*has, *limits])}), "
+        f"{memory_gb:.0f} GB"
+    )
 
 
 def weights_in_new_process(weights: Path, network: str, task: str, images: Sequence[Path], seed: int = 0) -> None:

@@ -49,11 +49,13 @@ def test_goals_are_held_against_the_best_setting_of_the_others() -> None:
         _cell("b,workers=1", 12),
         _cell("b,workers=2", 16),
         _cell("c", 8),
-        _cell("d", 31, 30.0),
+        _cell("d", 18, 30.0),
+        _cell("d,calibration=/x", 39, 20.0),
     ]
     assert verdicts(cells) == [
-        "resnet50, 1 connections: 3.10 × (a), goal 3: met",
-        "resnet50, 1 connections: 1.94 × the better of (b), (c), goal 2: NOT met",
+        "resnet50, 1 connections: 1.80 × (a), goal 1.6: met",
+        "resnet50, 1 connections: 1.12 × the better of (b), (c), goal 1.3: NOT met",
+        "resnet50, 8 bits, 1 connections: 3.90 × (a), goal 4: NOT met",
         "resnet50, 1 connection: p50 30.0 ms, (a) 40.0 ms: met",
     ]
 
