@@ -5,10 +5,19 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["InferenceConfig", "WhisperSTT", "__version__", "drum_wav_to_midi"]
+__all__ = [
+    "BeverageDetectorInference",
+    "InferenceConfig",
+    "ReusableClassifierInference",
+    "WhisperSTT",
+    "__version__",
+    "drum_wav_to_midi",
+]
 
 _LAZY = {  # importing this package must stay cheap
+    "BeverageDetectorInference": ("serve_app.image_inference", "images"),
     "InferenceConfig": ("serve_app.models.drums.config", "drums"),
+    "ReusableClassifierInference": ("serve_app.image_inference", "images"),
     "WhisperSTT": ("serve_app.models.speech.stt", "speech"),
     "drum_wav_to_midi": ("serve_app.models.drums.transcription", "drums"),
 }

@@ -18,6 +18,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.rate_limit import RATE_HEADERS
 from serve_app.api.http.request_context import RequestContextMiddleware
 from serve_app.api.http.requests import IGNORED_HEADER
+from serve_app.api.images import embedding
 from serve_app.api.images import routes as images
 from serve_app.api.music import routes as music
 from serve_app.api.speech import openai_routes
@@ -85,6 +86,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         openai_routes.router,
         drums.router,
         images.router,
+        embedding.router,
         music.router,
         weights.router,
         health.contract_router,

@@ -296,7 +296,7 @@ class Client:
 
         Arguments and errors are those of `transcribe`. MediaError: it is no picture, too large, or can't be fetched.
         """
-        return self._classify("/classify-reusable", file, image_url, timeout_s)
+        return self._picture("/classify-reusable", file, image_url, timeout_s)
 
     def verify_beverage(
         self,
@@ -311,7 +311,21 @@ class Client:
         A drink is valid (`is_valid`) with at least the confidence `confidence_threshold`.
         """
         path = f"/verify-beverage?confidence_threshold={confidence_threshold}"
-        return self._classify(path, file, image_url, timeout_s)
+        return self._picture(path, file, image_url, timeout_s)
+
+    def embed_image(
+        self,
+        file: File | None = None,
+        *,
+        image_url: str | None = None,
+        model: str = "container",
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Return a picture's features (`embedding`, of length 1) by the backbone of a classifier.
+
+        `model` is "container" or "beverage"; the other arguments, and errors, are those of `classify_reusable`.
+        """
+        return self._picture("/embed-image", file, image_url, timeout_s, {"model": model})
 
     def generate_music(
         self,
@@ -412,12 +426,20 @@ class Client:
         """Return every deployment's state; Unavailable, which names those that are not up."""
         return self._json("GET", "/health/ready")
 
-    def _classify(self, path: str, file: File | None, image_url: str | None, timeout_s: float | None) -> dict[str, Any]:
+    def _picture(
+        self,
+        path: str,
+        file: File | None,
+        image_url: str | None,
+        timeout_s: float | None,
+        fields: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         if (file is None) == (image_url is None):
             raise InvalidRequest("give either a file or image_url")
         if file is not None:
-            return self._upload(path, file, {}, None, timeout_s)
-        return self._json("POST", path, json={"image_url": image_url}, timeout=self._answer_within(timeout_s))
+            return self._upload(path, file, fields or {}, None, timeout_s)
+        body = {"image_url": image_url, **(fields or {})}
+        return self._json("POST", path, json=body, timeout=self._answer_within(timeout_s))
 
     def _upload(
         self, path: str, file: File, fields: Mapping[str, Any], filename: str | None, timeout_s: float | None

@@ -109,7 +109,7 @@ class GraphHealth:
 
 def not_installed(reason: str) -> str:
     """Return the state of a deployment that is left out."""
-    return Sentence(NOT_INSTALLED + ": {reason}", reason=reason)
+    return joined(": ", (NOT_INSTALLED, reason))
 
 
 def deployment_state(deployment: DeploymentStatusOverview | None) -> str:

@@ -68,9 +68,9 @@ def _in_cage(name: str, data: bytes, arguments: dict[str, Any], should_stop: Cal
 
 def _checked(pixels: np.ndarray | None, height: int | None = None, width: int | None = None) -> np.ndarray:
     if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ImageUnreadable("The picture can't be decoded: its decoder fails")
+        raise ImageUnreadable(Sentence("The picture can't be decoded: its decoder fails"))
     if height is not None and pixels.shape[:2] != (height, width):
-        raise ImageUnreadable("The picture can't be decoded: its decoder fails")
+        raise ImageUnreadable(Sentence("The picture can't be decoded: its decoder fails"))
     return pixels
 
 

@@ -17,13 +17,13 @@ import pi_heif
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from serve_app.errors import ImageTooLarge, ImageUnreadable
+from serve_app.sentences import Sentence
 
 MAX_PIXELS = 50_000_000  # a phone's 48 megapixels fit; PIL keeps RGB in 200 MB
 BYTES_PER_PIXEL = 10  # of the limit of pixels: what decoding may take in all
 
 # No format that runs a program (EPS), draws by instructions (WMF) or is not a picture (PDF). JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-_KNOWN = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 # A progressive JPEG has some ten scans. Thousands of empty ones fit into a small file, and each costs a pass over the
 # whole picture: 500 is the limit of libjpeg's own fuzzers, and a large picture may have fewer. Extended XMP has a
 # segment for each 64 KB; 50 000 of them take seconds to read.
@@ -56,14 +56,21 @@ def opened_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         ImageTooLarge: it has too many pixels.
     """
     if not data:
-        raise ImageUnreadable("The file is empty")
+        raise ImageUnreadable(Sentence("The file is empty"))
     num_scans = _num_scans(data)
+    with _picture_errors(max_pixels), Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+        _check_size(opened, num_scans, max_pixels)
+        yield opened
+
+
+@contextmanager
+def _picture_errors(max_pixels: int) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-            _check_size(opened, num_scans, max_pixels)
-            yield opened
+        yield
     except UnidentifiedImageError:
-        raise ImageUnreadable(f"The file is no picture of a known kind ({_KNOWN})") from None
+        raise ImageUnreadable(
+            Sentence("The file is no picture of a known kind (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC)")
+        ) from None
     except Image.DecompressionBombError:
         raise _too_many(max_pixels) from None
     except (ImageUnreadable, ImageTooLarge, MemoryError):
@@ -72,7 +79,7 @@ def opened_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         text = " ".join(str(error).split())[:200]
         # PIL quotes the object that it read from, with its address
         cause = text if text and " object at 0x" not in text else type(error).__name__
-        raise ImageUnreadable(f"The picture is broken or cut off: {cause}") from error
+        raise ImageUnreadable(Sentence("The picture is broken or cut off: {cause}", cause=cause)) from error
 
 
 @contextmanager
@@ -88,10 +95,22 @@ def decoded_image(
     with opened_image(data, max_pixels=max_pixels) as opened:
         if at_least_px is not None:
             opened.draft(None, (at_least_px, 1) if opened.width > opened.height else (1, at_least_px))
-        opened.load()
-        with suppress(Exception):  # of broken metadata: the pixels are good
-            ImageOps.exif_transpose(opened, in_place=True)
-        yield _as_rgb(opened)
+        yield _upright_rgb(opened)
+
+
+@contextmanager
+def upright_rgb(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Do what `decoded_image` does with an image that a program opened itself, which stays as it is."""
+    with _picture_errors(max_pixels):
+        _check_size(image, 1, max_pixels)
+        yield _upright_rgb(image.copy())
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    with suppress(Exception):  # of broken metadata: the pixels are good
+        ImageOps.exif_transpose(image, in_place=True)
+    return _as_rgb(image)
 
 
 def has_several_frames(data: bytes) -> bool:
@@ -111,10 +130,12 @@ def _num_scans(data: bytes) -> int:
     if not data.startswith(b"\xff\xd8"):
         return 1
     if data.count(_APP1) > _MAX_APP1_SEGMENTS:
-        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_APP1_SEGMENTS} segments of metadata")
+        raise ImageUnreadable(
+            Sentence("The file is a JPEG with more than {most} segments of metadata", most=_MAX_APP1_SEGMENTS)
+        )
     num_scans = data.count(_START_OF_SCAN)
     if num_scans > _MAX_SCANS:
-        raise ImageUnreadable(f"The file is a JPEG with more than {_MAX_SCANS} scans")
+        raise ImageUnreadable(Sentence("The file is a JPEG with more than {most} scans", most=_MAX_SCANS))
     return num_scans
 
 
@@ -126,9 +147,9 @@ def _check_size(image: Image.Image, num_scans: int, max_pixels: int) -> None:
     if width * height > limit:
         raise _too_many(limit)
     if max(width, height) > _MAX_SIDE_PX:
-        raise ImageTooLarge(f"The picture is more than {_MAX_SIDE_PX} pixels long")
+        raise ImageTooLarge(Sentence("The picture is more than {most} pixels long", most=_MAX_SIDE_PX))
     if num_scans * width * height > _MAX_SCANNED_PIXELS:
-        raise ImageUnreadable(f"The file is a JPEG with {num_scans} scans, too many for its size")
+        raise ImageUnreadable(Sentence("The file is a JPEG with {num} scans, too many for its size", num=num_scans))
     if image.format == "WEBP" and width * height * _WEBP_BYTES_PER_PIXEL > max_pixels * BYTES_PER_PIXEL:
         raise _too_many(max_pixels * BYTES_PER_PIXEL // _WEBP_BYTES_PER_PIXEL)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -142,11 +163,13 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int) -> None:
     if _TILE_WIDTH in image.tag_v2 or _TILE_LENGTH in image.tag_v2:
         part_width, part_height = _tag(image, _TILE_WIDTH, 0), _tag(image, _TILE_LENGTH, 0)
         if part_width > -(-width // 16) * 16 or part_height > -(-height // 16) * 16:
-            raise ImageUnreadable("The file is a TIFF with tiles larger than the picture")
+            raise ImageUnreadable(Sentence("The file is a TIFF with tiles larger than the picture"))
     samples = _tag(image, _SAMPLES, 1) if _tag(image, _PLANES, 1) == 1 else 1
     part_bytes = part_width * part_height * samples * -(-_tag(image, _BITS, 8) // 8)
     if part_bytes + 4 * width * height > _TIFF_BYTES_PER_PIXEL * max_pixels:
-        raise ImageTooLarge("The picture takes too much memory to decode: save it in 8 bits, or in smaller strips")
+        raise ImageTooLarge(
+            Sentence("The picture takes too much memory to decode: save it in 8 bits, or in smaller strips")
+        )
 
 
 def _tag(image: TiffImagePlugin.TiffImageFile, tag: int, default: int) -> int:
@@ -159,7 +182,9 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _too_many(max_pixels: int) -> ImageTooLarge:
-    return ImageTooLarge(f"The picture has more than {max_pixels / 1e6:g} million pixels: send a smaller one")
+    return ImageTooLarge(
+        Sentence("The picture has more than {millions:g} million pixels: send a smaller one", millions=max_pixels / 1e6)
+    )
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

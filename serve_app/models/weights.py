@@ -26,6 +26,7 @@ from serve_app.models.catalog_fetch import fetch_model
 from serve_app.models.hub import fetch_repository
 from serve_app.models.url_download import fetch_https, fetch_storage
 from serve_app.redaction import shown_spec
+from serve_app.sentences import Sentence
 
 _HERE = Path(__file__).parent
 EMBEDDED = {
@@ -63,6 +64,7 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
     path = Path(os.path.expanduser(spec))  # leaves an unknown user's as it is
     if spec and path.exists():
         return path.resolve()
+    _check_link(path)
     model = find_model(spec)
     if model is not None:
         return fetch_model(model, cache_dir, hf_token=hf_token, mirror=mirror).path
@@ -89,6 +91,7 @@ def weights_file(
         ModelLoadingError: as of `fetch_weights`, or the folder has no such file or several.
     """
     if spec.endswith(tuple(endings)) and "://" not in spec and not Path(spec).expanduser().exists():
+        _check_link(Path(spec).expanduser())
         # `model/best_model.pt` looks like an id on the hub, but nobody means that
         raise ModelLoadingError(f"There is no file {spec!r} (in {Path.cwd()}): correct the path to the {what}")
     path = fetch_weights(spec, cache_dir, hf_token)
@@ -101,7 +104,26 @@ def weights_file(
         raise ModelLoadingError(
             f"{shown_spec(spec)!r} is a folder with {there}: name the file, or call it {usual_name}"
         )
+    _check_link(found[0])
     return found[0].resolve()
+
+
+def _check_link(path: Path) -> None:
+    """Raise ModelLoadingError where a path, or a folder of it, is a link to nothing; say where the link leads."""
+    link = next((part for part in (path, *path.parents) if part.is_symlink() and not part.exists()), None)
+    if link is None:
+        return
+    target = os.readlink(link)
+    meant = os.path.normpath(os.path.join(os.path.abspath(link.parent), target))
+    raise ModelLoadingError(
+        Sentence(
+            "{link} is a link to {target}, and there is nothing at {meant}. A relative link starts at the folder that "
+            "the link is in, not where `ln` was called: make it again with `ln -sr`, or with an absolute target",
+            link=repr(str(link)),
+            target=repr(target),
+            meant=repr(meant),
+        )
+    )
 
 
 def weights_name(spec: str) -> str:

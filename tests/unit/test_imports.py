@@ -83,6 +83,7 @@ OWN = {
     "graph": {"", "errors", "messages", "models", "deployments", "flows", "workers", "settings", "jobs", "graph_args"},
     "launch": {"", "errors", "graph", "graph_args", "settings"},
     "client": {"", "errors"},
+    "image_inference": {"errors", "results", "models", "services", "api", "settings"},
     "scoring": {"errors", "results"},
     "demo_media": {"errors"},
     "commands": {

@@ -33,7 +33,6 @@ NOT_YET = {
     "models/captions",
     "models/diarization",
     "models/drums",
-    "models/images",
     "models/music",
     "models/pickled",
     "models/speech",

@@ -41,6 +41,8 @@ def show(arguments: argparse.Namespace) -> int:
         echo(stdout_console(), f"No service reports what it serves ({no_answer}).")
     else:
         _print_deployed(deployed)
+        if arguments.verbose:
+            _print_speeds(deployed)
     _print_catalog(here, cache_dir)
     return 0
 
@@ -104,6 +106,32 @@ def _print_deployed(models: Sequence[dict[str, Any]]) -> None:
     console = stdout_console()
     console.print(table)
     echo(console, *failures)
+
+
+def _print_speeds(models: Sequence[dict[str, Any]]) -> None:
+    """Print how fast each engine ran on the machine of each replica; an arrow marks what serves."""
+    table = Table("deployment", "replica", "", "engine", "cores", "ms, one", "ms each, several", "differs by")
+    for model in models:
+        for replica in model["replicas"]:
+            serving = (replica["engine"], replica.get("cores", ""))
+            for speed in replica.get("speeds", ()):  # a service of an older version has none
+                figures = (
+                    [f"{speed['lone_ms']:.1f}", f"{speed['batch_ms']:.1f}", f"{speed['max_difference']:.1e}"]
+                    if not speed["failure"]
+                    else ["", "", speed["failure"]]
+                )
+                table.add_row(
+                    *map(escape, (model["deployment"], replica["replica"])),
+                    "→" if speed["engine"] == serving[0] else "",
+                    *map(escape, (speed["engine"], speed["cores"], *figures)),
+                )
+            if replica.get("speeds"):
+                table.add_row("", "", "", "uses", escape(serving[1]), "", "", "", end_section=True)
+    console = stdout_console()
+    if table.row_count:
+        console.print(table)
+    else:
+        echo(console, "No replica had a choice of engines to measure.")
 
 
 def _print_catalog(here: Sequence[tuple[CatalogModel, Sequence[CatalogState]]], cache_dir: Path) -> None:

@@ -23,6 +23,7 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         parents=parents,
         help="list what each replica of a running service serves, and the catalog's models on this machine",
     )
+    listing.add_argument("-v", "--verbose", action="store_true", help="also how fast each engine ran on each machine")
     listing.add_argument("--json", action="store_true", help="both, as JSON")
     listing.set_defaults(command=f"{_ACTIONS}:show")
 

@@ -47,7 +47,7 @@ def replica_device(name: str | None) -> str:
 
 
 def replica_cores() -> int | None:
-    """Return how many cores Ray assigned to this replica (`num_cpus`); None: a fraction, which says nothing of cores."""
+    """Return how many cores Ray assigned to this replica (`num_cpus`); None: less than one, or outside of Ray."""
     if not ray.is_initialized():
         return None
     assigned = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)

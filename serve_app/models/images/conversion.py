@@ -34,6 +34,7 @@ from serve_app.models.images.converted import (
     write_arrays,
     write_facts,
 )
+from serve_app.sentences import Sentence, from_json, to_json
 
 _VERSION = 2  # of the folder's form: another number converts everything anew
 _LONGEST_S = 900.0
@@ -76,7 +77,9 @@ def converted_folder(
     try:
         sha256 = sha256_of(weights, cache_dir)
     except OSError as error:
-        raise ModelLoadingError(f"The weights {weights.name!r} can't be read: {error.strerror or error}") from error
+        raise ModelLoadingError(
+            Sentence("The weights {name} can't be read: {reason}", name=repr(weights.name), reason=reason_of(error))
+        ) from error
     request = Conversion(str(weights), sha256, purpose, tuple(classes), activation or "", calibration)
     target = cache_dir / "images" / request.key
     was_built = built_folder(target, lambda folder: _convert_elsewhere(request, folder))
@@ -101,14 +104,23 @@ def _convert_elsewhere(request: Conversion, folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelLoadingError(f"Converting {name!r} took more than {_LONGEST_S / 60:.0f} minutes") from None
+        raise ModelLoadingError(
+            Sentence("Converting {name} took more than {minutes:.0f} minutes", name=repr(name), minutes=_LONGEST_S / 60)
+        ) from None
     try:
         answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         reason = done.stderr.strip()[-600:] or "it said nothing"
-        raise ModelLoadingError(f"Converting {name!r} failed (exit status {done.returncode}): {reason}") from None
+        raise ModelLoadingError(
+            Sentence(
+                "Converting {name} failed (exit status {status}): {reason}",
+                name=repr(name),
+                status=done.returncode,
+                reason=reason,
+            )
+        ) from None
     if "error" in answer:
-        raise ModelLoadingError(answer["error"])
+        raise ModelLoadingError(from_json(answer["error"]))
 
 
 def _listing(calibration: str) -> list[list[Any]] | None:
@@ -119,8 +131,16 @@ def _listing(calibration: str) -> list[list[Any]] | None:
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in entries if path.is_file()]
     except OSError as error:
         raise ModelLoadingError(
-            f"The calibration images in {calibration!r} can't be read: {error.strerror or error}"
+            Sentence(
+                "The calibration images in {folder} can't be read: {reason}",
+                folder=repr(calibration),
+                reason=reason_of(error),
+            )
         ) from error
+
+
+def reason_of(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def convert(request: Conversion, folder: Path) -> ModelFacts:
@@ -136,7 +156,7 @@ def convert(request: Conversion, folder: Path) -> ModelFacts:
     try:
         stored = path.read_bytes()
         if hashlib.sha256(stored).hexdigest() != request.sha256:
-            raise Unfit("it changed while it was read: put files in place whole, by renaming them")
+            raise Unfit(Sentence("it changed while it was read: put files in place whole, by renaming them"))
         fitted = fit_weights(read_weights(stored), request.classes)
     except (Unfit, OSError) as problem:
         raise unfit_error(path.name, problem, request.purpose) from problem
@@ -207,7 +227,7 @@ def main() -> None:
         convert(Conversion(**request), Path(asked["folder"]))
         answer: dict[str, Any] = {"done": True}
     except ModelLoadingError as error:
-        answer = {"error": error.detail}
+        answer = {"error": to_json(error.detail)}
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from serve_app.errors import ModelLoadingError
+from serve_app.sentences import Sentence
 
 FACTS, WEIGHTS, BACKBONE, BACKBONE_INT8 = "facts.json", "weights.safetensors", "backbone.onnx", "backbone-int8.onnx"
 HEAD, PROBE = "head.safetensors", "probe.safetensors"
@@ -90,7 +91,9 @@ def read_facts(folder: Path) -> ModelFacts:
         lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
         return ModelFacts(**content | lists)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelLoadingError(f"The converted model in {folder} is damaged: remove that folder") from error
+        raise ModelLoadingError(
+            Sentence("The converted model in {folder} is damaged: remove that folder", folder=folder)
+        ) from error
 
 
 def write_facts(folder: Path, facts: ModelFacts) -> None:

@@ -15,7 +15,7 @@ from serve_app.errors import ModelError, ModelLoadingError
 from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import read_note, sha256_of, write_note
-from serve_app.models.images.conversion import converted_folder
+from serve_app.models.images.conversion import converted_folder, reason_of
 from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe, read_probe_features
 from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, open_engine
 from serve_app.models.images.options import ClassifierOptions
@@ -23,6 +23,7 @@ from serve_app.models.images.quantization import MAX_DIFFERENCE
 from serve_app.models.images.speed import Measured, Plan, Timing, available_cores, measured, plans, usual_layout
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.weights import weights_file
+from serve_app.sentences import Sentence, joined
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_classifier(
         folder, name = pointer.parent / str(last.get("folder")), str(last.get("name"))
         if not is_whole(folder):
             raise
-        notes.append(f"the weights that served before are used: {error.detail}")
+        notes.append(Sentence("the weights that served before are used: {reason}", reason=error.detail))
     facts = replace(read_facts(folder), file_name=name)
     found = _measured(folder, options)
     engine, difference, passed_over = _engine(folder, facts, options, found)
@@ -120,7 +121,9 @@ def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[st
     try:
         return path.name, sha256_of(path, options.cache_dir)
     except OSError as error:
-        raise ModelLoadingError(f"The weights {path.name!r} can't be read: {error.strerror or error}") from error
+        raise ModelLoadingError(
+            Sentence("The weights {name} can't be read: {reason}", name=repr(path.name), reason=reason_of(error))
+        ) from error
 
 
 def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path:
@@ -199,15 +202,30 @@ def _engine(
                 [engine.probabilities(images[start : start + 8]) for start in range(0, len(images), 8)]
             )
         except ModelError as error:
-            passed_over.append(f"{name} in {precision} was passed over: {error.detail}")
+            passed_over.append(
+                Sentence(
+                    "{engine} in {precision} was passed over: {reason}",
+                    engine=name,
+                    precision=precision,
+                    reason=error.detail,
+                )
+            )
         else:
             difference = float(np.abs(answers - expected).max()) if np.isfinite(answers).all() else float("inf")
             allowed = bound(precision, options)
             if difference <= allowed:
                 return engine, difference, tuple(passed_over)
             passed_over.append(
-                f"{name} in {precision} was passed over: its probabilities differ by {difference:.2g} from PyTorch's "
-                f"in float32, and {allowed:g} is allowed"
+                Sentence(
+                    "{engine} in {precision} was passed over: its probabilities differ by {difference:.2g} from "
+                    "PyTorch's in float32, and {allowed:g} is allowed",
+                    engine=name,
+                    precision=precision,
+                    difference=difference,
+                    allowed=allowed,
+                )
             )
         _log.warning("%s: %s", facts.model_version, passed_over[-1])
-    raise ModelLoadingError(f"No engine runs {facts.model_version}: {'; '.join(passed_over)}")
+    raise ModelLoadingError(
+        Sentence("No engine runs {model}: {reasons}", model=facts.model_version, reasons=joined("; ", passed_over))
+    )

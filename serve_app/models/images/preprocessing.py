@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image
 
-from serve_app.models.image_file import MAX_PIXELS, decoded_image
+from serve_app.models.image_file import MAX_PIXELS, decoded_image, upright_rgb
 
 SIDE_PX = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,6 +43,12 @@ def read_image(data: bytes, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
     """
     with decoded_image(data, max_pixels=max_pixels) as image:
         return np.asarray(_square(image, fit))
+
+
+def image_pixels(image: Image.Image, *, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return the same of a PIL image, which stays as it is; arguments and errors as of `read_image`."""
+    with upright_rgb(image, max_pixels=max_pixels) as upright:
+        return np.asarray(_square(upright, fit))
 
 
 def _square(image: Image.Image, fit: Fit) -> Image.Image:

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from serve_app.errors import MediaError, ModelLoadingError
 from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, read_head
 from serve_app.models.images.preprocessing import SIDE_PX, read_image
+from serve_app.sentences import Sentence
 
 NUM_IMAGES = 16
 _SEED = 20261127
@@ -88,8 +89,13 @@ def _images(calibration: Path) -> np.ndarray:
             break
     if len(images) < _FEWEST:
         raise ModelLoadingError(
-            f"8 bits need at least {_FEWEST} calibration images, but {calibration} has {len(images)}: add photographs "
-            "like those that will be sent, or leave `calibration` out"
+            Sentence(
+                "8 bits need at least {fewest} calibration images, but {folder} has {num}: add photographs like those "
+                "that will be sent, or leave `calibration` out",
+                fewest=_FEWEST,
+                folder=calibration,
+                num=len(images),
+            )
         )
     return np.stack(images)
 

@@ -18,6 +18,7 @@ import torch
 from serve_app.models.images.architectures import HEAD_NAME, NUM_FEATURES, Architecture
 from serve_app.models.images.networks import backbone_shapes
 from serve_app.models.images.weights_file import StoredWeights, Unfit
+from serve_app.sentences import Sentence, joined
 
 # The children of a backbone by their place in `nn.Sequential(*backbone.children())`.
 _CHILDREN = {
@@ -52,7 +53,13 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
     }
     for name, value in tensors.items():
         if value.is_quantized or not value.is_floating_point():
-            raise Unfit(f"{name} is {value.dtype}, not a real number: quantized weights can't be read, save the plain")
+            raise Unfit(
+                Sentence(
+                    "{name} is {kind}, not a real number: quantized weights can't be read, save the plain",
+                    name=name,
+                    kind=value.dtype,
+                )
+            )
     architecture, names, how = _backbone(tensors)
     in_file = set(names.values())
     rest = {name: value for name, value in tensors.items() if name not in in_file}
@@ -68,7 +75,7 @@ def fit_weights(stored: StoredWeights, classes: Sequence[str]) -> FittedWeights:
         state |= {f"{stem}.weight": weight.contiguous(), f"{stem}.bias": bias.contiguous()}
     for name, value in state.items():
         if not torch.isfinite(value).all():
-            raise Unfit(f"{name} is not finite everywhere")
+            raise Unfit(Sentence("{name} is not finite everywhere", name=name))
     widths = tuple(rest[f"{layer}.weight"].shape[0] for layer in layers[:-1])
     sizes = " → ".join(map(str, (NUM_FEATURES[architecture], *widths, len(classes))))
     findings = [f"{architecture} backbone {how}", f"head {', '.join(layers)}: FC({sizes})", *reordered]
@@ -90,13 +97,21 @@ def _backbone(tensors: Mapping[str, torch.Tensor]) -> tuple[Architecture, dict[s
                 num_found, problem = _compared(tensors, names, shapes)
                 if not problem:
                     return architecture, names, f"under {prefix + what!r}" if prefix + what else "under its own names"
-                closest = max(closest, (num_found, f"as {architecture}, {problem}"), key=lambda pair: pair[0])
+                told = Sentence("as {architecture}, {problem}", architecture=architecture, problem=problem)
+                closest = max(closest, (num_found, told), key=lambda pair: pair[0])
         if names := _by_order(tensors, shapes):
             return architecture, names, "by the order and the shapes of its tensors"
     if not closest[0]:
         first = ", ".join(itertools.islice(tensors, _MAX_NAMED))
-        raise Unfit(f"it holds neither {' nor '.join(Architecture)}; its first tensors are {first}")
-    raise Unfit(f"its backbone does not fit: {closest[1]}")
+        raise Unfit(
+            Sentence(
+                "it holds neither {one} nor {other}; its first tensors are {first}",
+                one=Architecture.RESNET50,
+                other=Architecture.MOBILENET_V3_SMALL,
+                first=first,
+            )
+        )
+    raise Unfit(Sentence("its backbone does not fit: {reason}", reason=closest[1]))
 
 
 def _namings(architecture: Architecture, names: list[str]) -> Iterator[tuple[dict[str, str], str]]:
@@ -115,13 +130,18 @@ def _compared(
     """Return how many tensors fit, and what is wrong with the others."""
     missing = [theirs for theirs in names.values() if theirs not in tensors]
     other = [
-        f"{theirs} is {tuple(tensors[theirs].shape)} instead of {tuple(shapes[ours])}"
+        Sentence(
+            "{name} is {found} instead of {expected}",
+            name=theirs,
+            found=tuple(tensors[theirs].shape),
+            expected=tuple(shapes[ours]),
+        )
         for ours, theirs in names.items()
         if theirs in tensors and tensors[theirs].shape != shapes[ours]
     ]
-    problems = [f"it lacks {_some(missing)}"] if missing else []
+    problems = [Sentence("it lacks {names}", names=_some(missing))] if missing else []
     problems += [_some(other)] if other else []
-    return len(names) - len(missing) - len(other), "; ".join(problems)
+    return len(names) - len(missing) - len(other), joined("; ", problems) if problems else ""
 
 
 def _by_order(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, str]:
@@ -145,7 +165,13 @@ def _head(rest: Mapping[str, torch.Tensor], architecture: Architecture, classes:
     strange = [name for name in rest if name.rpartition(".")[0] not in layers]
     if strange:
         shown = _some([f"{name} {tuple(rest[name].shape)}" for name in strange])
-        raise Unfit(f"beside the {architecture} backbone it holds what no fully connected head has: {shown}")
+        raise Unfit(
+            Sentence(
+                "beside the {architecture} backbone it holds what no fully connected head has: {names}",
+                architecture=architecture,
+                names=shown,
+            )
+        )
     chains = [
         list(chain)
         for chain in itertools.permutations(layers)
@@ -154,8 +180,14 @@ def _head(rest: Mapping[str, torch.Tensor], architecture: Architecture, classes:
     if not chains:
         sizes = [f"{layer} {rest[f'{layer}.weight'].shape[1]}→{rest[f'{layer}.weight'].shape[0]}" for layer in layers]
         raise Unfit(
-            f"its head must lead from {NUM_FEATURES[architecture]} features over at most one hidden layer to "
-            f"{len(classes)} classes ({', '.join(classes)}), but it has {_some(sizes) if sizes else 'no layer'}"
+            Sentence(
+                "its head must lead from {features} features over at most one hidden layer to {num} classes "
+                "({classes}), but it has {found}",
+                features=NUM_FEATURES[architecture],
+                num=len(classes),
+                classes=", ".join(classes),
+                found=_some(sizes) if sizes else Sentence("no layer"),
+            )
         )
     return chains[0]  # of two layers only one order can be a chain from the features to the classes
 
@@ -177,7 +209,13 @@ def _class_order(in_file: Sequence[str] | None, classes: Sequence[str]) -> tuple
         return list(range(len(classes))), []
     names = [name.strip().lower() for name in in_file]
     if sorted(names) != sorted(classes):
-        raise Unfit(f"it says that its classes are {', '.join(in_file)}, not {', '.join(classes)}")
+        raise Unfit(
+            Sentence(
+                "it says that its classes are {found}, not {expected}",
+                found=", ".join(in_file),
+                expected=", ".join(classes),
+            )
+        )
     order = [names.index(name) for name in classes]
     return order, [] if order == sorted(order) else [f"outputs put in order: the file has {', '.join(in_file)}"]
 
@@ -186,6 +224,8 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
-    return ", ".join(items[:_MAX_NAMED]) + more
+def _some(items: Sequence[str]) -> Sentence:
+    named = joined(", ", items[:_MAX_NAMED])
+    if len(items) <= _MAX_NAMED:
+        return named
+    return Sentence("{names} and {num} more", names=named, num=len(items) - _MAX_NAMED)

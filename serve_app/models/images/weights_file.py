@@ -17,6 +17,7 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.pickled import Refused, read_checkpoint
+from serve_app.sentences import Sentence
 
 # Keys of the state_dict in checkpoints, likeliest first; plain weights come before averaged ones (EMA).
 _STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "model_ema")
@@ -47,17 +48,21 @@ def read_weights(stored: bytes) -> StoredWeights:
     try:
         content = read_checkpoint(stored, _PLAIN_NUMBERS)
     except Refused as error:
-        raise Unfit(str(error)) from error
+        raise Unfit(error.args[0] if error.args else "") from error
     if not isinstance(content, Mapping):
-        raise Unfit(f"it holds a {type(content).__name__}, not a state_dict")
+        raise Unfit(Sentence("it holds a {kind}, not a state_dict", kind=type(content).__name__))
     found_in, tensors = _state_dict(content)
     return StoredWeights(tensors, _classes(content), found_in)
 
 
 def unfit_error(name: str, problem: Unfit | OSError, purpose: str) -> ModelLoadingError:
     """Return the operator's error about a file of weights."""
-    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
-    return ModelLoadingError(f"The weights {name!r} can't serve as {purpose}: {reason}")
+    reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem.args[0]
+    return ModelLoadingError(
+        Sentence(
+            "The weights {name} can't serve as {purpose}: {reason}", name=repr(name), purpose=purpose, reason=reason
+        )
+    )
 
 
 def _is_safetensors(stored: bytes) -> bool:
@@ -70,7 +75,7 @@ def _safetensors(stored: bytes) -> StoredWeights:
         tensors = safetensors.torch.load(stored)
         header = json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])
     except (safetensors.SafetensorError, ValueError) as error:
-        raise Unfit(f"it is a damaged safetensors file ({_first_line(error)})") from error
+        raise Unfit(Sentence("it is a damaged safetensors file ({cause})", cause=_first_line(error))) from error
     classes = header.get("__metadata__", {}).get("classes")  # plain text: safetensors has read it already
     return StoredWeights(tensors, tuple(part.strip() for part in classes.split(",")) if classes else None)
 
@@ -82,8 +87,8 @@ def _state_dict(content: Mapping[Any, Any]) -> tuple[str, dict[str, torch.Tensor
     for key in (*(key for key in _STATE_KEYS if key in nested), *nested):
         if _is_state_dict(nested[key]):
             return key, _tensors(nested[key])
-    held = ", ".join(sorted(map(str, content))[:8]) or "nothing"
-    raise Unfit(f"it holds no state_dict; at its top there is {held}")
+    held = ", ".join(sorted(map(str, content))[:8]) or Sentence("nothing")
+    raise Unfit(Sentence("it holds no state_dict; at its top there is {names}", names=held))
 
 
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:

@@ -675,6 +675,56 @@ def test_a_replica_describes_what_it_serves(make: Callable[..., Any], file: Path
     assert 0 <= found.max_difference < 1e-4
 
 
+class TestEmbed:
+    def test_it_is_the_backbones_output_of_length_one(self, make: Callable[..., Any], file: Path) -> None:
+        images = [picture(seed) for seed in range(3)]
+        network = build_network(Architecture.MOBILENET_V3_SMALL, 2, hidden_widths=(16,))
+        network.load_state_dict(torch.load(file, weights_only=True))
+        network.classifier = torch.nn.Identity()
+        pixels = torch.from_numpy(np.stack([read_image(image) for image in images]))
+        with torch.inference_mode():
+            reference = PixelNetwork(network.eval())(pixels).numpy()
+        replica = make()
+        found = asyncio.run(replica.embed_many(images))
+        assert len({answer.vector for answer in found}) == 3
+        for answer, features in zip(found, reference, strict=True):
+            vector = np.array(answer.vector)
+            assert (len(vector), answer.model_version) == (576, replica._model.get().facts.model_version)
+            assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+            assert vector @ features / np.linalg.norm(features) > 0.999999
+
+    def test_an_engine_that_is_not_exact_enough_leaves_it_to_one_in_float32(self, make: Callable[..., Any]) -> None:
+        replica = make()
+        exact = asyncio.run(replica.embed(picture(0))).vector
+        loaded = replica._model.get()
+
+        class Rounded:
+            device, layout = "cpu", loaded.engine.layout
+
+            def features(self, images: np.ndarray) -> np.ndarray:
+                features = loaded.engine.features(images)
+                return features * np.random.default_rng(0).normal(1.0, 0.1, features.shape).astype(np.float32)
+
+        replica._model.exchange(replace(loaded, engine=Rounded()))
+        assert asyncio.run(replica.embed(picture(0))).vector == pytest.approx(exact, abs=1e-6)
+
+    def test_new_weights_have_features_of_their_own(
+        self, make: Callable[..., Any], file: Path, weights: Weights
+    ) -> None:
+        replica = make()
+        before = asyncio.run(replica.embed(picture(0)))
+        put(weights.new, file)
+        asyncio.run(replica.reload())
+        after = asyncio.run(replica.embed(picture(0)))
+        assert after.model_version != before.model_version
+        assert float(np.dot(after.vector, before.vector)) < 0.999
+
+    def test_what_is_no_picture(self, make: Callable[..., Any]) -> None:
+        good, bad = asyncio.run(make().embed_many([picture(0), b"no picture"]))
+        assert len(good.vector) == 576
+        assert isinstance(bad, ImageUnreadable)
+
+
 def test_names() -> None:
     assert (ContainerClassifier.name, BeverageDetector.name) == ("ContainerClassifier", "BeverageDetector")
 

@@ -24,7 +24,7 @@ from serve_app.errors import (
 from serve_app.flows import images as module
 from serve_app.flows.images import ImageFlow, LocalClassifier
 from serve_app.results import LabelScores
-from serve_app.services import ImageClassification
+from serve_app.services import ImageClassification, ImageEmbedding
 from tests.unit.flows.fakes import placed
 
 KIB = 1024
@@ -472,3 +472,34 @@ def test_one_without_weights_is_made_again_after_a_while(monkeypatch: pytest.Mon
 
     assert asyncio.run(run()) == "saw cup"
     assert len(threads) == 2
+
+
+def test_an_embedding_comes_from_the_model_that_was_asked_for() -> None:
+    class Embedder(Classifier):
+        async def embed_many(self, images: list[bytes]) -> list[Any]:
+            return [self.failures.get(image, ImageEmbedding((1.0, 0.0), image.decode())) for image in images]
+
+    class Local:
+        async def embed(self, image: bytes) -> ImageEmbedding:
+            return ImageEmbedding((0.0, 1.0), f"local {image.decode()}")
+
+    failed = ImageUnreadable("The file is empty")
+    deployed = [placed("D0", Embedder({b"b": failed}))]
+    flow = ImageFlow(
+        {"container": deployed, "beverage": deployed},  # type: ignore[dict-item]
+        Media(),  # type: ignore[arg-type]
+        0.0,
+        max_at_once=8,
+        max_calls=4,
+        local={"beverage": Local()},  # type: ignore[dict-item]
+    )
+
+    async def ask() -> tuple[Any, Any]:
+        return await flow.embed("container", [*files(b"a", b"b"), "https://c"]), await flow.embed(
+            "beverage", files(b"d")
+        )
+
+    (first, second, third), [fourth] = asyncio.run(ask())
+    assert (first, second) == (ImageEmbedding((1.0, 0.0), "a"), failed)
+    assert third.model_version == "https://c"
+    assert fourth == ImageEmbedding((0.0, 1.0), "local d")

@@ -10,7 +10,7 @@ import pytest
 from serve_app.errors import ModelLoadingError
 from serve_app.models import weights
 from serve_app.models.catalog import catalog, find_model
-from serve_app.models.weights import fetch_weights, weights_name
+from serve_app.models.weights import fetch_weights, weights_file, weights_name
 
 
 @pytest.fixture
@@ -121,3 +121,34 @@ def test_the_rest_is_fetched_by_its_kind(
 )
 def test_a_name_has_neither_folders_nor_secrets(spec: str, name: str) -> None:
     assert weights_name(spec) == name
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "in a folder", "loop"])
+def test_a_link_that_leads_nowhere_is_named_with_its_target(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app" / "models").mkdir(parents=True)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "x.pth").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path / "app")
+    # `ln -s ../weights/x.pth models/x.pth`, as if the target were seen from here
+    target, link, spec = "../weights/x.pth", Path("models/x.pth"), "models/x.pth"
+    meant = tmp_path / "app" / "weights" / "x.pth"
+    if how == "folder":
+        target, link, spec = "weights", Path("models/w"), "models/w/x.pth"
+        meant = tmp_path / "app" / "models" / "weights"
+    elif how == "in a folder":
+        spec = "./models"
+    elif how == "loop":
+        target, meant = "x.pth", tmp_path / "app" / "models" / "x.pth"
+    link.symlink_to(target)
+    with pytest.raises(ModelLoadingError) as caught:
+        weights_file(spec, tmp_path / "cache", what="weights", usual_name="x.pth", endings=(".pth",))
+    named = "models/x.pth" if how != "folder" else "models/w"
+    assert caught.value.detail.startswith(f"{named!r} is a link to {target!r}, and there is nothing at {str(meant)!r}")
+    if how == "file":
+        with pytest.raises(ModelLoadingError, match="is a link to"):
+            fetch_weights("./models/x.pth", tmp_path / "cache")
+        link.unlink()
+        link.symlink_to("../../weights/x.pth")
+        assert fetch_weights("models/x.pth", tmp_path / "cache") == tmp_path / "weights" / "x.pth"

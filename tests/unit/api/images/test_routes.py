@@ -610,3 +610,36 @@ def test_leaving_client_ends_the_work(
     assert len(images.files) == (0 if by_address else 1)
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "serve_app.access"]
     assert [line["status"] for line in lines] == [499]
+
+
+class TestLog:
+    def test_each_picture_has_a_line(
+        self, client: TestClient, images: MemoryImages, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "serve_app.access.images"):
+            client.post(CLASSIFY, files={"file": ("컵 1.jpg", b"x")}, headers={"x-request-id": "abc-1"})
+            client.post(VERIFY, json={"image_url": "https://a.example/cup.jpg?key=secret"})
+        first, second = [each.message for each in caplog.records if each.name == "serve_app.access.images"]
+        assert first == f'container "컵 1.jpg": reusable, confidence 0.9200, {VERSION}, request abc-1'
+        assert second.startswith(f'beverage "cup.jpg": with_beverage, confidence 0.8800, {VERSION}, request ')
+
+    @pytest.mark.parametrize("name", ['a"b\\c.jpg', "a\u2028b.jpg", "%0aINFO forged.jpg", "a\u202egpj.jpg"])
+    def test_a_name_is_one_line_in_quotes(
+        self, name: str, client: TestClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, "serve_app.access.images"):
+            upload(client, filename=name)
+        [line] = [each.message for each in caplog.records if each.name == "serve_app.access.images"]
+        assert line.isprintable()
+        shown, end = json.JSONDecoder().raw_decode(line.removeprefix("container "))
+        assert shown.endswith(".jpg")
+        assert line.removeprefix("container ")[end:].startswith(": reusable")
+
+    def test_a_batch_has_a_line_for_each_that_was_classified(
+        self, client: TestClient, images: MemoryImages, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        images.failures[b"b.jpg"] = errors.ImageUnreadable("The file is empty")
+        with caplog.at_level(logging.INFO, "serve_app.access.images"):
+            upload_all(client, "a.jpg", "b.jpg", "c.jpg")
+        lines = [each.message for each in caplog.records if each.name == "serve_app.access.images"]
+        assert [line.split(":")[0] for line in lines] == ['container "a.jpg"', 'container "c.jpg"']
