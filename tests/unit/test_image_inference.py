@@ -12,7 +12,8 @@ from PIL import Image
 
 import serve_app
 from serve_app.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, ModelLoadingError
-from serve_app.models.images import loading
+from serve_app.models.images import conversion, loading
+from serve_app.models.images.conversion import convert
 from serve_app.models.images.speed import Measured
 from tests.unit.models.images.pictures import encoded, quarters
 
@@ -39,6 +40,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setenv("SERVE_APP_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         patch.setenv("SERVE_APP_MAX_IMAGE_PIXELS", "1000000")
         patch.setattr(loading, "measured", lambda folder, cores: Measured())
+        patch.setattr(conversion, "_convert_elsewhere", convert)  # here: the other process would load torch again
         made: dict[str, Any] = {}
         yield lambda name: made.setdefault(name, getattr(serve_app, name)())
 

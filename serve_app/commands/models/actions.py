@@ -76,6 +76,13 @@ def check(arguments: argparse.Namespace) -> int:
         f"{loaded.facts.model_version} can serve as {arguments.task}: {', '.join(loaded.facts.classes)}",
         f"engine: {loaded.engine.name} in {loaded.engine.precision} on {loaded.engine.device}; probabilities differ by "
         f"at most {loaded.difference:.1e} from PyTorch's in float32",
+        *(
+            f"measured: {each.engine} in {each.precision}, {each.layout}: {each.failure}"
+            if each.failure
+            else f"measured: {each.engine} in {each.precision}, {each.layout}: {each.lone_ms:.1f} ms, "
+            f"{each.batch_ms:.1f} ms each"
+            for each in loaded.timings
+        ),
         f"between the head's layers: {loaded.facts.activation} (a state_dict does not store it; see --activation)",
         *loaded.facts.findings,
         *loaded.notes,

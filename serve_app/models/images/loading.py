@@ -16,7 +16,7 @@ from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import read_note, sha256_of, write_note
 from serve_app.models.images.conversion import converted_folder, reason_of
-from serve_app.models.images.converted import BACKBONE_INT8, ModelFacts, read_facts, read_probe, read_probe_features
+from serve_app.models.images.converted import ModelFacts, read_facts, read_probe, read_probe_features
 from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, open_engine
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.quantization import MAX_DIFFERENCE
@@ -137,7 +137,7 @@ def weights_path(spec: str, task: ImageTask, options: ClassifierOptions) -> Path
     )
 
 
-def candidates(has_int8: bool, options: ClassifierOptions, found: Measured) -> list[Plan]:
+def candidates(options: ClassifierOptions, found: Measured) -> list[Plan]:
     """Return engines to try, best first: those that the operator asks for, else by their times on this machine.
 
     The last one is PyTorch in float32, with which the others are compared.
@@ -155,13 +155,9 @@ def candidates(has_int8: bool, options: ClassifierOptions, found: Measured) -> l
         ]
         if options.engine is not None and options.precision is None:  # as exact as PyTorch, unless asked for
             tried = [plan for plan in tried if plan.precision is Precision.FP32]
-        if not tried and (options.engine or options.precision):
+        if not tried:
             precision = options.precision or Precision.FP32
             tried = [Plan(options.engine or _ENGINE_OF[precision], precision, usual)]
-        elif not tried:
-            tried = [Plan(EngineName.ONNXRUNTIME, Precision.FP32, usual)]
-            if has_int8:
-                tried.insert(0, Plan(EngineName.OPENVINO, Precision.INT8, usual))
     return tried if any(same_kind(plan, plain) for plan in tried) else [*tried, plain]
 
 
@@ -194,7 +190,7 @@ def _engine(
     """Return the first engine that computes right, its largest difference, and why those before it were passed over."""
     images, expected = read_probe(folder)
     passed_over: list[str] = []
-    for plan in candidates((folder / BACKBONE_INT8).exists(), options, found):
+    for plan in candidates(options, found):
         name, precision = plan.engine, plan.precision
         try:
             engine = open_engine(name, precision, folder, facts, device=options.device, layout=plan.layout)

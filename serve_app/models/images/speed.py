@@ -80,8 +80,8 @@ class Timing:
     engine: EngineName
     precision: Precision
     layout: Layout
-    lone_ms: float = math.inf
-    batch_ms: float = math.inf
+    lone_ms: float = 0.0
+    batch_ms: float = 0.0
     difference: float | None = None
     failure: str = ""
 

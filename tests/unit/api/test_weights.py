@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -26,6 +26,8 @@ REPLICA = {
     "max_difference": 0.004,
     "notes": ["resnet50 backbone under its own names"],
     "failure": None,
+    "cores": "2 threads for one picture, 2 × 1 thread for several",
+    "speeds": [asdict(each) for each in REPLICA_MODEL.speeds],
 }
 CONTAINER = {
     "name": "container",

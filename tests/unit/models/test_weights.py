@@ -144,7 +144,7 @@ def test_a_link_that_leads_nowhere_is_named_with_its_target(
     link.symlink_to(target)
     with pytest.raises(ModelLoadingError) as caught:
         weights_file(spec, tmp_path / "cache", what="weights", usual_name="x.pth", endings=(".pth",))
-    named = "models/x.pth" if how != "folder" else "models/w"
+    named = {"folder": "models/w", "in a folder": str(tmp_path / "app/models/x.pth")}.get(how, "models/x.pth")
     assert caught.value.detail.startswith(f"{named!r} is a link to {target!r}, and there is nothing at {str(meant)!r}")
     if how == "file":
         with pytest.raises(ModelLoadingError, match="is a link to"):

@@ -23,9 +23,10 @@ from serve_app.commands.models.command import DEFAULT_NAMES
 from serve_app.models import catalog
 from serve_app.models.catalog import CatalogModel, model_folder
 from serve_app.models.catalog_fetch import fetch_model
-from serve_app.models.images import conversion
+from serve_app.models.images import conversion, loading
 from serve_app.models.images.architectures import Architecture
 from serve_app.models.images.networks import build_network
+from serve_app.models.images.speed import Measured
 from serve_app.models.mirror_source import MirrorSource
 from serve_app.models.model_source import Silences
 from serve_app.services import DeployedModel
@@ -66,6 +67,7 @@ def url(running: tuple[FastAPI, str], models: MemoryModels) -> str:
 def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return a state folder of the test's own."""
     monkeypatch.setenv("SERVE_APP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(loading, "measured", lambda folder, cores: Measured())  # `check` would measure for seconds
     return tmp_path / "state"
 
 
@@ -111,6 +113,21 @@ class TestList:
         assert "deployment" in told.out
         assert f"\nContainerClassifier def456: {FAILURE}\n" in told.out  # in one line, however long
         assert told.err == ""
+
+    def test_speeds_of_the_engines(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
+        models.deployed["container"] = DeployedModel(
+            "container", "ContainerClassifier", "HEALTHY", (REPLICA_MODEL, replace(REPLICA_MODEL, speeds=()))
+        )
+        assert run("list", "-v", "--url", url) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        for figures in ("26.5", "26.1", "4.0e-03", "76.0", "44.6", "1.0e-06", "[no]"):
+            assert figures in told
+        assert told.count("→") == 1  # openvino bf16 serves
+        assert run("list", "--url", url) == 0
+        assert "26.5" not in capsys.readouterr().out
+        models.deployed["container"] = replace(models.deployed["container"], replicas=())
+        assert run("list", "-v", "--url", url) == 0
+        assert "No replica had a choice of engines to measure" in capsys.readouterr().out
 
     def test_json(self, url: str, models: MemoryModels, capsys: pytest.CaptureFixture[str]) -> None:
         broken = replace(REPLICA_MODEL, failure="손상된 파일")

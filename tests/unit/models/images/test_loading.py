@@ -367,17 +367,13 @@ ALL_TIMINGS = (timing(_ORT, _FP32, 20), timing(_OV, _FP32, 24), timing(_OV, _BF1
 
 
 @pytest.mark.parametrize(
-    ("has_int8", "asked", "expected"),
-    [
-        (True, {}, [(_OV, _INT8), (_ORT, _FP32)]),
-        (False, {}, [(_ORT, _FP32)]),
-        (False, {"engine": _OV}, [(_OV, _FP32)]),
-    ],
+    ("asked", "expected"),
+    [({}, [(_ORT, _FP32)]), ({"engine": _OV}, [(_OV, _FP32)]), ({"precision": _INT8}, [(_OV, _INT8)])],
 )
-def test_engines_that_could_not_be_measured_are_tried_in_a_usual_order(
-    has_int8: bool, asked: dict[str, Any], expected: list[tuple[EngineName, Precision]]
+def test_where_nothing_could_be_measured_onnx_runtime_serves_or_what_the_operator_asks_for(
+    asked: dict[str, Any], expected: list[tuple[EngineName, Precision]]
 ) -> None:
-    found = candidates(has_int8, replace(OPTIONS, **asked), Measured())
+    found = candidates(replace(OPTIONS, **asked), Measured())
     assert [(plan.engine, plan.precision) for plan in found] == [*expected, (_PT, _FP32)]
     assert found[0].layout == usual_layout(available_cores())
 
@@ -401,7 +397,7 @@ def test_engines_that_could_not_be_measured_are_tried_in_a_usual_order(
 def test_engines_are_tried_fastest_first_and_pytorch_last(
     asked: dict[str, Any], expected: list[tuple[EngineName, Precision]]
 ) -> None:
-    found = candidates(True, replace(OPTIONS, **asked), Measured(ALL_TIMINGS))
+    found = candidates(replace(OPTIONS, **asked), Measured(ALL_TIMINGS))
     assert [(plan.engine, plan.precision) for plan in found] == [*expected, (_PT, _FP32)]
 
 

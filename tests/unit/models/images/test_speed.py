@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from serve_app.errors import ModelLoadingError
 from serve_app.models.images import speed
 from serve_app.models.images.engines import EngineName, Layout, Precision
 from serve_app.models.images.speed import Measured, Timing, available_cores, layouts, measured, plans, usual_layout
@@ -154,6 +156,28 @@ def test_a_process_that_fails_leaves_no_times(
     assert measured(model, CORES) == Measured()
     assert "the engines could not be measured" in caplog.text
     assert not list(model.glob("speed-*.json"))
+
+
+def test_a_candidate_that_could_not_run_does_not_spoil_the_others(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = speed.open_engine
+
+    def fail(name: EngineName, *args: Any, **more: Any) -> Any:
+        if name is OV:
+            raise ModelLoadingError("no such instruction")
+        return opened(name, *args, **more)
+
+    monkeypatch.setattr(speed, "open_engine", fail)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"folder": str(model), "cores": 1})))
+    speed.main()
+    said = capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setattr(subprocess, "run", lambda *args, **more: subprocess.CompletedProcess("", 0, said, ""))
+    found = measured(model, 1).timings
+    assert {each.failure for each in found if each.engine is OV} == {"no such instruction"}
+    assert [each.lone_ms > 0 for each in found if each.engine is ORT] == [True]
+    first, *_ = plans(Measured(found), 1, allowed)
+    assert (first.engine, first.precision) == (ORT, FP32)
 
 
 # The choice
