@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 
 from serve_app.errors import InvalidRequest, MediaTooLarge, Overloaded, ProcessingError, ServeAppError, Unavailable
+from serve_app.sentences import Sentence
 
 _BODY_TOO_LARGE = "REQUEST_TOO_LARGE"
 
@@ -18,18 +20,30 @@ def error_from_response(answer: httpx.Response) -> ServeAppError:
     except ValueError:
         body = {}
     body = body if isinstance(body, dict) else {}
-    failure = body.get("error")
+    failure, fields = body.get("error"), body.get("detail")
     if isinstance(failure, dict):
-        code, detail = failure.get("code"), str(failure.get("message"))
+        code, sentence = failure.get("code"), failure.get("message")
     else:
         # POST /transcribe: `error` is a sentence; a malformed request has FastAPI's `detail`
-        code = InvalidRequest.code if isinstance(body.get("detail"), list) else body.get("error_code")
-        detail = str(failure or f"{answer.url} answered {answer.status_code} {answer.reason_phrase}")
+        code, sentence = InvalidRequest.code if isinstance(fields, list) else body.get("error_code"), failure
+    detail = sentence if isinstance(sentence, str) and sentence else _told(fields) or _silent(answer)
     kind = _kind_of(code, answer.status_code)
     if issubclass(kind, Overloaded):
         retry_after = answer.headers.get("retry-after", "")
         return kind(detail, float(retry_after)) if retry_after.isdecimal() else kind(detail)
     return kind(detail)
+
+
+def _told(fields: Any) -> str:
+    """Return FastAPI's list of wrong fields as a sentence; "" where it is none."""
+    told = [item for item in fields if isinstance(item, dict) and item.get("msg")] if isinstance(fields, list) else []
+    return "; ".join(f"{'.'.join(map(str, item.get('loc') or ['body']))}: {item['msg']}" for item in told)
+
+
+def _silent(answer: httpx.Response) -> Sentence:
+    return Sentence(
+        "{url} answered {status} {reason}", url=answer.url, status=answer.status_code, reason=answer.reason_phrase
+    )
 
 
 def _kind_of(code: str | None, status: int) -> type[ServeAppError]:

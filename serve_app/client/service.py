@@ -18,6 +18,7 @@ import httpx
 
 from serve_app.client.failures import error_from_response
 from serve_app.errors import InvalidRequest, Overloaded, ServeAppError, Unavailable
+from serve_app.sentences import Sentence
 
 _KEY_VARIABLE, _KEY_HEADER = "SERVE_APP_API_KEY", "X-API-Key"
 _STREAM_SILENCE_S = 60.0  # four heartbeats: a connection that is silent for longer is dead
@@ -435,7 +436,7 @@ class Client:
         fields: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         if (file is None) == (image_url is None):
-            raise InvalidRequest("give either a file or image_url")
+            raise InvalidRequest(Sentence("give either a file or image_url"))
         if file is not None:
             return self._upload(path, file, fields or {}, None, timeout_s)
         body = {"image_url": image_url, **(fields or {})}
@@ -467,7 +468,13 @@ class Client:
         try:
             return answer.json()
         except ValueError:
-            raise ServeAppError(f"{answer.url} answered {answer.status_code} without JSON: not this service?") from None
+            raise ServeAppError(
+                Sentence(
+                    "{url} answered {status} without JSON: not this service?",
+                    url=answer.url,
+                    status=answer.status_code,
+                )
+            ) from None
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with self._stream(method, path, **arguments) as answer:
@@ -483,7 +490,9 @@ class Client:
                     raise error_from_response(answer)
                 yield answer
         except httpx.TransportError as error:
-            raise Unavailable(f"{self._http.base_url} can't be reached: {error!r}") from error
+            raise Unavailable(
+                Sentence("{url} can't be reached: {error}", url=self._http.base_url, error=repr(error))
+            ) from error
 
 
 def _parse_blocks(chunks: Iterator[bytes]) -> Iterator[dict[str, str]]:

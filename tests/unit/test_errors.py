@@ -92,3 +92,10 @@ def test_only_what_may_pass_is_transient() -> None:
         "NoRoomYet",
         "RateLimited",
     }
+
+
+@pytest.mark.parametrize("kind", list(tree()), ids=lambda kind: kind.__name__)
+def test_its_text_is_the_sentence(kind: type[ServeAppError]) -> None:
+    arguments = (7.5,) if issubclass(kind, Overloaded) else ()
+    assert str(kind("자세한 내용", *arguments)) == "자세한 내용"
+    assert str(errors.ReplicaDied("a replica was lost", 5.0, "0123")) == "a replica was lost"

@@ -50,6 +50,8 @@ FOREIGN = (
     "List should have at least {least} items after validation, not {num}",
     "List should have at most 1 item after validation, not {num}",
     "List should have at most {most} items after validation, not {num}",
+    "Value should have at least {least} items after validation, not {num}",
+    "Value should have at most {most} items after validation, not {num}",
     "Value error, {reason}",
     "JSON decode error",
     "There was an error parsing the body",
