@@ -174,11 +174,15 @@ class Client:
                             yield event
                             if event.payload["status"] in _FINAL:
                                 return
-                problem: ServeAppError = Unavailable(f"the events of {job_id} ended before the job did")
+                problem: ServeAppError = Unavailable(
+                    Sentence("the events of {job_id} ended before the job did", job_id=job_id)
+                )
             except Overloaded as error:
                 problem, at_least_s = error, error.retry_after_s
             except httpx.TransportError as error:
-                problem = Unavailable(f"the events of {job_id} broke off: {error!r}")
+                problem = Unavailable(
+                    Sentence("the events of {job_id} broke off: {error}", job_id=job_id, error=repr(error))
+                )
             failures += 1
             if failures > self._max_reconnects:
                 raise problem

@@ -13,7 +13,6 @@ from serve_app.errors import StorageUnavailable
 from serve_app.flows.media_source import MediaSource
 from serve_app.jobs.store import JobStore
 from serve_app.sentences import Sentence, joined
-from serve_app.services import NOT_INSTALLED
 from serve_app.threads import CHECKS
 
 HEALTHY = DeploymentStatus.HEALTHY.value
@@ -109,7 +108,7 @@ class GraphHealth:
 
 def not_installed(reason: str) -> str:
     """Return the state of a deployment that is left out."""
-    return joined(": ", (NOT_INSTALLED, reason))
+    return Sentence("NOT_INSTALLED: {reason}", reason=reason)
 
 
 def deployment_state(deployment: DeploymentStatusOverview | None) -> str:

@@ -14,6 +14,7 @@ from serve_app.jobs.record import Job, JobStatus
 from serve_app.jobs.speeds import MARKS, MeasuredJob, Speeds, stage_seconds, wait_s
 from serve_app.jobs.tables import JOB_COLUMNS, AnyRow, job_events, jobs, read_request, runners, to_job
 from serve_app.messages import COMPLETED, JobKind
+from serve_app.sentences import Sentence
 
 _READ = 60  # of the latest completed jobs of a kind: enough for some with the same options
 _FEW = 20  # fewer measured jobs than this are read again at each new one
@@ -46,7 +47,7 @@ class Estimates:
         with self._db.read() as connection:
             row = connection.execute(select(*JOB_COLUMNS, jobs.c.due_at).where(jobs.c.job_id == job_id)).first()
             if row is None:
-                raise JobNotFound(f"No job has the id {job_id}")
+                raise JobNotFound(Sentence("No job has the id {job_id}", job_id=job_id))
             job = to_job(row)
             if job.status.is_final:
                 return 0.0

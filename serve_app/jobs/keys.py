@@ -17,6 +17,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.jobs.database import Database
 from serve_app.jobs.record import ApiKey, Scope
 from serve_app.jobs.tables import AnyRow, api_keys
+from serve_app.sentences import Sentence
 
 _PREFIX = "sa_"
 _SECRET_BYTES = 32
@@ -45,17 +46,21 @@ class Keys:
             InvalidRequest: the name has other characters or is taken, there is no scope, or a limit is below 1.
         """
         if not _NAME.fullmatch(name):
-            raise InvalidRequest("a key's name has 1 to 100 letters, digits and ' .@/_-', the first a letter or digit")
+            raise InvalidRequest(
+                Sentence("a key's name has 1 to 100 letters, digits and ' .@/_-', the first a letter or digit")
+            )
         if not scopes:
-            raise InvalidRequest(f"give the key a scope: {', '.join(Scope)}")
+            raise InvalidRequest(Sentence("give the key a scope: {scopes}", scopes=", ".join(Scope)))
         if any(limit is not None and limit < 1 for limit in (requests_per_minute, jobs_in_work)):
-            raise InvalidRequest("a key's limits are at least 1; leave a limit out to have none")
+            raise InvalidRequest(Sentence("a key's limits are at least 1; leave a limit out to have none"))
         secret = _PREFIX + token_urlsafe(_SECRET_BYTES)
         with self._db.write() as (connection, now):
             self._db.lock(connection, "api_keys")
             valid = select(api_keys.c.id).where(api_keys.c.name == name, api_keys.c.revoked_at.is_(None))
             if connection.execute(valid).first() is not None:
-                raise InvalidRequest(f"there is a key {name} already: choose another name, or revoke that one first")
+                raise InvalidRequest(
+                    Sentence("there is a key {name} already: choose another name, or revoke that one first", name=name)
+                )
             key = ApiKey(token_hex(_ID_BYTES), name, scopes, requests_per_minute, jobs_in_work, created_at=now)
             connection.execute(
                 api_keys.insert().values(
@@ -93,7 +98,9 @@ class Keys:
                 .returning(*_COLUMNS)
             ).first()
         if row is None:
-            raise InvalidRequest(f"no valid key has the id or name {id_or_name}: see `serve-app keys list`")
+            raise InvalidRequest(
+                Sentence("no valid key has the id or name {wanted}: see `serve-app keys list`", wanted=id_or_name)
+            )
         return _to_key(row)
 
     def note_key_use(self, used: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
 from serve_app.client import Client, ClientEvent, error_from_response
 from serve_app.messages import Stage
+from serve_app.sentences import Locale
 from serve_app.services import Services
 from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, MemoryHealth, memory_services
 from tests.unit.client.loopback import DEADLINE_S, serving, until
@@ -34,7 +35,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[FastAPI, str]]:
-    app = create_app(memory_services(), ApiSettings(retry_ms=1, heartbeat_s=0.02))
+    app = create_app(memory_services(), ApiSettings(retry_ms=1, heartbeat_s=0.02, locale=Locale.EN))
     with serving(app) as port:
         yield app, f"http://127.0.0.1:{port}"
 
@@ -221,7 +222,7 @@ class TestAgainstTheRealApp:
 def test_events_go_on_after_the_server_was_lost() -> None:
     services = memory_services()
     jobs: JobsOnTable = services.jobs  # type: ignore[assignment]
-    app = create_app(services, ApiSettings(retry_ms=10))
+    app = create_app(services, ApiSettings(retry_ms=10, locale=Locale.EN))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}", max_reconnects=12) as client:
