@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -531,7 +532,8 @@ def test_a_detected_language_is_kept_over_a_crash() -> None:
             kept[name] = json.loads(json.dumps(result))
 
     def run(recognizer: Recognizer, done: dict[str, object]) -> list[Transcript]:
-        steps = DurableSteps(Store(), None, done, {})  # type: ignore[arg-type]
+        claim = SimpleNamespace(job=SimpleNamespace(progress=0))
+        steps = DurableSteps(Store(), claim, done, {})  # type: ignore[arg-type]
         chosen = ChosenBackend(FASTER, can_detect_languages=True)
         return heard_by(speech({FASTER: recognizer}), SpeechOptions(), chosen=chosen, steps=steps)
 

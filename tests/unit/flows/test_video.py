@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,9 @@ from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import SpeechModels
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
 from serve_app.flows.video import AnalysisFlow, VideoModels, VideoPipeline, _task_group
+from serve_app.jobs.record import VideoRequest
 from serve_app.media.acoustics import measure_frames
+from serve_app.media.decode import decode_audio
 from serve_app.messages import Stage
 from serve_app.models.speech.backends import BackendName
 from serve_app.results import (
@@ -44,6 +49,7 @@ from serve_app.results import (
     Transcript,
     Word,
 )
+from serve_app.sentences import Locale, translated
 from serve_app.services import AnalysisRequest
 from tests.unit.flows.fakes import placed
 from tests.unit.flows.test_media_source import files_in, source
@@ -354,9 +360,78 @@ class Store:
     def announce(self, claim: Any, *stages: Stage) -> None:
         self.announced += stages
 
+    def advance(self, claim: Any, progress: int) -> None:
+        """Keep nothing: no result needs it."""
+
+    def note_sound(self, claim: Any, length_s: float, speech_s: float | None = None) -> None:
+        """Keep nothing: no result needs it."""
+
 
 def durable(store: Store, done: Mapping[str, object]) -> DurableSteps:
-    return DurableSteps(store, None, dict(done), dict.fromkeys(done, 7.0))  # type: ignore[arg-type]
+    claim = SimpleNamespace(job=SimpleNamespace(number=1, progress=0), fence=1)
+    return DurableSteps(store, claim, dict(done), dict.fromkeys(done, 7.0))  # type: ignore[arg-type]
+
+
+def cut_off_wav(seconds: float, declared_s: float) -> bytes:
+    """Return a WAV at 16 kHz whose header declares more than there is."""
+    num_bytes, declared = (round(each * 16_000) * 2 for each in (seconds, declared_s))
+    head = struct.pack("<4sI8sIHHIIHH", b"RIFF", declared + 36, b"WAVEfmt ", 16, 1, 1, 16_000, 32_000, 2, 16)
+    sound = (8000 * np.sin(np.arange(num_bytes // 2) / 5)).astype("<i2").tobytes()
+    return head + struct.pack("<4sI", b"data", declared) + sound
+
+
+class Decoding(Analyzer):
+    """Decodes, and passes on what decoding noted."""
+
+    async def decode(self, media: bytes | str) -> Any:
+        return decode_audio(io.BytesIO(media) if isinstance(media, bytes) else media)
+
+    async def detect_speech(self, audio: Any) -> SpeechActivity:
+        return SpeechActivity(audio.duration_s, self.regions, audio.notes)
+
+    async def measure(self, audio: Any) -> Any:
+        return measure_frames(audio.samples)
+
+
+CUT_OFF = {
+    Locale.EN: "The file is cut off or damaged after 2.0 s",
+    Locale.KO: "2.0초 뒤에서 파일이 끊겼거나 손상되었습니다",
+}
+
+
+class TestLanguage:
+    """Notes of a file that is cut off, decoded really."""
+
+    def graph(self, folder: Path) -> Graph:
+        graph = Graph(folder)
+        (folder / "media" / "a.wav").write_bytes(cut_off_wav(2.0, 5.0))
+        graph.models = replace(graph.models, analyzer=placed("D", Decoding(graph.calls, graph.analyzer.regions)))
+        graph.pipeline = VideoPipeline(graph.models, graph.media, 0.0, graph.pipeline._health)
+        return graph
+
+    @pytest.mark.parametrize("locale", list(Locale))
+    def test_notes_of_a_job_are_in_its_language_also_after_a_takeover(self, tmp_path: Path, locale: Locale) -> None:
+        request = VideoRequest(job_id="a", video_url="a.wav", locale=locale)
+        store = Store()
+        graph = self.graph(tmp_path)
+        with_steps = [asyncio.run(graph.pipeline.run_job(request, durable(store, done))) for done in ({}, store.kept)]
+        for result in with_steps:
+            [note, *_] = result["metadata"]["notes"]
+            assert CUT_OFF[locale] in note
+            assert type(note) is str
+
+    def test_steps_of_an_earlier_version_have_plain_notes(self, tmp_path: Path) -> None:
+        store = Store()
+        request = VideoRequest(job_id="a", video_url="a.wav", locale=Locale.KO)
+        asyncio.run(self.graph(tmp_path).pipeline.run_job(request, durable(store, {})))
+        store.kept["detect_speech"]["notes"] = ["a noisy file"]  # type: ignore[index]
+        again = asyncio.run(self.graph(tmp_path).pipeline.run_job(request, durable(store, store.kept)))
+        assert again["metadata"]["notes"][0] == "a noisy file"
+
+    @pytest.mark.parametrize("locale", list(Locale))
+    def test_notes_of_a_synchronous_analysis_can_still_be_translated(self, tmp_path: Path, locale: Locale) -> None:
+        result = self.graph(tmp_path).analyze(AnalysisRequest("a.wav"))
+        assert CUT_OFF[locale] in translated(result["metadata"]["notes"][0], locale)
 
 
 class TestJob:

@@ -7,6 +7,7 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -311,7 +312,7 @@ class TestEnds:
             await until(lambda: world.artifacts.discarded)
         job = world.other.get("a")
         assert (job.status, job.result, job.attempts) == (JobStatus.COMPLETED, RESULT, 0)
-        assert world.pipeline.asked == [job.request]
+        assert world.pipeline.asked == [replace(job.request, locale=Locale.KO)]  # the operator's, as it names none
         assert isinstance(job.request, VideoRequest)
         assert (job.request.language, job.request.num_speakers, job.request.max_workers) == ("ko", 2, 3)
         assert world.metrics.ended == ["completed"]
