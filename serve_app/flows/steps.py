@@ -127,7 +127,7 @@ class DurableSteps(Steps):
         self._done_seconds = done_seconds
         self._on_step = on_step
         self._has_deaths: set[str] = set()
-        self._shown = claim.job.progress
+        self._shown = 0  # of what `advance` stored
         self.seconds: dict[str, float] = {}
 
     @property

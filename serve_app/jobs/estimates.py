@@ -85,12 +85,12 @@ class Estimates:
         ahead = and_(jobs.c.status == JobStatus.QUEUED, jobs.c.number < job.number)
         counts = select(jobs.c.kind, func.count().label("num")).where(ahead).group_by(jobs.c.kind)
         num_ahead, ahead_s = 0, 0.0
-        for kind, num in connection.execute(counts).tuples():
+        for row in connection.execute(counts).all():
             # a kind of a newer version takes as long as the job's own
-            known = JobKind(kind) if kind in set(JobKind) else job.request.kind
+            known = JobKind(row.kind) if row.kind in set(JobKind) else job.request.kind
             speeds = self._speeds(connection, known, None, now)
-            num_ahead += num
-            ahead_s += num * (speeds.remaining_s() if speeds else 0.0)
+            num_ahead += row.num
+            ahead_s += row.num * (speeds.remaining_s() if speeds else 0.0)
         return wait_s(running_s, places, num_ahead, ahead_s / max(num_ahead, 1))
 
     def _speeds(self, connection: Connection, kind: JobKind, options: object, now: float) -> Speeds | None:

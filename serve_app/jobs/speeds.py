@@ -5,9 +5,10 @@ A stage of a file with `length_s` seconds of sound, `speech_s` of which are spee
     seconds = fixed + rate * size,    size = (1 - weight) * length_s + weight * speech_s
 
 with fixed >= 0 and rate >= 0. Of the lines through two measured jobs, through one and the origin, and of equal seconds
-for every size, that one is taken whose relative errors |expected - taken| / taken have the least sum, and of the
-weights 0, 1/2 and 1 the best. So short files count as much as long ones, and a minority of jobs that were slower (the
-first one, which waited for models to load, or one with company) does not move the line.
+for every size, that one is taken whose errors |expected - taken| / max(expected, taken) have the least sum, and of the
+weights 0, 1/2 and 1 the best. So short files count as much as long ones, and no job more than one: a minority that was
+slower (the first job, which waited for models to load, or one with company) does not move the line. Of two jobs that
+contradict each other the later one is believed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _FITTED = 20  # jobs: enough for a median, few enough to follow a new machine
 _ALIKE = 3  # jobs with the same options, below which all jobs are taken
 _SHORTEST_S = 0.1  # of a stage: below it a relative error means nothing
 _WEIGHTS = (0.0, 0.5, 1.0)
-# A fixed part as long as a usual stage costs as much as this relative error of one job. It decides where all measured
+# A fixed part as long as a usual stage costs as much as this error of one job. It decides where all measured
 # files had about the same length: most of a stage's time grows with the file.
 _FIXED_COST = 0.2
 
@@ -141,7 +142,8 @@ def _fit(jobs: Sequence[MeasuredJob], mark: int, weights: Sequence[float]) -> _L
         for fixed_s, rate in _lines(points):
             cost = _FIXED_COST * fixed_s / usual_s
             for size_s, seconds in points:
-                cost += abs(fixed_s + rate * size_s - seconds) / max(seconds, _SHORTEST_S)
+                expected_s = fixed_s + rate * size_s
+                cost += abs(expected_s - seconds) / max(expected_s, seconds, _SHORTEST_S)
                 if cost >= least:
                     break
             else:

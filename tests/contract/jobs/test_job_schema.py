@@ -61,7 +61,7 @@ def test_the_queue_and_the_outbox_are_read_by_index(open_store, database_url):
     assert {"jobs_by_status", "jobs_by_end", "job_events_due"} <= names
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_jobs_of_an_earlier_version_go_on_beside_new_ones(database_url, open_store, make_request, version):
     is_sqlite = database_url.startswith("sqlite")
     if is_sqlite:
@@ -73,7 +73,7 @@ def test_jobs_of_an_earlier_version_go_on_beside_new_ones(database_url, open_sto
     add_job = """INSERT INTO jobs (job_id, request, status, progress, message, created_at, attempts, crashes, due_at,
         fence, cancel_requested) VALUES (:id, :request, 'queued', 0, '-', 5, 0, 0, 5, 0, :no)"""
     with engine.begin() as connection:
-        for statement in (_VERSION_1 + (_VERSION_2 if version == 2 else "")).split(";"):
+        for statement in "".join((_VERSION_1, _VERSION_2, _VERSION_3)[:version]).split(";"):
             connection.execute(text(statement.format(number=number, double="DOUBLE PRECISION")))
         connection.execute(text(f"INSERT INTO job_schema VALUES ({version})"))
         request = asdict(make_request("old"))
@@ -85,8 +85,11 @@ def test_jobs_of_an_earlier_version_go_on_beside_new_ones(database_url, open_sto
     claim = first.claim("r")
     assert claim.job.request == make_request("old")
     assert (claim.job.visitor, claim.job.private) == (None, False)
+    assert first.estimate_s("old") is None
+    first.note_sound(claim, 60.0)
     first.complete(claim, {"text": ""})
     assert first.get("old").status == JobStatus.COMPLETED
+    assert first.get("old").length_s == 60.0
     assert second.claim("r").job.request.image_url == "https://example.com/a.jpg"
     # a process of version 1 that still runs can submit, and its runners read what is submitted to it
     request["job_id"] = "late"
@@ -185,4 +188,13 @@ CREATE INDEX jobs_by_visitor ON jobs (visitor, number) WHERE visitor IS NOT NULL
 CREATE TABLE submissions (number {number}, visitor VARCHAR(64) NOT NULL, created_at {double} NOT NULL);
 CREATE INDEX submissions_by_visitor ON submissions (visitor, created_at);
 CREATE TABLE secrets (name VARCHAR(64) NOT NULL PRIMARY KEY, value VARCHAR(200) NOT NULL)
+"""
+
+_VERSION_3 = """;
+ALTER TABLE jobs ADD COLUMN api_key VARCHAR(32);
+ALTER TABLE jobs ADD COLUMN gone_at {double};
+ALTER TABLE job_events ADD COLUMN share TEXT;
+ALTER TABLE job_events ADD COLUMN result_bytes BIGINT;
+CREATE INDEX jobs_by_key ON jobs (api_key, number) WHERE api_key IS NOT NULL;
+CREATE TABLE pauses (owner VARCHAR(200) NOT NULL PRIMARY KEY, reason TEXT NOT NULL, until {double} NOT NULL)
 """

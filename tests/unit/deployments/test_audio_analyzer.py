@@ -39,6 +39,22 @@ def test_decodes_what_the_decoder_in_process_does(tmp_path: Path) -> None:
         assert (decoded.duration_s, decoded.notes) == (expected.duration_s, expected.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "off_s"),
+    [("a.mkv", "libopus", 0.1), ("a.mp4", "aac", 0.1), ("a.wav", "pcm_s16le", 0.0), ("a.mp3", "libmp3lame", 0.5)],
+)
+def test_the_length_is_known_without_decoding(tmp_path: Path, name: str, codec: str, off_s: float) -> None:
+    path = write_media(tmp_path / name, tone(30.0, 48_000)[None], 48_000, codec=codec)
+    assert asyncio.run(make().length_s(str(path))) == pytest.approx(30.0, abs=off_s)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"RIFF", None])
+def test_a_length_that_no_header_tells_is_no_error(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a").write_bytes(content)
+    assert asyncio.run(make().length_s(str(tmp_path / "a"))) is None
+
+
 def test_errors_keep_their_kind(tmp_path: Path) -> None:
     with pytest.raises(AudioExtractionError, match="web page"):
         asyncio.run(make().decode(b"<html>"))

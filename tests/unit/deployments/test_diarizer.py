@@ -34,10 +34,13 @@ class RecordingDiarizer:
         self.entered, self.stopped = threading.Event(), threading.Event()
         self.tick = threading.Event()
         self.waits_for_stop = False
+        self.shares: tuple[float, ...] = ()
 
     def diarize(self, samples: Any, *, on_progress: Callable[[str, float], None], **counts: Any) -> Diarization:
         self.calls.append((samples, counts))
         self.entered.set()
+        for share in self.shares:
+            on_progress("embeddings", share)
         try:
             while self.waits_for_stop:
                 on_progress("embeddings", 0.5)
@@ -92,6 +95,13 @@ def test_a_file_is_handed_on_with_what_is_known_of_its_speakers(make: Callable[.
     [(samples, counts)] = replica._model.get().calls
     assert samples is AUDIO.samples
     assert counts == {"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}
+
+
+def test_its_share_is_told_before_the_result(make: Callable[..., Any]) -> None:
+    replica = make()
+    replica._model.get().shares = (0.25, 0.5)
+    first, *_, last = asyncio.run(items(replica.diarize(AUDIO)))
+    assert (first, last) == (0.25, FOUND)
 
 
 def test_a_cancelled_call_stops_its_work(make: Callable[..., Any]) -> None:

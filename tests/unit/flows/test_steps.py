@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from serve_app.errors import LeaseLost, ProcessingError
+from serve_app.errors import LeaseLost, ProcessingError, StorageUnavailable
 from serve_app.flows.steps import DurableSteps, PlainSteps, Steps
 from serve_app.jobs.lifecycle import Claim
 from serve_app.jobs.record import VideoRequest
@@ -161,6 +161,53 @@ class TestDurable:
         assert ran == list(NAMES)  # each once
         assert list(heir.seconds) == list(NAMES)
         assert progress(store) == list(STAGES)  # each once
+
+    def test_what_is_done_within_a_stage_is_shown_and_not_announced(self, store: JobStore) -> None:
+        steps = resume(store, claim(store))
+        shown = []
+
+        async def scenario() -> None:
+            await steps.announce(Stage.TRANSCRIBING)
+            for share in (0.0, 0.5, 0.25, 1.0):
+                await steps.advance(Stage.TRANSCRIBING, Stage.RECOGNIZING_EMOTION, share)
+                shown.append(store.get("a").progress)
+            await steps.announce(Stage.RECOGNIZING_EMOTION)
+
+        asyncio.run(scenario())
+        assert shown == [60, 67, 67, 74]
+        assert progress(store) == [60, 75]
+
+    def test_a_thousand_pieces_are_few_writes(self, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        steps = resume(store, claim(store))
+        written: list[int] = []
+        monkeypatch.setattr(store, "advance", lambda claim, percent: written.append(percent))
+
+        async def scenario() -> None:
+            for done in range(1001):
+                await steps.advance(Stage.TRANSCRIBING, Stage.RECOGNIZING_EMOTION, done / 1000)
+
+        asyncio.run(scenario())
+        assert written == list(range(61, 75))
+
+    def test_a_job_goes_on_where_its_progress_can_not_be_stored(
+        self, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: object) -> None:
+            raise StorageUnavailable("away", 1.0)
+
+        steps = resume(store, claim(store))
+        monkeypatch.setattr(store, "advance", away)
+        monkeypatch.setattr(store, "note_sound", away)
+        asyncio.run(steps.note_sound(60.0, 30.0))
+        asyncio.run(steps.advance(Stage.TRANSCRIBING, Stage.RECOGNIZING_EMOTION, 0.5))
+        assert run(steps, "fetch", int, returns(7)) == 7
+
+    def test_the_sound_is_noted(self, store: JobStore) -> None:
+        steps = resume(store, claim(store))
+        asyncio.run(steps.note_sound(60.0))
+        assert (store.get("a").length_s, store.get("a").speech_s) == (60.0, None)
+        asyncio.run(steps.note_sound(61.0, 30.0))
+        assert (store.get("a").length_s, store.get("a").speech_s) == (61.0, 30.0)
 
     def test_stages_are_announced_once_and_only_upwards(self, store: JobStore) -> None:
         steps = resume(store, claim(store))

@@ -90,6 +90,7 @@ class Analyzer:
         self.contents: list[bytes] = []
 
     async def length_s(self, media: str) -> float | None:
+        await self.calls.of("length_s")
         return self.declared_s
 
     async def decode(self, media: bytes | str) -> str:
@@ -350,6 +351,8 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, object] = {}
         self.announced: list[Stage] = []
+        self.shown: list[int] = []  # what is stored apart from steps
+        self.sound: list[tuple[int, float, float | None]] = []  # after so many stages: its length, and the speech
 
     def commit_step(
         self, claim: Any, name: str, result: object, *, seconds: float, announce: Sequence[Stage] = ()
@@ -359,6 +362,13 @@ class Store:
 
     def announce(self, claim: Any, *stages: Stage) -> None:
         self.announced += stages
+        self.shown += stages
+
+    def advance(self, claim: Any, progress: int) -> None:
+        self.shown.append(progress)
+
+    def note_sound(self, claim: Any, length_s: float, speech_s: float | None = None) -> None:
+        self.sound.append((len(self.announced), length_s, speech_s))
 
     def advance(self, claim: Any, progress: int) -> None:
         """Keep nothing: no result needs it."""
@@ -446,7 +456,7 @@ class TestJob:
         "recognize_emotion/00000",
     )
     # what a step's result makes superfluous
-    CALLS = ("prepare", "", "detect_speech", "diarize", "transcribe", "mood")
+    CALLS = ("prepare", "length_s", "detect_speech", "diarize", "transcribe", "mood")
 
     @pytest.fixture
     def request_(self, tmp_path: Path) -> AnalysisRequest:
@@ -456,6 +466,35 @@ class TestJob:
 
     def graph(self, folder: Path, **failures: Exception) -> Graph:
         return Graph(folder, emotion=[("mood", False)], **failures)
+
+    def test_its_length_is_known_before_the_download_is_told_and_its_speech_before_the_long_stages(
+        self, tmp_path: Path, request_: AnalysisRequest
+    ) -> None:
+        store = Store()
+        self.graph(tmp_path).analyze(request_, durable(store, {}))
+        assert store.sound == [(0, 2.5, None), (2, 2.0, 2.0)]
+
+    @pytest.mark.parametrize("failure", [AudioExtractionError("not media"), ReplicaLost("away"), None])
+    def test_a_length_that_is_not_known_costs_nothing(
+        self, tmp_path: Path, request_: AnalysisRequest, failure: Exception | None
+    ) -> None:
+        store = Store()
+        graph = self.graph(tmp_path) if failure is None else self.graph(tmp_path, length_s=failure)
+        graph.analyzer.declared_s = None
+        assert graph.analyze(request_, durable(store, {}))["segments"]
+        assert store.sound == [(2, 2.0, 2.0)]
+
+    def test_progress_moves_within_the_long_stages_with_the_slower_branch(
+        self, tmp_path: Path, request_: AnalysisRequest
+    ) -> None:
+        store = Store()
+        regions = [SpeechRegion(40.0 * n, 40.0 * n + 20.0) for n in range(10)]
+        Graph(tmp_path, regions=regions, emotion=[("mood", False)]).analyze(request_, durable(store, {}))
+        moves = [each for each in store.shown if Stage.TRANSCRIBING <= each <= Stage.RECOGNIZING_EMOTION]
+        assert moves == sorted(set(moves))
+        assert len(moves) > 4
+        assert set(store.shown) >= {Stage.TRANSCRIBING, Stage.RECOGNIZING_EMOTION}
+        assert not set(moves[1:-1]) & {*store.announced}  # no callback tells them
 
     def test_its_steps_and_stages(self, tmp_path: Path, request_: AnalysisRequest) -> None:
         store = Store()

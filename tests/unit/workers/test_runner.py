@@ -681,6 +681,18 @@ class TestShutdown:
 
 class TestMaintenance:
     @in_event_loop
+    async def test_its_places_count_in_estimates_while_it_lives(self, world: World) -> None:
+        world.pipeline.hang()
+        world.submit("a", "b")
+        done = world.other.claim("before")
+        assert done is not None
+        world.other.complete(done, {"text": ""})
+        async with world.running():
+            await until(lambda: world.pipeline.running)
+            await until(lambda: _places(world.other) == world.runner_options.jobs_per_replica)
+        assert _places(world.other) == 0
+
+    @in_event_loop
     async def test_depth_is_measured_and_a_fault_passes(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
         world.pipeline.hang()
         world.store.faults["queue_depth"] = 1

@@ -270,6 +270,42 @@ class TestGet:
             "queue_position": 1,
         }
 
+    def test_what_is_left_is_told_until_the_end(self, client: TestClient, jobs: JobsOnTable) -> None:
+        submit(client, "past")
+        assert "estimated_remaining_s" not in client.get("/jobs/past").json()  # nothing was measured
+        jobs.run_start("past")
+        jobs.run_complete("past", {"text": ""})
+        assert "estimated_remaining_s" not in client.get("/jobs/past").json()
+        submit(client, "now")
+        submit(client, "next")
+        assert client.get("/jobs/now").json()["estimated_remaining_s"] == 45.2
+        jobs.run_start("now")
+        jobs.now_s += 5.0
+        assert client.get("/jobs/now").json()["estimated_remaining_s"] == 40.2
+        assert client.get("/jobs/next").json()["estimated_remaining_s"] == 85.4
+        listed = {job["job_id"]: job.get("estimated_remaining_s") for job in client.get("/jobs").json()["jobs"]}
+        assert listed == {"next": None, "now": 40.2, "past": None}
+        jobs.now_s += 1000.0
+        assert client.get("/jobs/now").json()["estimated_remaining_s"] == 0.0
+        assert submit(client, "last").json()["estimated_time"] == 91
+
+    def test_progress_moves_within_a_stage_and_callbacks_keep_to_the_stages(
+        self, client: TestClient, jobs: JobsOnTable
+    ) -> None:
+        submit(client)
+        claim = jobs.run_start("job-1")
+        jobs.run_stage("job-1", Stage.TRANSCRIBING)
+        jobs.store.advance(claim, 66)
+        job = client.get("/jobs/job-1").json()
+        assert (job["progress"], job["message"]) == (66, "음성을 텍스트로 변환 중...")
+        [sent] = jobs.store.events("job-1")
+        assert sent.payload == {
+            "job_id": "job-1",
+            "status": "processing",
+            "progress": 60,
+            "message": "음성을 텍스트로 변환 중...",
+        }
+
     @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.COMPLETED])
     def test_running_job(self, client: TestClient, jobs: JobsOnTable, stage: Stage) -> None:
         submit(client)
