@@ -206,6 +206,12 @@ class Lifecycle:
             held = self._hold(connection, claim, now)
             return self._hand_back(connection, claim, held, now, due_at=now + after_s, attempts=held.attempts)
 
+    def since_start_s(self, claim: Claim) -> float:
+        """Return how long ago the job was claimed for the first time."""
+        with self._db.write() as (connection, now):
+            self._hold(connection, claim, now)
+            return max(0.0, now - float(claim.job.started_at or now))
+
     def note_pause(self, owner: str, reason: str, for_s: float) -> None:
         """Store that a runner claims nothing for some seconds, and why; 0: that it claims again."""
         with self._db.write() as (connection, now):

@@ -23,6 +23,7 @@ class RunnerOptions(Options):
         lease_s: how long a dead runner's jobs wait for another.
         poll_interval_s: how often an idle runner looks for a job.
         max_attempts: failed tries after which a job has failed.
+        room_wait_s: how long after its first start a job may wait for room on the disk for its file; then it fails.
     """
 
     min_replicas: Annotated[int, Ge(0)] = 1
@@ -33,6 +34,7 @@ class RunnerOptions(Options):
     lease_s: PositiveSeconds = 15.0
     poll_interval_s: PositiveSeconds = 0.5
     max_attempts: Count = 3
+    room_wait_s: PositiveSeconds = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from serve_app.errors import JobNotFound, LeaseLost, ServeAppError, StorageUnavailable, storage_fault
+from serve_app.errors import (
+    DownloadError,
+    JobNotFound,
+    LeaseLost,
+    NoRoomYet,
+    ServeAppError,
+    StorageUnavailable,
+    storage_fault,
+)
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.steps import DurableSteps, Steps
 from serve_app.jobs.delivery import Courier
@@ -22,6 +30,7 @@ from serve_app.jobs.record import Job, JobResult
 from serve_app.jobs.retry import STORAGE_BACKOFF, job_retry_after_s
 from serve_app.jobs.store import JobStore, QueueDepth
 from serve_app.messages import JobKind, Locale, error_code, error_message
+from serve_app.sentences import Sentence
 from serve_app.threads import FILES, LEASES, STORE
 from serve_app.workers.breaker import Breaker
 from serve_app.workers.options import RunnerOptions
@@ -237,6 +246,15 @@ class Runner:
         job_id = claim.job.job_id
         error = work.exception()
         fault = None if error is None else storage_fault(error)
+        if isinstance(fault, NoRoomYet):
+            waited_s = await self._through_outage(self._store.since_start_s, claim)
+            if waited_s >= self._options.room_wait_s:
+                sentence = Sentence(
+                    "After {hours:.0f} h there is still no room for the file: {reason}",
+                    hours=waited_s / 3600.0,
+                    reason=fault.detail,
+                )
+                error, fault = DownloadError(sentence), None
         if fault is not None:
             after_s = self._breaker.job_delay_s(job_id, fault)
             logger.warning("job %s: handed back for %.0f s: %s", job_id, after_s, fault.detail)

@@ -228,6 +228,29 @@ def test_an_idle_runner_finds_out_that_the_disk_is_back(world: World, monkeypatc
     assert world.time.now_s >= OUTAGE_S
 
 
+@pytest.mark.parametrize(("locale", "told"), [(None, "After 24 h there is still no room"), (Locale.KO, "24시간")])
+def test_a_file_that_never_fits_fails_after_a_day(world: World, locale: Locale | None, told: str) -> None:
+    async def flow(request: VideoRequest, steps: Steps) -> dict[str, Any]:
+        world.tried_at.append(world.time.now_s)
+        raise NoRoomYet("the disk has 1 GiB free, and the file has 3")
+
+    world.flow = flow
+    began_s = world.time.now_s
+    world.store.submit(VideoRequest(job_id="large", video_url="talk.wav", locale=locale), max_queued=None)
+
+    def is_over() -> bool:
+        if len(world.tried_at) == 3:
+            world.time.now_s = max(world.time.now_s, began_s + 86_390.0)  # the same file, all day
+        return bool(world.metrics.ended)
+
+    world.run(is_over)
+    large = world.store.get("large")
+    assert (large.status, large.error_code, large.attempts) == (JobStatus.FAILED, "DOWNLOAD_ERROR", 1)
+    assert told in str(large.error_message)
+    assert "the disk has 1 GiB free, and the file has 3" in str(large.error_message)
+    assert world.time.now_s - began_s < 86_400.0 + 120.0
+
+
 def test_a_file_that_does_not_fit_holds_up_no_other(world: World) -> None:
     async def flow(request: VideoRequest, steps: Steps) -> dict[str, Any]:
         if request.job_id == "large":
