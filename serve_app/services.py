@@ -227,6 +227,7 @@ class TranscriptionRequest:
         enable_gpu: false: it must not use GPU replicas.
         max_workers: the most of its pieces processed at once; None: as many as the operator allows.
         notes: on the request, for the answer.
+        audio_track: number of the audio track, from 0; None: the default one, or the first that is not silent.
     """
 
     file: BinaryIO
@@ -239,6 +240,7 @@ class TranscriptionRequest:
     enable_gpu: bool = True
     max_workers: int | None = None
     notes: tuple[str, ...] = ()
+    audio_track: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +313,14 @@ class DrumOptions:
         grid_division: by drum: into how many parts the grid divides a whole note; 16: sixteenths.
         thresholds: by drum: the least activation that is a hit, between 0 and 1.
         with_picture: whether to draw activations and hits.
+        audio_track: number of the audio track, from 0; None: the default one, or the first that is not silent.
     """
 
     bpm: float | None = None
     grid_division: Mapping[Drum, int] = field(default_factory=dict)
     thresholds: Mapping[Drum, float] = field(default_factory=dict)
     with_picture: bool = False
+    audio_track: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,8 +256,9 @@ class Client:
             diarize: analyse the recording in full, speakers included: the answer is that of `analyze`.
             filename: shown in the answer; default: the file's own.
             timeout_s: of the wait for the answer; None: no limit, as a first request may wait for a backend's start.
-            **options: the form's other fields: `prompt`, `align`, and with `diarize` `num_speakers`, `min_speakers`,
-                `max_speakers`, `enable_gpu`, `emotion_detection`, `max_workers`; None is not sent.
+            **options: the form's other fields: `prompt`, `align`, `audio_track` (from 0), and with `diarize`
+                `num_speakers`, `min_speakers`, `max_speakers`, `enable_gpu`, `emotion_detection`, `max_workers`; None
+                is not sent.
 
         Raises:
             OSError: the file can't be read.
@@ -277,6 +278,7 @@ class Client:
         grid: Mapping[str, int] | None = None,
         thresholds: Mapping[str, float] | None = None,
         plot: bool = False,
+        audio_track: int | None = None,
         filename: str | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
@@ -288,8 +290,9 @@ class Client:
             grid: by drum (`kick`, `snare`, `hihat`): into how many parts a whole note is divided, e.g. 16.
             thresholds: by drum: the least activation that is a hit, between 0 and 1.
             plot: also return a picture of activations and hits (PNG, base64).
+            audio_track: number of the audio track, from 0; None: the default one, or the first that is not silent.
         """
-        fields = _given(bpm=bpm, plot=plot or None)
+        fields = _given(bpm=bpm, plot=plot or None, audio_track=audio_track)
         fields |= {f"grid_{drum}": division for drum, division in (grid or {}).items()}
         fields |= {f"threshold_{drum}": value for drum, value in (thresholds or {}).items()}
         return self._upload("/transcribe-drums", file, fields, filename, timeout_s)

@@ -35,12 +35,14 @@ class AudioAnalyzer:
         except (OSError, ServeAppError):  # decoding tells what is wrong
             return None
 
-    async def decode(self, source: str | bytes) -> Any:
+    async def decode(self, source: str | bytes, *, audio_track: int | None = None) -> Any:
         """Return `media.samples.DecodedAudio` of an artefact or a file's bytes; call by reference, as it is large."""
         decode, max_duration_s = self._caged_audio.decode_caged, self._max_duration_s
         try:
             return await self._threads.run(
-                lambda should_stop: decode(source, max_duration_s=max_duration_s, should_stop=should_stop)
+                lambda should_stop: decode(
+                    source, max_duration_s=max_duration_s, audio_track=audio_track, should_stop=should_stop
+                )
             )
         except OSError as error:
             raise storage_fault(error) or StorageError(

@@ -107,7 +107,7 @@ class DrumTranscriber:
         started = time.monotonic()
         has_left = threading.Event()
         try:
-            recording = await self._readers.run(lambda should_stop: _read(source, has_left.is_set))
+            recording = await self._readers.run(lambda should_stop: _read(source, options.audio_track, has_left.is_set))
             activations = await self._activations(recording, loaded, has_left)
         except asyncio.CancelledError:
             has_left.set()
@@ -183,7 +183,7 @@ class _Pieces:
             self._pieces = iter(())
 
 
-def _read(source: str | bytes, should_stop: ShouldStop) -> Recording:
+def _read(source: str | bytes, audio_track: int | None, should_stop: ShouldStop) -> Recording:
     from serve_app.media.caged_audio import CagedAudioStream
     from serve_app.media.downmix import equal_weights
     from serve_app.models.drums.audio_file import MAX_DURATION_S, measured
@@ -194,6 +194,7 @@ def _read(source: str | bytes, should_stop: ShouldStop) -> Recording:
         sample_rate_hz=SAMPLE_RATE_HZ,
         max_duration_s=MAX_DURATION_S,
         weigh=equal_weights,
+        audio_track=audio_track,
         should_stop=should_stop,
     )
     return measured(stream)

@@ -61,7 +61,7 @@ class AnalyzesAudio(Protocol):
         """Return the seconds of sound that an artefact's header tells; None where it tells none."""
         ...
 
-    async def decode(self, source: str | bytes) -> DecodedAudio:
+    async def decode(self, source: str | bytes, *, audio_track: int | None = None) -> DecodedAudio:
         """Return the audio of an artefact or of a file's bytes."""
         ...
 

@@ -394,6 +394,11 @@ async def with_fallback(
     return await attempt(last)
 
 
+def given(**options: T | None) -> dict[str, T]:
+    """Return the options that are not None: a replica of an earlier version knows no newer ones."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 class Seats:
     """Seats for `count` requests at once: `async with seats:` raises Unavailable if none is free.
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from serve_app.deployments.protocols import AnalyzesAudio
-from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Health, Seats, require_deployed
+from serve_app.flows.handles import RECORDING_RETRY_AFTER_S, Calls, Health, Seats, given, require_deployed
 from serve_app.flows.media_source import MediaSource
 from serve_app.flows.speech_to_text import SpeechOptions, SpeechToText
 from serve_app.flows.steps import PlainSteps
@@ -71,7 +71,9 @@ class SpeechFlow:
             require_deployed([self._models.analyzer])
             chosen = await self._speech.choose(options, backend=request.backend)
             async with self._media.handed_over(request.file) as upload:
-                audio = self._call.shared(self._models.analyzer, AnalyzesAudio.decode, upload)
+                audio = self._call.shared(
+                    self._models.analyzer, AnalyzesAudio.decode, upload, **given(audio_track=request.audio_track)
+                )
                 with steps.timed("decode"):
                     await audio.reference()
                 with steps.timed("detect_speech"):

@@ -25,6 +25,7 @@ from serve_app.flows.handles import (
     Health,
     Placed,
     Seats,
+    given,
     require_deployed,
     with_fallback,
 )
@@ -136,7 +137,9 @@ class VideoPipeline:
             lambda: self._speech.choose(options, backend=request.backend, order=self._models.speech_order),
         )
         media = await self._fetch(request.source, folder, steps)
-        audio = self._call.shared(self._models.analyzer, AnalyzesAudio.decode, media)
+        audio = self._call.shared(
+            self._models.analyzer, AnalyzesAudio.decode, media, **given(audio_track=request.audio_track)
+        )
         with steps.timed("decode"):
             await audio.reference()
 

@@ -46,6 +46,15 @@ LEGAL_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 MAX_WORKERS = 64
 
 NumSpeakers = Annotated[int, Field(ge=1, le=100)]
+AudioTrack = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=255,
+        description="number of the audio track to take, from 0, of a file with several; default: the one that the file"
+        " marks, or the first that is not silent",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,7 @@ class AnalysisOptions:
 
     enable_gpu: Annotated[bool, Field(description="false: this job must not use GPU replicas")] = True
     emotion_detection: Annotated[bool, Field(description="recognise emotion where a model for it is configured")] = True
+    audio_track: AudioTrack | None = None
     language: Annotated[str, Field(description="language spoken; `auto` detects it")] = "auto"
     max_workers: Annotated[
         int, Field(description="the most pieces of this file processed at once: 1 to 64, or the nearest, with a note")

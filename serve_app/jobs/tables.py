@@ -225,7 +225,7 @@ def storable(text: str) -> str:
 
 def encode_request(request: JobRequest) -> str:
     # a runner of an earlier version, which may still be at work, knows no field that was added since
-    added = ("locale", "default_callback_base")
+    added = ("locale", "default_callback_base", "audio_track")
     return encode({name: value for name, value in asdict(request).items() if name not in added or value is not None})
 
 

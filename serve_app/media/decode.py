@@ -33,6 +33,8 @@ from serve_app.sentences import Sentence, to_json
 
 # Their headers declare the duration of the sound; for others FFmpeg guesses it from the bit rate.
 _TRUSTED_DURATIONS = frozenset({"mov", "matroska", "wav", "w64", "flac", "aiff", "caf"})
+# Of these FFmpeg guesses it too, unless the samples are plain numbers.
+_BY_RATE = frozenset({"wav", "w64", "aiff"})
 # Their time stamps begin with the file: sound that starts at 5 s does so for every player. A file that starts later
 # than a minute was cut from a longer one.
 _OWN_CLOCK = frozenset({"mov", "matroska"})
@@ -299,7 +301,8 @@ def _origin_s(container: InputContainer) -> float | None:
 
 def _declared_duration_s(container: InputContainer, stream: AudioTrack, origin_s: float) -> float | None:
     """Return the declared duration of the sound from the start of the file; None where there is none."""
-    if not _TRUSTED_DURATIONS & _formats(container):
+    formats = _formats(container)
+    if not _TRUSTED_DURATIONS & formats or (_BY_RATE & formats and not stream.codec_context.name.startswith("pcm_")):
         return None
     if stream.duration is not None and stream.time_base is not None:
         lead_s = float((stream.start_time or 0) * stream.time_base) - origin_s

@@ -25,10 +25,6 @@ class Section:
     is_cut_off: bool = False
     notes: tuple[str, ...] = ()
 
-    def is_whole(self, num_bytes: int) -> bool:
-        """Return whether it is a file of this length, unchanged."""
-        return not self.head and self.start == 0 and self.end == num_bytes
-
 
 class SectionFile:
     """Reads a section as a file, for PyAV; moves the position of the file that holds it."""

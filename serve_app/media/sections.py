@@ -27,7 +27,7 @@ _SCANNED = (
 _HEADER = re.compile(
     rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|RIFF....AVI |FORM....AIF[FC]|caff\x00[\x01\x02]|fLaC[\x00\x80]\x00\x00\x22"
     rb"|OggS\x00[\x02\x06]|\x00\x00[\x00-\x0f].ftyp|\x1a\x45\xdf\xa3.{1,60}?(?:webm|matroska)|riff\x2e\x91\xcf\x11"
-    rb"|\.snd\x00\x00.{9}\x00|" + b"|".join(_SCANNED),
+    rb"|\.snd\x00\x00.{6}\x00\x00\x00|" + b"|".join(_SCANNED),
     re.DOTALL,
 )
 # The start of what FFmpeg finds behind junk by itself: MPEG audio, ADTS, AC-3, MPEG-TS, MPEG-PS, ASF.

@@ -34,6 +34,7 @@ _SCAN_BYTES = 1 << 20
 _UNKNOWN = ((0x7FFF0000, 0x8000FFFF), (0xFFFF0000, 0xFFFFFFFF))
 _UNKNOWN_64 = 1 << 62
 _EXTENSIBLE = 0xFFFE
+_GUID_TAIL = bytes.fromhex("00001000800000aa00389b71")  # behind the tag, in 32 bits
 _PCM, _FLOAT = 1, 3
 # AU has the same samples in big-endian, which FFmpeg reads: its encodings by format and bytes of a sample.
 _AU = {(_PCM, 2): 3, (_PCM, 3): 4, (_PCM, 4): 5, (_FLOAT, 4): 6, (_FLOAT, 8): 7}
@@ -44,20 +45,44 @@ def is_wav(head: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
-    order: str  # of the bytes: "<" or ">"
-    format: bytes  # content of the fmt chunk
-    begin: int  # of the sound
-    declared: int  # bytes of sound
-    is_regular: bool  # whether FFmpeg finds the sound too
+class _Format:
+    """Content of the fmt chunk, with the tag and bits of WAVE_FORMAT_EXTENSIBLE resolved."""
+
+    tag: int
+    num_channels: int
+    rate_hz: int
+    byte_rate: int
+    block: int  # bytes of a sample of all channels, or of a codec's block
+    bits: int
+    mask: int  # of the channels; 0: not known
+    extra: bytes  # of a codec
 
     @property
-    def byte_rate(self) -> int:
-        return max(1, struct.unpack_from(self.order + "I", self.format, 8)[0])
+    def sample_bytes(self) -> int:
+        return self.block // max(1, self.num_channels)
+
+    @property
+    def bytes_per_s(self) -> int:
+        exact = self.rate_hz * self.block if self.tag in (_PCM, _FLOAT) else 0
+        return max(1, exact or self.byte_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    is_big_endian: bool
+    format: _Format
+    begin: int  # of the sound
+    declared: int  # bytes of sound
 
     @property
     def is_unknown(self) -> bool:
         return any(low <= self.declared <= high for low, high in _UNKNOWN) or self.declared >= _UNKNOWN_64
+
+    def section(self, sound_end: int, *notes: str, is_cut_off: bool = False) -> Section:
+        """Return the sound with a header of its own: FFmpeg trips over some chunks that stand around it."""
+        head = _au_head(self.format) if self.is_big_endian else b""
+        head = head or _wav_head(self.format, sound_end - self.begin)
+        return Section(self.begin, sound_end, head, is_cut_off, notes)
 
 
 def wav_section(file: BinaryIO, start: int, end: int) -> tuple[Section, int]:
@@ -70,34 +95,21 @@ def wav_section(file: BinaryIO, start: int, end: int) -> tuple[Section, int]:
     if header is None:
         return Section(start, end), end
     begin, declared = header.begin, header.declared
-    if header.is_unknown or begin + declared > end:
-        sound_end = _next_wav(file, begin, end) if header.is_unknown else end
-        is_cut_off = not header.is_unknown
-        # FFmpeg reads to the end in both cases, and takes a size of its own for the length
-        rewritten = header.is_unknown or not header.is_regular
-        return _section(header, start, sound_end, rewritten=rewritten, is_cut_off=is_cut_off), sound_end
-    chunks_end = _end_of_chunks(file, begin + declared, end, header.order)
-    more_s = (end - begin - declared) / header.byte_rate
+    if header.is_unknown:
+        sound_end = _next_wav(file, begin, end)
+        return header.section(sound_end), sound_end
+    if begin + declared > end:
+        return header.section(end, is_cut_off=True), end
+    chunks_end = _end_of_chunks(file, begin + declared, end, header.is_big_endian)
+    more_s = (end - begin - declared) / header.format.bytes_per_s
     if chunks_end is not None or (more_s < _MIN_MORE_S and declared):
-        until = end if chunks_end is None else chunks_end
-        if header.is_regular and header.order == "<":
-            return Section(start, until), until
-        return _section(header, start, begin + declared), until
+        return header.section(begin + declared), end if chunks_end is None else chunks_end
     sound_end = _next_wav(file, begin + declared, end)
     note = Sentence(
         "The file's header declares {declared:.1f} s of sound, but more follows; it was read to its end",
-        declared=declared / header.byte_rate,
+        declared=declared / header.format.bytes_per_s,
     )
-    return _section(header, start, sound_end, note), sound_end
-
-
-def _section(
-    header: _Header, start: int, sound_end: int, *notes: str, rewritten: bool = True, is_cut_off: bool = False
-) -> Section:
-    if header.order == "<" and not rewritten:
-        return Section(start, sound_end, is_cut_off=is_cut_off, notes=notes)
-    num_bytes = sound_end - header.begin
-    return Section(header.begin, sound_end, _new_head(header, num_bytes), is_cut_off, notes)
+    return header.section(sound_end, note), sound_end
 
 
 def _read_header(file: BinaryIO, start: int, end: int) -> _Header | None:
@@ -105,7 +117,7 @@ def _read_header(file: BinaryIO, start: int, end: int) -> _Header | None:
     kind = read_at(file, start, 12)[:4]
     order = ">" if kind == b"RIFX" else "<"
     about, size_64 = b"", None
-    position, is_regular = start + 12, True
+    position = start + 12
     for _ in range(_MAX_CHUNKS):
         head = read_at(file, position, 8)
         if len(head) < 8 or not _ID.match(head):
@@ -116,18 +128,30 @@ def _read_header(file: BinaryIO, start: int, end: int) -> _Header | None:
                 return None
             if size == 0xFFFFFFFF and size_64 is not None:
                 size = size_64 or _UNKNOWN_64
-            return _Header(order, about, position + 8, size, is_regular)
+            return _Header(order == ">", _read_format(about, order), position + 8, size)
         if head[:4] == b"fmt ":
             about = read_at(file, position + 8, min(size, _MAX_FORMAT_BYTES))
         elif head[:4] == b"ds64" and kind in (b"RF64", b"BW64") and size >= 24:
             (size_64,) = struct.unpack("<Q", read_at(file, position + 16, 8).ljust(8, b"\0"))
         position += 8 + size
-        if size % 2:
-            if _is_chunk(file, position + 1, end, order):
-                position += 1
-            else:  # some writers forget the byte that makes the size even
-                is_regular = False
+        if size % 2 and _is_chunk(file, position + 1, end, order):  # some writers forget the byte that makes it even
+            position += 1
     return None
+
+
+def _read_format(about: bytes, order: str) -> _Format:
+    tag, num_channels, rate_hz, byte_rate, block, bits = struct.unpack_from(order + "HHIIHH", about)
+    extra, mask = about[18:], 0
+    if tag == _EXTENSIBLE and len(about) >= 40:
+        valid, mask, tag = struct.unpack_from(order + "HII", about, 18)
+        if tag > 0xFFFF:  # a RIFX file with its GUID in the order of RIFF
+            (tag,) = struct.unpack_from("<I", about, 24)
+        extra = about[40:]
+        # what is valid of a sample stands in its high bits, so the others may be read too
+        bits = bits if tag in (_PCM, _FLOAT) else valid or bits
+    elif order == ">":
+        extra = b"".join(extra[at : at + 2][::-1] for at in range(0, len(extra), 2))  # words, of the codecs in use
+    return _Format(tag & 0xFFFF, num_channels, rate_hz, byte_rate, block, bits, mask, extra)
 
 
 def _is_chunk(file: BinaryIO, position: int, end: int, order: str) -> bool:
@@ -138,12 +162,12 @@ def _is_chunk(file: BinaryIO, position: int, end: int, order: str) -> bool:
     return bool(position + 8 + size <= end or head[:4] in _KNOWN_IDS | {b"data"})
 
 
-def _end_of_chunks(file: BinaryIO, position: int, end: int, order: str) -> int | None:
+def _end_of_chunks(file: BinaryIO, position: int, end: int, is_big_endian: bool) -> int | None:
     """Return where the chunks behind the sound end: at another file's header, or the end; None where none are there."""
     if position >= end:
         return end
     for begin in {position + position % 2: None, position: None}:  # with the byte that makes a size even, and without
-        if begin >= end or (found := _walk(file, begin, end, order)) is not None:
+        if begin >= end or (found := _walk(file, begin, end, ">" if is_big_endian else "<")) is not None:
             return end if begin >= end else found
     return None
 
@@ -177,28 +201,22 @@ def _next_wav(file: BinaryIO, begin: int, end: int) -> int:
     return end
 
 
-def _new_head(header: _Header, num_bytes: int) -> bytes:
-    about = header.format
-    if header.order == ">":
-        tag, num_channels, rate_hz, byte_rate, block, bits = struct.unpack_from(">HHIIHH", about)
-        rest = about[16:]
-        if tag == _EXTENSIBLE and len(about) >= 26:
-            tag = int.from_bytes(about[24:26], "big") or about[24]
-        encoding = _AU.get((tag, block // max(1, num_channels)))
-        if encoding is not None:
-            return struct.pack(">4s5I", b".snd", 24, min(num_bytes, 0xFFFFFFFF), encoding, rate_hz, num_channels)
-        # bytes, or blocks of a codec: they have no order
-        about = struct.pack("<HHIIHH", tag, num_channels, rate_hz, byte_rate, block, bits) + _swapped(rest)
+def _au_head(about: _Format) -> bytes:
+    """Return a header of AU, whose samples are in big-endian; empty where bytes have no order."""
+    encoding = _AU.get((about.tag, about.sample_bytes))
+    if encoding is None:
+        return b""
+    return struct.pack(">4s5I", b".snd", 24, 0xFFFFFFFF, encoding, about.rate_hz, about.num_channels)
+
+
+def _wav_head(about: _Format, num_bytes: int) -> bytes:
+    bits = 8 * about.sample_bytes if about.tag in (_PCM, _FLOAT) and about.sample_bytes else about.bits
+    numbers = (about.num_channels, about.rate_hz, about.byte_rate, about.block, bits)
+    if about.mask and about.tag in (_PCM, _FLOAT):
+        content = struct.pack("<HHIIHHHHII", _EXTENSIBLE, *numbers, 22, bits, about.mask, about.tag) + _GUID_TAIL
+    else:
+        content = struct.pack("<HHIIHHH", about.tag, *numbers, len(about.extra)) + about.extra
     size = min(num_bytes, 0xFFFFFFFF)
-    return (
-        b"RIFF\xff\xff\xff\xffWAVEfmt "
-        + struct.pack("<I", len(about))
-        + about
-        + b"\0" * (len(about) % 2)
-        + b"data"
-        + struct.pack("<I", size)
-    )
-
-
-def _swapped(words: bytes) -> bytes:
-    return b"".join(words[at : at + 2][::-1] for at in range(0, len(words), 2))
+    content += b"\0" * (len(content) % 2)
+    sizes = struct.pack("<I", len(content)), struct.pack("<I", size)
+    return b"RIFF\xff\xff\xff\xffWAVEfmt " + sizes[0] + content + b"data" + sizes[1]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from serve_app.api.http.uploads import FILE_FIELD, UploadForm, form_content
+from serve_app.jobs.record import AudioTrack
 from serve_app.results import MAX_BPM, MAX_GRID_DIVISION, MIN_BPM, Drum
 from serve_app.services import DrumOptions
 
@@ -37,10 +38,11 @@ class DrumForm(UploadForm, frozen=True):
     threshold_kick: Threshold | None = None
     threshold_snare: Threshold | None = None
     threshold_hihat: Threshold | None = None
+    audio_track: AudioTrack | None = None
     plot: bool = Field(default=False, description="also answer a picture of activations and hits; with JSON only")
 
     def options(self) -> DrumOptions:
-        return DrumOptions(self.bpm, self._given("grid"), self._given("threshold"), self.plot)
+        return DrumOptions(self.bpm, self._given("grid"), self._given("threshold"), self.plot, self.audio_track)
 
     def _given(self, what: str) -> dict[Drum, Any]:
         values = {drum: getattr(self, f"{what}_{drum}") for drum in Drum}

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from serve_app.api.http.requests import refusal
 from serve_app.api.http.uploads import UploadForm
 from serve_app.api.speech.requests import MAX_NAME_CHARS, Prompt, SpokenLanguage
+from serve_app.jobs.record import AudioTrack
 from serve_app.results import AUTO
 from serve_app.sentences import Sentence
 
@@ -56,6 +57,7 @@ class OpenAIForm(UploadForm, frozen=True):
     )
     language: SpokenLanguage = AUTO
     prompt: Prompt | None = None
+    audio_track: AudioTrack | None = None
     temperature: float = Field(
         default=0.0, ge=0, le=1, allow_inf_nan=False, description="accepted and not used: decoding is deterministic"
     )

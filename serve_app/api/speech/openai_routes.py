@@ -118,7 +118,12 @@ async def create_transcription(request: Request, services: InjectedServices, set
         backend = await _named_backend(services, form.model, TRANSCRIPTION_ALIASES)
         if form.response_format == "diarized_json":
             analysis = AnalysisRequest(
-                upload.file, language=form.language, emotion_detection=False, backend=backend, prompt=form.prompt
+                upload.file,
+                language=form.language,
+                emotion_detection=False,
+                backend=backend,
+                prompt=form.prompt,
+                audio_track=form.audio_track,
             )
             result = await while_connected(request, services.analysis.analyze(analysis))
             return await asyncio.to_thread(_diarized, result, form.stream, settings.locale)
@@ -129,6 +134,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
             backend=backend,
             prompt=form.prompt,
             align="word" in form.timestamp_granularities,
+            audio_track=form.audio_track,
         )
         if not form.stream:
             transcription = await while_connected(request, services.speech.transcribe(wanted))
@@ -174,6 +180,7 @@ async def create_translation(request: Request, services: InjectedServices, setti
             prompt=form.prompt,
             align=False,
             task=SpeechTask.TRANSLATE,
+            audio_track=form.audio_track,
         )
         transcription = await while_connected(request, services.speech.transcribe(wanted))
         return await asyncio.to_thread(

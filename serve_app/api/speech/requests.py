@@ -102,6 +102,7 @@ class TranscribeForm(UploadForm, AnalysisFields, frozen=True, extra="ignore"):
             enable_gpu=self.enable_gpu,
             max_workers=self.workers if "max_workers" in self.model_fields_set else None,
             notes=tuple(self.option_notes()),
+            audio_track=self.audio_track,
         )
 
     def to_analysis_request(self, upload: Upload) -> AnalysisRequest:
