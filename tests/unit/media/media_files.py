@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -61,4 +62,72 @@ def write_video_only(path: Path) -> Path:
         for _ in range(10):
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
+    return path
+
+
+def wav(
+    samples: np.ndarray,
+    rate_hz: int = 16_000,
+    *,
+    size: int | None = None,
+    riff_size: int | None = None,
+    tag: int = 1,
+    bits: int = 16,
+    container_bits: int | None = None,
+    order: str = "<",
+    extensible: bool = False,
+    mask: int = 0,
+    before: bytes = b"",
+    after: bytes = b"",
+) -> bytes:
+    """Return a WAV file written by hand: samples (n,) or (n, channels) within ±1, chunks around them, any sizes.
+
+    Integers of fewer bits than their container stand in its high bits; `extensible` writes WAVE_FORMAT_EXTENSIBLE.
+    """
+    num_channels = 1 if samples.ndim == 1 else samples.shape[1]
+    container = container_bits or -(-bits // 8) * 8
+    data = _numbers(samples, tag, bits, container, order)
+    block = num_channels * container // 8
+    shown_bits = container if extensible else bits
+    about = struct.pack(
+        order + "HHIIHH", 0xFFFE if extensible else tag, num_channels, rate_hz, rate_hz * block, block, shown_bits
+    )
+    if extensible:
+        guid = struct.pack(order + "IHH", tag, 0, 0x10) + bytes.fromhex("800000aa00389b71")
+        about += struct.pack(order + "HHI", 22, bits, mask) + guid
+    body = b"WAVE" + before + b"fmt " + struct.pack(order + "I", len(about)) + about
+    body += b"data" + struct.pack(order + "I", len(data) if size is None else size) + data + after
+    kind = b"RIFF" if order == "<" else b"RIFX"
+    return kind + struct.pack(order + "I", len(body) if riff_size is None else riff_size) + body
+
+
+def _numbers(samples: np.ndarray, tag: int, bits: int, container: int, order: str) -> bytes:
+    if tag == 3:
+        return samples.astype(f"{order}f{bits // 8}").tobytes()
+    whole = np.round(samples * (2 ** (bits - 1) - 1)).astype(np.int64) << (container - bits)
+    if container == 8:
+        return (whole + 128).astype(np.uint8).tobytes()
+    parts = [(whole >> (8 * place) & 255).astype(np.uint8) for place in range(container // 8)]
+    return np.stack(parts if order == "<" else parts[::-1], axis=-1).tobytes()
+
+
+def id3_tag(num_bytes: int = 300) -> bytes:
+    """Return an ID3v2.4 tag with padding alone."""
+    return b"ID3\x04\0\0" + bytes([0, 0, num_bytes >> 7, num_bytes & 0x7F]) + b"\0" * num_bytes
+
+
+def write_tracks(path: Path, *sounds: np.ndarray, default: int | None = None, **metadata: str) -> Path:
+    """Write a container of several audio tracks: (n,) float32 at 16 kHz each; `metadata` of each, by its language."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in sounds]
+        for stream, (language, title) in zip(streams, metadata.items(), strict=False):
+            stream.metadata.update(language=language, title=title)
+        for number, stream in enumerate(streams):
+            stream.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+        for start in range(0, max(map(len, sounds)), 16_000):
+            for stream, sound in zip(streams, sounds, strict=True):
+                if len(block := sound[start : start + 16_000]):
+                    frame = av.AudioFrame.from_ndarray((block * 32767).astype(np.int16)[None], layout="mono")
+                    frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
+                    container.mux(stream.encode(frame))
     return path
