@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -75,6 +76,31 @@ def length_caged(source: str, should_stop: Callable[[], bool] = lambda: False) -
     limits = Limits(memory_bytes=MEMORY_BYTES, cpu_s=_CPU_S, wall_s=_WALL_S)
     _, length_s = sound_cage().call("serve_app.media.decode:length_of", source, {}, limits, should_stop)
     return length_s if isinstance(length_s, float) and 0.0 < length_s < math.inf else None
+
+
+@dataclass(frozen=True, slots=True)
+class NoSound:
+    """Why a file has no sound. `is_broken`: it can't be opened, so that it may be a damaged recording."""
+
+    reason: str
+    is_broken: bool
+
+
+def why_no_sound(source: str | bytes) -> NoSound | None:
+    """Return why a file has no sound to begin with; None where it has. A file that ends its decoder is broken.
+
+    Raises:
+        OSError: reading the source failed.
+        Unavailable: the machine has no process or memory for a decoder.
+    """
+    limits = Limits(memory_bytes=MEMORY_BYTES, cpu_s=_CPU_S, wall_s=_WALL_S)
+    try:
+        _, why = sound_cage().call("serve_app.media.decode:why_no_sound", source, {}, limits)
+        return None if why is None else NoSound(from_json(why["reason"]), bool(why["is_broken"]))
+    except AudioExtractionError as error:
+        return NoSound(error.detail, True)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _decoder_fails() from None
 
 
 class CagedAudioStream:

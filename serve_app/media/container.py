@@ -41,6 +41,9 @@ _PLAYLIST = re.compile(
 )
 _MARKUP = re.compile(rb"<!doctype html|<html|<head|<body", re.I)
 
+EMPTY = Sentence("The file is empty")
+BROKEN = Sentence("The file is not media, or its header is broken or missing (an upload that was cut off?)")
+
 
 def open_container(file: BinaryIO, section: Section) -> InputContainer:
     """Open a section of a file; AudioExtractionError where it is no media that is accepted here."""
@@ -58,15 +61,13 @@ def open_container(file: BinaryIO, section: Section) -> InputContainer:
             Sentence("The file's header asks for more memory than opening it may take")
         ) from None
     except av.error.FFmpegError:
-        raise AudioExtractionError(
-            Sentence("The file is not media, or its header is broken or missing (an upload that was cut off?)")
-        ) from None
+        raise AudioExtractionError(BROKEN) from None
 
 
 def refuse_by_head(head: bytes) -> None:
     """Raise AudioExtractionError for the first bytes of what is known to be no media."""
     if not head:
-        raise AudioExtractionError(Sentence("The file is empty"))
+        raise AudioExtractionError(EMPTY)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if _MARKUP.match(start):
         raise AudioExtractionError(Sentence("The file is a web page (HTML), not media"))

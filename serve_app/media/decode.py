@@ -22,7 +22,7 @@ from av.packet import Packet
 
 from serve_app.errors import AudioExtractionError
 from serve_app.media.audio_tracks import choose_track
-from serve_app.media.container import open_container, refuse_by_head
+from serve_app.media.container import BROKEN, EMPTY, open_container, refuse_by_head
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
 from serve_app.media.section import Section, read_at
@@ -320,13 +320,26 @@ def length_of(file: BinaryIO) -> float | None:
     refuse_by_head(read_at(file, 0, _HEAD_BYTES))
     total_s = 0.0
     for section in sections_of(file):
-        with _open_track(file, section, None) as track:
+        with _open_track(file, section, 0) as track:
             guessed = track.container.duration
             length_s = track.declared_s or (None if guessed is None else guessed / av.time_base)
         if length_s is None:
             return None
         total_s += length_s
     return total_s
+
+
+def why_no_sound(file: BinaryIO) -> dict[str, Any] | None:
+    """Return why a file has no sound to begin with, as JSON; None where it has. For `media.caged_audio`."""
+    try:
+        refuse_by_head(read_at(file, 0, _HEAD_BYTES))
+        with _open_track(file, sections_of(file)[0], None) as track:
+            if next(track.frames(), None) is not None:
+                return None
+            reason: str = track.why_empty()
+    except AudioExtractionError as error:
+        reason = error.detail
+    return {"reason": to_json(reason), "is_broken": reason in (EMPTY, BROKEN)}
 
 
 def sound_of(file: BinaryIO, **arguments: Any) -> Generator[np.ndarray, None, dict[str, Any]]:

@@ -93,6 +93,7 @@ OWN = {
         "messages",
         "analysis",
         "client",
+        "media",
         "models",
         "settings",
         "scoring",

@@ -3,7 +3,9 @@
     command  arguments
     run      the rest of the work, workers, summary
     routes   one file: an upload, or a video job
-    batch    files, outcomes, journal, results
+    search   the files, and which of them are recordings
+    batch    outcomes, journal, results
+    report   standard output, and what was passed over
 
 A killed run loses only the files in work: a worker records each outcome before it takes the next file.
 """

@@ -1,4 +1,4 @@
-"""`Journal`: the outcomes of a batch's files, kept in a file; and the files to transcribe, and the results."""
+"""`Journal`: the outcomes of a batch's files, kept in a file; and the results."""
 
 from __future__ import annotations
 
@@ -7,45 +7,15 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from serve_app.commands.whole_file import replace_file
 from serve_app.errors import InvalidRequest, ServeAppError
+from serve_app.sentences import Sentence
 
 UNREADABLE = "FILE_UNREADABLE"  # the one code that no service answers
 _VERSION = 1
-# What PyAV's FFmpeg commonly opens. The service decides by content; this only leaves out other files.
-_AUDIO = "aac ac3 aif aiff amr au caf flac m4a mka mp2 mp3 oga ogg opus wav weba wma"
-_VIDEO = "3gp avi flv m4v mkv mov mp4 mpeg mpg ogv ts webm wmv"
-_MEDIA_SUFFIXES = frozenset(f".{kind}" for kind in f"{_AUDIO} {_VIDEO}".split())
-
-
-def find_media(folder: Path, *, recursive: bool, pattern: str | None, leave_out: frozenset[Path]) -> list[str]:
-    """Return the names of a folder's media files, sorted: paths below the folder.
-
-    Hidden files and folders are left out (macOS leaves `._talk.wav` beside `talk.wav` on foreign disks). Links to files
-    are followed, links to folders are not.
-
-    Args:
-        folder: absolute.
-        recursive: search its folders too.
-        pattern: e.g. `*.wav` or `calls/*.ogg`, matched from the right; None: every common media suffix.
-        leave_out: paths of the run's own files.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        for path in (Path(parent, name) for name in names if not name.startswith(".")):
-            name = path.relative_to(folder).as_posix()
-            wanted = path.suffix.lower() in _MEDIA_SUFFIXES if pattern is None else PurePosixPath(name).match(pattern)
-            if wanted and path not in leave_out and path.is_file():
-                found.append(name)
-    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +73,9 @@ class Transcript:
             text = " ".join(segment["text"] for segment in segments)
             return cls(text, facts["language_detected"], duration_s, segments)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ServeAppError(f"the answer is not one of this service ({error!r})") from None
+            raise ServeAppError(
+                Sentence("the answer is not one of this service ({fault})", fault=repr(error))
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,20 +162,32 @@ class Journal:
                     self.outcomes[record["name"]] = Outcome(record["name"], fingerprint, end_of_file)
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise InvalidRequest(
-                    f"{self._path}: line {number} is damaged; remove that line to transcribe its file again, or use"
-                    " --start-over"
+                    Sentence(
+                        "{name}: line {number} is damaged; remove that line to transcribe its file again, or use"
+                        " --start-over",
+                        name=str(self._path),
+                        number=number,
+                    )
                 ) from None
             end += len(line)
         return end
 
     def _check(self, header: dict[str, Any], batch: Mapping[str, str | None]) -> None:
         if header["serve_app_batch"] != _VERSION:
-            raise InvalidRequest(f"another version of serve-app wrote {self._path}; name another --out")
+            raise InvalidRequest(
+                Sentence("another version of serve-app wrote {name}; name another --out", name=str(self._path))
+            )
         for name, value in batch.items():
             if header.get(name) != value:
                 raise InvalidRequest(
-                    f"{self._path} was begun with {name} {header.get(name)!r}, not {value!r}: name another --out, or"
-                    " use --start-over (if you only moved the folder, correct the journal's first line)"
+                    Sentence(
+                        "{path} was begun with {name} {before}, not {now}: name another --out, or use --start-over (if"
+                        " you only moved the folder, correct the journal's first line)",
+                        path=str(self._path),
+                        name=name,
+                        before=repr(header.get(name)),
+                        now=repr(value),
+                    )
                 )
 
 
@@ -218,21 +202,21 @@ def write_results(out: Path, outcomes: Iterable[Outcome]) -> None:
     where speakers were asked for, sorted by file. Failures are in `<out>.failures`, which exists only if there are any.
     """
     by_name = sorted(outcomes, key=lambda outcome: outcome.name)
-    results: list[dict[str, Any]] = []
-    for name, end in ((readable_name(each.name), each.end) for each in by_name):
-        if isinstance(end, Transcript):
-            words = {"file": name, "text": end.text, "language": end.language, "duration": end.duration_s}
-            results.append(words if end.segments is None else {**words, "segments": end.segments})
-    replace_file(out, _json(results))
-    failures = [
-        {"file": readable_name(each.name), "error_code": each.end.code, "error": each.end.detail}
-        for each in by_name
-        if isinstance(each.end, Failure)
-    ]
+    replace_file(out, _json([result_of(each) for each in by_name if isinstance(each.end, Transcript)]))
+    failures = [result_of(each) for each in by_name if isinstance(each.end, Failure)]
     if failures:
         replace_file(failures_path(out), _json(failures))
     else:
         failures_path(out).unlink(missing_ok=True)
+
+
+def result_of(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as an object of the results, or of the list of failures."""
+    name, end = readable_name(outcome.name), outcome.end
+    if isinstance(end, Failure):
+        return {"file": name, "error_code": end.code, "error": end.detail}
+    words = {"file": name, "text": end.text, "language": end.language, "duration": end.duration_s}
+    return words if end.segments is None else {**words, "segments": end.segments}
 
 
 def readable_name(name: str) -> str:

@@ -15,6 +15,7 @@ from serve_app.client import Client
 from serve_app.commands.calls import RetryingCalls
 from serve_app.commands.transcribe.batch import UNREADABLE, Failure, Fingerprint, Transcript
 from serve_app.errors import JobConflict, JobNotFound, ProcessingError, Unavailable
+from serve_app.sentences import Sentence
 
 _POLL_S = 2.0  # 32 jobs cost 16 small requests a second
 _JOB_ID_DIGITS = 40
@@ -30,6 +31,7 @@ class UploadRoute:
     backend: str | None
     timeout_s: float
     diarize: bool = False
+    audio_track: int | None = None
 
     def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
         """Upload a file; errors as `Client.transcribe`, and CancelledError."""
@@ -41,12 +43,19 @@ class UploadRoute:
         options: dict[str, Any] = {"diarize": True, "emotion_detection": False} if self.diarize else {}
         try:
             return self.client.transcribe(
-                path, language=self.language, backend=self.backend, timeout_s=self.timeout_s, **options
+                path,
+                language=self.language,
+                backend=self.backend,
+                audio_track=self.audio_track,
+                timeout_s=self.timeout_s,
+                **options,
             )
         except Unavailable as error:
             if isinstance(error.__cause__, httpx.ReadTimeout):
                 # the service still works on it: the same upload again would only double its work
-                raise ProcessingError(f"no answer in {self.timeout_s:g} s; a higher --timeout waits longer") from None
+                raise ProcessingError(
+                    Sentence("no answer in {seconds:g} s; a higher --timeout waits longer", seconds=self.timeout_s)
+                ) from None
             raise
 
 
@@ -63,6 +72,7 @@ class JobRoute:
     language: str
     base_url: str | None
     diarize: bool = False
+    audio_track: int | None = None
 
     def transcribe(self, folder: Path, name: str, fingerprint: Fingerprint, *, again: bool) -> Transcript | Failure:
         """Submit a file and wait for its job; errors as `Client.submit`, and CancelledError.
@@ -72,11 +82,16 @@ class JobRoute:
         try:
             url = self.video_url(folder, name)
         except UnicodeEncodeError:
-            return Failure(UNREADABLE, "the file's name is not UTF-8: rename it, or serve it by http and --base-url")
-        job_id = job_id_of(url, fingerprint, self.language)
+            return Failure(
+                UNREADABLE, Sentence("the file's name is not UTF-8: rename it, or serve it by http and --base-url")
+            )
+        job_id = job_id_of(url, fingerprint, self.language, self.audio_track)
+        options: dict[str, Any] = {} if self.audio_track is None else {"audio_track": self.audio_track}
         if again:
             self._remove_failed(job_id)
-        self.calls.call(lambda: self.client.submit(url, job_id=job_id, language=self.language, emotion_detection=False))
+        self.calls.call(
+            lambda: self.client.submit(url, job_id=job_id, language=self.language, emotion_detection=False, **options)
+        )
         job = self.calls.call(lambda: self.client.wait(job_id, poll_s=_POLL_S))
         if job["status"] == "completed":
             return Transcript.from_answer(job["result"], diarize=self.diarize)
@@ -100,7 +115,8 @@ class JobRoute:
             return
 
 
-def job_id_of(url: str, fingerprint: Fingerprint, language: str) -> str:
+def job_id_of(url: str, fingerprint: Fingerprint, language: str, audio_track: int | None = None) -> str:
     """Return the id of a job: the same for the same content under the same request, another for any other."""
-    request = "\0".join((url, fingerprint.sha256, language))
+    track = () if audio_track is None else (f"track {audio_track}",)
+    request = "\0".join((url, fingerprint.sha256, language, *track))
     return f"batch-{hashlib.sha256(request.encode()).hexdigest()[:_JOB_ID_DIGITS]}"

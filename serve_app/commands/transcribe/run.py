@@ -6,9 +6,13 @@ import argparse
 import contextlib
 import queue
 import signal
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,13 +29,15 @@ from serve_app.commands.transcribe.batch import (
     Outcome,
     Transcript,
     failures_path,
-    find_media,
     readable_name,
     write_results,
 )
 from serve_app.commands.transcribe.command import ANALYSES_AT_ONCE, JOBS_AT_ONCE, UPLOADS_AT_ONCE
+from serve_app.commands.transcribe.report import nothing_found, print_outcome, tell_passed_over
 from serve_app.commands.transcribe.routes import JobRoute, UploadRoute
+from serve_app.commands.transcribe.search import Found, find_files, why_passed_over
 from serve_app.errors import InvalidRequest, ModelLoadingError, Overloaded, ServeAppError, Unavailable
+from serve_app.sentences import Sentence
 
 _INTERRUPTED = 130  # as a shell counts Ctrl-C
 _TICK_S = 0.25
@@ -45,69 +51,90 @@ _REFUSALS_THAT_STOP = 3
 
 def transcribe(arguments: argparse.Namespace) -> int:
     """Run the batch; return 0 if all files have transcripts, 1 if any failed, 130 if it was interrupted."""
-    folder, out = arguments.folder.expanduser().resolve(), arguments.out.expanduser().resolve()
-    if not folder.is_dir():
-        raise InvalidRequest(f"{arguments.folder} is not a folder")
-    if not out.parent.is_dir() or out.is_dir():
-        raise InvalidRequest(f"--out {arguments.out}: name a file in a folder that exists")
     if arguments.jobs and arguments.backend:
-        raise InvalidRequest("--backend: video jobs use the backend that the service is configured for; leave it out")
+        raise InvalidRequest(
+            Sentence("--backend: video jobs use the backend that the service is configured for; leave it out")
+        )
     if arguments.base_url and not arguments.jobs:
-        raise InvalidRequest("--base-url is for --jobs: without it, files are uploaded")
+        raise InvalidRequest(Sentence("--base-url is for --jobs: without it, files are uploaded"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: a container that stops leaves results
+    if arguments.out == "-":
+        with tempfile.TemporaryDirectory(prefix="serve_app-") as folder:
+            return _within_disk(arguments, Path(folder) / "results.json", to_stdout=True)
+    out = Path(arguments.out).expanduser().resolve()
+    if not out.parent.is_dir() or out.is_dir():
+        raise InvalidRequest(Sentence("--out {name}: name a file in a folder that exists", name=arguments.out))
+    return _within_disk(arguments, out, to_stdout=False)
+
+
+def _within_disk(arguments: argparse.Namespace, out: Path, *, to_stdout: bool) -> int:
     try:
         with FileLock(f"{out}.lock", timeout=0):
-            return _transcribe(arguments, folder, out)
+            return _transcribe(arguments, out, to_stdout)
     except Timeout:
-        raise InvalidRequest(f"another run writes to {out}: wait for it, or name another --out") from None
+        raise InvalidRequest(
+            Sentence("another run writes to {name}: wait for it, or name another --out", name=str(out))
+        ) from None
     except OSError as error:
         # a full disk, or missing rights: a sentence, not a stack; the journal holds all that was recorded
-        raise InvalidRequest(f"{error.filename or out}: {error.strerror or error}") from error
+        raise InvalidRequest(
+            Sentence("{name}: {reason}", name=str(error.filename or out), reason=error.strerror or str(error))
+        ) from error
 
 
-def _transcribe(arguments: argparse.Namespace, folder: Path, out: Path) -> int:
+def _transcribe(arguments: argparse.Namespace, out: Path, to_stdout: bool) -> int:
     journal_path = Path(f"{out}.journal")
     own_files = frozenset({out, journal_path, Path(f"{out}.lock"), failures_path(out)})
-    names = find_media(folder, recursive=arguments.recursive, pattern=arguments.glob, leave_out=own_files)
-    if not names:
-        what = f"that matches {arguments.glob}" if arguments.glob else "with a media suffix"
-        hint = "" if arguments.recursive else "; --recursive searches its folders too"
-        raise InvalidRequest(f"{folder} holds no file {what}{hint}")
+    found = find_files(arguments.sources, recursive=arguments.recursive, pattern=arguments.glob, leave_out=own_files)
+    console = Console(stderr=True)
+    if not found.names:
+        tell_passed_over(console, found)
+        raise InvalidRequest(nothing_found(found, arguments.glob))
     if arguments.start_over:
         journal_path.unlink(missing_ok=True)
     elif out.exists() and not journal_path.exists():
-        raise InvalidRequest(f"{out} exists, and no journal lists its files: name another --out, or use --start-over")
+        raise InvalidRequest(
+            Sentence(
+                "{name} exists, and no journal lists its files: name another --out, or use --start-over", name=str(out)
+            )
+        )
     batch = {
-        "folder": readable_name(str(folder)),
+        "folder": readable_name(str(found.folder)),
         "way": "jobs" if arguments.jobs else "upload",
         "language": arguments.language,
         "backend": arguments.backend,
         "base_url": arguments.base_url,
         "diarize": "true" if arguments.diarize else None,
+        "audio_track": None if arguments.audio_track is None else str(arguments.audio_track),
     }
     calls = RetryingCalls()
     with Client(arguments.url) as client, Journal(journal_path, batch) as journal:
         route: UploadRoute | JobRoute
+        options = {"diarize": arguments.diarize, "audio_track": arguments.audio_track}
         if arguments.jobs:
-            route = JobRoute(client, calls, arguments.language, arguments.base_url, arguments.diarize)
+            route = JobRoute(client, calls, arguments.language, arguments.base_url, **options)
             at_once = JOBS_AT_ONCE
         else:
-            route = UploadRoute(
-                client, calls, arguments.language, arguments.backend, arguments.timeout, arguments.diarize
-            )
+            route = UploadRoute(client, calls, arguments.language, arguments.backend, arguments.timeout, **options)
             at_once = ANALYSES_AT_ONCE if arguments.diarize else UPLOADS_AT_ONCE
-        run = Run(folder, names, route, journal, skip_failed=arguments.skip_failed)
+        is_one_file = to_stdout and found.asked == set(found.names) and len(found.names) == 1
+        show = partial(print_outcome, as_text=is_one_file) if to_stdout else None
+        run = Run(found, route, journal, skip_failed=arguments.skip_failed, show=show)
         try:
             if run.todo:
                 _require_service(client)
             run.work(arguments.workers or at_once)
         except KeyboardInterrupt:
             jobs_go_on = " The submitted jobs go on." if arguments.jobs else ""
-            echo(run.console, f"Stopped.{jobs_go_on} The same command again goes on from here.")
+            again = "" if to_stdout else " The same command again goes on from here."
+            echo(run.console, f"Stopped.{jobs_go_on}{again}")
             return _INTERRUPTED
         finally:
             write_results(out, list(journal.outcomes.values()))
-    run.summarise(out)
+        num_outcomes = len(journal.outcomes)
+    run.summarise(None if to_stdout else out)
+    if not num_outcomes:
+        raise InvalidRequest(nothing_found(found, arguments.glob))
     return 1 if run.num_failed_before or run.failures else 0
 
 
@@ -120,17 +147,30 @@ def _require_service(client: Client) -> None:
             raise
 
 
+@dataclass(frozen=True, slots=True)
+class _PassedOver:
+    name: str
+    why: str
+
+
 class Run:
     """One run over the files without a transcript in the journal: new, changed and failed ones.
 
     `route.calls` stop when the run ends, however it ends. With `skip_failed` a failed file is left alone until it
-    changes.
+    changes. `show` gets each outcome as it is made.
     """
 
     def __init__(
-        self, folder: Path, names: list[str], route: UploadRoute | JobRoute, journal: Journal, *, skip_failed: bool
+        self,
+        found: Found,
+        route: UploadRoute | JobRoute,
+        journal: Journal,
+        *,
+        skip_failed: bool,
+        show: Callable[[Outcome], None] | None = None,
     ) -> None:
-        self._folder, self._route, self._calls, self._journal = folder, route, route.calls, journal
+        self._found, self._route, self._calls, self._journal = found, route, route.calls, journal
+        self._show = show
         self.console = Console(stderr=True)
         self.todo: list[str] = []
         self.failures: list[Failure] = []
@@ -138,11 +178,12 @@ class Run:
         self._failed_before: set[str] = set()
         self._audio_s = 0.0
         self._began_s = time.monotonic()
-        self._ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        self._num_passed_over = 0
+        self._ended: queue.SimpleQueue[Outcome | _PassedOver | BaseException] = queue.SimpleQueue()
         self._recording = threading.Lock()
-        for name in names:
+        for name in found.names:
             known = journal.outcomes.get(name)
-            if known is None or known.fingerprint is None or not known.fingerprint.matches(folder / name):
+            if known is None or known.fingerprint is None or not known.fingerprint.matches(found.folder / name):
                 journal.outcomes.pop(name, None)  # the results must not show what the file held before
                 self.todo.append(name)
             elif isinstance(known.end, Transcript):
@@ -170,7 +211,7 @@ class Run:
         with files_progress(self.console) as progress:
             bar = progress.add_task("", total=len(self.todo))
             try:
-                while (num_ended := self._num_transcribed + len(self.failures)) < len(self.todo):
+                while (num_ended := self._num_ended()) < len(self.todo):
                     facts = self._facts()
                     progress.update(bar, completed=num_ended, description=facts)
                     if not self.console.is_terminal and time.monotonic() - logged_at_s >= _LOG_EVERY_S:
@@ -182,10 +223,17 @@ class Run:
                 with self._recording:  # no worker records anything from here on
                     self._calls.stop.set()
 
-    def summarise(self, out: Path) -> None:
+    def _num_ended(self) -> int:
+        return self._num_transcribed + len(self.failures) + self._num_passed_over
+
+    def summarise(self, out: Path | None) -> None:
+        """Say what was done; `out` is where the results are, None where they went to standard output."""
+        tell_passed_over(self.console, self._found)
         done_before = f", {self._num_done_before} were done already" if self._num_done_before else ""
         num_failed = self.num_failed_before + len(self.failures)
         echo(self.console, f"{self._num_transcribed} transcribed{done_before}, {num_failed} failed; {self._speed()}")
+        if out is None:
+            return
         if self.failures:
             echo(self.console, f"All failures are in {failures_path(out)}; the same command tries them again")
         echo(self.console, f"Results: {out}")
@@ -207,32 +255,43 @@ class Run:
                     with self._recording:  # here, where no Ctrl-C interrupts it
                         if self._calls.stop.is_set():
                             return
-                        self._journal.record(outcome)
+                        if isinstance(outcome, Outcome):
+                            self._journal.record(outcome)
+                            if self._show is not None:
+                                self._show(outcome)
                     self._ended.put(outcome)
         except BaseException as error:  # ends the run
             self._ended.put(error)
 
-    def _outcome(self, name: str) -> Outcome:
-        fingerprint = None
+    def _outcome(self, name: str) -> Outcome | _PassedOver:
+        fingerprint, path = None, self._found.folder / name
         try:
-            fingerprint = Fingerprint.of(self._folder / name)
+            if name not in self._found.asked and (why := why_passed_over(path)) is not None:
+                return _PassedOver(name, why)
+            fingerprint = Fingerprint.of(path)
             if fingerprint.num_bytes == 0:
                 return Outcome(name, fingerprint, Failure(UNREADABLE, "the file is empty"))
-            end = self._route.transcribe(self._folder, name, fingerprint, again=name in self._failed_before)
+            end = self._route.transcribe(self._found.folder, name, fingerprint, again=name in self._failed_before)
             return Outcome(name, fingerprint, end)
         except ServeAppError as error:
             if is_refusal(error):
                 raise Unavailable(
-                    f"the service refused everything for too long ({printable(reason(error))}); run the same command "
-                    "again to go on"
+                    Sentence(
+                        "the service refused everything for too long ({reason}); run the same command again to go on",
+                        reason=printable(reason(error)),
+                    )
                 ) from error
             return Outcome(name, fingerprint, Failure(error.code, reason(error)))
         except OSError as error:
             return Outcome(name, fingerprint, Failure(UNREADABLE, f"the file can't be read: {reason(error)}"))
 
-    def _count(self, ended: Outcome | BaseException) -> None:
+    def _count(self, ended: Outcome | _PassedOver | BaseException) -> None:
         if isinstance(ended, BaseException):
             raise ended
+        if isinstance(ended, _PassedOver):
+            self._num_passed_over += 1
+            self._found.passed_over[ended.name] = ended.why
+            return
         if isinstance(ended.end, Transcript):
             self._num_transcribed += 1
             self._audio_s += ended.end.duration_s
@@ -244,4 +303,6 @@ class Run:
             return
         codes = [failure.code for failure in self.failures if failure.code != UNREADABLE]
         if len(codes) >= _REFUSALS_THAT_STOP and _NOT_ABOUT_THE_FILE.issuperset(codes):
-            raise InvalidRequest(f"the service refuses every file: {printable(ended.end.detail)}")
+            raise InvalidRequest(
+                Sentence("the service refuses every file: {reason}", reason=printable(ended.end.detail))
+            )
