@@ -13,12 +13,12 @@ from serve_app.commands.transcribe.search import Found
 from serve_app.sentences import Sentence
 
 
-def nothing_found(found: Found, pattern: str | None) -> Sentence:
+def nothing_found(found: Found, pattern: str | None, recursive: bool) -> Sentence:
     """Return what to say where there is nothing to transcribe."""
     name = str(found.folder)
     if pattern:
-        return Sentence("{name} holds no recording that matches {pattern}", name=name, pattern=pattern)
-    if not found.num_unsearched:
+        return Sentence("{name} holds no file that matches {pattern}", name=name, pattern=pattern)
+    if recursive:
         return Sentence("{name} holds no recording", name=name)
     return Sentence("{name} holds no recording; --recursive searches its folders too", name=name)
 

@@ -89,7 +89,7 @@ def _transcribe(arguments: argparse.Namespace, out: Path, to_stdout: bool) -> in
     console = Console(stderr=True)
     if not found.names:
         tell_passed_over(console, found)
-        raise InvalidRequest(nothing_found(found, arguments.glob))
+        raise InvalidRequest(nothing_found(found, arguments.glob, arguments.recursive))
     if arguments.start_over:
         journal_path.unlink(missing_ok=True)
     elif out.exists() and not journal_path.exists():
@@ -117,8 +117,7 @@ def _transcribe(arguments: argparse.Namespace, out: Path, to_stdout: bool) -> in
         else:
             route = UploadRoute(client, calls, arguments.language, arguments.backend, arguments.timeout, **options)
             at_once = ANALYSES_AT_ONCE if arguments.diarize else UPLOADS_AT_ONCE
-        is_one_file = to_stdout and found.asked == set(found.names) and len(found.names) == 1
-        show = partial(print_outcome, as_text=is_one_file) if to_stdout else None
+        show = partial(print_outcome, as_text=found.is_one) if to_stdout else None
         run = Run(found, route, journal, skip_failed=arguments.skip_failed, show=show)
         try:
             if run.todo:
@@ -134,7 +133,7 @@ def _transcribe(arguments: argparse.Namespace, out: Path, to_stdout: bool) -> in
         num_outcomes = len(journal.outcomes)
     run.summarise(None if to_stdout else out)
     if not num_outcomes:
-        raise InvalidRequest(nothing_found(found, arguments.glob))
+        raise InvalidRequest(nothing_found(found, arguments.glob, arguments.recursive))
     return 1 if run.num_failed_before or run.failures else 0
 
 

@@ -22,7 +22,8 @@ class Found:
     Attributes:
         folder: that all files lie below, absolute.
         names: of the files, sorted: their paths below the folder.
-        asked: of those, the ones that the caller named one by one.
+        asked: of those, the ones that the caller named, one by one or by a pattern with a suffix: `*.raw`.
+        is_one: whether the caller named a single file.
         passed_over: what can't be a recording, and why, by name.
         num_hidden: hidden files and folders, which are left out (macOS leaves `._talk.wav` beside `talk.wav`).
         num_unsearched: folders in a folder that was not searched recursively.
@@ -31,6 +32,7 @@ class Found:
     folder: Path
     names: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
+    is_one: bool = False
     passed_over: dict[str, str] = field(default_factory=dict)
     num_hidden: int = 0
     num_unsearched: int = 0
@@ -66,6 +68,7 @@ def find_files(
         else:
             names.update(_walk(found, base, matching, deep, leave_out))
     found.names = sorted(names)
+    found.is_one = len(searches) == 1 and searches[0][1] is not None
     for name in found.names:
         found.passed_over.pop(name, None)
     return found
@@ -137,6 +140,8 @@ def _walk(found: Found, base: Path, pattern: str | None, deep: bool, leave_out: 
                 found.num_hidden += 1
             elif path.is_file():
                 names.append(_below(found.folder, path))
+                if pattern is not None and (suffix := Path(pattern).suffix) and not glob.has_magic(suffix):
+                    found.asked.add(names[-1])
             else:
                 leads_nowhere = path.is_symlink() and not path.exists()
                 found.passed_over[_below(found.folder, path)] = (

@@ -1,4 +1,4 @@
-"""Which files a batch takes, how it knows that one changed, and its journal: nothing half-written counts."""
+"""How a batch knows that a file changed, and its journal: nothing half-written counts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from serve_app.commands.transcribe.batch import (
     Outcome,
     Transcript,
     failures_path,
-    find_media,
     write_results,
 )
 from serve_app.errors import InvalidRequest
 
-NAMES = ["b.wav", "a.MP3", "노래.m4a", "notes.txt", ".hidden.wav", "sub/c.ogg", "sub/deep/d.mp4", ".git/e.wav", "noise"]
+NAMES = ["b.wav", "a.MP3", "노래.m4a", "notes.txt", "sub/c.ogg"]
 BATCH = {"folder": "/calls", "language": "ko", "backend": None}
 STATE = Fingerprint(3, 4, "ab")
 
@@ -48,46 +47,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.json.journal"
 
 
-def found(folder: Path, *, recursive: bool = True, pattern: str | None = None, own: Path | None = None) -> list[str]:
-    return find_media(folder, recursive=recursive, pattern=pattern, leave_out=frozenset({own} if own else ()))
-
-
 def reopened(path: Path) -> list[Outcome]:
     with Journal(path, BATCH) as journal:
         return list(journal.outcomes.values())
-
-
-class TestFindMedia:
-    def test_takes_media_by_suffix_sorted_and_nothing_hidden(self, folder: Path) -> None:
-        assert found(folder, recursive=False) == ["a.MP3", "b.wav", "노래.m4a"]
-        assert found(folder) == ["a.MP3", "b.wav", "sub/c.ogg", "sub/deep/d.mp4", "노래.m4a"]
-
-    @pytest.mark.parametrize(
-        ("pattern", "names"),
-        [
-            ("*", ["a.MP3", "b.wav", "noise", "notes.txt", "sub/c.ogg", "sub/deep/d.mp4", "노래.m4a"]),
-            ("*.ogg", ["sub/c.ogg"]),
-            ("sub/*", ["sub/c.ogg"]),
-            ("n*", ["noise", "notes.txt"]),
-        ],
-    )
-    def test_pattern_takes_the_place_of_the_suffixes(self, folder: Path, pattern: str, names: list[str]) -> None:
-        assert found(folder, pattern=pattern) == names
-
-    def test_own_files_are_left_out(self, folder: Path) -> None:
-        assert found(folder, pattern="n*", own=folder / "noise") == ["notes.txt"]
-
-    def test_links(self, folder: Path) -> None:
-        """A link to a file is a file; a link to a folder could lead round in circles, one to nowhere is none."""
-        (folder / "link.wav").symlink_to(folder / "sub" / "c.ogg")
-        (folder / "nowhere.wav").symlink_to(folder / "gone.wav")
-        (folder / "round").symlink_to(folder)
-        os.mkfifo(folder / "pipe.wav")
-        assert found(folder) == ["a.MP3", "b.wav", "link.wav", "sub/c.ogg", "sub/deep/d.mp4", "노래.m4a"]
-
-    def test_folder_that_can_not_be_read_is_no_empty_one(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
-            found(tmp_path / "gone")
 
 
 class TestFingerprint:
