@@ -115,7 +115,7 @@ class Placed(Generic[D]):
     def reached(self) -> DeploymentHandle[Any]:
         """Return its handle; ModelLoadingError where its libraries are not installed."""
         if self.handle is None:
-            raise ModelLoadingError(self.missing or f"{self.name} is not deployed")
+            raise ModelLoadingError(self.missing or "")
         return self.handle
 
 

@@ -86,7 +86,7 @@ class VideoModels:
         """Return the deployments without which no file can be analyzed; of the speech backends one is enough."""
         speech = [placed for backend in self.speech.backends.values() for placed in backend]
         spoken = [placed for placed in speech if placed.missing is None] or speech
-        return [self.analyzer, *spoken[:1], *self.diarizers]
+        return [*self.diarizers, self.analyzer, *spoken[:1]]
 
 
 class VideoPipeline:
