@@ -176,7 +176,9 @@ class StorageError(ProcessingError):
     transient = True
 
 
-class ModelLoadingError(ModelError):
+class ModelLoadingError(ModelError, RuntimeError):
+    """Raised when a model can't be loaded. A `RuntimeError`, as the packages replaced raised one."""
+
     code = "MODEL_LOADING_ERROR"
     http_status = 503
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import torch
 
+from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.drums.activations import DrumActivations, Stitcher, cut_pieces, run_network
 from serve_app.models.drums.audio_file import Recording, read_recording
 from serve_app.models.drums.beats import BeatGrid, track_beats
@@ -118,6 +119,7 @@ def drum_wav_to_midi(
     output_dir: str | Path = "outputs",
     config: InferenceConfig | None = None,
     bpm_override: float | None = None,
+    device: str | torch.device | None = None,
     *,
     plot: bool = False,
 ) -> DrumFiles:
@@ -132,18 +134,20 @@ def drum_wav_to_midi(
         output_dir: created where it is missing.
         config: grids and thresholds.
         bpm_override: the tempo; None: detected.
+        device: "auto" or None: a GPU where there is one, else the CPU; "cpu", "cuda", "cuda:N", "mps".
         plot: draw activations and hits, too.
 
     Raises:
         InvalidRequest: the config or the tempo is wrong.
-        ModelLoadingError: the model can't be used.
+        ModelLoadingError: the model can't be used, or the device is not there.
         AudioExtractionError: the file has no sound that can be decoded.
         OSError: a file can't be read or written.
     """
     config = config or InferenceConfig()
     config.check()
     bpm_override = checked_bpm(bpm_override)
-    loaded = load_checkpoint(checkpoint_path() if model_path is None else model_path)
+    where = torch_device(AUTO if device is None else str(device))
+    loaded = load_checkpoint(checkpoint_path() if model_path is None else model_path, where)
     drums = transcribe_drums(wav_path, loaded, config, bpm_override)
     folder, stem = Path(output_dir), Path(wav_path).stem
     folder.mkdir(parents=True, exist_ok=True)

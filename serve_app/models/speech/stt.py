@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
+from serve_app.errors import AudioExtractionError, GpuMemoryError, InvalidRequest, ModelLoadingError
 from serve_app.languages import language_code
 from serve_app.media.decode import decode_audio
 from serve_app.media.samples import MAX_DURATION_S, DecodedAudio
@@ -31,6 +31,7 @@ from serve_app.models.speech.whisper.backend import SpeechPiece, language_window
 from serve_app.models.speech.whisper.loading import LoadedWhisper, load_whisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import SAMPLE_RATE_HZ, Segment, Transcript
+from serve_app.sentences import Sentence, joined
 
 Audio = str | Path | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
 
@@ -38,7 +39,9 @@ WHISPER_BACKENDS = tuple(name for name in BackendName if name.is_whisper)
 
 
 class WhisperSTT:
-    """One Whisper checkpoint in any of its backends; each is loaded on first use and stays loaded.
+    """One Whisper checkpoint in any of its backends; each that was used stays loaded.
+
+    The constructor loads the first of `backends` that loads, the others are loaded on first use.
 
     It reads no environment variables: pass the attributes of `Settings.from_environment()` to follow the service's
     (`stt_device or device`, `stt_compute_type`, `models_dir`, `hf_token`). Any thread may call it; a backend runs one
@@ -56,8 +59,13 @@ class WhisperSTT:
         cache_dir: for downloaded and converted checkpoints; None: `~/.local/state/serve_app/models`.
         hf_token: opens gated models on the Hugging Face hub.
 
+    Attributes:
+        backend: name of the backend that transcribed last; before the first call that of the loaded one, which is used
+            where a call names none.
+
     Raises:
         InvalidRequest: `backends` is empty, or has a name that is no Whisper backend's.
+        ModelLoadingError: none of `backends` can be loaded. It is a RuntimeError.
     """
 
     def __init__(
@@ -76,7 +84,9 @@ class WhisperSTT:
         self.models = tuple(str(spec) for spec in specs)
         self.backends = tuple(_whisper_backend(name) for name in (WHISPER_BACKENDS if backends is None else backends))
         if not self.backends:
-            raise InvalidRequest("backends is empty; name at least one of " + ", ".join(WHISPER_BACKENDS))
+            raise InvalidRequest(
+                Sentence("backends is empty; name at least one of {names}", names=", ".join(WHISPER_BACKENDS))
+            )
         self._options = WhisperOptions(
             cache_dir=Path(cache_dir or Path.home() / ".local/state/serve_app/models"),
             device=device,
@@ -87,6 +97,7 @@ class WhisperSTT:
         )
         self._loaded: dict[BackendName, LoadedWhisper] = {}
         self._loading = threading.Lock()
+        self.backend = self.load()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -100,7 +111,7 @@ class WhisperSTT:
             InvalidRequest: it is none of `backends`.
             ModelLoadingError: it, or none of `backends`, can be loaded.
         """
-        return self._backend(backend)[0]
+        return str(self._backend(backend)[0])
 
     def transcribe(
         self, audio: Audio, language: str | None = "auto", backend: str | None = None, *, prompt: str | None = None
@@ -154,16 +165,17 @@ class WhisperSTT:
         for transcript in loaded.backend.transcribe(pieces):
             transcripts.append(without_repetition(before, transcript))
             before = transcripts[-1] if transcripts[-1].segments else before
-        joined = join_transcripts(transcripts, language=language, notes=(*notes, *decoded.notes), speech=speech)
+        self.backend = str(name)
+        whole = join_transcripts(transcripts, language=language, notes=(*notes, *decoded.notes), speech=speech)
         return {
-            "text": " ".join(segment.text for segment in joined.segments),
-            "language": joined.language,
+            "text": " ".join(segment.text for segment in whole.segments),
+            "language": whole.language,
             "duration": round(decoded.duration_s, 3),
-            "segments": [_segment_as_dict(segment) for segment in joined.segments],
+            "segments": [_segment_as_dict(segment) for segment in whole.segments],
             "backend": str(name),
-            "model_version": joined.model_version or loaded.backend.model_version,
-            "notes": list(joined.notes),
-            "speech_seconds_without_words": round(joined.speech_without_words_s or 0.0, 3),
+            "model_version": whole.model_version or loaded.backend.model_version,
+            "notes": list(whole.notes),
+            "speech_seconds_without_words": round(whole.speech_without_words_s or 0.0, 3),
         }
 
     def _backend(self, name: str | None) -> tuple[BackendName, LoadedWhisper, tuple[str, ...]]:
@@ -171,18 +183,24 @@ class WhisperSTT:
         if name is not None:
             wanted = _whisper_backend(name)
             if wanted not in self.backends:
-                raise InvalidRequest(f"The backend {name} is not enabled; enabled: {', '.join(self.backends)}")
+                raise InvalidRequest(
+                    Sentence(
+                        "The backend {name} is not enabled; enabled: {names}",
+                        name=name,
+                        names=", ".join(self.backends),
+                    )
+                )
             loaded = self._load(wanted)
             return wanted, loaded, loaded.notes
-        failures = []
+        failures: list[str] = []
         for candidate in self.backends:
             try:
                 loaded = self._load(candidate)
-            except ModelLoadingError as error:
-                failures.append(f"{candidate} was not used: {error.detail}")
+            except (ModelLoadingError, GpuMemoryError) as error:
+                failures.append(Sentence("{name} was not used: {reason}", name=candidate, reason=error.detail))
             else:
                 return candidate, loaded, (*failures, *loaded.notes)
-        raise ModelLoadingError("No backend can be loaded. " + " ".join(failures))
+        raise ModelLoadingError(Sentence("No backend can be loaded. {reasons}", reasons=joined(" ", failures)))
 
     def _load(self, name: BackendName) -> LoadedWhisper:
         with self._loading:
@@ -193,7 +211,13 @@ class WhisperSTT:
 
 def _whisper_backend(name: str) -> BackendName:
     if name not in WHISPER_BACKENDS:
-        raise InvalidRequest(f"There is no Whisper backend {name!r}; choose one of {', '.join(WHISPER_BACKENDS)}")
+        raise InvalidRequest(
+            Sentence(
+                "There is no Whisper backend '{name}'; choose one of {names}",
+                name=name,
+                names=", ".join(WHISPER_BACKENDS),
+            )
+        )
     return BackendName(name)
 
 
@@ -213,17 +237,23 @@ def _decoded(audio: Audio) -> DecodedAudio:
 
 def _from_samples(samples: NDArray[Any], rate_hz: int) -> DecodedAudio:
     if samples.ndim != 1:
-        raise AudioExtractionError(f"The samples have the shape {samples.shape}; pass one channel, (n,)")
+        raise AudioExtractionError(
+            Sentence("The samples have the shape {shape}; pass one channel, (n,)", shape=samples.shape)
+        )
     if rate_hz <= 0 or rate_hz != int(rate_hz):
-        raise AudioExtractionError(f"{rate_hz} Hz is no sample rate; pass a positive integer")
+        raise AudioExtractionError(Sentence("{rate} Hz is no sample rate; pass a positive integer", rate=rate_hz))
     if len(samples) > MAX_DURATION_S * rate_hz:
-        raise AudioExtractionError(f"The samples last longer than {MAX_DURATION_S / 3600:.0f} hours; cut them")
+        raise AudioExtractionError(
+            Sentence("The samples last longer than {hours:.0f} hours; cut them", hours=MAX_DURATION_S / 3600)
+        )
     if np.issubdtype(samples.dtype, np.integer):
         limits = np.iinfo(samples.dtype)
         middle = (int(limits.max) + int(limits.min) + 1) // 2  # 128 for 8 bits, which are unsigned
         samples = (samples.astype(np.float32) - middle) / (int(limits.max) - middle + 1)
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise AudioExtractionError(f"Samples of type {samples.dtype} are no sound; pass floats or integers")
+        raise AudioExtractionError(
+            Sentence("Samples of type {kind} are no sound; pass floats or integers", kind=samples.dtype)
+        )
     samples = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
     if rate_hz != SAMPLE_RATE_HZ and len(samples):
         import librosa  # brings numba: seconds

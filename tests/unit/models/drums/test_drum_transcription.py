@@ -51,7 +51,7 @@ def hear_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def use_flux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcription, "load_checkpoint", lambda path: LOADED)
+    monkeypatch.setattr(transcription, "load_checkpoint", lambda path, device: LOADED)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,38 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path: Path) -> None:
         drum_wav_to_midi(missing, "m.pt", tmp_path, bpm_override=0)
     with pytest.raises(ModelLoadingError, match=r"m\.pt"):
         drum_wav_to_midi(missing, tmp_path / "m.pt", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "has_gpu", "used"),
+    [
+        (None, True, "cuda"),
+        (None, False, "cpu"),
+        ("auto", True, "cuda"),
+        ("cpu", True, "cpu"),
+        ("cuda:0", True, "cuda:0"),
+    ],
+)
+def test_the_device_is_the_callers_or_a_gpu_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, has_gpu: bool, used: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: int(has_gpu))
+    asked: list[str] = []
+
+    def load(path: object, device: torch.device) -> None:
+        asked.append(str(device))
+        raise ModelLoadingError("enough")
+
+    monkeypatch.setattr("serve_app.models.drums.transcription.load_checkpoint", load)
+    with pytest.raises(ModelLoadingError, match="enough"):
+        drum_wav_to_midi(tmp_path / "a.wav", "m.pt", tmp_path, device=given)
+    assert asked == [used]
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="cuda:63"):
+        drum_wav_to_midi(tmp_path / "a.wav", "m.pt", tmp_path, device="cuda:63")
 
 
 def test_what_is_no_sound_leaves_no_files(tmp_path: Path, use_flux: None) -> None:

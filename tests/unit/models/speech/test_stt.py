@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +15,14 @@ import pytest
 
 import serve_app
 from serve_app.demo_media import __file__ as media_init
-from serve_app.errors import AudioExtractionError, InvalidRequest, LanguageUnsupported, ModelLoadingError
+from serve_app.errors import (
+    AudioExtractionError,
+    GpuMemoryError,
+    InvalidRequest,
+    LanguageUnsupported,
+    ModelError,
+    ModelLoadingError,
+)
 from serve_app.models.speech import stt as module
 from serve_app.models.speech.backends import BackendName
 from serve_app.models.speech.stt import WhisperSTT
@@ -21,6 +30,7 @@ from serve_app.models.speech.whisper.backend import SpeechPiece
 from serve_app.models.speech.whisper.loading import LoadedWhisper
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.results import Segment, SpeechRegion, Transcript, Word
+from serve_app.sentences import Locale, translated
 
 DIALOGUE = Path(media_init).parent / "dialogue.mp4"
 
@@ -64,11 +74,12 @@ class Loader:
     def __init__(self) -> None:
         self.loaded: list[tuple[str, tuple[str, ...], WhisperOptions]] = []
         self.broken: set[str] = set()
+        self.failure: type[ModelError] = ModelLoadingError
         self.backends: dict[str, FakeBackend] = {}
 
     def __call__(self, name: BackendName, models: Sequence[str], options: WhisperOptions) -> LoadedWhisper:
         if name in self.broken:
-            raise ModelLoadingError(f"{name} is broken.")
+            raise self.failure(f"{name} is broken.")
         self.loaded.append((name, tuple(models), options))
         self.backends[name] = FakeBackend(name)
         return LoadedWhisper(self.backends[name], models[0], ("a smaller model is used instead",))
@@ -89,9 +100,8 @@ def spoken_from_1_to_3_s(monkeypatch: pytest.MonkeyPatch) -> None:
 SILENCE = np.zeros(16_000 * 4, np.float32)
 
 
-def test_nothing_is_loaded_before_it_is_used(loader: Loader, tmp_path: Path) -> None:
+def test_the_constructor_loads_the_first_backend_and_no_other(loader: Loader, tmp_path: Path) -> None:
     stt = WhisperSTT("some/model", "cpu", compute_type="float32", cache_dir=tmp_path, beam_size=2, num_threads=3)
-    assert loader.loaded == []
     stt.transcribe(SILENCE)
     [(name, models, options)] = loader.loaded
     assert (name, models) == ("faster-whisper", ("some/model",))
@@ -104,14 +114,17 @@ def test_backends_stay_loaded_side_by_side(loader: Loader) -> None:
     stt = WhisperSTT(["some/model", Path("/smaller")])
     for name in ("transformers", "openai-whisper", "transformers", None, "faster-whisper"):
         assert stt.transcribe(SILENCE, backend=name)["backend"] == (name or "faster-whisper")
-    assert [name for name, _, _ in loader.loaded] == ["transformers", "openai-whisper", "faster-whisper"]
-    assert stt.loaded == ("transformers", "openai-whisper", "faster-whisper")
+        assert stt.backend == (name or "faster-whisper")  # the one that spoke last
+    assert [name for name, _, _ in loader.loaded] == ["faster-whisper", "transformers", "openai-whisper"]
+    assert stt.loaded == ("faster-whisper", "transformers", "openai-whisper")
     assert loader.loaded[0][1] == ("some/model", "/smaller")
 
 
 def test_without_a_name_the_first_that_loads_is_used_and_said_so(loader: Loader) -> None:
     loader.broken = {"faster-whisper"}
-    answer = WhisperSTT("some/model").transcribe(SILENCE)
+    stt = WhisperSTT("some/model")
+    assert (stt.backend, type(stt.backend)) == ("transformers", str)  # before any call: the one that will speak
+    answer = stt.transcribe(SILENCE)
     assert answer["backend"] == "transformers"
     assert answer["notes"] == [
         "faster-whisper was not used: faster-whisper is broken.",
@@ -124,13 +137,22 @@ def test_a_named_backend_is_never_replaced(loader: Loader) -> None:
     loader.broken = {"openai-whisper"}
     with pytest.raises(ModelLoadingError, match="openai-whisper is broken"):
         WhisperSTT("some/model").transcribe(SILENCE, backend="openai-whisper")
-    assert loader.loaded == []
+    assert [name for name, _, _ in loader.loaded] == ["faster-whisper"]
 
 
-def test_if_none_can_be_loaded_each_reason_is_told(loader: Loader) -> None:
-    loader.broken = set(BackendName)
-    with pytest.raises(ModelLoadingError, match=r"faster-whisper is broken.*transformers is broken.*openai-whisper is"):
-        WhisperSTT("some/model").load()
+@pytest.mark.parametrize("failure", [ModelLoadingError, GpuMemoryError])
+def test_if_none_can_be_loaded_the_constructor_raises_and_each_reason_is_told(
+    loader: Loader, failure: type[ModelError]
+) -> None:
+    loader.broken, loader.failure = set(BackendName), failure
+    with pytest.raises(RuntimeError, match="No backend can be loaded") as caught:  # as callers of the old package do
+        WhisperSTT("some/model")
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(error, ModelLoadingError)
+    assert re.search("faster-whisper is broken.*transformers is broken.*openai-whisper is", str(error))
+    assert "불러올 수 있는 백엔드가 없습니다. 사용하지 않은 백엔드: faster-whisper (" in translated(
+        error.detail, Locale.KO
+    )
 
 
 def test_names_that_are_none_are_refused(loader: Loader) -> None:
@@ -142,7 +164,6 @@ def test_names_that_are_none_are_refused(loader: Loader) -> None:
         WhisperSTT("some/model", backends=["faster-whisper"]).transcribe(SILENCE, backend="transformers")
     with pytest.raises(InvalidRequest, match="backends is empty"):
         WhisperSTT("some/model", backends=[])
-    assert loader.loaded == []
 
 
 @pytest.mark.usefixtures("spoken_from_1_to_3_s")
