@@ -139,12 +139,22 @@ def videos(served: tuple[Path, str]) -> dict[str, DemoVideo]:
     return {video.path.stem: video for video in demo_videos(served[0])}
 
 
+def cut_dialogue(served: tuple[Path, str], videos: dict[str, DemoVideo], media_root: Path, seconds: int) -> Clip:
+    samples = read_audio(videos["dialogue"].path)[: seconds * 16_000]
+    path = write_audio(served[0] / f"clip-{seconds}.wav", samples[None], 16_000, "pcm_s16le")
+    return Clip(Path(shutil.copy(path, media_root)), f"{served[1]}/{path.name}")
+
+
 @pytest.fixture(scope="session")
 def clip(served: tuple[Path, str], videos: dict[str, DemoVideo], media_root: Path) -> Clip:
-    """The dialogue's first 12 s, with both speakers: for tests of what is around a job."""
-    samples = read_audio(videos["dialogue"].path)[: 12 * 16_000]
-    path = write_audio(served[0] / "clip.wav", samples[None], 16_000, "pcm_s16le")
-    return Clip(Path(shutil.copy(path, media_root)), f"{served[1]}/{path.name}")
+    """The dialogue's first 12 s, with both speakers."""
+    return cut_dialogue(served, videos, media_root, 12)
+
+
+@pytest.fixture(scope="session")
+def short_clip(served: tuple[Path, str], videos: dict[str, DemoVideo], media_root: Path) -> Clip:
+    """The dialogue's first 4 s: for tests of what is around a job."""
+    return cut_dialogue(served, videos, media_root, 4)
 
 
 @pytest.fixture

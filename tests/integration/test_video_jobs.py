@@ -93,8 +93,8 @@ def test_the_real_call_has_two_speakers_when_told_two(
     assert all(50 < pitch < 600 for pitch in voiced)
 
 
-def test_events_stream_resumes_after_the_last_event_id(client: Client, clip: Clip, job_id: str) -> None:
-    client.submit(clip.url, job_id=job_id)
+def test_events_stream_resumes_after_the_last_event_id(client: Client, short_clip: Clip, job_id: str) -> None:
+    client.submit(short_clip.url, job_id=job_id)
     first = next(iter(client.events(job_id)))
     assert first.payload["progress"] == 10
     with httpx.stream(
@@ -107,9 +107,9 @@ def test_events_stream_resumes_after_the_last_event_id(client: Client, clip: Cli
 
 
 def test_twenty_submissions_of_one_id_make_one_job(
-    client: Client, receiver: CallbackReceiver, clip: Clip, job_id: str
+    client: Client, receiver: CallbackReceiver, short_clip: Clip, job_id: str
 ) -> None:
-    request = body(job_id, clip.url, receiver, language="en")
+    request = body(job_id, short_clip.url, receiver, language="en")
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: httpx.post(client.base_url + SUBMIT, json=request, timeout=60), range(20)))
     assert Counter(answer.status_code for answer in answers) == {200: 20}
@@ -236,11 +236,11 @@ def test_a_language_that_nobody_here_speaks_is_a_clear_error(
     assert "faster-whisper" in last["error_message"]
 
 
-def test_a_dead_callback_neither_fails_nor_delays_the_job(client: Client, clip: Clip, job_id: str) -> None:
+def test_a_dead_callback_neither_fails_nor_delays_the_job(client: Client, short_clip: Clip, job_id: str) -> None:
     with socket.socket() as closed:  # bound, never listening: connections are refused
         closed.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        client.submit(clip.url, job_id=job_id, fastapi_base_url=dead, language="en")
+        client.submit(short_clip.url, job_id=job_id, fastapi_base_url=dead, language="en")
         done = client.wait(job_id, timeout_s=JOB_TIMEOUT_S)
         assert done["status"] == "completed"
         deliveries = client.deliveries(job_id)
@@ -249,7 +249,9 @@ def test_a_dead_callback_neither_fails_nor_delays_the_job(client: Client, clip: 
     assert deliveries[0]["last_error"]
 
 
-def test_a_lost_answer_is_sent_again_with_the_same_id_and_in_order(client: Client, clip: Clip, job_id: str) -> None:
+def test_a_lost_answer_is_sent_again_with_the_same_id_and_in_order(
+    client: Client, short_clip: Clip, job_id: str
+) -> None:
     dropped: set[str] = set()
     lock = threading.Lock()
 
@@ -261,7 +263,7 @@ def test_a_lost_answer_is_sent_again_with_the_same_id_and_in_order(client: Clien
         return 200
 
     with CallbackReceiver(answer) as receiver:
-        client.submit(clip.url, job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
+        client.submit(short_clip.url, job_id=job_id, fastapi_base_url=receiver.base_url, language="en")
         found = receiver.wait_for(job_id, lambda found: len(found) >= 14, JOB_TIMEOUT_S)
     seen = list(dict.fromkeys(callback.webhook_id for callback in found))
     firsts = [next(callback for callback in found if callback.webhook_id == each).payload for each in seen]
@@ -284,19 +286,19 @@ def test_cancel_ends_a_running_job(
     assert httpx.get(f"{client.base_url}/jobs/{job_id}").status_code == 404
 
 
-def test_the_synchronous_route_answers_the_same(client: Client, clip: Clip) -> None:
-    request = {"audio_path": str(clip.path), "video_url": "https://ignored.example/", "language": "en"}
+def test_the_synchronous_route_answers_the_same(client: Client, short_clip: Clip) -> None:
+    request = {"audio_path": str(short_clip.path), "video_url": "https://ignored.example/", "language": "en"}
     answer = httpx.post(f"{client.base_url}/transcribe", json=request, timeout=JOB_TIMEOUT_S)
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert told["success"] is True
     assert told["error"] is None
     assert told["error_code"] is None
-    assert told["metadata"]["filename"] == clip.path.name
+    assert told["metadata"]["filename"] == short_clip.path.name
     assert told["metadata"]["language_requested"] == "en"
     assert told["metadata"]["total_segments"] == len(told["segments"]) > 0
     words = [word for segment in told["segments"] for word in segment["words"]]
-    assert len(words) >= 10
+    assert len(words) >= 4
 
 
 def test_the_synchronous_route_fails_with_code_and_status(client: Client, media_root: Path) -> None:
