@@ -38,6 +38,7 @@ def test_a_form_of(graph: LocalGraph, dialect: Dialect) -> None:
     assert [result["filename"] for result in results] == [dialect.shown] * 2
     assert all(result["has_beverage"] for result in results)
     assert not any(result["is_valid"] for result in results), "the threshold in the form is obeyed"
+    assert "memo" in answer.headers["x-ignored-fields"]
 
 
 def test_a_length_that_is_not_told(graph: LocalGraph) -> None:
@@ -144,8 +145,11 @@ def test_a_slash_too_many_loses_no_body(graph: LocalGraph) -> None:
         assert "is_reusable" in answer.json
         answer = wire.post("/verify-beverage/?confidence_threshold=1", FORM, TYPE)
         assert answer.json["is_valid"] is False
-        wire.send(wire.head("GET /health/ HTTP/1.1"))
-        assert wire.answer("GET").json["status"] == "healthy"
+        # a base address that ends with one
+        assert "is_reusable" in wire.post("//classify-reusable", FORM, TYPE).json
+        for path in ("/health/", "//health"):
+            wire.send(wire.head(f"GET {path} HTTP/1.1"))
+            assert wire.answer("GET").json["status"] == "healthy", path
 
 
 def test_an_offer_of_http_2_is_passed_over(graph: LocalGraph) -> None:

@@ -173,6 +173,13 @@ DIALECTS = [
         "filename*=utf-8''{percent}\n\n",
         field='Content-Type: text/plain; charset=utf-8\nContent-Disposition: form-data; name="{name}"\n\n',
     ),
+    # facebook/react-native: Libraries/Network/FormData.js
+    Dialect(
+        "React Native",
+        head='content-disposition: form-data; name="{name}"; filename="{raw}"; '
+        "filename*=utf-8''{percent}\ncontent-type: image/jpeg\n\n",
+        field='content-disposition: form-data; name="{name}"\n\n',
+    ),
     # dart-lang/http: multipart_request.dart
     Dialect(
         "Dart http",
@@ -184,6 +191,7 @@ DIALECTS = [
     Dialect("browser", head=_RAW),
     Dialect("browser on macOS", head=_RAW, filename=unicodedata.normalize("NFD", KOREAN)),
     Dialect("Internet Explorer", head=_RAW, filename=r"C:\Users\me\컵 사진.jpg"),
+    Dialect("Korean Windows, a whole path", head=_RAW, filename=r"C:\새 폴더\컵 사진.jpg", charset="cp949"),
     Dialect("curl in a Korean Windows console", head=_RAW, charset="cp949"),
     Dialect(
         "RFC 5987 in EUC-KR",
