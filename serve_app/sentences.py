@@ -66,6 +66,11 @@ def joined(separator: str, parts: Iterable[str]) -> Sentence:
     return Sentence(separator.replace("{", "{{").replace("}", "}}").join(f"{{{name}}}" for name in values), **values)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an exception's text, still a sentence where it was raised with one."""
+    return error.args[0] if error.args and isinstance(error.args[0], Sentence) else str(error)
+
+
 def translated(text: str, locale: Locale) -> str:
     """Return a sentence in a language, its values too; plain text, and what has no translation, stays as it is."""
     if not isinstance(text, Sentence):

@@ -130,10 +130,8 @@ class DrumTranscriber:
         self, recording: Recording, loaded: LoadedDrums, has_left: threading.Event
     ) -> DrumActivations:
         """Run the network over the pieces of a recording, and join its outputs."""
-        from serve_app.models.drums.activations import Stitcher, cut_pieces
-
-        stitcher = Stitcher(loaded.hyper_parameters.labels)
-        pieces = _Pieces(cut_pieces(recording.blocks, gain=recording.gain), has_left)
+        stitcher = loaded.stitcher()
+        pieces = _Pieces(loaded.pieces(recording), has_left)
         ahead: deque[tuple[Piece, asyncio.Task[PieceOutput]]] = deque()
         try:
             while (piece := await self._readers.run(lambda should_stop: pieces.next())) is not None:
@@ -149,7 +147,7 @@ class DrumTranscriber:
                 task.cancel()
             await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(pieces.close))
-        return await self._readers.run(lambda should_stop: stitcher.finish(recording.num_frames))
+        return await self._readers.run(lambda should_stop: stitcher.finish(loaded.num_frames(recording)))
 
     def _run(self, pieces: list[Any]) -> list[PieceOutput]:
         import torch

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from serve_app.errors import ModelLoadingError
+from serve_app.sentences import Sentence
 
 MANIFEST = ".manifest.json"
 # longer than downloading or converting a large model takes on a slow machine
@@ -78,7 +79,11 @@ def _locked(target: Path) -> Iterator[None]:
             lock.acquire(timeout=_LONGEST_WAIT_S)
         except Timeout as error:
             raise ModelLoadingError(
-                f"Another process has been making {target} for {_LONGEST_WAIT_S / 60:.0f} minutes; end it and try again"
+                Sentence(
+                    "Another process has been making {target} for {longest_wait_s:.0f} minutes; end it and try again",
+                    target=target,
+                    longest_wait_s=_LONGEST_WAIT_S / 60,
+                )
             ) from error
     try:
         yield
@@ -94,8 +99,12 @@ def _disk_errors(folder: Path, only: Collection[int] | None = None) -> Iterator[
         if only is not None and error.errno not in only:
             raise
         raise ModelLoadingError(
-            f"{folder} can't be written ({error.strerror or error}); free space there, or let SERVE_APP_MODELS_DIR "
-            "name a folder that this user may write"
+            Sentence(
+                "{folder} can't be written ({reason}); free space there, or let SERVE_APP_MODELS_DIR name a folder "
+                "that this user may write",
+                folder=folder,
+                reason=error.strerror or error,
+            )
         ) from error
 
 

@@ -24,6 +24,7 @@ from serve_app.models.hub import HubSource
 from serve_app.models.mirror_source import MirrorSource
 from serve_app.models.model_source import ModelSource, OnProgress, Silences, SourceFailed
 from serve_app.models.wheel_source import WheelSource, wheel_folder
+from serve_app.sentences import Sentence, joined
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +101,20 @@ class _Fetch:
                 self._fetch_from(source, missing, came_from)
             except SourceFailed as failure:
                 gave_nothing = gave_nothing and failure.gave_nothing
-                self.failures.append(f"{source.label}: {failure.reason}")
+                self.failures.append(joined(": ", (source.label, failure.reason)))
                 logger.warning("%s: %s: %s", self.model.name, source.label, failure.reason)
         if len(came_from) < len(self.model.files):
-            reasons = [*self.failures, *([] if self.mirror else [f"no mirror is named ({MIRROR_SETTING})"])]
+            reasons = list(self.failures)
+            if not self.mirror:
+                reasons.append(Sentence("no mirror is named ({setting})", setting=MIRROR_SETTING))
             kind = ModelSourceUnreachable if gave_nothing else ModelLoadingError
             raise kind(
-                f"The model {self.model.name} can't be fetched: {'; '.join(reasons)}. Let this machine reach one of "
-                "them, or name a local folder that holds the model"
+                Sentence(
+                    "The model {name} can't be fetched: {reasons}. Let this machine reach one of them, or name a local "
+                    "folder that holds the model",
+                    name=self.model.name,
+                    reasons=joined("; ", reasons),
+                )
             )
         for file in self.model.files:
             (self.staging / file.name).replace(folder / file.name)
@@ -153,8 +160,13 @@ class _Fetch:
         needed_bytes, free_bytes = source.needed_bytes(files), shutil.disk_usage(self.root).free
         if needed_bytes > free_bytes:
             raise SourceFailed(
-                f"{self.root} has {free_bytes / 1e6:.0f} MB free and {needed_bytes / 1e6:.0f} MB are needed; free "
-                "space there, or let SERVE_APP_MODELS_DIR name another folder",
+                Sentence(
+                    "{root} has {free_bytes:.0f} MB free and {needed_bytes:.0f} MB are needed; free space there, or "
+                    "let SERVE_APP_MODELS_DIR name another folder",
+                    root=self.root,
+                    free_bytes=free_bytes / 1e6,
+                    needed_bytes=needed_bytes / 1e6,
+                ),
                 gave_nothing=False,
             )
         for file in files:
@@ -173,14 +185,18 @@ class _Fetch:
 def _check(file: CatalogFile, path: Path) -> None:
     """Raise SourceFailed, and delete the file, unless it is the official one."""
     if file.size_bytes is not None and path.stat().st_size != file.size_bytes:
-        wrong = f"{path.stat().st_size} bytes instead of {file.size_bytes}"
+        wrong = Sentence("{found} bytes instead of {expected}", found=path.stat().st_size, expected=file.size_bytes)
     elif file.sha256 is not None and (sha256 := sha256_of(path)) != file.sha256:
-        wrong = f"SHA-256 {sha256} instead of {file.sha256}"
+        wrong = Sentence("SHA-256 {found} instead of {expected}", found=sha256, expected=file.sha256)
     else:
         return
     path.unlink()
     raise SourceFailed(
-        f"its {file.name} has {wrong}, and was refused and deleted: do not use that source before you know why",
+        Sentence(
+            "its {name} has {wrong}, and was refused and deleted: do not use that source before you know why",
+            name=file.name,
+            wrong=wrong,
+        ),
         gave_nothing=False,
     )
 
@@ -196,6 +212,11 @@ def _remove_damaged(model: CatalogModel, target: Path, cache_dir: Path) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise ModelLoadingError(
-                f"{path} is damaged (its SHA-256 differs from the catalog's) and can't be removed "
-                f"({error.strerror}): remove {target}"
+                Sentence(
+                    "{path} is damaged (its SHA-256 differs from the catalog's) and can't be removed ({reason}): "
+                    "remove {target}",
+                    path=path,
+                    reason=error.strerror,
+                    target=target,
+                )
             ) from error

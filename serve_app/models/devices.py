@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serve_app.errors import ModelLoadingError
+from serve_app.sentences import Sentence
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +26,20 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ModelLoadingError(f"{name!r} is no device; use auto, cpu, cuda, cuda:N or mps") from error
+        raise ModelLoadingError(
+            Sentence("{name} is no device; use auto, cpu, cuda, cuda:N or mps", name=repr(name))
+        ) from error
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ModelLoadingError(f"The device is {name}, but torch finds {num_gpus} GPUs here; set it to auto or cpu")
+        raise ModelLoadingError(
+            Sentence(
+                "The device is {name}, but torch finds {num_gpus} GPUs here; set it to auto or cpu",
+                name=name,
+                num_gpus=num_gpus,
+            )
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelLoadingError("The device is mps, but torch finds no Apple GPU here; set it to auto or cpu")
+        raise ModelLoadingError(Sentence("The device is mps, but torch finds no Apple GPU here; set it to auto or cpu"))
     return device
 
 
@@ -43,7 +52,11 @@ def ctranslate2_device(name: str) -> tuple[str, int]:
         return ("cuda" if num_gpus else "cpu"), 0
     kind, _, index = name.partition(":")
     if kind == "mps":
-        raise ModelLoadingError("CTranslate2 has no mps device; use the backend transformers or openai-whisper there")
+        raise ModelLoadingError(
+            Sentence("CTranslate2 has no mps device; use the backend transformers or openai-whisper there")
+        )
     if kind == "cuda" and not num_gpus:
-        raise ModelLoadingError(f"The device is {name}, but CTranslate2 finds no GPU here; set it to auto or cpu")
+        raise ModelLoadingError(
+            Sentence("The device is {name}, but CTranslate2 finds no GPU here; set it to auto or cpu", name=name)
+        )
     return kind, int(index or 0)

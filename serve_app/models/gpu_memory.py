@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from serve_app.errors import GpuMemoryError, ModelError, ModelLoadingError, ProcessingError, ServeAppError
+from serve_app.sentences import Sentence
 
 # torch (CUDA, MPS), CTranslate2, cuBLAS, cuDNN and cuSPARSE as both of them quote them, onnxruntime's arena.
 # Not "DefaultCPUAllocator: can't allocate memory": that is the host's.
@@ -32,7 +33,7 @@ def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iter
     """Raise GpuMemoryError where a library runs out of GPU memory, and `otherwise` for its other errors.
 
     Args:
-        what: the action, to begin a sentence with: "transcribing 8 pieces with faster-whisper".
+        what: the action, to end a sentence with: "transcribing 8 pieces with faster-whisper".
     """
     try:
         yield
@@ -41,11 +42,14 @@ def gpu_errors(what: str, otherwise: type[ModelError] = ProcessingError) -> Iter
     except Exception as error:
         if is_out_of_memory(error):
             raise GpuMemoryError(
-                f"The GPU ran out of memory while {what}; give the model a larger share of the GPU, a smaller batch or "
-                "size, or a CPU replica to fall back on"
+                Sentence(
+                    "The GPU ran out of memory while {what}; give the model a larger share of the GPU, a smaller batch "
+                    "or size, or a CPU replica to fall back on",
+                    what=what,
+                )
             ) from error
         cause = f"{type(error).__name__}: {str(error)[:_DETAIL_LETTERS]}"
-        raise otherwise(f"{what[:1].upper()}{what[1:]} failed: {cause}") from error
+        raise otherwise(Sentence("The model failed while {what}: {cause}", what=what, cause=cause)) from error
 
 
 def counted(number: int, noun: str) -> str:

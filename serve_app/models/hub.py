@@ -36,6 +36,7 @@ from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile, HubRepository
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.model_source import NUM_TRIES, ModelSource, OnProgress, SourceFailed, growing_bytes
+from serve_app.sentences import Sentence
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +81,11 @@ class HubSource(ModelSource):
             OSError: the disk is full.
         """
         if constants.HF_HUB_OFFLINE:
-            raise SourceFailed("HF_HUB_OFFLINE forbids it")
+            raise SourceFailed(Sentence("HF_HUB_OFFLINE forbids it"))
         try:
             published = self._published.get(file.name)
             if published is None:
-                raise SourceFailed(f"it has no {file.name}")
+                raise SourceFailed(Sentence("it has no {name}", name=file.name))
             size_bytes = file.size_bytes or published.size
 
             def report(num_bytes: int) -> None:
@@ -101,7 +102,9 @@ class HubSource(ModelSource):
         if file.sha256 is None and not _has_published_hash(path, published):
             path.unlink(missing_ok=True)
             raise SourceFailed(
-                f"its {file.name} has another hash than the hub publishes, and was refused and deleted",
+                Sentence(
+                    "its {name} has another hash than the hub publishes, and was refused and deleted", name=file.name
+                ),
                 gave_nothing=False,
             )
 
@@ -129,18 +132,22 @@ def _failure(error: OSError, name: str) -> SourceFailed:
     match error:
         case GatedRepoError():
             return SourceFailed(
-                "it is gated: accept its terms on its page, then set HF_TOKEN to a token of that account"
+                Sentence("it is gated: accept its terms on its page, then set HF_TOKEN to a token of that account")
             )
         case RepositoryNotFoundError() | RevisionNotFoundError():
-            return SourceFailed("it shows no such repository or revision; HF_TOKEN opens a private one")
+            return SourceFailed(Sentence("it shows no such repository or revision; HF_TOKEN opens a private one"))
         case OfflineModeIsEnabled():
-            return SourceFailed("HF_HUB_OFFLINE forbids it")
+            return SourceFailed(Sentence("HF_HUB_OFFLINE forbids it"))
         # LocalEntryNotFoundError: the answers stopped after the first one
         case LocalEntryNotFoundError() | requests.ConnectionError() | requests.Timeout():
-            return SourceFailed(f"it can't be reached ({type(error).__name__})", is_silent=True)
+            return SourceFailed(Sentence("it can't be reached ({reason})", reason=type(error).__name__), is_silent=True)
         case HfHubHTTPError():
-            return SourceFailed(f"it answers {getattr(error.response, 'status_code', None)} for {name}")
-    return SourceFailed(f"{name} did not come whole ({type(error).__name__})")
+            return SourceFailed(
+                Sentence(
+                    "it answers {status} for {name}", status=getattr(error.response, "status_code", None), name=name
+                )
+            )
+    return SourceFailed(Sentence("{name} did not come whole ({reason})", name=name, reason=type(error).__name__))
 
 
 @contextmanager
@@ -187,7 +194,9 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
         )
         names = choose_files([sibling.rfilename for sibling in about.siblings or ()])
         if not names:
-            raise ModelLoadingError(f"The repository {shown} on the Hugging Face hub holds no weights; name another")
+            raise ModelLoadingError(
+                Sentence("The repository {shown} on the Hugging Face hub holds no weights; name another", shown=shown)
+            )
         patterns = [glob.escape(name) for name in names]
         return Path(
             huggingface_hub.snapshot_download(
@@ -196,23 +205,39 @@ def fetch_repository(repository: str, revision: str | None, cache_dir: Path, tok
         )
     except GatedRepoError as error:
         raise ModelLoadingError(
-            f"The model {shown} is gated: accept its terms on its page, then set HF_TOKEN to a token of that account"
+            Sentence(
+                "The model {shown} is gated: accept its terms on its page, then set HF_TOKEN to a token of that "
+                "account",
+                shown=shown,
+            )
         ) from error
     except RevisionNotFoundError as error:
         raise ModelLoadingError(
-            f"The model {repository} has no revision {revision!r}; correct what follows @"
+            Sentence(
+                "The model {repository} has no revision {revision}; correct what follows @",
+                repository=repository,
+                revision=repr(revision),
+            )
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelLoadingError(
-            f"The Hugging Face hub shows no model {shown}: correct the name, set HF_TOKEN if it is private, or name a "
-            "local folder"
+            Sentence(
+                "The Hugging Face hub shows no model {shown}: correct the name, set HF_TOKEN if it is private, or "
+                "name a local folder",
+                shown=shown,
+            )
         ) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, requests.RequestException) as error:
         return _downloaded_before(repository, revision, cache_dir, names, error)
     except OSError as error:
         raise ModelLoadingError(
-            f"The model {shown} can't be stored in {cache_dir} ({error.strerror or error}): free space there, or let "
-            "SERVE_APP_MODELS_DIR name another folder"
+            Sentence(
+                "The model {shown} can't be stored in {cache_dir} ({reason}): free space there, or let "
+                "SERVE_APP_MODELS_DIR name another folder",
+                shown=shown,
+                cache_dir=cache_dir,
+                reason=error.strerror or error,
+            )
         ) from error
 
 
@@ -247,10 +272,14 @@ def _downloaded_before(
                 return path
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        reason = f"may not be read ({status}); set HF_TOKEN to a token that may"
+        reason = Sentence("may not be read ({status}); set HF_TOKEN to a token that may", status=status)
     elif isinstance(error, OfflineModeIsEnabled):
-        reason = "was never downloaded, and HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE once"
+        reason = Sentence("was never downloaded, and HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE once")
     else:
-        why = f"answer {status}" if status else type(error).__name__
-        reason = f"can't be downloaded: the Hugging Face hub can't be reached ({why}); let this machine reach it"
-    raise ModelLoadingError(f"The model {shown} {reason}, or name a local folder that holds the model") from error
+        why = f"HTTP {status}" if status else type(error).__name__
+        reason = Sentence(
+            "can't be downloaded: the Hugging Face hub can't be reached ({why}); let this machine reach it", why=why
+        )
+    raise ModelLoadingError(
+        Sentence("The model {shown} {reason}, or name a local folder that holds the model", shown=shown, reason=reason)
+    ) from error

@@ -21,6 +21,7 @@ from serve_app.models.built_folder import DISK_FULL
 from serve_app.models.catalog import CatalogFile
 from serve_app.models.model_source import NUM_TRIES, ModelSource, OnProgress, SourceFailed
 from serve_app.redaction import shown_url
+from serve_app.sentences import Sentence
 
 _TIMEOUT = httpx.Timeout(30.0, connect=6.0)
 _BROKEN_OFF = (httpx.RemoteProtocolError, httpx.ReadError)
@@ -46,26 +47,37 @@ class MirrorSource(ModelSource):
     def fetch(self, file: CatalogFile, path: Path) -> None:
         """Write a file whose size and SHA-256 are known."""
         if file.sha256 is None or file.size_bytes is None:
-            raise SourceFailed(f"no SHA-256 is known of {file.name}: the hub alone is trusted with it")
+            raise SourceFailed(
+                Sentence("no SHA-256 is known of {name}: the hub alone is trusted with it", name=file.name)
+            )
         part = path.with_name(f"{path.name}.part")
         try:
             self._receive(file.name, file.size_bytes, part)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceFailed(
-                f"{file.name}: {type(error).__name__}", is_silent=isinstance(error, _NO_ANSWER)
+                Sentence("{name}: {reason}", name=file.name, reason=type(error).__name__),
+                is_silent=isinstance(error, _NO_ANSWER),
             ) from error
         except ImportError as error:
-            raise SourceFailed(f"it needs a package that is not installed ({error})") from error
+            raise SourceFailed(
+                Sentence("it needs a package that is not installed ({reason})", reason=str(error))
+            ) from error
         except SourceFailed:
             raise
         except Exception as error:  # each storage has errors of its own, whose texts may quote keys
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
-            raise SourceFailed(f"{file.name} can't be read ({type(error).__name__})") from error
+            raise SourceFailed(
+                Sentence("{name} can't be read ({reason})", name=file.name, reason=type(error).__name__)
+            ) from error
         if part.stat().st_size != file.size_bytes:
             part.unlink(missing_ok=True)
             raise SourceFailed(
-                f"its {file.name} is not the official one of {file.size_bytes} bytes, and was refused and deleted",
+                Sentence(
+                    "its {name} is not the official one of {size_bytes} bytes, and was refused and deleted",
+                    name=file.name,
+                    size_bytes=file.size_bytes,
+                ),
                 gave_nothing=False,
             )
         part.replace(path)
@@ -99,13 +111,19 @@ def _by_http(address: str, target: BinaryIO, size_bytes: int) -> Generator[bytes
     ):
         if response.status_code == httpx.codes.PARTIAL_CONTENT and begin:
             if not response.headers.get("content-range", "").startswith(f"bytes {begin}-"):
-                raise SourceFailed("it answers with another part than the requested one")
+                raise SourceFailed(Sentence("it answers with another part than the requested one"))
         elif response.status_code == httpx.codes.OK:
             _empty(target)  # the server knows no ranges and sends the whole file
         else:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 _empty(target)  # its file is shorter than the part: the next try begins anew
-            raise SourceFailed(f"it answers {response.status_code} for {_model_and_file(address)}")
+            raise SourceFailed(
+                Sentence(
+                    "it answers {status_code} for {model_and_file}",
+                    status_code=response.status_code,
+                    model_and_file=_model_and_file(address),
+                )
+            )
         yield from response.iter_raw()
 
 
@@ -119,7 +137,7 @@ def _from_storage(address: str, target: BinaryIO, size_bytes: int) -> Generator[
             while chunk := source.read(_CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError as error:
-        raise SourceFailed(f"it has no {_model_and_file(address)}") from error
+        raise SourceFailed(Sentence("it has no {model_and_file}", model_and_file=_model_and_file(address))) from error
 
 
 def _empty(target: BinaryIO) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from serve_app.models.catalog import CatalogFile
 from serve_app.models.file_hashes import read_note, write_note
+from serve_app.sentences import from_json, to_json
 
 # (name of the download, bytes so far, bytes in all or None)
 OnProgress = Callable[[str, int, int | None], None]
@@ -60,15 +61,15 @@ class Silences:
 
     def of(self, host: str) -> str | None:
         """Return why a host was given up within the last minute; None: it was not."""
-        with suppress(KeyError, TypeError):
+        with suppress(KeyError, TypeError, ValueError):
             note = read_note(self._note(host))
             if 0.0 <= time.time() - note["at"] < SILENCE_KEPT_S:
-                return str(note["reason"])
+                return from_json(note["reason"])
         return None
 
     def keep(self, host: str, reason: str) -> None:
         """Note that a host gave no answer."""
-        write_note(self._note(host), {"at": time.time(), "reason": reason})
+        write_note(self._note(host), {"at": time.time(), "reason": to_json(reason)})
 
     def forget(self) -> None:
         """Have every host asked again."""

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, MinLen
 
+from serve_app.sentences import Sentence
+
 Count = Annotated[int, Ge(1)]
 WaitSeconds = Annotated[float, Ge(0)]
 PositiveSeconds = Annotated[float, Gt(0)]
@@ -43,7 +45,12 @@ def require_address(option: str, address: str | None, *, may_have_query: bool = 
     except ValueError:  # a port above 65535, half an IPv6 address
         is_address = is_plain = False
     if not (is_address and is_plain):
-        raise ValueError(f"{option} must be like https://HOST, with http or https, and without a user or a password")
+        raise ValueError(
+            Sentence(
+                "{option} must be like https://HOST, with http or https, and without a user or a password",
+                option=option,
+            )
+        )
 
 
 def require_no_repetition(option: str, names: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.pickled import Refused, check_folder
+from serve_app.sentences import Sentence, reason_of
 
 # Used in training only; many checkpoints lack it.
 _NOT_NEEDED = ("masked_spec_embed",)
@@ -39,7 +40,9 @@ def load_whole(
     try:
         check_folder(folder)
     except (Refused, OSError) as error:
-        raise ModelLoadingError(f"{what} {folder} {error}") from error
+        raise ModelLoadingError(
+            Sentence("{what} {folder} {reason}", what=what, folder=folder, reason=reason_of(error))
+        ) from error
     try:
         model, loading = model_class.from_pretrained(
             str(folder),
@@ -52,14 +55,26 @@ def load_whole(
         )
     except Exception as error:  # transformers, safetensors and torch each raise their own kinds
         raise ModelLoadingError(
-            f"{what} {folder} can't be loaded ({type(error).__name__}: {error}). Name a whole folder in Hugging Face "
-            "form whose architecture fits."
+            Sentence(
+                "{what} {folder} can't be loaded ({kind}: {reason}). Name a whole folder in Hugging Face form "
+                "whose architecture fits.",
+                what=what,
+                folder=folder,
+                kind=type(error).__name__,
+                reason=reason_of(error),
+            )
         ) from error
     # a key of another shape is raised by transformers itself
     missing = sorted(key for key in loading["missing_keys"] if not key.endswith(_NOT_NEEDED))
     if missing:
         raise ModelLoadingError(
-            f"{what} {folder} lacks {len(missing)} of its weights, such as {missing[0]!r}: it would answer by chance. "
-            "It was saved for another architecture than its config.json names, or is only pre-trained."
+            Sentence(
+                "{what} {folder} lacks {num} of its weights, such as {missing}: it would answer by chance. It was "
+                "saved for another architecture than its config.json names, or is only pre-trained.",
+                what=what,
+                folder=folder,
+                num=len(missing),
+                missing=repr(missing[0]),
+            )
         )
     return model.eval()

@@ -28,6 +28,7 @@ from tenacity import (
 from serve_app.errors import ModelLoadingError, ProcessingError
 from serve_app.models.options import require_address
 from serve_app.models.untrusted_text import clean_text
+from serve_app.sentences import Sentence, reason_of
 
 MAX_TRIES = 5
 MAX_TOLD = 200  # letters of a server's own words
@@ -85,7 +86,7 @@ class RemoteServer:
         try:
             require_address(option, base_url)
         except ValueError as error:
-            raise ModelLoadingError(str(error)) from None
+            raise ModelLoadingError(reason_of(error)) from None
         self._name = name
         self._base_url = base_url.rstrip("/")
         self._backoff = wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S) + wait_random(0, first_wait_s)
@@ -119,14 +120,19 @@ class RemoteServer:
             answer = await self.ask_once(method, path, max_bytes=max_bytes, headers=headers, content=content)
             if is_passing(answer.status):
                 told = f": {answer.told}" if answer.told else ""
-                raise PassingFailure(f"{self._name} answers {answer.status}{told}", retry_after_s(answer.headers))
+                raise PassingFailure(
+                    Sentence("{name} answers {status}{told}", name=self._name, status=answer.status, told=told),
+                    retry_after_s(answer.headers),
+                )
             return answer
 
         try:
             async with asyncio.timeout(deadline_s):
                 return await self.retrying(deadline_s)(ask_once)
         except TimeoutError:
-            raise ProcessingError(f"{self._name} gave no answer within {deadline_s:g} s") from None
+            raise ProcessingError(
+                Sentence("{name} gave no answer within {deadline_s:g} s", name=self._name, deadline_s=deadline_s)
+            ) from None
 
     def retrying(self, deadline_s: float) -> AsyncRetrying:
         """Return what calls a function again after each PassingFailure, at most five times, and raises the last one."""
@@ -162,11 +168,19 @@ class RemoteServer:
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > max_bytes:
-                        raise ProcessingError(f"{self._name}'s answer has more than {max_bytes} bytes")
+                        raise ProcessingError(
+                            Sentence(
+                                "{name}'s answer has more than {max_bytes} bytes", name=self._name, max_bytes=max_bytes
+                            )
+                        )
         except httpx.HTTPError as error:
-            raise PassingFailure(f"{self._name} can't be reached ({type(error).__name__})") from None
+            raise PassingFailure(
+                Sentence("{name} can't be reached ({reason})", name=self._name, reason=type(error).__name__)
+            ) from None
         except httpx.InvalidURL:  # the path may be a server's
-            raise ProcessingError(f"{self._name} can't be asked: the address is malformed or too long") from None
+            raise ProcessingError(
+                Sentence("{name} can't be asked: the address is malformed or too long", name=self._name)
+            ) from None
         return Answer(response.status_code, response.headers, bytes(body), headers or {})
 
     async def close(self) -> None:
@@ -191,7 +205,9 @@ def checked_key(key: str | None, setting: str) -> str | None:
     """
     key = (key or "").strip()
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ModelLoadingError(f"{setting} holds letters that no key has; copy the key again")
+        raise ModelLoadingError(
+            Sentence("{setting} holds letters that no key has; copy the key again", setting=setting)
+        )
     return key or None
 
 

@@ -25,6 +25,7 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import MANIFEST, built_folder, is_whole
 from serve_app.models.file_hashes import sha256_of
 from serve_app.redaction import shown_url
+from serve_app.sentences import Sentence, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,18 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
     address, _, fragment = url.partition("#")
     match = re.fullmatch("sha256=([0-9a-fA-F]{64})", fragment)
     if fragment and match is None:
-        raise ModelLoadingError(f"What follows # in {shown_url(url)} must be sha256= and 64 hexadecimal digits")
+        raise ModelLoadingError(
+            Sentence(
+                "What follows # in {shown_url} must be sha256= and 64 hexadecimal digits", shown_url=shown_url(url)
+            )
+        )
     pinned = match[1].lower() if match else None
     if urlsplit(address).scheme.lower() == "http" and pinned is None:
         raise ModelLoadingError(
-            f"{shown_url(url)} could be changed on its way: write https://, or add #sha256= and the file's hash"
+            Sentence(
+                "{shown_url} could be changed on its way: write https://, or add #sha256= and the file's hash",
+                shown_url=shown_url(url),
+            )
         )
     before = _fetched_before(address, cache_dir)
     file = before / _file_name(address) if before is not None else None
@@ -67,7 +75,11 @@ def fetch_https(url: str, cache_dir: Path) -> Path:
             logger.warning("%s can't be fetched (%s); using what was fetched before", shown_url(url), error)
             return file
         raise ModelLoadingError(
-            f"{shown_url(url)} can't be fetched ({error}); let this machine reach it, or name a local file"
+            Sentence(
+                "{shown_url} can't be fetched ({reason}); let this machine reach it, or name a local file",
+                shown_url=shown_url(url),
+                reason=reason_of(error),
+            )
         ) from error
 
 
@@ -88,14 +100,22 @@ def fetch_storage(url: str, cache_dir: Path) -> Path:
         raise
     except ImportError as error:
         raise ModelLoadingError(
-            f"{shown_url(url)} needs a package that is not installed ({error}); for s3:// install serve_app[s3]"
+            Sentence(
+                "{shown_url} needs a package that is not installed ({reason}); for s3:// install serve_app[s3]",
+                shown_url=shown_url(url),
+                reason=reason_of(error),
+            )
         ) from error
     except Exception as error:  # each storage has errors of its own, whose texts may quote keys
         before = _fetched_before(url, cache_dir)
         if before is None or isinstance(error, FileNotFoundError | PermissionError):
             raise ModelLoadingError(
-                f"{shown_url(url)} can't be read ({type(error).__name__}); check the address, and the credentials in "
-                "this process's environment"
+                Sentence(
+                    "{shown_url} can't be read ({reason}); check the address, and the credentials in this process's "
+                    "environment",
+                    shown_url=shown_url(url),
+                    reason=type(error).__name__,
+                )
             ) from error
         logger.warning("%s can't be read (%s); using what was fetched before", shown_url(url), type(error).__name__)
         target = before
@@ -111,15 +131,23 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
             client.stream("GET", url, headers={"accept-encoding": "identity"}) as response,
         ):
             if response.status_code in _PASSING:
-                raise _Passing(f"answer {response.status_code}")
+                raise _Passing(Sentence("answer {status_code}", status_code=response.status_code))
             if response.status_code != httpx.codes.OK:
                 raise ModelLoadingError(
-                    f"{shown_url(url)} can't be fetched: the server answered {response.status_code} "
-                    f"{response.reason_phrase}; check the address"
+                    Sentence(
+                        "{shown_url} can't be fetched: the server answered {status_code} {reason_phrase}; "
+                        "check the address",
+                        shown_url=shown_url(url),
+                        status_code=response.status_code,
+                        reason_phrase=response.reason_phrase,
+                    )
                 )
             if pinned is None and response.url.scheme != "https":
                 raise ModelLoadingError(
-                    f"{shown_url(url)} leads to an http:// address; add #sha256= and the file's hash"
+                    Sentence(
+                        "{shown_url} leads to an http:// address; add #sha256= and the file's hash",
+                        shown_url=shown_url(url),
+                    )
                 )
             headers = response.headers
             version = headers.get("etag") or f"{headers.get('last-modified')} {headers.get('content-length')}"
@@ -131,7 +159,9 @@ def _get(url: str, pinned: str | None, cache_dir: Path) -> Path:
     except httpx.TransportError as error:
         raise _Passing(type(error).__name__) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ModelLoadingError(f"{shown_url(url)} can't be fetched ({type(error).__name__})") from error
+        raise ModelLoadingError(
+            Sentence("{shown_url} can't be fetched ({reason})", shown_url=shown_url(url), reason=type(error).__name__)
+        ) from error
 
 
 def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str) -> None:
@@ -139,13 +169,17 @@ def _receive(response: httpx.Response, path: Path, pinned: str | None, url: str)
         num_bytes = sum(file.write(chunk) for chunk in response.iter_raw())
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) != num_bytes:
-        raise _Passing(f"{num_bytes} of {declared} bytes came")
+        raise _Passing(Sentence("{num_bytes} of {declared} bytes came", num_bytes=num_bytes, declared=declared))
     if num_bytes == 0:
-        raise ModelLoadingError(f"{shown_url(url)} is empty; check the address")
+        raise ModelLoadingError(Sentence("{shown_url} is empty; check the address", shown_url=shown_url(url)))
     if pinned is not None and (sha256 := sha256_of(path)) != pinned:
         raise ModelLoadingError(
-            f"{shown_url(url)} is not the file that its #sha256= says (it has {sha256}): do not use it before you know "
-            "why"
+            Sentence(
+                "{shown_url} is not the file that its #sha256= says (it has {sha256}): do not use it before you "
+                "know why",
+                shown_url=shown_url(url),
+                sha256=sha256,
+            )
         )
 
 
@@ -156,7 +190,9 @@ def _list(storage: Any, root: str) -> dict[str, Mapping[str, Any]]:
     # storages without real folders mark them by empty objects
     files = [file for file in files if file["type"] == "file" and file["size"]]
     if not files:
-        raise ModelLoadingError(f"{root} holds no files; name the folder, or the file, that holds the model")
+        raise ModelLoadingError(
+            Sentence("{root} holds no files; name the folder, or the file, that holds the model", root=root)
+        )
     return {PurePosixPath(file["name"]).name: file for file in files}
 
 

@@ -54,9 +54,21 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
     if spec.startswith(_EMBEDDED_PREFIX):
         name = spec.removeprefix(_EMBEDDED_PREFIX)
         if name not in EMBEDDED:
-            raise ModelLoadingError(f"No model {name!r} is embedded; there is {', '.join(sorted(EMBEDDED))}")
+            raise ModelLoadingError(
+                Sentence(
+                    "No model {name} is embedded; there is {embedded}",
+                    name=repr(name),
+                    embedded=", ".join(sorted(EMBEDDED)),
+                )
+            )
         if not EMBEDDED[name].exists():
-            raise ModelLoadingError(f"The embedded model {name!r} is not in {EMBEDDED[name]}: reinstall serve_app")
+            raise ModelLoadingError(
+                Sentence(
+                    "The embedded model {name} is not in {embedded}: reinstall serve_app",
+                    name=repr(name),
+                    embedded=EMBEDDED[name],
+                )
+            )
         return EMBEDDED[name]
     if "://" in spec:
         fetch = fetch_https if spec.lower().startswith(("https://", "http://")) else fetch_storage
@@ -71,9 +83,13 @@ def fetch_weights(spec: str, cache_dir: Path, hf_token: str | None = None, mirro
     named = _REPOSITORY.fullmatch(spec)
     if named is None or spec.startswith((".", "~")):
         raise ModelLoadingError(
-            f"There is no file or folder {str(path)!r} (in {Path.cwd()}), no model of the catalog has this name, and "
-            "it is no Hugging Face id of the form ORG/NAME: correct it. The catalog has "
-            f"{', '.join(model.name for model in catalog())}"
+            Sentence(
+                "There is no file or folder {path} (in {cwd}), no model of the catalog has this name, and it is no "
+                "Hugging Face id of the form ORG/NAME: correct it. The catalog has {catalog}",
+                path=repr(str(path)),
+                cwd=Path.cwd(),
+                catalog=", ".join(model.name for model in catalog()),
+            )
         )
     return fetch_repository(named["id"], named["revision"], cache_dir / "hub", hf_token)
 
@@ -93,7 +109,14 @@ def weights_file(
     if spec.endswith(tuple(endings)) and "://" not in spec and not Path(spec).expanduser().exists():
         _check_link(Path(spec).expanduser())
         # `model/best_model.pt` looks like an id on the hub, but nobody means that
-        raise ModelLoadingError(f"There is no file {spec!r} (in {Path.cwd()}): correct the path to the {what}")
+        raise ModelLoadingError(
+            Sentence(
+                "There is no file {spec} (in {cwd}): correct the path to the {what}",
+                spec=repr(spec),
+                cwd=Path.cwd(),
+                what=what,
+            )
+        )
     path = fetch_weights(spec, cache_dir, hf_token)
     if not path.is_dir():
         return path
@@ -102,7 +125,12 @@ def weights_file(
     if len(found) != 1:
         there = ", ".join(each.name for each in found) or f"no {', '.join(endings)} file"
         raise ModelLoadingError(
-            f"{shown_spec(spec)!r} is a folder with {there}: name the file, or call it {usual_name}"
+            Sentence(
+                "{spec} is a folder with {there}: name the file, or call it {usual_name}",
+                spec=repr(shown_spec(spec)),
+                there=there,
+                usual_name=usual_name,
+            )
         )
     _check_link(found[0])
     return found[0].resolve()

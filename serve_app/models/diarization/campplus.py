@@ -20,6 +20,7 @@ from torch.nn import functional
 from serve_app.errors import ModelLoadingError
 from serve_app.models.pickled import Refused, read_checkpoint
 from serve_app.results import SAMPLE_RATE_HZ
+from serve_app.sentences import Sentence, reason_of
 
 NUM_MELS = 80
 FRAME_SHIFT_SAMPLES = 160
@@ -102,7 +103,12 @@ def load_campplus(path: Path, shape: CamShape | None = None) -> CamPlusPlus:
         network.load_state_dict(state)
     except (Refused, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelLoadingError(
-            f"The CAM++ checkpoint at {path} can't be loaded ({type(error).__name__}: {error}). Fetch the file again."
+            Sentence(
+                "The CAM++ checkpoint at {path} can't be loaded ({kind}: {reason}). Fetch the file again.",
+                path=path,
+                kind=type(error).__name__,
+                reason=reason_of(error),
+            )
         ) from error
     return network.eval()
 

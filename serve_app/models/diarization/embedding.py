@@ -29,6 +29,7 @@ from torchaudio.functional import create_dct, melscale_fbanks
 
 from serve_app.errors import ModelLoadingError
 from serve_app.results import SAMPLE_RATE_HZ
+from serve_app.sentences import Sentence
 
 HOP_SAMPLES = 160
 NUM_MELS = 64
@@ -274,8 +275,13 @@ def load_embedding(path: Path = WEIGHTS_PATH) -> SpeakerEmbedding:
         model.network.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelLoadingError(
-            f"The speaker embedding at {path} can't be loaded ({type(error).__name__}: {error}). "
-            "Reinstall serve_app, or make the file with `python -m training.speaker_embedding`."
+            Sentence(
+                "The speaker embedding at {path} can't be loaded ({kind}: {reason}). Reinstall serve_app, or "
+                "make the file with `python -m training.speaker_embedding`.",
+                path=path,
+                kind=type(error).__name__,
+                reason=str(error),
+            )
         ) from error
     return model.eval()
 

@@ -15,6 +15,7 @@ from pyannote.audio import Pipeline
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.options import PINNED_PIPELINE, require_allowed_pipeline
+from serve_app.sentences import Sentence
 
 _CONFIG = "config.yaml"
 _CLASSES = (
@@ -50,7 +51,13 @@ def load_hub_pipeline(model_id: str, hf_token: str | None, allow_code: bool = Fa
     try:
         require_allowed_pipeline(model_id, allow_code)
     except ValueError as error:
-        raise ModelLoadingError(f"The diarization pipeline {model_id!r} is not loaded: {error}") from error
+        raise ModelLoadingError(
+            Sentence(
+                "The diarization pipeline {model_id} is not loaded: {reason}",
+                model_id=repr(model_id),
+                reason=str(error),
+            )
+        ) from error
     pinned = PINNED_PIPELINE.fullmatch(model_id)
     name, revision = (pinned["id"], pinned["revision"]) if pinned else (str(Path(model_id).expanduser()), None)
     try:
@@ -64,12 +71,20 @@ def load_hub_pipeline(model_id: str, hf_token: str | None, allow_code: bool = Fa
         raise
     except Exception as error:  # the hub client, pyannote and torch each raise their own kinds
         raise ModelLoadingError(
-            f"Diarization pipeline {model_id!r} can't be loaded ({type(error).__name__}: {error}). Accept its terms on "
-            "the hub, set HF_TOKEN, or leave the model id out to use the default networks."
+            Sentence(
+                "Diarization pipeline {model_id} can't be loaded ({kind}: {reason}). Accept its terms on the "
+                "hub, set HF_TOKEN, or leave the model id out to use the default networks.",
+                model_id=repr(model_id),
+                kind=type(error).__name__,
+                reason=str(error),
+            )
         ) from error
     if pipeline is None:
         raise ModelLoadingError(
-            f"Diarization pipeline {model_id!r} is gated or absent: accept its terms on the hub and set HF_TOKEN."
+            Sentence(
+                "Diarization pipeline {model_id} is gated or absent: accept its terms on the hub and set HF_TOKEN.",
+                model_id=repr(model_id),
+            )
         )
     return pipeline
 
@@ -78,23 +93,34 @@ def _check(config: Any, model_id: str) -> None:
     """Refuse a config.yaml that imports other classes, or takes models from elsewhere without a revision."""
     problem = _problem(config)
     if problem:
-        raise ModelLoadingError(f"The diarization pipeline {model_id!r} is refused: its {_CONFIG} {problem}")
+        raise ModelLoadingError(
+            Sentence(
+                "The diarization pipeline {model_id} is refused: its {config} {reason}",
+                model_id=repr(model_id),
+                config=_CONFIG,
+                reason=problem,
+            )
+        )
 
 
 def _problem(config: Any) -> str | None:
     pipeline = config.get("pipeline") if isinstance(config, dict) else None
     if not isinstance(pipeline, dict) or not isinstance(pipeline.get("params") or {}, dict):
-        return "describes no pipeline"
+        return Sentence("describes no pipeline")
     if unknown := set(map(str, config)) - _TOP:
-        return f"has {', '.join(sorted(unknown))}, which may import code"
+        return Sentence("has {names}, which may import code", names=", ".join(sorted(unknown)))
     if pipeline.get("name") not in _CLASSES:
-        return f"names the class {str(pipeline.get('name'))[:100]!r}, where {_CLASSES[0]} is allowed"
+        named = repr(str(pipeline.get("name"))[:100])
+        return Sentence("names the class {named}, where {allowed} is allowed", named=named, allowed=_CLASSES[0])
     parameters = pipeline.get("params") or {}
     if unknown := set(map(str, parameters)) - _PARAMETERS:
-        return f"has the parameters {', '.join(sorted(unknown))}, which are not known"
+        return Sentence("has the parameters {names}, which are not known", names=", ".join(sorted(unknown)))
     for name in _MODELS:
         if name in parameters and not _is_pinned(parameters[name]):
-            return f"takes {name} from elsewhere without a commit: give `checkpoint:` and `revision:` of 40 digits"
+            return Sentence(
+                "takes {name} from elsewhere without a commit: give `checkpoint:` and `revision:` of 40 digits",
+                name=name,
+            )
     return None
 
 

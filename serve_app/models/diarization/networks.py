@@ -19,6 +19,7 @@ from serve_app.models.diarization.embedding import WEIGHTS_PATH, EmbeddingModel,
 from serve_app.models.diarization.segmentation_file import read_segmentation
 from serve_app.models.diarization.voices import FusedEmbedding, load_cam_embedding
 from serve_app.models.weights import fetch_weights, weights_name
+from serve_app.sentences import Sentence
 
 
 def is_powerset(segmentation: Any) -> bool:
@@ -33,7 +34,7 @@ def find_checkpoint() -> Path:
         path = Path(folder) / "assets" / "pytorch_model.bin"
         if path.is_file():
             return path
-    raise ModelLoadingError("No segmentation checkpoint: install whisperx 3.8, whose wheel carries it.")
+    raise ModelLoadingError(Sentence("No segmentation checkpoint: install whisperx 3.8, whose wheel carries it."))
 
 
 def load_segmentation(path: Path | None = None) -> PyanNet:
@@ -49,7 +50,9 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
     Raises:
         ModelLoadingError: the file is missing or broken, or holds another network.
     """
-    remedy = "Fetch the file again." if path else "Install the whisperx version of requirements.lock."
+    remedy = (
+        Sentence("Fetch the file again.") if path else Sentence("Install the whisperx version of requirements.lock.")
+    )
     path = path or find_checkpoint()
     try:
         stored = read_segmentation(path)
@@ -61,7 +64,13 @@ def load_segmentation(path: Path | None = None) -> PyanNet:
         model.load_state_dict({name: tensor for name, tensor in stored.tensors.items() if name in wanted})
     except Exception as error:  # torch raises many kinds on an unknown file
         raise ModelLoadingError(
-            f"The segmentation network at {path} can't be loaded ({type(error).__name__}: {error}). {remedy}"
+            Sentence(
+                "The segmentation network at {path} can't be loaded ({kind}: {reason}). {remedy}",
+                path=path,
+                kind=type(error).__name__,
+                reason=str(error),
+                remedy=remedy,
+            )
         ) from error
     return model.eval()
 
@@ -180,5 +189,5 @@ def _file_of(path: Path, name: str) -> Path:
     if not path.is_dir():
         return path
     if not (path / name).is_file():
-        raise ModelLoadingError(f"There is no {name} in {path}")
+        raise ModelLoadingError(Sentence("There is no {name} in {path}", name=name, path=path))
     return path / name

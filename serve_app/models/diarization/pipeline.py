@@ -17,6 +17,7 @@ from serve_app.models.diarization.hub_pipeline import load_hub_pipeline
 from serve_app.models.diarization.local_pipeline import LocalPipeline
 from serve_app.models.diarization.networks import Networks, embedded_networks
 from serve_app.results import SAMPLE_RATE_HZ, Diarization, SpeakerTurn
+from serve_app.sentences import Sentence
 
 ProgressHook = Callable[[str, float], None]
 
@@ -73,7 +74,9 @@ class SpeakerDiarizer:
         try:
             self._pipeline.to(torch_device(device))
         except (RuntimeError, AssertionError) as error:
-            raise ModelLoadingError(f"Diarization can't run on device {device!r}: {error}") from error
+            raise ModelLoadingError(
+                Sentence("Diarization can't run on device {device}: {reason}", device=repr(device), reason=str(error))
+            ) from error
 
     def diarize(
         self,
@@ -102,12 +105,18 @@ class SpeakerDiarizer:
         """
         _check_counts(num_speakers, min_speakers, max_speakers)
         if waveform.ndim != 1 or waveform.dtype.kind != "f":
-            raise InvalidRequest(f"A waveform is (samples,) of floats; got {waveform.shape} of {waveform.dtype}.")
+            raise InvalidRequest(
+                Sentence(
+                    "A waveform is (samples,) of floats; got {shape} of {dtype}.",
+                    shape=waveform.shape,
+                    dtype=waveform.dtype,
+                )
+            )
         duration_s = waveform.size / SAMPLE_RATE_HZ
         if duration_s < _MIN_DURATION_S or float(np.abs(waveform).max()) < _SILENCE_PEAK:
             return Diarization((), self.model_version)
         if not np.isfinite(waveform.sum(dtype=np.float64)):
-            raise InvalidRequest("The waveform holds values that are not numbers.")
+            raise InvalidRequest(Sentence("The waveform holds values that are not numbers."))
         tensor = torch.from_numpy(
             np.array(waveform, dtype=np.float32, copy=None if waveform.flags.writeable else True)
         )[None]
@@ -123,9 +132,15 @@ class SpeakerDiarizer:
                 raise
             if isinstance(error, torch.OutOfMemoryError | MemoryError):
                 raise GpuMemoryError(
-                    f"Diarization of {duration_s:.0f} s ran out of memory ({error}). Run it on a CPU replica."
+                    Sentence(
+                        "Diarization of {duration_s:.0f} s ran out of memory ({reason}). Run it on a CPU replica.",
+                        duration_s=duration_s,
+                        reason=str(error),
+                    )
                 ) from error
-            raise ProcessingError(f"Diarization failed ({type(error).__name__}: {error}).") from error
+            raise ProcessingError(
+                Sentence("Diarization failed ({kind}: {reason}).", kind=type(error).__name__, reason=str(error))
+            ) from error
         # pipelines from before pyannote 4 return the annotation itself
         turns = turns_of(getattr(output, "speaker_diarization", output), duration_s)
         return Diarization(turns, self.model_version, _notes(turns, num_speakers, min_speakers, max_speakers))
@@ -172,12 +187,22 @@ def _check_counts(num_speakers: int | None, min_speakers: int | None, max_speake
     given = {"num_speakers": num_speakers, "min_speakers": min_speakers, "max_speakers": max_speakers}
     for name, value in given.items():
         if value is not None and value < 1:
-            raise InvalidRequest(f"{name} must be at least 1, got {value}.")
+            raise InvalidRequest(Sentence("{name} must be at least 1, got {value}.", name=name, value=value))
     low, high = min_speakers or 1, max_speakers or math.inf
     if low > high:
-        raise InvalidRequest(f"min_speakers ({min_speakers}) is more than max_speakers ({max_speakers}).")
+        raise InvalidRequest(
+            Sentence(
+                "min_speakers ({min_speakers}) is more than max_speakers ({max_speakers}).",
+                min_speakers=min_speakers,
+                max_speakers=max_speakers,
+            )
+        )
     if num_speakers is not None and not low <= num_speakers <= high:
-        raise InvalidRequest(f"num_speakers ({num_speakers}) is not between min_speakers and max_speakers.")
+        raise InvalidRequest(
+            Sentence(
+                "num_speakers ({num_speakers}) is not between min_speakers and max_speakers.", num_speakers=num_speakers
+            )
+        )
 
 
 def _notes(

@@ -11,6 +11,7 @@ import torch
 from pyannote.audio.core.task import Problem, Resolution, Specifications
 
 from serve_app.models.pickled import PlainObject, Refused, read_checkpoint
+from serve_app.sentences import Sentence
 
 # what Lightning and omegaconf store beside the tensors; nothing of it is made
 _TASK = "pyannote.audio.core.task."
@@ -54,14 +55,14 @@ def read_segmentation(path: Path) -> SegmentationFile:
     content = _table(read_checkpoint(path, _PLAIN), "content")
     tensors = _table(content.get("state_dict"), "state_dict")
     if not all(isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in tensors.items()):
-        raise Refused("its state_dict is no table of tensors")
+        raise Refused(Sentence("its state_dict is no table of tensors"))
     stated = _table(content.get("pyannote.audio"), "pyannote.audio").get("specifications")
     return SegmentationFile(_arguments(content.get("hyper_parameters")), _specifications(stated), tensors)
 
 
 def _table(value: Any, name: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise Refused(f"its {name} is no table: it is no segmentation network of pyannote.audio")
+        raise Refused(Sentence("its {name} is no table: it is no segmentation network of pyannote.audio", name=name))
     return value
 
 
@@ -79,9 +80,16 @@ def _arguments(given: Any) -> dict[str, Any]:
 
 def _bounded(name: Any, value: Any, kind: type | None) -> Any:
     if type(value) is not kind or not isinstance(value, bool | int | float):
-        raise Refused("its hyper-parameters are not those of pyannote's PyanNet")
+        raise Refused(Sentence("its hyper-parameters are not those of pyannote's PyanNet"))
     if not 0 <= value <= _LARGEST.get(name, _LARGEST_SIZE):
-        raise Refused(f"its hyper-parameter {name} is {value}, more than {_LARGEST.get(name, _LARGEST_SIZE)}")
+        raise Refused(
+            Sentence(
+                "its hyper-parameter {name} is {value}, more than {get}",
+                name=name,
+                value=value,
+                get=_LARGEST.get(name, _LARGEST_SIZE),
+            )
+        )
     return value
 
 
@@ -99,7 +107,7 @@ def _specifications(given: Any) -> Specifications:
         or not (isinstance(warm_up, tuple) and len(warm_up) == 2 and all(type(each) is float for each in warm_up))
         or not isinstance(permuted, bool)
     ):
-        raise Refused("its specifications are not those of a segmentation network")
+        raise Refused(Sentence("its specifications are not those of a segmentation network"))
     return Specifications(
         problem=_member(Problem, stated.get("problem")),
         resolution=_member(Resolution, stated.get("resolution")),
@@ -117,4 +125,4 @@ def _member(kind: Any, given: Any) -> Any:
         for member in kind:
             if type(given.arguments[0]) is int and member.value == given.arguments[0]:
                 return member
-    raise Refused(f"its specifications name no {kind.__name__} of pyannote.audio")
+    raise Refused(Sentence("its specifications name no {kind} of pyannote.audio", kind=kind.__name__))

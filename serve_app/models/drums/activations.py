@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from serve_app.models.drums.bands import FRAMES_PER_S, HOP, WINDOW, log_bands, num_bands
 from serve_app.models.drums.network import FOLLOWED_FRAMES, FOLLOWED_FROM, DrumNetwork
+
+if TYPE_CHECKING:
+    from serve_app.models.drums.foreign_network import ForeignNetwork
 
 # At either end of a piece, not kept: as much as the network's GRU and convolutions look around, so that the kept frames
 # get the activations of the whole recording.
@@ -90,27 +94,38 @@ def cut_pieces(
         piece_frames: length of all pieces but the last, which may be shorter.
         context_frames: before and after the kept frames, but for the recording's ends.
     """
+    # the bands of silence are zeros
+    silence = np.zeros((LEAD_FRAMES, num_bands()), dtype=np.float32)
+    bands = _band_blocks(blocks, np.float32(gain))
+    yield from cut_bands(bands, lead=silence, piece_frames=piece_frames, context_frames=context_frames)
+
+
+def cut_bands(
+    bands: Iterable[np.ndarray], *, piece_frames: int, context_frames: int, lead: np.ndarray | None = None
+) -> Iterator[Piece]:
+    """Cut bands, (frames, bands) each, as `cut_pieces` does; `lead` is put before them and not kept."""
     if piece_frames <= 2 * context_frames:
         raise ValueError(f"Pieces of {piece_frames} frames are all context, of twice {context_frames}")
-    held = np.zeros((LEAD_FRAMES, num_bands()), dtype=np.float32)  # the bands of silence are zeros
-    start, kept = -LEAD_FRAMES, 0  # frames of the recording: the first of `held`, and the first that no piece keeps yet
-    for bands in _band_blocks(blocks, np.float32(gain)):
-        held = np.concatenate([held, bands])
+    held = lead
+    start = 0 if lead is None else -len(lead)
+    kept = 0  # the first frame of the recording that no piece keeps yet; `start` is the first of `held`
+    for block in bands:
+        held = block if held is None else np.concatenate([held, block])
         while len(held) > piece_frames:  # it is not the last
             end = start + piece_frames - context_frames
             yield Piece(held[:piece_frames].copy(), start, slice(kept - start, end - start))
             kept, start = end, end - context_frames
             held = held[piece_frames - 2 * context_frames :]
-    total = start + len(held)
-    if total > 0:
+    if held is not None and (total := start + len(held)) > 0:
         yield Piece(held.copy(), start, slice(kept - start, total - start))
 
 
 class Stitcher:
     """Joins the outputs of one recording's pieces, which may come in any order."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], frames_per_s: float = FRAMES_PER_S) -> None:
         self._labels = tuple(labels)
+        self._frames_per_s = frames_per_s
         self._parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, piece: Piece, output: PieceOutput) -> None:
@@ -128,10 +143,10 @@ class Stitcher:
             start, (strokes, levels) = self._parts.popitem()  # one by one: the parts and the whole are never both there
             end = min(start + len(strokes), num_frames)
             probabilities[start:end], levels_db[start:end] = strokes[: end - start], levels[: end - start]
-        return DrumActivations(probabilities, levels_db, self._labels)
+        return DrumActivations(probabilities, levels_db, self._labels, self._frames_per_s)
 
 
-def run_network(network: DrumNetwork, pieces: Sequence[np.ndarray]) -> list[PieceOutput]:
+def run_network(network: DrumNetwork | ForeignNetwork, pieces: Sequence[np.ndarray]) -> list[PieceOutput]:
     """Run the network, on its device, over the bands of pieces, (frames, bands) float32 each.
 
     A piece's output does not depend on the others: pieces of equal length share a batch, none is padded.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from serve_app.errors import InvalidRequest
 from serve_app.results import Drum
+from serve_app.sentences import Sentence
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".mp4"})
 ANNOTATION_SUFFIXES = frozenset({".txt", ".tsv", ".csv", ".lab", ".ann", ".drums"})
@@ -96,12 +97,26 @@ def read_annotation(path: Path) -> Annotation:
         time_text, *rest = _columns(text)
         if not _NUMBER.fullmatch(time_text):
             if began or number > _MAX_HEADER_LINES:
-                raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} does not begin with a time in seconds")
+                raise InvalidRequest(
+                    Sentence(
+                        "{path}, line {number}: {text} does not begin with a time in seconds",
+                        path=path,
+                        number=number,
+                        text=repr(text[:80]),
+                    )
+                )
             continue
         began = True
         time_s = float(time_text)
         if not rest or not math.isfinite(time_s) or time_s < 0:
-            raise InvalidRequest(f"{path}, line {number}: {text[:80]!r} is no time in seconds with a label")
+            raise InvalidRequest(
+                Sentence(
+                    "{path}, line {number}: {text} is no time in seconds with a label",
+                    path=path,
+                    number=number,
+                    text=repr(text[:80]),
+                )
+            )
         is_certain = len(rest) == 1 or rest[-1] != _UNCERTAIN
         label = _label(rest if is_certain else rest[:-1])
         drum = drum_of(label)
@@ -122,8 +137,8 @@ def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
     Raises:
         InvalidRequest: a folder is missing, or has no recordings or annotations.
     """
-    recordings = _files(audio_dir, AUDIO_SUFFIXES, "recordings")
-    annotations = _files(annotation_dir, ANNOTATION_SUFFIXES, "annotations")
+    recordings = _files(audio_dir, AUDIO_SUFFIXES, Sentence("recordings"))
+    annotations = _files(annotation_dir, ANNOTATION_SUFFIXES, Sentence("annotations"))
     by_key: dict[str, list[Path]] = {}
     for annotation in annotations:
         by_key.setdefault(_key(annotation), []).append(annotation)
@@ -167,10 +182,12 @@ def _label(columns: Sequence[str]) -> str:
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > _MAX_ANNOTATION_BYTES:
-            raise InvalidRequest(f"{path} is too large to be an annotation")
+            raise InvalidRequest(Sentence("{path} is too large to be an annotation", path=path))
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"{path} can't be read: {error.strerror or error}") from error
+        raise InvalidRequest(
+            Sentence("{path} can't be read: {reason}", path=path, reason=error.strerror or error)
+        ) from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     # a label in another encoding is at worst unknown
     return content.decode(encoding, "replace").splitlines()
@@ -178,11 +195,15 @@ def _lines(path: Path) -> list[str]:
 
 def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
     if not folder.is_dir():
-        raise InvalidRequest(f"{folder} is not a folder")
+        raise InvalidRequest(Sentence("{folder} is not a folder", folder=folder))
     visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found = sorted(path for path in visible if path.suffix.lower() in suffixes)
     if not found:
-        raise InvalidRequest(f"{folder} holds no {what} ({', '.join(sorted(suffixes))})")
+        raise InvalidRequest(
+            Sentence(
+                "{folder} holds no {what} ({suffixes})", folder=folder, what=what, suffixes=", ".join(sorted(suffixes))
+            )
+        )
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from serve_app.errors import InvalidRequest
 from serve_app.results import MAX_BPM, MAX_GRID_DIVISION, MIN_BPM, Drum
+from serve_app.sentences import Sentence
 
 _DEFAULT_DIVISION = 16
 
@@ -47,8 +48,13 @@ class InferenceConfig:
             return None
         if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= MAX_GRID_DIVISION:
             raise InvalidRequest(
-                f"grid_division[{drum.value!r}] must be a whole number from 1 to {MAX_GRID_DIVISION} (16: sixteenths), "
-                f"or None for no grid, not {value!r}"
+                Sentence(
+                    "grid_division[{value}] must be a whole number from 1 to {max_grid_division} (16: sixteenths), or "
+                    "None for no grid, not {value2}",
+                    value=repr(drum.value),
+                    max_grid_division=MAX_GRID_DIVISION,
+                    value2=repr(value),
+                )
             )
         return int(value) or None
 
@@ -59,7 +65,13 @@ class InferenceConfig:
         if value is None:
             return tuned[drum]
         if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < 1.0:
-            raise InvalidRequest(f"thresholds[{drum.value!r}] must lie between 0 and 1, not {value!r}")
+            raise InvalidRequest(
+                Sentence(
+                    "thresholds[{value}] must lie between 0 and 1, not {value2}",
+                    value=repr(drum.value),
+                    value2=repr(value),
+                )
+            )
         return float(value)
 
     def check(self) -> None:
@@ -75,10 +87,24 @@ def checked_bpm(bpm: Any) -> float | None:
         return None
     is_number = isinstance(bpm, Real) and not isinstance(bpm, bool) and math.isfinite(bpm)
     if not is_number or not MIN_BPM <= bpm <= MAX_BPM:
-        raise InvalidRequest(f"bpm must be a number from {MIN_BPM:.0f} to {MAX_BPM:.0f}, not {bpm!r}")
+        raise InvalidRequest(
+            Sentence(
+                "bpm must be a number from {min_bpm:.0f} to {max_bpm:.0f}, not {bpm}",
+                min_bpm=MIN_BPM,
+                max_bpm=MAX_BPM,
+                bpm=repr(bpm),
+            )
+        )
     return float(bpm)
 
 
 def _check_names(field_name: str, values: Mapping[str, Any]) -> None:
     if unknown := [name for name in values if name not in set(Drum)]:
-        raise InvalidRequest(f"{field_name} has no drum {unknown[0]!r}; the drums are {', '.join(map(str, Drum))}")
+        raise InvalidRequest(
+            Sentence(
+                "{field_name} has no drum {unknown}; the drums are {drum}",
+                field_name=field_name,
+                unknown=repr(unknown[0]),
+                drum=", ".join(map(str, Drum)),
+            )
+        )

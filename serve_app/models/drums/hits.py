@@ -16,6 +16,7 @@ from serve_app.models.drums.beats import BeatGrid
 from serve_app.models.drums.config import InferenceConfig
 from serve_app.models.drums.tempo import OnsetTrain
 from serve_app.results import Drum, DrumHit
+from serve_app.sentences import Sentence
 
 # A flam's two strokes are 20 to 40 ms apart, a fast roll's 40 ms; nearer peaks are one uncertain stroke.
 MIN_DISTANCE_S = 0.03
@@ -99,7 +100,9 @@ def quantize(times_s: NDArray[np.float64], grid: BeatGrid, division: int) -> NDA
         division: lines in a whole note: 16 for sixteenths, 12 for triplets of eighths; InvalidRequest below 1.
     """
     if division < 1:
-        raise InvalidRequest(f"a grid divides a whole note into at least 1 part, not {division}")
+        raise InvalidRequest(
+            Sentence("a grid divides a whole note into at least 1 part, not {division}", division=division)
+        )
     times_s = np.asarray(times_s, dtype=np.float64)
     if not times_s.size:
         return times_s

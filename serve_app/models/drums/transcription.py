@@ -19,7 +19,7 @@ from typing import BinaryIO, TypeVar
 import torch
 
 from serve_app.models.devices import AUTO, torch_device
-from serve_app.models.drums.activations import DrumActivations, Stitcher, cut_pieces, run_network
+from serve_app.models.drums.activations import DrumActivations, run_network
 from serve_app.models.drums.audio_file import Recording, read_recording
 from serve_app.models.drums.beats import BeatGrid, track_beats
 from serve_app.models.drums.checkpoint import LoadedDrums, checkpoint_path, load_checkpoint
@@ -85,13 +85,13 @@ def transcribe_drums(
     config.check()
     bpm_override = checked_bpm(bpm_override)
     recording = read_recording(source, on_block=lambda read_s: on_progress(0.0))
-    stitcher = Stitcher(loaded.hyper_parameters.labels)
-    for piece in _ahead(cut_pieces(recording.blocks, gain=recording.gain)):
+    stitcher, num_frames = loaded.stitcher(), loaded.num_frames(recording)
+    for piece in _ahead(loaded.pieces(recording)):
         with _one_thread():
             [output] = run_network(loaded.network, [piece.bands])  # several at once are no faster on a CPU
         stitcher.add(piece, output)
-        on_progress(min(1.0, (piece.first_frame + piece.keep.stop) / recording.num_frames))
-    return finish(recording, stitcher.finish(recording.num_frames), config, loaded, bpm_override)
+        on_progress(min(1.0, (piece.first_frame + piece.keep.stop) / num_frames))
+    return finish(recording, stitcher.finish(num_frames), config, loaded, bpm_override)
 
 
 def finish(
@@ -105,7 +105,7 @@ def finish(
     strokes = find_strokes(activations, config, loaded.thresholds, recording.duration_s)
     grid = track_beats(onset_train(strokes), recording.duration_s, bpm_override)
     hits = place_hits(strokes, grid, config)
-    notes = (*recording.notes, *_notes(recording, hits, grid, config))
+    notes = (*recording.notes, *loaded.notes, *_notes(recording, hits, grid, config))
     version, duration_s = loaded.model_version, recording.duration_s
     transcript = DrumTranscript(
         hits, grid.bpm, grid.tempo_map, duration_s, version, notes, bpm_alternative=grid.bpm_alternative

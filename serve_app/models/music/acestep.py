@@ -21,6 +21,7 @@ from serve_app.models.music.pieces import piece_of
 from serve_app.models.music.scales import MODES
 from serve_app.models.remote_http import Answer, RemoteServer, checked_key, shown_words
 from serve_app.results import MusicPlan, RenderedMusic
+from serve_app.sentences import Sentence
 
 NAME = "ACE-Step"
 _LICENSE = "Made by ACE-Step 1.5, whose licence is MIT."
@@ -46,7 +47,9 @@ class AceStep:
             ModelLoadingError: the options name no server, or the key is none.
         """
         if not options.base_url:
-            raise ModelLoadingError("The engine acestep needs music.acestep.base_url, such as http://localhost:8001")
+            raise ModelLoadingError(
+                Sentence("The engine acestep needs music.acestep.base_url, such as http://localhost:8001")
+            )
         key = checked_key(key, "SERVE_APP_MUSIC_API_KEY")
         self._options = options
         self._server = RemoteServer(NAME, options.base_url, "music.acestep.base_url", first_wait_s=first_wait_s)
@@ -62,7 +65,7 @@ class AceStep:
         released = await self._ask("/release_task", _task_of(plan, self._options))
         task = released.get("task_id") if isinstance(released, dict) else None
         if not isinstance(task, str) or not _TASK.fullmatch(task):
-            raise ProcessingError(f"{NAME} accepted the piece without a task id")
+            raise ProcessingError(Sentence("{name} accepted the piece without a task id", name=NAME))
         return task
 
     async def render(self, plan: MusicPlan, task: str | None, on_progress: Callable[[float], None]) -> RenderedMusic:
@@ -78,8 +81,11 @@ class AceStep:
                 content = await self._file(result.get("file"))
         except TimeoutError:
             raise ProcessingError(
-                f"{NAME} did not end within {self._options.timeout_s:g} s; raise music.acestep.timeout_s, or look at "
-                "the server"
+                Sentence(
+                    "{name} did not end within {timeout_s:g} s; raise music.acestep.timeout_s, or look at the server",
+                    name=NAME,
+                    timeout_s=self._options.timeout_s,
+                )
             ) from None
         audio, rate = await asyncio.to_thread(sound_of_answer, content)
         version = shown_words(str(result.get("dit_model") or "unknown"), self._headers, 60)
@@ -94,10 +100,12 @@ class AceStep:
             status, results = await self._query(task)
             if status == _FAILED:
                 told = shown_words(str(results[0].get("error") or "") if results else "", self._headers)
-                raise ProcessingError(f"{NAME} failed to make the piece{f': {told}' if told else ''}")
+                raise ProcessingError(
+                    Sentence("{name} failed to make the piece{value}", name=NAME, value=f": {told}" if told else "")
+                )
             if not results:
                 if not may_begin_again:
-                    raise ProcessingError(f"{NAME} lost the task; was the server restarted twice?")
+                    raise ProcessingError(Sentence("{name} lost the task; was the server restarted twice?", name=NAME))
                 may_begin_again = False
                 task = await self.start(plan)
                 continue
@@ -112,7 +120,7 @@ class AceStep:
         """Return a task's status and results; no results: the server does not know it."""
         found = await self._ask("/query_result", {"task_id_list": [task]})
         if not isinstance(found, list) or (found and not isinstance(found[0], dict)):
-            raise ProcessingError(f"{NAME}'s answer has another form than its API describes")
+            raise ProcessingError(Sentence("{name}'s answer has another form than its API describes", name=NAME))
         if not found:
             return 0, []
         results = found[0].get("result") or "[]"
@@ -135,10 +143,10 @@ class AceStep:
         except (ValueError, RecursionError):
             wrapped = None
         if not isinstance(wrapped, dict) or "data" not in wrapped:
-            raise ProcessingError(f"{NAME}'s answer has another form than its API describes")
+            raise ProcessingError(Sentence("{name}'s answer has another form than its API describes", name=NAME))
         if wrapped.get("code", 200) != 200 or wrapped.get("error"):
             told = shown_words(str(wrapped.get("error")), self._headers)
-            raise ProcessingError(f"{NAME} refuses the request: {told}")
+            raise ProcessingError(Sentence("{name} refuses the request: {told}", name=NAME, told=told))
         return wrapped["data"]
 
     async def _send(self, method: str, path: str, content: Any = None, *, max_bytes: int) -> Answer:
@@ -176,7 +184,9 @@ def _task_of(plan: MusicPlan, options: AceStepOptions) -> dict[str, Any]:
 
 def _path_of(place: Any) -> str:
     """Return the path of a result on the configured server; ProcessingError where it leads anywhere else."""
-    refused = ProcessingError(f"{NAME} names a file that is not on its own server; it was not fetched")
+    refused = ProcessingError(
+        Sentence("{name} names a file that is not on its own server; it was not fetched", name=NAME)
+    )
     if not isinstance(place, str) or not place.isascii() or not place.isprintable() or "\\" in place:
         raise refused
     try:
@@ -194,7 +204,18 @@ def _path_of(place: Any) -> str:
 def _failure_of(answer: Answer) -> ModelError:
     told = f": {answer.told}" if answer.told else ""
     if answer.status in (401, 403):
-        return ModelLoadingError(f"{NAME} refuses the key ({answer.status}); correct SERVE_APP_MUSIC_API_KEY")
+        return ModelLoadingError(
+            Sentence(
+                "{name} refuses the key ({status}); correct SERVE_APP_MUSIC_API_KEY", name=NAME, status=answer.status
+            )
+        )
     if answer.status == 404 or 300 <= answer.status < 400:
-        return ModelLoadingError(f"{NAME} answers {answer.status}{told}; correct music.acestep.base_url")
-    return ProcessingError(f"{NAME} answers {answer.status}{told}")
+        return ModelLoadingError(
+            Sentence(
+                "{name} answers {status}{told}; correct music.acestep.base_url",
+                name=NAME,
+                status=answer.status,
+                told=told,
+            )
+        )
+    return ProcessingError(Sentence("{name} answers {status}{told}", name=NAME, status=answer.status, told=told))

@@ -12,6 +12,7 @@ from serve_app.errors import AudioExtractionError, ProcessingError
 from serve_app.media.cage import Limits
 from serve_app.media.caged_audio import sound_cage
 from serve_app.models.music.encoding import MAX_BYTES, MAX_S, from_audio
+from serve_app.sentences import Sentence
 
 # Of three minutes of stereo at 48 kHz, twice, and a file of the largest size.
 _LIMITS = Limits(memory_bytes=512 << 20, cpu_s=60.0, wall_s=600.0)
@@ -26,7 +27,13 @@ def sound_of_answer(content: bytes) -> tuple[NDArray[np.float32], int]:
         Unavailable: the machine has no process or memory for a decoder.
     """
     if len(content) > MAX_BYTES:
-        raise ProcessingError(f"The engine's file has {len(content) >> 20} MiB; at most {MAX_BYTES >> 20} are read")
+        raise ProcessingError(
+            Sentence(
+                "The engine's file has {num} MiB; at most {max_bytes} are read",
+                num=len(content) >> 20,
+                max_bytes=MAX_BYTES >> 20,
+            )
+        )
     blocks = sound_cage().blocks(f"{__name__}:answered_sound", content, {}, _LIMITS)
     parts: list[NDArray[np.float32]] = []
     while True:
@@ -36,9 +43,11 @@ def sound_of_answer(content: bytes) -> tuple[NDArray[np.float32], int]:
             rate, num_channels = (int(value) for value in stop.value)
             break
         except AudioExtractionError as error:
-            raise ProcessingError(f"The engine's answer can't be used. {error.detail}") from error
+            raise ProcessingError(
+                Sentence("The engine's answer can't be used. {reason}", reason=error.detail)
+            ) from error
         if sum(map(len, parts)) > _MAX_VALUES:
-            raise ProcessingError("The engine's answer can't be decoded")
+            raise ProcessingError(Sentence("The engine's answer can't be decoded"))
     return np.concatenate(parts).reshape(-1, num_channels), rate
 
 

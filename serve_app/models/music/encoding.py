@@ -16,6 +16,7 @@ from serve_app.errors import ProcessingError
 from serve_app.media.container import AUDIO_ONLY
 from serve_app.models.music.levels import as_columns
 from serve_app.results import EncodedMusic
+from serve_app.sentences import Sentence
 
 MAX_BYTES = 96 << 20  # two minutes of 32-bit stereo at 96 kHz
 MAX_S = 180.0
@@ -41,7 +42,7 @@ def to_flac(audio: NDArray[np.float32], rate: int) -> bytes:
     """
     columns = as_columns(audio)
     if not columns.size or not np.isfinite(columns).all():
-        raise ProcessingError("The engine's sound is empty or not numbers, so that it can't be kept")
+        raise ProcessingError(Sentence("The engine's sound is empty or not numbers, so that it can't be kept"))
     loudest = max(1.0, float(columns.max()), -float(columns.min()))
     return _encoded(columns, rate, "flac", "flac", scale=(_FULL_SCALE - 1) / loudest)
 
@@ -67,13 +68,21 @@ def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:
         ProcessingError: it is no such file, holds no sound, is longer than three minutes or larger than 96 MiB.
     """
     if len(content) > MAX_BYTES:
-        raise ProcessingError(f"The engine's file has {len(content) >> 20} MiB; at most {MAX_BYTES >> 20} are read")
+        raise ProcessingError(
+            Sentence(
+                "The engine's file has {num} MiB; at most {max_bytes} are read",
+                num=len(content) >> 20,
+                max_bytes=MAX_BYTES >> 20,
+            )
+        )
     kind = _kind(content)
     try:
         with av.open(io.BytesIO(content), format=kind, options=dict(AUDIO_ONLY)) as container:
             return _decoded(container)
     except (av.FFmpegError, ValueError) as error:
-        raise ProcessingError(f"The engine's {kind} file can't be decoded ({type(error).__name__})") from error
+        raise ProcessingError(
+            Sentence("The engine's {kind} file can't be decoded ({reason})", kind=kind, reason=type(error).__name__)
+        ) from error
 
 
 def encode(flac: bytes) -> EncodedMusic:
@@ -87,15 +96,17 @@ def _kind(content: bytes) -> str:
             return kind
     if len(content) > 2 and content[0] == 0xFF and content[1] & 0xE6 == 0xE2:  # MPEG audio, layer III
         return "mp3"
-    raise ProcessingError("The engine's answer is no FLAC, WAV, MP3 or Ogg file")
+    raise ProcessingError(Sentence("The engine's answer is no FLAC, WAV, MP3 or Ogg file"))
 
 
 def _decoded(container: Any) -> tuple[NDArray[np.float32], int]:
     if not container.streams.audio:
-        raise ProcessingError("The engine's file holds no sound")
+        raise ProcessingError(Sentence("The engine's file holds no sound"))
     track = container.streams.audio[0]
     if track.rate not in _RATES_HZ:
-        raise ProcessingError(f"The engine's sound has {track.rate} samples a second, which no engine makes")
+        raise ProcessingError(
+            Sentence("The engine's sound has {rate} samples a second, which no engine makes", rate=track.rate)
+        )
     rate = min(track.rate, _HIGHEST_RATE_HZ)
     layout = "mono" if track.channels == 1 else "stereo"
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
@@ -106,11 +117,11 @@ def _decoded(container: Any) -> tuple[NDArray[np.float32], int]:
         for part in resampler.resample(frame):
             end = length + part.samples
             if end > len(audio):
-                raise ProcessingError(f"The engine's sound is longer than {MAX_S:.0f} s")
+                raise ProcessingError(Sentence("The engine's sound is longer than {max_s:.0f} s", max_s=MAX_S))
             audio[length:end] = np.nan_to_num(part.to_ndarray().T)
             length = end
     if not length:
-        raise ProcessingError("The engine's file holds no sound that can be decoded")
+        raise ProcessingError(Sentence("The engine's file holds no sound that can be decoded"))
     return audio[:length], rate
 
 

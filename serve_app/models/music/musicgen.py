@@ -22,6 +22,7 @@ from serve_app.models.pretrained import load_whole
 from serve_app.models.untrusted_text import clean_text
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import MusicPlan, RenderedMusic
+from serve_app.sentences import Sentence
 
 MAX_S = 30.0  # trained on; beyond 2048 positions (41 s) CUDA's assertion ends the process's use of the GPU
 
@@ -54,21 +55,32 @@ class MusicGen:
             GpuMemoryError: it does not fit.
         """
         if not options.model_id:
-            raise ModelLoadingError("The engine musicgen needs music.musicgen.model_id: a Hugging Face id or a folder")
+            raise ModelLoadingError(
+                Sentence("The engine musicgen needs music.musicgen.model_id: a Hugging Face id or a folder")
+            )
         torch.set_num_threads(options.num_threads)
         self._options = options
         self._device = torch_device(device)
         folder = fetch_weights(options.model_id, cache_dir, hf_token)
         if not folder.is_dir() or not any(folder.glob("*.safetensors")):
-            raise ModelLoadingError(f"The music model {options.model_id} has no safetensors; name a folder with them")
+            raise ModelLoadingError(
+                Sentence(
+                    "The music model {model_id} has no safetensors; name a folder with them", model_id=options.model_id
+                )
+            )
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # each of the library's classes raises its own kinds
             raise ModelLoadingError(
-                f"The music model {options.model_id} has no usable tokenizer ({type(error).__name__}: {error}); copy "
-                "its tokenizer files from the model that it was made of"
+                Sentence(
+                    "The music model {model_id} has no usable tokenizer ({kind}: {reason}); copy its tokenizer "
+                    "files from the model that it was made of",
+                    model_id=options.model_id,
+                    kind=type(error).__name__,
+                    reason=str(error),
+                )
             ) from error
-        network = load_whole(MusicgenForConditionalGeneration, folder, "The music model")
+        network = load_whole(MusicgenForConditionalGeneration, folder, Sentence("The music model"))
         is_half = options.half and self._device.type == "cuda"
         with loading_errors(f"moving the music model {options.model_id} to {self._device}"):
             self._network = network.to(self._device, torch.float16 if is_half else torch.float32)
@@ -105,7 +117,7 @@ class MusicGen:
         devices = [self._device] if self._device.type == "cuda" else []
         with (
             _SEEDED,
-            gpu_errors("making music with MusicGen"),
+            gpu_errors(Sentence("making music with MusicGen")),
             torch.random.fork_rng(devices),
             torch.inference_mode(),
         ):
@@ -144,7 +156,7 @@ class _Steps(StoppingCriteria):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
         if self._should_stop():
-            raise ProcessingError("MusicGen was stopped, as its caller asked")
+            raise ProcessingError(Sentence("MusicGen was stopped, as its caller asked"))
         self._done += 1
         self._on_progress((1.0 - _DECODING_SHARE) * min(1.0, self._done / self._num_steps))
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]

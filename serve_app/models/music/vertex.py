@@ -21,6 +21,7 @@ from serve_app.models.music.options import VertexOptions
 from serve_app.models.music.pieces import piece_of
 from serve_app.models.remote_http import Answer, RemoteServer, shown_words
 from serve_app.results import MusicPlan, RenderedMusic
+from serve_app.sentences import Sentence
 
 NAME = "Vertex AI"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -75,7 +76,11 @@ class Vertex:
                 answer = await self._predict(plan)
         except TimeoutError:
             raise ProcessingError(
-                f"{NAME} gave no piece within {self._options.timeout_s:g} s; raise music.vertex.timeout_s"
+                Sentence(
+                    "{name} gave no piece within {timeout_s:g} s; raise music.vertex.timeout_s",
+                    name=NAME,
+                    timeout_s=self._options.timeout_s,
+                )
             ) from None
         audio, rate = await asyncio.to_thread(lambda: sound_of_answer(self._sound_in(answer)))
         license = _OWN_LICENSE if self._options.endpoint_id else _GOOGLE_LICENSE.format(self._options.model)
@@ -118,7 +123,9 @@ class Vertex:
             from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError, TransportError
             from google.auth.transport.requests import Request
         except ImportError as error:
-            raise ModelLoadingError("The engine vertex needs google-auth: pip install 'serve_app[gcs]'") from error
+            raise ModelLoadingError(
+                Sentence("The engine vertex needs google-auth: pip install 'serve_app[gcs]'")
+            ) from error
         try:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[_SCOPE])
@@ -126,14 +133,21 @@ class Vertex:
                 self._credentials.refresh(Request())
         except DefaultCredentialsError as error:
             raise ModelLoadingError(
-                "There are no Google credentials for the engine vertex: let GOOGLE_APPLICATION_CREDENTIALS name a key "
-                "file, or give the machine a service account"
+                Sentence(
+                    "There are no Google credentials for the engine vertex: let GOOGLE_APPLICATION_CREDENTIALS name a "
+                    "key file, or give the machine a service account"
+                )
             ) from error
         except TransportError as error:
-            raise ProcessingError("Google's token server can't be reached; let this machine reach it") from error
+            raise ProcessingError(
+                Sentence("Google's token server can't be reached; let this machine reach it")
+            ) from error
         except (RefreshError, GoogleAuthError, ValueError) as error:
             raise ModelLoadingError(
-                f"Google refuses the credentials of the engine vertex ({type(error).__name__}); make a new key"
+                Sentence(
+                    "Google refuses the credentials of the engine vertex ({reason}); make a new key",
+                    reason=type(error).__name__,
+                )
             ) from error
         return str(self._credentials.token)
 
@@ -146,33 +160,47 @@ class Vertex:
             encoded: Any = first.get("audioContent") or first.get("bytesBase64Encoded")
             reason = first.get("raiFilteredReason") or wrapped.get("raiFilteredReason")
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
-            raise ProcessingError(f"{NAME}'s answer has another form than its reference describes") from error
+            raise ProcessingError(
+                Sentence("{name}'s answer has another form than its reference describes", name=NAME)
+            ) from error
         if not encoded and (reason or not self._options.endpoint_id):
             told = f": {shown_words(str(reason), answer.sent)}" if reason else ""
             raise MusicRefused(
-                f"{NAME} returned no piece: its filter blocked it{told}; another picture or prompt helps"
+                Sentence(
+                    "{name} returned no piece: its filter blocked it{told}; another picture or prompt helps",
+                    name=NAME,
+                    told=told,
+                )
             )
         try:
             return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
-            raise ProcessingError(f"{NAME}'s answer holds no sound in base64") from error
+            raise ProcessingError(Sentence("{name}'s answer holds no sound in base64", name=NAME)) from error
 
     def _failure_of(self, answer: Answer) -> ModelError:
         told = f": {answer.told}" if answer.told else ""
         if answer.status == 400 and _FILTERED.search(answer.told):
-            return MusicRefused(f"{NAME}'s filter refused the piece{told}")
+            return MusicRefused(Sentence("{name}'s filter refused the piece{told}", name=NAME, told=told))
         if answer.status == 401:
-            return ModelLoadingError(f"{NAME} refuses the credentials (401); make a new key")
+            return ModelLoadingError(Sentence("{name} refuses the credentials (401); make a new key", name=NAME))
         if answer.status == 403:
             return ModelLoadingError(
-                f"{NAME} forbids this model (403){told}; give the service account the role Vertex AI User"
+                Sentence(
+                    "{name} forbids this model (403){told}; give the service account the role Vertex AI User",
+                    name=NAME,
+                    told=told,
+                )
             )
         if answer.status == 404:
             return ModelLoadingError(
-                f"{NAME} has no {self.model_version.partition(':')[2]} in {self._options.location} (404); correct "
-                "music.vertex"
+                Sentence(
+                    "{name} has no {partition} in {location} (404); correct music.vertex",
+                    name=NAME,
+                    partition=self.model_version.partition(":")[2],
+                    location=self._options.location,
+                )
             )
-        return ProcessingError(f"{NAME} answers {answer.status}{told}")
+        return ProcessingError(Sentence("{name} answers {status}{told}", name=NAME, status=answer.status, told=told))
 
 
 def _instance_of(plan: MusicPlan, *, is_own: bool) -> dict[str, Any]:

@@ -7,6 +7,6 @@ file. Where a library unpickles one by itself, `read_checkpoint` or `check_folde
 
 from serve_app.models.pickled.folder import check_folder
 from serve_app.models.pickled.machine import PlainObject, Refused
-from serve_app.models.pickled.reader import read_checkpoint
+from serve_app.models.pickled.reader import PLAIN_NUMBERS, read_checkpoint
 
-__all__ = ["PlainObject", "Refused", "check_folder", "read_checkpoint"]
+__all__ = ["PLAIN_NUMBERS", "PlainObject", "Refused", "check_folder", "read_checkpoint"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from serve_app.models.pickled.machine import Refused
 from serve_app.models.pickled.reader import read_checkpoint
+from serve_app.sentences import Sentence, reason_of
 
 _PICKLED = "pytorch_model.bin"
 # of a config: files of weights, or an index of them, and of configs, that transformers reads instead
@@ -25,16 +26,18 @@ def check_folder(folder: Path) -> None:
         try:
             names |= {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Refused(f"has a damaged {index.name}") from error
+            raise Refused(Sentence("has a damaged {name}", name=index.name)) from error
     for name in sorted(names | _named_in_configs(folder)):
         if Path(name).name != name:
-            raise Refused(f"names a file outside of it: {name[:200]!r}")
+            raise Refused(Sentence("names a file outside of it: {name}", name=repr(name[:200])))
     for name in sorted(names):
         if not name.endswith(".safetensors"):
             try:
                 read_checkpoint(folder / name)
             except Refused as error:
-                raise Refused(f"has a {name} that is not read: {error}") from error
+                raise Refused(
+                    Sentence("has a {name} that is not read: {reason}", name=name, reason=reason_of(error))
+                ) from error
 
 
 def _named_in_configs(folder: Path) -> set[str]:

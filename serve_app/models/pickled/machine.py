@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app.sentences import Sentence
+
 MAX_PICKLE_BYTES = 64 * 1024**2  # of the pickle alone: a checkpoint of 1000 tensors has 0.13 MiB
 _MAX_OPCODES = 2_000_000
 _MAX_DEPTH = 32
 _PROTOCOL = 2  # the one that torch.save writes, and the one that torch reads with weights_only
 
-REMEDY = "save model.state_dict() as safetensors instead"
+REMEDY = Sentence("save model.state_dict() as safetensors instead")
 
 
 class Refused(Exception):
@@ -77,10 +79,16 @@ class Machine:
 
         def popped(kind: type | tuple[type, ...] = object) -> Any:
             if marks and len(stack) <= marks[-1]:
-                raise Refused("it is damaged: its pickle takes values that are not there")
+                raise Refused(Sentence("it is damaged: its pickle takes values that are not there"))
             value = stack.pop()
             if not isinstance(value, kind):
-                raise Refused(f"its pickle uses a {type(value).__name__} as something else; {REMEDY}")
+                raise Refused(
+                    Sentence(
+                        "its pickle uses a {value} as something else; {remedy}",
+                        value=type(value).__name__,
+                        remedy=REMEDY,
+                    )
+                )
             return value
 
         def marked() -> list[Any]:
@@ -92,15 +100,27 @@ class Machine:
         steps: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(pickled)
         for count, (opcode, argument, position) in enumerate(steps):
             if count > _MAX_OPCODES:
-                raise Refused(f"its pickle has more than {_MAX_OPCODES} opcodes; {REMEDY}")
+                raise Refused(
+                    Sentence(
+                        "its pickle has more than {max_opcodes} opcodes; {remedy}",
+                        max_opcodes=_MAX_OPCODES,
+                        remedy=REMEDY,
+                    )
+                )
             match opcode.name:
                 case "PROTO":
                     if argument != _PROTOCOL:
-                        raise Refused(f"its pickle has protocol {argument}, where torch.save writes {_PROTOCOL}")
+                        raise Refused(
+                            Sentence(
+                                "its pickle has protocol {argument}, where torch.save writes {protocol}",
+                                argument=argument,
+                                protocol=_PROTOCOL,
+                            )
+                        )
                 case "STOP":
                     value = popped()
                     if stack or marks:
-                        raise Refused("it is damaged: its pickle ends too early")
+                        raise Refused(Sentence("it is damaged: its pickle ends too early"))
                     _check_shape(value)
                     return value, position + 1
                 case "MARK":
@@ -150,7 +170,13 @@ class Machine:
                 case "NEWOBJ":
                     arguments, function = popped(tuple), popped(Name)
                     if function.text not in self._plain:
-                        raise Refused(f"its pickle makes a {function.text} in an unusual way; {REMEDY}")
+                        raise Refused(
+                            Sentence(
+                                "its pickle makes a {text} in an unusual way; {remedy}",
+                                text=function.text,
+                                remedy=REMEDY,
+                            )
+                        )
                     stack.append(PlainObject(function.text, arguments))
                 case "BUILD":
                     state = popped()
@@ -158,8 +184,14 @@ class Machine:
                 case "BINPERSID":
                     stack.append(self._persistent(popped(tuple)))
                 case other:
-                    raise Refused(f"its pickle has the opcode {other}, which torch.save does not write; {REMEDY}")
-        raise Refused("it is damaged: its pickle has no end")
+                    raise Refused(
+                        Sentence(
+                            "its pickle has the opcode {other}, which torch.save does not write; {remedy}",
+                            other=other,
+                            remedy=REMEDY,
+                        )
+                    )
+        raise Refused(Sentence("it is damaged: its pickle has no end"))
 
     def _named(self, argument: str) -> Any:
         module, _, name = argument.partition(" ")
@@ -169,8 +201,11 @@ class Machine:
         if text in self._builders or text in self._plain:
             return Name(text)
         raise Refused(
-            f"it holds Python objects ({text[:200]}), which might run code and are not loaded (a whole model, saved by "
-            "torch.save(model)?): save model.state_dict() instead, best as safetensors"
+            Sentence(
+                "it holds Python objects ({text}), which might run code and are not loaded (a whole model, saved "
+                "by torch.save(model)?): save model.state_dict() instead, best as safetensors",
+                text=text[:200],
+            )
         )
 
     def _built(self, function: Name, arguments: tuple[Any, ...]) -> Any:
@@ -181,13 +216,17 @@ class Machine:
 
 def _list(target: Any) -> list[Any]:
     if type(target) is not list:
-        raise Refused(f"its pickle appends to a {type(target).__name__}; {REMEDY}")
+        raise Refused(
+            Sentence("its pickle appends to a {target}; {remedy}", target=type(target).__name__, remedy=REMEDY)
+        )
     return target
 
 
 def _dict(target: Any) -> dict[Any, Any]:
     if type(target) not in (dict, OrderedDict):
-        raise Refused(f"its pickle sets items of a {type(target).__name__}; {REMEDY}")
+        raise Refused(
+            Sentence("its pickle sets items of a {target}; {remedy}", target=type(target).__name__, remedy=REMEDY)
+        )
     return target
 
 
@@ -195,7 +234,9 @@ def _key(key: Any) -> str | int | None:
     """Return a key of a dict; others can be made that take very long to hash, or have one hash."""
     if key is None or isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**63):
         return key
-    raise Refused(f"its pickle has a {type(key).__name__} as the key of a dict; {REMEDY}")
+    raise Refused(
+        Sentence("its pickle has a {key} as the key of a dict; {remedy}", key=type(key).__name__, remedy=REMEDY)
+    )
 
 
 def _give_state(target: Any, state: Any) -> None:
@@ -207,7 +248,9 @@ def _give_state(target: Any, state: Any) -> None:
         if isinstance(metadata, dict) and all(_is_versions(value) for value in metadata.values()):
             target._metadata = metadata  # type: ignore[attr-defined]
     else:
-        raise Refused(f"its pickle sets the state of a {type(target).__name__}; {REMEDY}")
+        raise Refused(
+            Sentence("its pickle sets the state of a {target}; {remedy}", target=type(target).__name__, remedy=REMEDY)
+        )
 
 
 def _is_versions(value: Any) -> bool:
@@ -227,13 +270,25 @@ def _check_shape(value: Any) -> None:
         else:
             return 0, len(part) if isinstance(part, str | bytes) else 1
         if level > _MAX_DEPTH:
-            raise Refused(f"its values are nested deeper than {_MAX_DEPTH}, or hold themselves; {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "its values are nested deeper than {max_depth}, or hold themselves; {remedy}",
+                    max_depth=_MAX_DEPTH,
+                    remedy=REMEDY,
+                )
+            )
         if id(part) not in sizes:
             inner = [measured(each, level + 1) for each in parts]
             sizes[id(part)] = 1 + max((depth for depth, _ in inner), default=0), 1 + sum(size for _, size in inner)
         depth, size = sizes[id(part)]
         if level + depth > _MAX_DEPTH + 1 or size > limit:
-            raise Refused(f"its values are nested deeper than {_MAX_DEPTH}, or repeat too often; {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "its values are nested deeper than {max_depth}, or repeat too often; {remedy}",
+                    max_depth=_MAX_DEPTH,
+                    remedy=REMEDY,
+                )
+            )
         return depth, size
 
     measured(value, 1)

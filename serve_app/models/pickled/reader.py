@@ -12,12 +12,15 @@ import torch
 from serve_app.models.pickled.archive import Record, records_of
 from serve_app.models.pickled.machine import MAX_PICKLE_BYTES, REMEDY, Machine, Refused
 from serve_app.models.pickled.tensors import CONSTANTS, PLAIN, OpenStorage, Tensors
+from serve_app.sentences import Sentence
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: the first pickle of the form before torch 1.6
 _LEGACY_VERSION = 1001
 _ALIGNMENT = 16  # bytes, of the longest element
 _ELEMENT_BYTES = (1, 2, 4, 8, 16)
-_NO_WEIGHTS = "it is no file of weights: neither of torch.save nor safetensors"
+# numpy's plain numbers, e.g. a best accuracy, as numpy 2 and numpy 1 write them
+PLAIN_NUMBERS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype")
+_NO_WEIGHTS = Sentence("it is no file of weights: neither of torch.save nor safetensors")
 
 
 def read_checkpoint(source: Path | bytes, plain: Iterable[str] = ()) -> Any:
@@ -45,7 +48,11 @@ def read_checkpoint(source: Path | bytes, plain: Iterable[str] = ()) -> Any:
     except Refused:
         raise
     except Exception as error:  # what the parsers of archives, pickles and numbers raise on an unknown file
-        raise Refused(f"it is damaged, or no file of weights ({_first_line(error)}); {REMEDY}") from error
+        raise Refused(
+            Sentence(
+                "it is damaged, or no file of weights ({reason}); {remedy}", reason=_first_line(error), remedy=REMEDY
+            )
+        ) from error
 
 
 class _Content:
@@ -85,17 +92,32 @@ def _from_archive(content: _Content, records: Mapping[str, Record], plain: froze
     folder = pickles[0].removesuffix("data.pkl")
     order = records.get(f"{folder}byteorder")
     if order is not None and content.read(order.start, min(order.length, 16)) != b"little":
-        raise Refused(f"its numbers are not little-endian; {REMEDY}")
+        raise Refused(Sentence("its numbers are not little-endian; {remedy}", remedy=REMEDY))
 
     def storage(key: str, num_bytes: int) -> torch.UntypedStorage:
         record = records.get(f"{folder}data/{key}", Record(0, -1))
         if record.length != num_bytes:
-            raise Refused(f"its storage {key[:80]!r} needs {num_bytes} bytes, its record has {record.length}; {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "its storage {key} needs {num_bytes} bytes, its record has {length}; {remedy}",
+                    key=repr(key[:80]),
+                    num_bytes=num_bytes,
+                    length=record.length,
+                    remedy=REMEDY,
+                )
+            )
         return content.storage(record.start, num_bytes)
 
     record = records[pickles[0]]
     if record.length > MAX_PICKLE_BYTES:
-        raise Refused(f"its pickle has {record.length} bytes, more than {MAX_PICKLE_BYTES}; {REMEDY}")
+        raise Refused(
+            Sentence(
+                "its pickle has {length} bytes, more than {max_pickle_bytes}; {remedy}",
+                length=record.length,
+                max_pickle_bytes=MAX_PICKLE_BYTES,
+                remedy=REMEDY,
+            )
+        )
     pickled = content.read(record.start, record.length)
     return _run(pickled, storage, content.length, plain)[0]
 
@@ -119,19 +141,28 @@ def _from_legacy(content: _Content, plain: frozenset[str]) -> Any:
         raise Refused(_NO_WEIGHTS)
     system, values_at = pickle_at(after_version)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise Refused(f"its numbers are not little-endian; {REMEDY}")
+        raise Refused(Sentence("its numbers are not little-endian; {remedy}", remedy=REMEDY))
     lengths: dict[str, int] = {}
     _, keys_at = pickle_at(values_at, lengths.__setitem__)  # counts only: the storages lie behind
     keys, position = pickle_at(keys_at)
     if not isinstance(keys, list) or sorted(keys) != sorted(lengths):
-        raise Refused(f"its list of storages is not that of its tensors; {REMEDY}")
+        raise Refused(Sentence("its list of storages is not that of its tensors; {remedy}", remedy=REMEDY))
     places: dict[str, int] = {}
     for key in keys:
         if position + 8 + lengths[key] > content.length:
-            raise Refused(f"it is damaged: it ends within its storage {key[:80]!r}; fetch it again")
+            raise Refused(
+                Sentence("it is damaged: it ends within its storage {key}; fetch it again", key=repr(key[:80]))
+            )
         elements = int.from_bytes(content.read(position, 8), "little")
         if all(elements * size != lengths[key] for size in _ELEMENT_BYTES):
-            raise Refused(f"its storage {key[:80]!r} needs {lengths[key]} bytes, its record has {elements} elements")
+            raise Refused(
+                Sentence(
+                    "its storage {key} needs {lengths} bytes, its record has {elements} elements",
+                    key=repr(key[:80]),
+                    lengths=lengths[key],
+                    elements=elements,
+                )
+            )
         places[key] = position + 8
         position += 8 + lengths[key]
     return pickle_at(values_at, lambda key, num_bytes: content.storage(places[key], num_bytes))[0]

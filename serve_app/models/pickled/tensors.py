@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from serve_app.models.pickled.machine import REMEDY, Builder, Refused
+from serve_app.sentences import Sentence
 
 _STORAGES = {
     "Float": torch.float32,
@@ -87,13 +88,18 @@ class Tensors:
         """Return the storage of a persistent id: ("storage", type, key, location, elements), and None in old files."""
         kind, stored_as, key, _, elements, *view = given
         if kind != "storage" or not isinstance(stored_as, StorageType) or not isinstance(key, str) or any(view):
-            raise Refused(f"it stores tensors in a form that torch no longer writes; load it in torch, and {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "it stores tensors in a form that torch no longer writes; load it in torch, and {remedy}",
+                    remedy=REMEDY,
+                )
+            )
         num_bytes = _count(elements) * (stored_as.dtype.itemsize if stored_as.dtype else 1)
         known = self._opened.get(key)
         if known is None:
             known = self._opened[key] = Storage(stored_as.dtype, num_bytes, self._open(key, num_bytes))
         elif known.num_bytes != num_bytes:
-            raise Refused(f"it gives two lengths to the storage {key!r}; {REMEDY}")
+            raise Refused(Sentence("it gives two lengths to the storage {key}; {remedy}", key=repr(key), remedy=REMEDY))
         return Storage(stored_as.dtype, num_bytes, known.memory)
 
     def _tensor(self, arguments: tuple[Any, ...]) -> torch.Tensor | None:
@@ -108,20 +114,37 @@ class Tensors:
 
     def _made(self, storage: Any, dtype: Any, offset: Any, size: Any, stride: Any) -> torch.Tensor | None:
         if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
-            raise Refused(f"it has a tensor without a storage; {REMEDY}")
+            raise Refused(Sentence("it has a tensor without a storage; {remedy}", remedy=REMEDY))
         sizes, strides = [_count(each) for each in size], [_count(each) for each in stride]
         if len(sizes) != len(strides) or len(sizes) > _MAX_DIMENSIONS:
-            raise Refused(f"it has a tensor with {len(sizes)} sizes and {len(strides)} strides; {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "it has a tensor with {num} sizes and {num2} strides; {remedy}",
+                    num=len(sizes),
+                    num2=len(strides),
+                    remedy=REMEDY,
+                )
+            )
         count, room = math.prod(sizes), storage.num_bytes // dtype.itemsize
         span = 1 + sum((each - 1) * step for each, step in zip(sizes, strides, strict=True)) if count else 0
         if count > room or _count(offset) + span > room:
             raise Refused(
-                f"it has a tensor of shape {tuple(sizes)} that reaches outside of its storage of {room} elements; "
-                f"{REMEDY}"
+                Sentence(
+                    "it has a tensor of shape {sizes} that reaches outside of its storage of {room} elements; {remedy}",
+                    sizes=tuple(sizes),
+                    room=room,
+                    remedy=REMEDY,
+                )
             )
         self._left -= count * dtype.itemsize
         if self._left < 0:
-            raise Refused(f"its tensors take more than {_MAX_COPIES} times the file's bytes; {REMEDY}")
+            raise Refused(
+                Sentence(
+                    "its tensors take more than {max_copies} times the file's bytes; {remedy}",
+                    max_copies=_MAX_COPIES,
+                    remedy=REMEDY,
+                )
+            )
         if storage.memory is None:
             return None
         return torch.empty(0, dtype=dtype).set_(storage.memory, offset, sizes, strides)
@@ -129,7 +152,7 @@ class Tensors:
 
 def _count(number: Any) -> int:
     if type(number) is not int or not 0 <= number <= _MAX_SIZE:
-        raise Refused(f"it has a size or a place that is no count; {REMEDY}")
+        raise Refused(Sentence("it has a size or a place that is no count; {remedy}", remedy=REMEDY))
     return number
 
 
@@ -137,20 +160,23 @@ def _require_plain(marks: list[Any]) -> None:
     """Refuse marks behind a tensor's arguments: {"conj": True}, {"neg": True} say that its numbers are other ones."""
     if any(marks):
         raise Refused(
-            f"it has a tensor whose numbers are not stored as they are; call its resolve_conj(), and {REMEDY}"
+            Sentence(
+                "it has a tensor whose numbers are not stored as they are; call its resolve_conj(), and {remedy}",
+                remedy=REMEDY,
+            )
         )
 
 
 def _parameter(arguments: tuple[Any, ...]) -> torch.Tensor | None:
     tensor = arguments[0]
     if tensor is not None and not isinstance(tensor, torch.Tensor):
-        raise Refused(f"it has a parameter without a tensor; {REMEDY}")
+        raise Refused(Sentence("it has a parameter without a tensor; {remedy}", remedy=REMEDY))
     return tensor
 
 
 def _ordered(arguments: tuple[Any, ...]) -> OrderedDict[Any, Any]:
     if arguments:
-        raise Refused(f"it has an OrderedDict in an unusual form; {REMEDY}")
+        raise Refused(Sentence("it has an OrderedDict in an unusual form; {remedy}", remedy=REMEDY))
     return OrderedDict()
 
 
@@ -158,5 +184,5 @@ def _encoded(arguments: tuple[Any, ...]) -> bytes:
     """Return bytes, which protocol 2 writes as text."""
     text, encoding = arguments
     if encoding != "latin1" or not isinstance(text, str):
-        raise Refused(f"it has bytes in an unusual form; {REMEDY}")
+        raise Refused(Sentence("it has bytes in an unusual form; {remedy}", remedy=REMEDY))
     return text.encode("latin1")

@@ -16,6 +16,7 @@ from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
 from serve_app.results import SAMPLE_RATE_HZ, LabelScores, SpeechRegion
+from serve_app.sentences import Sentence
 
 MIN_REGION_S = 0.25  # a short syllable
 # The first part of a longer region is classified: attention grows with the square of the length, and a recogniser's
@@ -57,24 +58,37 @@ class SpeechEmotionRecognizer:
             torch.set_num_threads(num_threads)
         self._device = torch_device(device)
         folder = fetch_weights(model_id, cache_dir, hf_token)
-        network = load_whole(AutoModelForAudioClassification, folder, "The emotion model")
+        network = load_whole(AutoModelForAudioClassification, folder, Sentence("The emotion model"))
         try:
             self._extractor = AutoFeatureExtractor.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # each of the library's classes raises its own kinds
             raise ModelLoadingError(
-                f"The emotion model {model_id} has no usable preprocessor_config.json ({type(error).__name__}: "
-                f"{error}); copy it from the model it was made of"
+                Sentence(
+                    "The emotion model {model_id} has no usable preprocessor_config.json ({kind}: {reason}); copy "
+                    "it from the model it was made of",
+                    model_id=model_id,
+                    kind=type(error).__name__,
+                    reason=str(error),
+                )
             ) from error
         config = network.config
         if self._extractor.sampling_rate != SAMPLE_RATE_HZ:
             raise ModelLoadingError(
-                f"The emotion model {model_id} takes {self._extractor.sampling_rate} Hz; name one made for 16 kHz"
+                Sentence(
+                    "The emotion model {model_id} takes {sampling_rate} Hz; name one made for 16 kHz",
+                    model_id=model_id,
+                    sampling_rate=self._extractor.sampling_rate,
+                )
             )
         if config.problem_type == "regression" or config.num_labels < 2:
             raise ModelLoadingError(
-                f"The emotion model {model_id} predicts degrees, not classes; name one that has labels such as 'happy'"
+                Sentence(
+                    "The emotion model {model_id} predicts degrees, not classes; name one that has labels such as "
+                    "'happy'",
+                    model_id=model_id,
+                )
             )
         self.labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         self.model_version = f"transformers:{weights_name(model_id)}:float32"
@@ -119,7 +133,7 @@ class SpeechEmotionRecognizer:
         answers: list[LabelScores | None] = [None] * len(clips)
         for batch in self._batches([len(clip) for clip in clips]):
             if should_stop():
-                raise ProcessingError("emotion recognition was stopped, as its caller asked")
+                raise ProcessingError(Sentence("emotion recognition was stopped, as its caller asked"))
             for index, scores in zip(batch, self._probabilities([clips[index] for index in batch]), strict=True):
                 by_label = dict(zip(self.labels, scores.tolist(), strict=True))
                 answers[index] = LabelScores(self.labels[int(scores.argmax())], by_label)
@@ -153,10 +167,10 @@ class SpeechEmotionRecognizer:
     def _classify(self, clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         padding = {"padding": True} if self._keeps_lengths else {}
         inputs = self._extractor(list(clips), sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt", **padding)
-        with gpu_errors("recognizing emotion"), torch.inference_mode():
+        with gpu_errors(Sentence("recognizing emotion")), torch.inference_mode():
             logits = self._network(**inputs.to(self._device)).logits.float()  # (clips, labels)
             found = torch.sigmoid(logits) if self._is_multi_label else torch.softmax(logits, dim=-1)
             scores: NDArray[np.float32] = found.cpu().numpy()
         if not np.isfinite(scores).all():
-            raise ProcessingError("the emotion model's answer is not numbers; its weights are damaged")
+            raise ProcessingError(Sentence("the emotion model's answer is not numbers; its weights are damaged"))
         return scores

@@ -9,6 +9,7 @@ from dataclasses import replace
 from serve_app.analysis.attribution import texts_of_parts
 from serve_app.models.speech.coverage import speech_without_words
 from serve_app.results import AUTO, UNDETERMINED, SpeechRegion, Transcript
+from serve_app.sentences import Sentence
 
 _MOST_TIMES = 20  # stretches without words that a note lists; the number in the metadata counts all
 REPEATED = "words repeated across a cut were dropped"
@@ -42,19 +43,28 @@ def join_transcripts(
     ranked = [name for name, _ in letters.most_common()]
     others = [name for name in ranked[1:] if letters[name]]
     if others:
-        all_notes.append(f"other languages were detected in parts of the file: {', '.join(others)}")
+        all_notes.append(
+            Sentence("other languages were detected in parts of the file: {languages}", languages=", ".join(others))
+        )
     without_s = None
     if speech is not None:
         # a segment without words counts as one long word
         words = [(part.start_s, part.end_s) for segment in segments for part in segment.words or (segment,)]
         without = speech_without_words(speech, words)
         if not speech:
-            all_notes.append("no speech was detected")
+            all_notes.append(Sentence("no speech was detected"))
         without_s = sum(region.end_s - region.start_s for region in without)
         if without:
             shown = ", ".join(f"{region.start_s:.1f}-{region.end_s:.1f} s" for region in without[:_MOST_TIMES])
-            more = f" and {len(without) - _MOST_TIMES} more" if len(without) > _MOST_TIMES else ""
-            all_notes.append(f"no words were recognized in {without_s:.1f} s of detected speech: {shown}{more}")
+            if more := len(without) - _MOST_TIMES if len(without) > _MOST_TIMES else 0:
+                shown = Sentence("{shown} and {num} more", shown=shown, num=more)
+            all_notes.append(
+                Sentence(
+                    "no words were recognized in {without_s:.1f} s of detected speech: {shown}",
+                    without_s=without_s,
+                    shown=shown,
+                )
+            )
     models = dict.fromkeys(piece.model_version for piece in found)
     assumed = UNDETERMINED if language == AUTO else language
     return Transcript(segments, ranked[0] if ranked else assumed, " + ".join(models), tuple(all_notes), without_s)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from serve_app.errors import LanguageUnsupported, ModelLoadingError, ProcessingError, TaskUnsupported
 from serve_app.results import AUTO, SAMPLE_RATE_HZ, UNDETERMINED, Segment, SpeechTask, Transcript, Word
+from serve_app.sentences import Sentence
 
 LANGUAGES = (AUTO, "en")
-NOT_DETECTED = (
+NOT_DETECTED = Sentence(
     "the language was not detected: no deployed speech backend can detect it, and the speech was taken for English"
 )
 MIN_PIECE_S = 0.1  # the shortest words of the dictionary have three phones of three frames of 10 ms
@@ -59,7 +60,10 @@ class PocketsphinxRecognizer:
             self._decoder.add_jsgf_string(_LEVELS_SEARCH, "#JSGF V1.0; grammar levels; public <word> = a;")
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise ModelLoadingError(
-                f"pocketsphinx could not load its US English model ({error}); reinstall the pocketsphinx wheel"
+                Sentence(
+                    "pocketsphinx could not load its US English model ({reason}); reinstall the pocketsphinx wheel",
+                    reason=str(error),
+                )
             ) from error
 
     @staticmethod
@@ -67,9 +71,12 @@ class PocketsphinxRecognizer:
         """Raise LanguageUnsupported for all but "auto" and "en"."""
         if language not in LANGUAGES:
             raise LanguageUnsupported(
-                f"the embedded recogniser transcribes English only, not {language!r}; deploy a Whisper backend for it "
-                "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in the "
-                "configuration"
+                Sentence(
+                    "the embedded recogniser transcribes English only, not {language}; deploy a Whisper backend for it "
+                    "(faster-whisper, transformers or openai-whisper): name its weights and enable its deployment in "
+                    "the configuration",
+                    language=repr(language),
+                )
             )
 
     @staticmethod
@@ -77,8 +84,10 @@ class PocketsphinxRecognizer:
         """Raise TaskUnsupported for a translation."""
         if task is SpeechTask.TRANSLATE:
             raise TaskUnsupported(
-                "the embedded recogniser can't translate; deploy a Whisper backend for it (faster-whisper, "
-                "transformers or openai-whisper) with whisper-base, -small, -medium, -large-v2 or -large-v3"
+                Sentence(
+                    "the embedded recogniser can't translate; deploy a Whisper backend for it (faster-whisper, "
+                    "transformers or openai-whisper) with whisper-base, -small, -medium, -large-v2 or -large-v3"
+                )
             )
 
     def transcribe(
@@ -112,7 +121,13 @@ class PocketsphinxRecognizer:
                 try:
                     words = self._decode(pcm, should_stop)
                 except RuntimeError as error:
-                    raise ProcessingError(f"pocketsphinx failed on {duration_s:.1f} s of audio: {error}") from error
+                    raise ProcessingError(
+                        Sentence(
+                            "pocketsphinx failed on {duration_s:.1f} s of audio: {reason}",
+                            duration_s=duration_s,
+                            reason=str(error),
+                        )
+                    ) from error
         placed = [
             replace(
                 word,
@@ -142,7 +157,7 @@ class PocketsphinxRecognizer:
         try:
             for first in range(0, len(pcm), _BLOCK):
                 if should_stop():
-                    raise ProcessingError("recognition was stopped, as its caller asked")
+                    raise ProcessingError(Sentence("recognition was stopped, as its caller asked"))
                 decoder.process_raw(pcm[first : first + _BLOCK].tobytes())
         finally:
             decoder.end_utt()
@@ -163,7 +178,7 @@ class PocketsphinxRecognizer:
 def _to_pcm(samples: NDArray[np.float32]) -> NDArray[np.int16]:
     """Return 16-bit samples; a quiet piece is raised above their steps."""
     if samples.ndim != 1:
-        raise ProcessingError(f"expected mono samples of shape (n,), got {samples.shape}")
+        raise ProcessingError(Sentence("expected mono samples of shape (n,), got {shape}", shape=samples.shape))
     clean = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=1.0, neginf=-1.0)
     peak = float(np.abs(clean).max(initial=0.0))
     gain = _RAISED_PEAK / peak if 1 / 32768 <= peak < _QUIET_PEAK else 1.0

@@ -11,6 +11,7 @@ from faster_whisper.vad import get_vad_model
 
 from serve_app.errors import ModelLoadingError
 from serve_app.results import SAMPLE_RATE_HZ, SpeechRegion
+from serve_app.sentences import Sentence
 
 THRESHOLD = 0.5  # speech begins at this probability
 END_THRESHOLD = 0.35  # and ends below this one
@@ -40,7 +41,9 @@ def speech_probabilities(samples: np.ndarray) -> np.ndarray:
     try:
         session = get_vad_model().session  # cached per process; made with one thread
     except Exception as error:
-        raise ModelLoadingError(f"Silero's voice activity detector can't be loaded: {type(error).__name__}") from error
+        raise ModelLoadingError(
+            Sentence("Silero's voice activity detector can't be loaded: {reason}", reason=type(error).__name__)
+        ) from error
     num_windows = -(-len(samples) // _WINDOW)
     probabilities = np.empty(num_windows, dtype=np.float32)
     hidden = cell = np.zeros((1, 1, 128), dtype=np.float32)

@@ -10,6 +10,7 @@ from serve_app.models.music.composer.render import render_plan
 from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.pieces import piece_of
 from serve_app.results import MusicPlan, RenderedMusic
+from serve_app.sentences import Sentence
 
 _LICENSE = "Composed by serve_app (Apache-2.0): no weights, no recordings, no conditions on the piece."
 _SOUNDFONT_LICENSE = (
@@ -24,7 +25,7 @@ def render_piece(
     should_stop: Callable[[], bool],
 ) -> RenderedMusic:
     """Return the composer's piece; ProcessingError where it fails."""
-    with gpu_errors("composing the piece"):
+    with gpu_errors(Sentence("composing the piece")):
         audio, midi = render_plan(plan, soundfont=soundfont, on_progress=on_progress, should_stop=should_stop)
     return piece_of(
         audio,

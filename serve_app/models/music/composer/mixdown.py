@@ -14,6 +14,7 @@ from serve_app.models.music.composer.score import Part, PlayedNote, Score
 from serve_app.models.music.composer.voices import sound_of
 from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.instruments import Role
+from serve_app.sentences import Sentence
 
 Progress = Callable[[float], None]
 ShouldStop = Callable[[], bool]
@@ -77,7 +78,7 @@ def synthesise(
 def end_if(should_stop: ShouldStop) -> None:
     """Raise ProcessingError if the caller no longer waits."""
     if should_stop():
-        raise ProcessingError("The music was not made to the end: its caller stopped waiting.")
+        raise ProcessingError(Sentence("The music was not made to the end: its caller stopped waiting."))
 
 
 class _Sounds:

@@ -13,6 +13,7 @@ from serve_app.models.music.composer.mixdown import Progress, ShouldStop, add_ro
 from serve_app.models.music.composer.score import Score
 from serve_app.models.music.composer.wavetable import RATE
 from serve_app.models.music.instruments import Role
+from serve_app.sentences import Sentence
 
 _PLACES = {Role.LEAD: 0.05, Role.CHORDS: -0.3, Role.PAD: 0.25}
 _GAINS = {Role.LEAD: 1.0, Role.CHORDS: 0.6, Role.PAD: 0.5, Role.BASS: 0.8, Role.DRUMS: 0.7}
@@ -62,20 +63,31 @@ def _open(soundfont: Path) -> tuple[Any, int]:
             head = file.read(12)
     except OSError as error:
         raise ModelLoadingError(
-            f"The SoundFont {soundfont} can't be read: {error.strerror}. Check its path."
+            Sentence(
+                "The SoundFont {soundfont} can't be read: {reason}. Check its path.",
+                soundfont=soundfont,
+                reason=error.strerror,
+            )
         ) from error
     if head[:4] != b"RIFF" or head[8:12] != b"sfbk":
-        raise ModelLoadingError(f"{soundfont} is no SoundFont: give a file in the format .sf2 or .sf3.")
+        raise ModelLoadingError(
+            Sentence("{soundfont} is no SoundFont: give a file in the format .sf2 or .sf3.", soundfont=soundfont)
+        )
     try:
         import fluidsynth
     except ImportError as error:
         raise ModelLoadingError(
-            f"A SoundFont needs FluidSynth ({error}): install pyfluidsynth and the system's libfluidsynth, "
-            "or leave `soundfont` out."
+            Sentence(
+                "A SoundFont needs FluidSynth ({reason}): install pyfluidsynth and the system's libfluidsynth, or "
+                "leave `soundfont` out.",
+                reason=str(error),
+            )
         ) from error
     synthesizer = fluidsynth.Synth(samplerate=float(RATE))
     bank = synthesizer.sfload(str(soundfont))
     if bank < 0:
         synthesizer.delete()
-        raise ModelLoadingError(f"FluidSynth can't load the SoundFont {soundfont}: the file is broken.")
+        raise ModelLoadingError(
+            Sentence("FluidSynth can't load the SoundFont {soundfont}: the file is broken.", soundfont=soundfont)
+        )
     return synthesizer, bank

@@ -26,6 +26,7 @@ from serve_app.models.speech.alignment.model import AlignModel, load_align_model
 from serve_app.models.speech.backends import MAX_PIECE_S
 from serve_app.models.speech.pieces import with_margins
 from serve_app.results import SAMPLE_RATE_HZ, Segment, SpeechRegion, Timing, Transcript, Word
+from serve_app.sentences import Sentence
 
 # Recognisers cut segments a little short: words are looked for this far into the silence around them.
 MARGIN_S = 0.2
@@ -99,7 +100,13 @@ class ForcedAligner:
         if transcript.language not in self._specs or not transcript.segments or not duration_s:
             return transcript
         if duration_s > MAX_PIECE_S + 1.0:
-            raise ProcessingError(f"a piece to be aligned has at most {MAX_PIECE_S:.0f} s, this one {duration_s:.1f} s")
+            raise ProcessingError(
+                Sentence(
+                    "a piece to be aligned has at most {max_piece_s:.0f} s, this one {duration_s:.1f} s",
+                    max_piece_s=MAX_PIECE_S,
+                    duration_s=duration_s,
+                )
+            )
         model = self._model(transcript.language)
         has_spaces = transcript.language not in LANGUAGES_WITHOUT_SPACES
         _end_if(should_stop)
@@ -144,7 +151,10 @@ class ForcedAligner:
             segments.append(replace(placed, start_s=placed.words[0].start_s, end_s=placed.words[-1].end_s))
         notes = transcript.notes
         if num_kept:
-            notes = (*notes, f"words of {num_kept} segments could not be aligned and keep the recogniser's times")
+            notes = (
+                *notes,
+                Sentence("words of {num} segments could not be aligned and keep the recogniser's times", num=num_kept),
+            )
         return replace(transcript, segments=tuple(segments), notes=notes)
 
     def _model(self, language: str) -> AlignModel:
@@ -208,4 +218,4 @@ def _words_of(text: str, has_spaces: bool) -> tuple[Word, ...]:
 
 def _end_if(should_stop: Callable[[], bool]) -> None:
     if should_stop():
-        raise ProcessingError("alignment was stopped, as its caller asked")
+        raise ProcessingError(Sentence("alignment was stopped, as its caller asked"))

@@ -26,6 +26,7 @@ from serve_app.models.speech.alignment.ctc import Alphabet, alphabet_of
 from serve_app.models.weights import fetch_weights
 from serve_app.redaction import shown_spec
 from serve_app.results import SAMPLE_RATE_HZ
+from serve_app.sentences import Sentence
 
 WHISPERX = "whisperx"
 # Shorter input is padded with silence: the convolutions of wav2vec 2.0 need 25 ms (Baevski et al. 2020, section 4.2).
@@ -57,12 +58,12 @@ class AlignModel:
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
         if len(waveform) < _MIN_SAMPLES:
             waveform = np.pad(waveform, (0, _MIN_SAMPLES - len(waveform)))
-        with gpu_errors("aligning words"), torch.inference_mode():
+        with gpu_errors(Sentence("aligning words")), torch.inference_mode():
             answer = self._network(torch.from_numpy(waveform)[None].to(self._device))  # (1, samples)
             scores = answer[0] if isinstance(answer, tuple) else answer.logits  # (1, frames, symbols)
             found: NDArray[np.float32] = torch.log_softmax(scores[0].float(), dim=-1).cpu().numpy()
         if not np.isfinite(found).all():
-            raise ProcessingError("the align model's answer is not numbers; its weights are damaged")
+            raise ProcessingError(Sentence("the align model's answer is not numbers; its weights are damaged"))
         return found
 
 
@@ -84,7 +85,10 @@ def load_align_model(
         choice = DEFAULT_ALIGN_MODELS_TORCH.get(language) or DEFAULT_ALIGN_MODELS_HF.get(language)
         if choice is None:
             raise ModelLoadingError(
-                f"whisperx has no align model for {language!r}; name a wav2vec 2.0 made for CTC in that language"
+                Sentence(
+                    "whisperx has no align model for {language}; name a wav2vec 2.0 made for CTC in that language",
+                    language=repr(language),
+                )
             )
         spec = str(choice)
     bundle = getattr(torchaudio.pipelines, spec, None)
@@ -94,8 +98,11 @@ def load_align_model(
         model = _from_folder(spec, fetch_weights(spec, cache_dir, hf_token), device)
     if not model.alphabet.ids:
         raise ModelLoadingError(
-            f"The align model {shown_spec(spec)} has no symbol of a single letter in its vocabulary: words can't be "
-            "spelled in it"
+            Sentence(
+                "The align model {spec} has no symbol of a single letter in its vocabulary: words can't be spelled "
+                "in it",
+                spec=shown_spec(spec),
+            )
         )
     with loading_errors(f"moving the align model {shown_spec(spec)} to {device}"):
         model._network.to(device)
@@ -103,19 +110,27 @@ def load_align_model(
 
 
 def _from_folder(spec: str, folder: Path, device: torch.device) -> AlignModel:
-    network = load_whole(AutoModelForCTC, folder, "The align model")
+    network = load_whole(AutoModelForCTC, folder, Sentence("The align model"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         extractor = AutoFeatureExtractor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each of the library's classes raises its own kinds
         raise ModelLoadingError(
-            f"The align model {shown_spec(spec)} has no usable tokenizer (vocab.json, tokenizer_config.json) or "
-            f"preprocessor_config.json ({type(error).__name__}: {error}); copy them from the model it was made of"
+            Sentence(
+                "The align model {spec} has no usable tokenizer (vocab.json, tokenizer_config.json) or "
+                "preprocessor_config.json ({kind}: {reason}); copy them from the model it was made of",
+                spec=shown_spec(spec),
+                kind=type(error).__name__,
+                reason=str(error),
+            )
         ) from error
     if network.main_input_name != "input_values" or extractor.sampling_rate != SAMPLE_RATE_HZ:
         raise ModelLoadingError(
-            f"The align model {shown_spec(spec)} does not take samples at 16 kHz; name a wav2vec 2.0, HuBERT or WavLM "
-            "made for CTC"
+            Sentence(
+                "The align model {spec} does not take samples at 16 kHz; name a wav2vec 2.0, HuBERT or WavLM made "
+                "for CTC",
+                spec=shown_spec(spec),
+            )
         )
     blank_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else network.config.pad_token_id
     return AlignModel(
@@ -140,8 +155,14 @@ def _from_bundle(
         network = bundle.get_model(dl_kwargs={"model_dir": str(folder), "weights_only": True, "progress": False})
     except Exception as error:  # urllib, torch and the disk each raise their own kinds
         raise ModelLoadingError(
-            f"torchaudio's align model {name} can't be fetched or loaded ({type(error).__name__}: {error}). Put its "
-            f"file into {folder}, or name a local folder in Hugging Face form instead."
+            Sentence(
+                "torchaudio's align model {name} can't be fetched or loaded ({kind}: {reason}). Put its file "
+                "into {folder}, or name a local folder in Hugging Face form instead.",
+                name=name,
+                kind=type(error).__name__,
+                reason=str(error),
+                folder=folder,
+            )
         ) from error
     return AlignModel(
         alphabet=alphabet_of({symbol: number for number, symbol in enumerate(bundle.get_labels())}, blank_id=0),

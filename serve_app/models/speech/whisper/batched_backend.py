@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import GpuMemoryError, LanguageUnsupported, ProcessingError, TaskUnsupported
-from serve_app.models.gpu_memory import counted, gpu_errors
+from serve_app.models.gpu_memory import gpu_errors
 from serve_app.models.speech.backends import MAX_PIECE_S, BackendName
 from serve_app.models.speech.whisper import transcript_draft as draft_notes
 from serve_app.models.speech.whisper.backend import SpeechPiece
@@ -33,6 +33,7 @@ from serve_app.models.speech.whisper.spoken_words import SpokenWord, TokenTimes,
 from serve_app.models.speech.whisper.tokens import WhisperTokens
 from serve_app.models.speech.whisper.transcript_draft import Draft, Window, WindowWords
 from serve_app.results import AUTO, SAMPLE_RATE_HZ, UNDETERMINED, SpeechTask, Transcript
+from serve_app.sentences import Sentence
 
 MIN_PIECE_S = 0.1  # no word is shorter
 # A piece may have another language than the file (a guest's) if that is at least this probable in this much speech.
@@ -110,15 +111,24 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         if language != AUTO and language not in self.languages:
             known = ", ".join(self.languages[:12]) + (", …" if len(self.languages) > 12 else "")
             raise LanguageUnsupported(
-                f"{self.model_version} does not know the language {language!r}; it was made for: {known}"
+                Sentence(
+                    "{model_version} does not know the language {language}; it was made for: {known}",
+                    model_version=self.model_version,
+                    language=repr(language),
+                    known=known,
+                )
             )
 
     def check_task(self, task: SpeechTask) -> None:
         """Raise TaskUnsupported where a translation is wanted that the checkpoint was not trained for."""
         if task is SpeechTask.TRANSLATE and self.tokens.no_translation is not None:
             raise TaskUnsupported(
-                f"{self.model_version} can't translate: {self.tokens.no_translation}; name a size that can in "
-                "whisper.models: whisper-base, -small, -medium, -large-v2 or -large-v3"
+                Sentence(
+                    "{model_version} can't translate: {no_translation}; name a size that can in whisper.models: "
+                    "whisper-base, -small, -medium, -large-v2 or -large-v3",
+                    model_version=self.model_version,
+                    no_translation=self.tokens.no_translation,
+                )
             )
 
     def detect_languages(
@@ -131,9 +141,14 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         found: list[dict[str, float]] = []
         for first in range(0, len(samples), self.max_batch):
             if should_stop():
-                raise ProcessingError("language detection was stopped, as its caller asked")
+                raise ProcessingError(Sentence("language detection was stopped, as its caller asked"))
             part = [np.pad(own, (0, max(0, 400 - len(own)))) for own in samples[first : first + self.max_batch]]
-            with self._lock, gpu_errors(f"detecting the language of {counted(len(part), 'piece')} with {self.name}"):
+            with (
+                self._lock,
+                gpu_errors(
+                    Sentence("detecting the language of {num} pieces with {name}", num=len(part), name=self.name)
+                ),
+            ):
                 rows = self._known_probabilities(self._encode(self._mel.batch(part)))
             found += [dict(sorted(row.items(), key=lambda item: -item[1])) for row in rows]
         return found
@@ -176,11 +191,17 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         if draft.piece.language == AUTO and draft.language is not None and not self.can_detect_languages:
             language = UNDETERMINED
             all_notes.append(
-                f"the language was not detected: {self.model_version} transcribes {self.languages[0]!r} alone, and "
-                "took the speech for it"
+                Sentence(
+                    "the language was not detected: {model_version} transcribes {language} alone, and took the speech "
+                    "for it",
+                    model_version=self.model_version,
+                    language=repr(self.languages[0]),
+                )
             )
         if self.tokens.is_shortened(draft.piece.prompt):
-            all_notes.append(f"the prompt was shortened to its last {self.tokens.max_prompt_tokens} tokens")
+            all_notes.append(
+                Sentence("the prompt was shortened to its last {num} tokens", num=self.tokens.max_prompt_tokens)
+            )
         return Transcript(draft.segments(), language, self.model_version, tuple(dict.fromkeys(all_notes)))
 
     def _batches(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
@@ -197,9 +218,12 @@ class BatchedWhisper(ABC, Generic[Encoded]):
     def _decoded(self, windows: Sequence[Window], should_stop: Callable[[], bool]) -> list[WindowWords]:
         """Decode a batch, or one half after the other where the GPU has too little memory."""
         if should_stop():
-            raise ProcessingError("recognition was stopped, as its caller asked")
+            raise ProcessingError(Sentence("recognition was stopped, as its caller asked"))
         try:
-            with self._lock, gpu_errors(f"transcribing {counted(len(windows), 'piece')} with {self.name}"):
+            with (
+                self._lock,
+                gpu_errors(Sentence("transcribing {num} pieces with {name}", num=len(windows), name=self.name)),
+            ):
                 return self._decode_windows(windows)
         except GpuMemoryError:
             if len(windows) == 1:
@@ -335,11 +359,14 @@ def _is_audible(samples: NDArray[np.float32]) -> bool:
 def _clean(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return finite samples, copied only where some are not."""
     if samples.ndim != 1:
-        raise ProcessingError(f"expected mono samples of shape (n,), got {samples.shape}")
+        raise ProcessingError(Sentence("expected mono samples of shape (n,), got {shape}", shape=samples.shape))
     if len(samples) > MAX_PIECE_S * SAMPLE_RATE_HZ + HOP:  # a frame more: cutting rounds to samples
         raise ProcessingError(
-            f"a piece of {len(samples) / SAMPLE_RATE_HZ:.2f} s is longer than Whisper's window of 30 s; "
-            "cut it with serve_app.models.speech.pieces.recognizer_pieces"
+            Sentence(
+                "a piece of {num:.2f} s is longer than Whisper's window of 30 s; cut it with "
+                "serve_app.models.speech.pieces.recognizer_pieces",
+                num=len(samples) / SAMPLE_RATE_HZ,
+            )
         )
     samples = samples.astype(np.float32, copy=False)
     return samples if np.isfinite(samples).all() else np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)

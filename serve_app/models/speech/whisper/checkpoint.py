@@ -21,6 +21,7 @@ from serve_app.models.speech.whisper.checkpoint_completion import completed
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.ctranslate2_reader import describe_ctranslate2
 from serve_app.results import SpeechTask
+from serve_app.sentences import Sentence
 
 _DESCRIPTION_VERSION = 1  # changes with the files that are derived from an OpenAI file
 
@@ -54,13 +55,13 @@ class WhisperCheckpoint:
         """Why it can't translate into English; None: it can. "tasks" in config.json decides, where present."""
         declared = self.config.get("tasks")
         if declared:
-            return None if SpeechTask.TRANSLATE in declared else "its config.json lists no such task"
+            return None if SpeechTask.TRANSLATE in declared else Sentence("its config.json lists no such task")
         if not self.is_multilingual:
-            return "it was made for English only"
+            return Sentence("it was made for English only")
         if self.config["decoder_layers"] < self.config["encoder_layers"]:
             # openai-whisper's README: turbo is not trained for translation, and answers in the original language; all
             # sizes that translate have as many layers in the decoder as in the encoder
-            return (
+            return Sentence(
                 "it was trained to transcribe only, as others with a shortened decoder (large-v3-turbo, distil-whisper)"
             )
         return None
@@ -96,8 +97,11 @@ def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | No
     path = path.resolve()
     if not path.exists():
         raise ModelLoadingError(
-            f"There is no file or folder {path}; name a folder with a Whisper checkpoint in Hugging Face or "
-            "CTranslate2 form, or a .pt file of openai-whisper"
+            Sentence(
+                "There is no file or folder {path}; name a folder with a Whisper checkpoint in Hugging Face or "
+                "CTranslate2 form, or a .pt file of openai-whisper",
+                path=path,
+            )
         )
     form = files.find_form(path)
     weights: tuple[Path, ...]
@@ -118,8 +122,13 @@ def open_checkpoint(path: Path, *, name: str | None = None, cache_dir: Path | No
     num_mel_bins = files.read_json(preprocessor).get("feature_size", wanted) if preprocessor.is_file() else wanted
     if num_mel_bins != wanted:
         raise ModelLoadingError(
-            f"{preprocessor} makes {num_mel_bins} mel bins where the model needs {wanted}; remove it, and a fitting "
-            "one is made"
+            Sentence(
+                "{preprocessor} makes {num_mel_bins} mel bins where the model needs {wanted}; remove it, and a "
+                "fitting one is made",
+                preprocessor=preprocessor,
+                num_mel_bins=num_mel_bins,
+                wanted=wanted,
+            )
         )
     languages = _languages(config, generation_config)
     return WhisperCheckpoint(
@@ -131,16 +140,21 @@ def _described(path: Path, cache_dir: Path | None) -> Path:
     """Return the folder with the files derived from an OpenAI file, made once for each content."""
     if path.suffix != ".pt":
         raise ModelLoadingError(
-            f"{path} is a file, and no .pt of openai-whisper; name the folder with the whole Whisper checkpoint"
+            Sentence(
+                "{path} is a file, and no .pt of openai-whisper; name the folder with the whole Whisper checkpoint",
+                path=path,
+            )
         )
     if cache_dir is None:
         raise ModelLoadingError(
-            f"The checkpoint {path} has no tokenizer; give a cache folder, where one is kept for it"
+            Sentence("The checkpoint {path} has no tokenizer; give a cache folder, where one is kept for it", path=path)
         )
     try:
         sha256 = sha256_of(path, cache_dir)
     except OSError as error:
-        raise ModelLoadingError(f"{path} can't be read ({error.strerror or error})") from error
+        raise ModelLoadingError(
+            Sentence("{path} can't be read ({reason})", path=path, reason=error.strerror or error)
+        ) from error
 
     def build(target: Path) -> None:
         from serve_app.models.speech.whisper.openai_reader import write_description  # brings torch

@@ -19,6 +19,7 @@ import tokenizers
 from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder
 from serve_app.models.speech.whisper import checkpoint_files as files
+from serve_app.sentences import Sentence, reason_of
 
 _VERSION = 1  # changes with the derived files, so that older copies are not used
 _OLDER_TOKENIZER = ("vocab.json", "merges.txt")
@@ -38,7 +39,11 @@ def completed(folder: Path, cache_dir: Path | None) -> Path:
         return folder
     if cache_dir is None:
         raise ModelLoadingError(
-            f"The checkpoint {folder} lacks {', '.join(missing)}; complete it, or give a cache folder"
+            Sentence(
+                "The checkpoint {folder} lacks {missing}; complete it, or give a cache folder",
+                folder=folder,
+                missing=", ".join(missing),
+            )
         )
     names = sorted(path for path in folder.iterdir() if path.is_file())
     state = [_VERSION, str(folder), *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in names)]
@@ -66,8 +71,13 @@ def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make
     if not (folder / files.WEIGHTS).is_file() and not (folder / files.SHARD_INDEX).is_file():
         if not (folder / files.PICKLED).is_file() and not (folder / files.PICKLED_INDEX).is_file():
             raise ModelLoadingError(
-                f"The checkpoint {folder} has no weights: neither {files.WEIGHTS}, nor its shards, "
-                f"nor {files.PICKLED}; fetch it again"
+                Sentence(
+                    "The checkpoint {folder} has no weights: neither {weights}, nor its shards, nor {pickled}; fetch "
+                    "it again",
+                    folder=folder,
+                    weights=files.WEIGHTS,
+                    pickled=files.PICKLED,
+                )
             )
         missing[files.WEIGHTS] = _write_safetensors
     if not (folder / files.PREPROCESSOR_CONFIG).is_file():
@@ -78,8 +88,13 @@ def _what_is_missing(folder: Path, config: Mapping[str, Any]) -> dict[str, _Make
         absent = [name for name in _OLDER_TOKENIZER if not (folder / name).is_file()]
         if absent:
             raise ModelLoadingError(
-                f"The checkpoint {folder} has no tokenizer: it lacks {files.TOKENIZER}, and {' and '.join(absent)} to "
-                "make it of; copy them from the model that it was made of"
+                Sentence(
+                    "The checkpoint {folder} has no tokenizer: it lacks {tokenizer}, and {absent} to make it of; copy "
+                    "them from the model that it was made of",
+                    folder=folder,
+                    tokenizer=files.TOKENIZER,
+                    absent=" and ".join(absent),
+                )
             )
         missing[files.TOKENIZER] = _write_tokenizer
     # last: it needs the tokenizer
@@ -115,8 +130,12 @@ def make_generation_config(
         found = tokenizer.token_to_id(text)
         if found is None:
             raise ModelLoadingError(
-                f"The tokenizer in {source} has no {text}: it is not a Whisper's; copy the tokenizer of the model that "
-                "the checkpoint was made of"
+                Sentence(
+                    "The tokenizer in {source} has no {text}: it is not a Whisper's; copy the tokenizer of the model "
+                    "that the checkpoint was made of",
+                    source=source,
+                    text=text,
+                )
             )
         return int(found)
 
@@ -173,8 +192,13 @@ def _write_tokenizer(folder: Path, target: Path, config: dict[str, Any]) -> None
         tokenizer.backend_tokenizer.save(str(target / files.TOKENIZER), pretty=False)
     except Exception as error:  # transformers' parsers raise many kinds
         raise ModelLoadingError(
-            f"The tokenizer in {folder} can't be read ({type(error).__name__}: {error}); copy it from the model that "
-            "the checkpoint was made of"
+            Sentence(
+                "The tokenizer in {folder} can't be read ({kind}: {reason}); copy it from the model that the "
+                "checkpoint was made of",
+                folder=folder,
+                kind=type(error).__name__,
+                reason=reason_of(error),
+            )
         ) from error
 
 
@@ -194,13 +218,20 @@ def _write_safetensors(folder: Path, target: Path, config: dict[str, Any]) -> No
             content = read_checkpoint(folder / Path(name).name)
         except (Refused, OSError) as error:
             raise ModelLoadingError(
-                f"The weights {folder / name} can't be read as plain tensors: {error}. Fetch them again, or name a "
-                f"checkpoint with {files.WEIGHTS}"
+                Sentence(
+                    "The weights {folder} can't be read as plain tensors: {reason}. Fetch them again, or name a "
+                    "checkpoint with {weights}",
+                    folder=folder / name,
+                    reason=reason_of(error),
+                    weights=files.WEIGHTS,
+                )
             ) from error
         if not isinstance(content, dict) or not all(
             isinstance(key, str) and torch.is_tensor(tensor) for key, tensor in content.items()
         ):
-            raise ModelLoadingError(f"The weights {folder / name} are no table of tensors; fetch them again")
+            raise ModelLoadingError(
+                Sentence("The weights {folder} are no table of tensors; fetch them again", folder=folder / name)
+            )
         tensors |= content
     if config.get("tie_word_embeddings", True):
         tensors.pop("proj_out.weight", None)  # equal to the embedding

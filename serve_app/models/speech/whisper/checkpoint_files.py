@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from serve_app.errors import ModelLoadingError
+from serve_app.sentences import Sentence
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -89,14 +90,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     architectures = config.get("architectures") or ["WhisperForConditionalGeneration"]
     if config.get("model_type") != "whisper" or not _ARCHITECTURES & set(architectures):
         what = f"{config.get('model_type')!r} model ({', '.join(map(str, architectures))})"
-        raise ModelLoadingError(f"{path} describes a {what}, not a Whisper that transcribes; name another checkpoint")
+        raise ModelLoadingError(
+            Sentence(
+                "{path} describes a {what}, not a Whisper that transcribes; name another checkpoint",
+                path=path,
+                what=what,
+            )
+        )
     elsewhere = sorted(_ELSEWHERE & set(config))
     if elsewhere:
-        raise ModelLoadingError(f"{path} has {elsewhere[0]}, which leads to files that are not checked; remove it")
+        raise ModelLoadingError(
+            Sentence(
+                "{path} has {elsewhere}, which leads to files that are not checked; remove it",
+                path=path,
+                elsewhere=elsewhere[0],
+            )
+        )
     wrong = [name for name in _SIZES if not isinstance(config.get(name), int) or config[name] < 1]
     if wrong:
         raise ModelLoadingError(
-            f"{path} lacks {', '.join(wrong)}; copy it from the model that the checkpoint was made of"
+            Sentence(
+                "{path} lacks {wrong}; copy it from the model that the checkpoint was made of",
+                path=path,
+                wrong=", ".join(wrong),
+            )
         )
     return config
 
@@ -113,20 +130,32 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
         return (whole,)
     index = folder / SHARD_INDEX
     if not index.is_file():
-        raise ModelLoadingError(f"The checkpoint {folder} has no {WEIGHTS}; fetch it again")
+        raise ModelLoadingError(
+            Sentence("The checkpoint {folder} has no {weights}; fetch it again", folder=folder, weights=WEIGHTS)
+        )
     weight_map = read_json(index).get("weight_map")
     names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
     unsafe = [name for name in names if not name.endswith(".safetensors")]
     if unsafe:  # transformers goes by the name, and unpickles any other file
         raise ModelLoadingError(
-            f"{index} names {unsafe[0][:200]!r}, which is no safetensors; fetch the checkpoint again"
+            Sentence(
+                "{index} names {unsafe}, which is no safetensors; fetch the checkpoint again",
+                index=index,
+                unsafe=repr(unsafe[0][:200]),
+            )
         )
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing or not names:
         example = f", e.g. {missing[0]}" if missing else ""
         raise ModelLoadingError(
-            f"{index} names {len(names)} files of weights, of which {len(missing)} are not there{example}; fetch the "
-            "checkpoint again"
+            Sentence(
+                "{index} names {num} files of weights, of which {num2} are not there{example}; fetch the "
+                "checkpoint again",
+                index=index,
+                num=len(names),
+                num2=len(missing),
+                example=example,
+            )
         )
     return tuple(folder / name for name in names)
 
@@ -142,12 +171,20 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelLoadingError(
-            f"{path.parent} has no {path.name}; name a folder with a whole Whisper checkpoint"
+            Sentence(
+                "{parent} has no {name}; name a folder with a whole Whisper checkpoint",
+                parent=path.parent,
+                name=path.name,
+            )
         ) from None
     except (OSError, ValueError) as error:
-        raise ModelLoadingError(f"{path} can't be read as JSON ({error}); fetch the checkpoint again") from error
+        raise ModelLoadingError(
+            Sentence(
+                "{path} can't be read as JSON ({reason}); fetch the checkpoint again", path=path, reason=str(error)
+            )
+        ) from error
     if not isinstance(content, dict):
-        raise ModelLoadingError(f"{path} does not hold a JSON object; fetch the checkpoint again")
+        raise ModelLoadingError(Sentence("{path} does not hold a JSON object; fetch the checkpoint again", path=path))
     return content
 
 
@@ -204,7 +241,13 @@ def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
         try:
             file = safe_open(path, framework="numpy")  # spares a replica torch, which only some backends need
         except (OSError, SafetensorError) as error:
-            raise ModelLoadingError(f"The weights {path} are cut off or broken ({error}); fetch them again") from error
+            raise ModelLoadingError(
+                Sentence(
+                    "The weights {path} are cut off or broken ({reason}); fetch them again",
+                    path=path,
+                    reason=str(error),
+                )
+            ) from error
         with file:
             for key in file.keys():  # noqa: SIM118 (no mapping)
                 tensor = file.get_slice(key)
@@ -214,19 +257,35 @@ def check_tensors(weights: Sequence[Path], config: Mapping[str, Any]) -> str:
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise ModelLoadingError(
-            f"The weights in {where} lack {len(missing)} of {len(wanted)} tensors of a Whisper of this config.json, "
-            f"e.g. {missing[0]}: they belong to another model"
+            Sentence(
+                "The weights in {where} lack {num} of {num2} tensors of a Whisper of this config.json, e.g. "
+                "{missing}: they belong to another model",
+                where=where,
+                num=len(missing),
+                num2=len(wanted),
+                missing=missing[0],
+            )
         )
     for name, (_, shape) in wanted.items():
         if found[name][0] != shape:
             raise ModelLoadingError(
-                f"The tensor {name} in {where} has shape {list(found[name][0])} where config.json has {list(shape)}: "
-                "weights and configuration belong to different models"
+                Sentence(
+                    "The tensor {name} in {where} has shape {found} where config.json has {shape}: weights and "
+                    "configuration belong to different models",
+                    name=name,
+                    where=where,
+                    found=list(found[name][0]),
+                    shape=list(shape),
+                )
             )
     types = {found[name][1] for name in wanted}
     if not types <= _FORMATS.keys():
         raise ModelLoadingError(
-            f"The weights in {where} are stored as {', '.join(sorted(types))}; name a checkpoint in float32, float16 "
-            "or bfloat16 (the backends make smaller formats of it themselves)"
+            Sentence(
+                "The weights in {where} are stored as {types}; name a checkpoint in float32, float16 or bfloat16 "
+                "(the backends make smaller formats of it themselves)",
+                where=where,
+                types=", ".join(sorted(types)),
+            )
         )
     return _FORMATS[types.pop()] if len(types) == 1 else "float32"

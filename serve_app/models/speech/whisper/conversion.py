@@ -18,6 +18,7 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.built_folder import built_folder
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint, open_checkpoint
 from serve_app.models.speech.whisper.checkpoint_files import Form
+from serve_app.sentences import Sentence
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,11 @@ def stored_format(compute_type: str | None, number_format: str) -> str:
     if compute_type in _FLOAT_TYPES:
         return compute_type if number_format == "float32" else number_format
     raise ModelLoadingError(
-        f"CTranslate2 has no compute type {compute_type!r}; it has {', '.join((*_INTEGER_TYPES, *_FLOAT_TYPES))}"
+        Sentence(
+            "CTranslate2 has no compute type {compute_type}; it has {value}",
+            compute_type=repr(compute_type),
+            value=", ".join((*_INTEGER_TYPES, *_FLOAT_TYPES)),
+        )
     )
 
 
@@ -126,8 +131,14 @@ def _converted(
             raise
         except Exception as error:  # each converter raises its own kinds
             raise ModelLoadingError(
-                f"{checkpoint.name} can't be converted to {form} ({type(error).__name__}: {error}); name another "
-                "checkpoint, or the transformers backend, which needs no conversion"
+                Sentence(
+                    "{name} can't be converted to {form} ({kind}: {reason}); name another checkpoint, or the "
+                    "transformers backend, which needs no conversion",
+                    name=checkpoint.name,
+                    form=form,
+                    kind=type(error).__name__,
+                    reason=str(error),
+                )
             ) from error
 
     built_folder(target, build)

@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from serve_app.errors import ModelLoadingError
 from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config
+from serve_app.sentences import Sentence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,14 +59,26 @@ def _read_variables(path: Path) -> dict[str, Variable]:
             [version] = reader.numbers("I")
             if version != _BINARY_VERSION:
                 raise ModelLoadingError(
-                    f"{path} is no CTranslate2 model of binary version {_BINARY_VERSION} (it begins with {version}); "
-                    "fetch it again, or convert the original checkpoint with a current ctranslate2"
+                    Sentence(
+                        "{path} is no CTranslate2 model of binary version {binary_version} (it begins with {version}); "
+                        "fetch it again, or convert the original checkpoint with a current ctranslate2",
+                        path=path,
+                        binary_version=_BINARY_VERSION,
+                        version=version,
+                    )
                 )
             spec, [revision] = reader.string(), reader.numbers("I")
             if (spec, revision) != (_SPEC, _REVISION):
                 raise ModelLoadingError(
-                    f"{path} holds a CTranslate2 model of the kind {spec!r}, revision {revision}, where {_SPEC}, "
-                    f"revision {_REVISION}, is needed; name another checkpoint"
+                    Sentence(
+                        "{path} holds a CTranslate2 model of the kind {spec}, revision {revision}, where {spec2}, "
+                        "revision {revision2}, is needed; name another checkpoint",
+                        path=path,
+                        spec=repr(spec),
+                        revision=revision,
+                        spec2=_SPEC,
+                        revision2=_REVISION,
+                    )
                 )
             variables = dict(reader.variable() for _ in range(reader.numbers("I")[0]))
             for _ in range(reader.numbers("I")[0]):
@@ -74,7 +87,9 @@ def _read_variables(path: Path) -> dict[str, Variable]:
             if file.tell() != reader.size_bytes:
                 raise ValueError("bytes follow the last variable")
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelLoadingError(f"{path} is cut off or broken ({error}); fetch it again") from error
+        raise ModelLoadingError(
+            Sentence("{path} is cut off or broken ({reason}); fetch it again", path=path, reason=str(error))
+        ) from error
     return variables
 
 
@@ -159,17 +174,29 @@ def describe_ctranslate2(folder: Path) -> tuple[dict[str, Any], dict[str, Any], 
     missing = [name for name in _KEYS if name not in stored]
     if missing:
         raise ModelLoadingError(
-            f"{folder / files.CONFIG} lacks {', '.join(missing)}: it is not the config.json of a Whisper in "
-            "CTranslate2's form; fetch the folder again"
+            Sentence(
+                "{folder} lacks {missing}: it is not the config.json of a Whisper in CTranslate2's form; fetch the "
+                "folder again",
+                folder=folder / files.CONFIG,
+                missing=", ".join(missing),
+            )
         )
     if not (folder / files.TOKENIZER).is_file():
         raise ModelLoadingError(
-            f"The checkpoint {folder} has no {files.TOKENIZER}; copy it from the model that it was converted from"
+            Sentence(
+                "The checkpoint {folder} has no {tokenizer}; copy it from the model that it was converted from",
+                folder=folder,
+                tokenizer=files.TOKENIZER,
+            )
         )
     if not any((folder / name).is_file() for name in files.CTRANSLATE2_VOCABULARIES):
         raise ModelLoadingError(
-            f"The checkpoint {folder} has neither {' nor '.join(files.CTRANSLATE2_VOCABULARIES)}, which CTranslate2 "
-            "reads; fetch it again"
+            Sentence(
+                "The checkpoint {folder} has neither {ctranslate2_vocabularies}, which CTranslate2 reads; fetch it "
+                "again",
+                folder=folder,
+                ctranslate2_vocabularies=" nor ".join(files.CTRANSLATE2_VOCABULARIES),
+            )
         )
     config = _config(path, variables)
     number_format = _check_variables(path, variables, config)
@@ -196,13 +223,21 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
     def size(name: str, axis: int) -> int:
         variable = variables.get(name)
         if variable is None or len(variable.shape) <= axis:
-            raise ModelLoadingError(f"{path} has no {name}: it is no Whisper that transcribes; name another checkpoint")
+            raise ModelLoadingError(
+                Sentence(
+                    "{path} has no {name}: it is no Whisper that transcribes; name another checkpoint",
+                    path=path,
+                    name=name,
+                )
+            )
         return variable.shape[axis]
 
     def heads(side: str) -> int:
         variable = variables.get(f"{side}/num_heads")
         if variable is None or variable.shape or variable.number_format != "int16":
-            raise ModelLoadingError(f"{path} lacks the number of heads of the {side}; fetch it again")
+            raise ModelLoadingError(
+                Sentence("{path} lacks the number of heads of the {side}; fetch it again", path=path, side=side)
+            )
         return int(_read_bytes(path, variable).view(np.int16)[0])
 
     d_model = size("encoder/conv1/weight", 0)
@@ -221,7 +256,14 @@ def _config(path: Path, variables: Mapping[str, Variable]) -> dict[str, Any]:
         config[f"{side}_ffn_dim"] = size(f"{side}/layer_0/ffn/linear_0/weight", 0)
         config[f"{side}_attention_heads"] = count = heads(side)
         if count < 1 or d_model % count:
-            raise ModelLoadingError(f"{path} has {count} heads for a width of {d_model}; fetch it again")
+            raise ModelLoadingError(
+                Sentence(
+                    "{path} has {count} heads for a width of {d_model}; fetch it again",
+                    path=path,
+                    count=count,
+                    d_model=d_model,
+                )
+            )
     return config
 
 
@@ -234,13 +276,21 @@ def _check_variables(path: Path, variables: Mapping[str, Variable], config: Mapp
         if variable is None or variable.shape != wanted:
             found = "no such variable" if variable is None else f"the shape {list(variable.shape)}"
             raise ModelLoadingError(
-                f"{path} has {found} for {source}, where its other sizes need {list(wanted)}; fetch it again"
+                Sentence(
+                    "{path} has {found} for {source}, where its other sizes need {wanted}; fetch it again",
+                    path=path,
+                    found=found,
+                    source=source,
+                    wanted=list(wanted),
+                )
             )
         formats.add(variable.number_format)
         if variable.number_format in ("int8", "int16"):
             scale = variables.get(f"{source}_scale")
             if scale is None or scale.shape != (wanted[:1] if variable.number_format == "int8" else ()):
-                raise ModelLoadingError(f"{path} has no fitting scale for {source}; fetch it again")
+                raise ModelLoadingError(
+                    Sentence("{path} has no fitting scale for {source}; fetch it again", path=path, source=source)
+                )
     integers = formats & {"int8", "int16"}
     return (integers or formats).pop() if len(integers) == 1 or len(formats) == 1 else "float32"
 
@@ -250,17 +300,27 @@ def _generation_config(folder: Path, stored: Mapping[str, Any], config: Mapping[
     try:
         tokenizer = Tokenizer.from_file(str(folder / files.TOKENIZER))
     except Exception as error:  # the library raises plain Exception
-        raise ModelLoadingError(f"{folder / files.TOKENIZER} can't be read ({error}); fetch it again") from error
+        raise ModelLoadingError(
+            Sentence(
+                "{folder} can't be read ({reason}); fetch it again", folder=folder / files.TOKENIZER, reason=str(error)
+            )
+        ) from error
     for name in _KEYS[1:]:
         if not all(isinstance(id, int) for id in stored[name] or ()):
-            raise ModelLoadingError(f"{folder / files.CONFIG}: {name} is no list of token ids; fetch it again")
+            raise ModelLoadingError(
+                Sentence(
+                    "{folder}: {name} is no list of token ids; fetch it again", folder=folder / files.CONFIG, name=name
+                )
+            )
     heads = stored["alignment_heads"] or None
     pairs = [
         [layer, head] for layer in range(config["decoder_layers"]) for head in range(config["decoder_attention_heads"])
     ]
     if heads is not None and not (isinstance(heads, list) and all(pair in pairs for pair in heads)):
         raise ModelLoadingError(
-            f"{folder / files.CONFIG}: alignment_heads are no heads of this decoder; fetch it again"
+            Sentence(
+                "{folder}: alignment_heads are no heads of this decoder; fetch it again", folder=folder / files.CONFIG
+            )
         )
     known: dict[str, Any] = {
         "alignment_heads": heads,

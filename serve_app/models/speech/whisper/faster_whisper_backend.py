@@ -22,6 +22,7 @@ from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.decoding_rules import SEED, Hypothesis
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TIME_PRECISION_S, TokenTimes
+from serve_app.sentences import Sentence
 
 _PROPOSED_TOKENS = 16  # of one greedy search while sampling: half a sentence, mostly accepted
 
@@ -43,8 +44,13 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
         usable = ctranslate2.get_supported_compute_types(device, index)
         if compute_type not in usable:
             raise ModelLoadingError(
-                f"CTranslate2 can't compute in {compute_type} on this {device} device; "
-                f"set the compute type to one of {', '.join(sorted(usable))}"
+                Sentence(
+                    "CTranslate2 can't compute in {compute_type} on this {device} device; set the compute type to one "
+                    "of {usable}",
+                    compute_type=compute_type,
+                    device=device,
+                    usable=", ".join(sorted(usable)),
+                )
             )
         with loading_errors(f"loading {checkpoint.name} from {converted} with CTranslate2"):
             self._model = ctranslate2.models.Whisper(

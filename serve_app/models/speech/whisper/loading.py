@@ -16,6 +16,7 @@ from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.conversion import in_hugging_face_form, to_ctranslate2, to_openai
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.weights import fetch_weights, weights_name
+from serve_app.sentences import Sentence, joined
 
 if TYPE_CHECKING:
     from serve_app.models.speech.whisper.batched_backend import BatchedWhisper
@@ -45,15 +46,30 @@ def load_whisper(backend: BackendName | str, models: Sequence[str], options: Whi
         try:
             loaded = _load_one(name, spec, options)
         except Exception as error:  # the libraries raise many kinds for a model that they don't support
-            text = error.detail if isinstance(error, ServeAppError) else f"{type(error).__name__}: {error}"
-            failures.append(f"{weights_name(spec)} could not be loaded ({' '.join(text.split()).rstrip('.')})")
+            if isinstance(error, ServeAppError):
+                text = error.detail
+            else:
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+            name_of = weights_name(spec)
+            failures.append(Sentence("{model} could not be loaded ({reason})", model=name_of, reason=text))
         else:
-            notes = tuple(f"{failure}: {weights_name(spec)} is used instead" for failure in failures)
+            notes = tuple(
+                Sentence("{failure}: {model} is used instead", failure=failure, model=weights_name(spec))
+                for failure in failures
+            )
             return LoadedWhisper(loaded, spec, notes)
         _release_memory()  # outside the handler, where the error no longer keeps half a model alive
     if not failures:
-        raise ModelLoadingError(f"No model is configured for {name}; name one, e.g. {WHISPER_MICRO}")
-    raise ModelLoadingError(f"{name} has no model that works: {'; '.join(failures)}")
+        raise ModelLoadingError(
+            Sentence(
+                "No model is configured for {name}; name one, e.g. {whisper_micro}",
+                name=name,
+                whisper_micro=WHISPER_MICRO,
+            )
+        )
+    raise ModelLoadingError(
+        Sentence("{name} has no model that works: {failures}", name=name, failures=joined("; ", failures))
+    )
 
 
 def _load_one(name: BackendName, spec: str, options: WhisperOptions) -> BatchedWhisper:

@@ -21,6 +21,7 @@ from serve_app.models.speech.whisper.decoding_rules import Hypothesis
 from serve_app.models.speech.whisper.openai_reader import load_openai
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
 from serve_app.models.speech.whisper.torch_backend import TorchWhisper, seeded
+from serve_app.sentences import Sentence
 
 # The package's decoder returns the logits of every token and id, 0.2 MB a token.
 _MAX_LOGIT_ROWS = 600
@@ -37,7 +38,14 @@ class OpenAIWhisperBackend(TorchWhisper[Tensor]):
             model = Whisper(ModelDimensions(**dims))
             model.load_state_dict(state)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelLoadingError(f"{path} is no Whisper of its dims ({type(error).__name__}: {error})") from error
+            raise ModelLoadingError(
+                Sentence(
+                    "{path} is no Whisper of its dims ({kind}: {reason})",
+                    path=path,
+                    kind=type(error).__name__,
+                    reason=str(error),
+                )
+            ) from error
         # Convert the weights once; the package would do so at every step. Its LayerNorm computes in float32.
         for module in model.modules():
             if not isinstance(module, LayerNorm):

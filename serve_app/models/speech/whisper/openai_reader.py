@@ -26,6 +26,7 @@ from serve_app.errors import ModelLoadingError
 from serve_app.models.pickled import Refused, read_checkpoint
 from serve_app.models.speech.whisper import checkpoint_files as files
 from serve_app.models.speech.whisper.checkpoint_completion import make_generation_config, make_preprocessor_config
+from serve_app.sentences import Sentence, reason_of
 
 NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 s, one per encoder frame of 0.02 s
 _ASSETS = Path(whisper.__file__).parent / "assets"
@@ -139,13 +140,20 @@ def load_openai(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content = read_checkpoint(path)
     except (Refused, OSError) as error:
         raise ModelLoadingError(
-            f"{path} can't be read as OpenAI's form of a Whisper: {error}. Fetch it again, or name a folder in Hugging "
-            "Face or CTranslate2 form"
+            Sentence(
+                "{path} can't be read as OpenAI's form of a Whisper: {reason}. Fetch it again, or name a folder in "
+                "Hugging Face or CTranslate2 form",
+                path=path,
+                reason=reason_of(error),
+            )
         ) from error
     dims, state = (content.get(key) if isinstance(content, dict) else None for key in ("dims", "model_state_dict"))
     if not isinstance(dims, dict) or not isinstance(state, dict):
         raise ModelLoadingError(
-            f"{path} holds no Whisper in OpenAI's form: it lacks dims or model_state_dict; name another file"
+            Sentence(
+                "{path} holds no Whisper in OpenAI's form: it lacks dims or model_state_dict; name another file",
+                path=path,
+            )
         )
     return dims, state
 
@@ -154,17 +162,30 @@ def _config(path: Path, dims: Mapping[str, Any]) -> dict[str, Any]:
     """Return config.json in Hugging Face form."""
     wrong = [name for name in files.OPENAI_SIZES if not isinstance(dims.get(name), int) or dims[name] < 1]
     if not wrong and max(dims["n_audio_layer"], dims["n_text_layer"]) > _MOST_LAYERS:
-        raise ModelLoadingError(f"{path} has more than {_MOST_LAYERS} layers in its dims: it is no Whisper")
+        raise ModelLoadingError(
+            Sentence(
+                "{path} has more than {most_layers} layers in its dims: it is no Whisper",
+                path=path,
+                most_layers=_MOST_LAYERS,
+            )
+        )
     if wrong:
-        raise ModelLoadingError(f"{path} lacks {', '.join(wrong)} in its dims; fetch it again")
+        raise ModelLoadingError(
+            Sentence("{path} lacks {wrong} in its dims; fetch it again", path=path, wrong=", ".join(wrong))
+        )
     if dims["n_audio_state"] != dims["n_text_state"]:
         raise ModelLoadingError(
-            f"{path} has an encoder and a decoder of different widths; only OpenAI's package has it"
+            Sentence("{path} has an encoder and a decoder of different widths; only OpenAI's package has it", path=path)
         )
     if dims["n_vocab"] not in VOCABULARY_SIZES:
         raise ModelLoadingError(
-            f"{path} has a vocabulary of {dims['n_vocab']} tokens, where OpenAI's models have "
-            f"{', '.join(map(str, VOCABULARY_SIZES))}: its tokenizer is unknown; name its Hugging Face folder instead"
+            Sentence(
+                "{path} has a vocabulary of {dims} tokens, where OpenAI's models have {vocabulary_sizes}: its "
+                "tokenizer is unknown; name its Hugging Face folder instead",
+                path=path,
+                dims=dims["n_vocab"],
+                vocabulary_sizes=", ".join(map(str, VOCABULARY_SIZES)),
+            )
         )
     wide = 4 * dims["n_text_state"]  # openai-whisper, model.py
     return {
@@ -184,7 +205,13 @@ def _check_tensors(path: Path, state: Mapping[str, Any], config: Mapping[str, An
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype not in _FORMATS:
             found = f"{tensor.dtype}, {list(tensor.shape)}" if isinstance(tensor, Tensor) else "nothing"
             raise ModelLoadingError(
-                f"{path} holds {found} for the tensor {openai}, where its dims need {list(shape)}; fetch it again"
+                Sentence(
+                    "{path} holds {found} for the tensor {openai}, where its dims need {shape}; fetch it again",
+                    path=path,
+                    found=found,
+                    openai=openai,
+                    shape=list(shape),
+                )
             )
         types.add(tensor.dtype)
     return _FORMATS[types.pop()] if len(types) == 1 else "float32"

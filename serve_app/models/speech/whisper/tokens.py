@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as TokenizerFile
 from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.checkpoint_files import TOKENIZER
 from serve_app.results import SpeechTask
+from serve_app.sentences import Sentence
 
 _CONTROLS = ("startoftranscript", "startofprev", "startoflm", "transcribe", "translate", "nospeech", "nocaptions")
 
@@ -36,7 +37,9 @@ class WhisperTokens:
         self.suppressed_at_begin = (*english.encode(" "), self.end_of_text)
         self.max_tokens = int(checkpoint.config["max_target_positions"])  # with the prompt
         has_task = self._file.token_to_id(f"<|{SpeechTask.TRANSLATE}|>") is not None
-        self.no_translation = checkpoint.no_translation or (None if has_task else "its tokenizer has no such task")
+        self.no_translation = checkpoint.no_translation or (
+            None if has_task else Sentence("its tokenizer has no such task")
+        )
         self._language_ids = {code: self._file.token_to_id(f"<|{code}|>") for code in checkpoint.languages}
 
     @property

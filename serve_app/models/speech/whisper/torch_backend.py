@@ -21,6 +21,7 @@ from serve_app.models.speech.whisper.cross_attention import AlignmentHead, text_
 from serve_app.models.speech.whisper.decoding_rules import SEED
 from serve_app.models.speech.whisper.options import WhisperOptions
 from serve_app.models.speech.whisper.spoken_words import TokenTimes
+from serve_app.sentences import Sentence
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -94,8 +95,13 @@ def torch_dtype(options: WhisperOptions, device: torch.device) -> torch.dtype:
     chosen = options.chosen_compute_type or ("float16" if device.type == "cuda" else "float32")
     if chosen not in _DTYPES:
         raise ModelLoadingError(
-            f"Only the backend {BackendName.FASTER_WHISPER} computes in {chosen}; "
-            f"set the compute type of this one to one of {', '.join(_DTYPES)}"
+            Sentence(
+                "Only the backend {faster_whisper} computes in {chosen}; set the compute type of this one to one "
+                "of {dtypes}",
+                faster_whisper=BackendName.FASTER_WHISPER,
+                chosen=chosen,
+                dtypes=", ".join(_DTYPES),
+            )
         )
     return _DTYPES[chosen]
 

@@ -19,6 +19,7 @@ from serve_app.models.speech.whisper.checkpoint import WhisperCheckpoint
 from serve_app.models.speech.whisper.checkpoint_completion import make_preprocessor_config
 from serve_app.models.speech.whisper.checkpoint_files import Form
 from serve_app.models.speech.whisper.ctranslate2_reader import ctranslate2_tensors
+from serve_app.sentences import Sentence
 
 
 def stored_tensors(checkpoint: WhisperCheckpoint) -> Iterator[tuple[str, Tensor]]:
@@ -93,7 +94,11 @@ def write_openai(checkpoint: WhisperCheckpoint, target: Path) -> None:
     differs = [f"{name} {config[name]}" for name, value in usual.items() if config.get(name, value) != value]
     if differs:
         raise ModelLoadingError(
-            f"openai-whisper has no Whisper with {', '.join(differs)}, as {checkpoint.name} has; use another backend"
+            Sentence(
+                "openai-whisper has no Whisper with {differs}, as {name} has; use another backend",
+                differs=", ".join(differs),
+                name=checkpoint.name,
+            )
         )
     names = {name: openai for name, (openai, _) in files.expected_tensors(config).items()}
     state = {names[name]: tensor for name, tensor in stored_tensors(checkpoint) if name in names}

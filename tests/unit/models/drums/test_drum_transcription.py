@@ -16,7 +16,7 @@ import torch
 
 import serve_app
 from serve_app.errors import AudioExtractionError, InvalidRequest, ModelLoadingError
-from serve_app.models.drums import audio_file, transcription
+from serve_app.models.drums import audio_file, checkpoint, transcription
 from serve_app.models.drums.activations import cut_pieces, run_network
 from serve_app.models.drums.checkpoint import save_checkpoint
 from serve_app.models.drums.config import InferenceConfig
@@ -46,7 +46,7 @@ def check_hits(hits: tuple[DrumHit, ...], played: list[tuple[float, str, float]]
 
 
 def hear_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcription, "cut_pieces", partial(cut_pieces, piece_frames=1_000_000))
+    monkeypatch.setattr(checkpoint, "cut_pieces", partial(cut_pieces, piece_frames=1_000_000))
 
 
 @pytest.fixture

@@ -144,7 +144,9 @@ def test_a_precision_that_an_engine_has_not_is_said(
 ) -> None:
     with pytest.raises(ModelLoadingError) as caught:
         opened(finished, name, precision)
-    assert caught.value.detail.startswith(f"Loading beverage_detector.pth with {name} in {precision} on cpu failed: ")
+    assert caught.value.detail.startswith(
+        f"The model failed while loading beverage_detector.pth with {name} in {precision} on cpu: "
+    )
     assert told in caught.value.detail
 
 

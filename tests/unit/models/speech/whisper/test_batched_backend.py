@@ -334,7 +334,9 @@ def test_any_other_failure_of_the_library_is_a_processing_error(
         raise RuntimeError("illegal instruction")
 
     monkeypatch.setattr(fake, "_generate", fail)
-    with pytest.raises(ProcessingError, match=r"Transcribing 2 pieces with faster-whisper failed.*illegal instruction"):
+    with pytest.raises(
+        ProcessingError, match=r"failed while transcribing 2 pieces with faster-whisper: .*illegal instruction"
+    ):
         fake.transcribe([piece(LOUD), piece(QUIET)])
 
 
