@@ -35,7 +35,7 @@ ko 한국어, ko 한국말, ko 조선말, en 영어, ja 일본어, zh 중국어,
 zh 國語, yue 粵語, yue 粤语, fr français, de deutsch, es español, pt português, it italiano, ru русский, uk українська,
 tr türkçe, vi tiếng việt, th ภาษาไทย, id bahasa indonesia, ar العربية, hi हिन्दी, nl nederlands, pl polski
 """
-_NOT_GIVEN = ("", "none", "null", AUTO)  # how Python and JavaScript write nothing into a form
+_NOT_GIVEN = ("", "none", "null", "undefined", AUTO)  # how Python and JavaScript write nothing into a form
 
 
 def _folded(text: str) -> str:
@@ -55,7 +55,7 @@ _SUBTAGS = re.compile(r"([a-z]+)(?:[-_][a-z0-9]{1,8})+(?:[.@].*)?", re.DOTALL)
 
 
 def language_code(language: str | None) -> str:
-    """Return Whisper's code of a language, or `auto` for None, "", "None" and "null".
+    """Return Whisper's code of a language, or `auto` for None, "", "None", "null" and "undefined".
 
     It may be a code in any case, with a region or a script (`ko-KR`, `zh_Hant_TW`), an English name, or one of the more
     common languages' own names. What is none of Whisper's languages is returned in lower case; the caller refuses it.

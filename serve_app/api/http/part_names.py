@@ -46,6 +46,8 @@ def names_of_part(disposition: bytes, charset: str) -> tuple[str | None, str | N
 
 def decoded(text: bytes, charset: str) -> str:
     """Return text in the charset, else in Korean Windows' own, else in Latin-1, which fits all bytes."""
+    if charset == "latin-1":  # Starlette's, for a charset that Python does not know, as Java's x-windows-949
+        charset = "utf-8"
     try:
         return text.decode(charset)
     except (UnicodeError, LookupError):

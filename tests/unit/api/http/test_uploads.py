@@ -107,6 +107,14 @@ def test_wrong_form(parts: list[bytes], location: tuple[str, ...], told: str) ->
     assert told in sentence
 
 
+def test_a_charset_that_python_does_not_know() -> None:
+    """Java's name of CP949; a form in UTF-8 may name it too."""
+    for charset in ("cp949", "utf-8"):
+        form = (part("file", b"RIFF", "다니엘.wav") + part("memo", "강남점") + END).decode().encode(charset)
+        _, filename, fields = read(form, media_type=f"{TYPE}; charset=x-windows-949")
+        assert (filename, fields) == ("다니엘.wav", {"memo": "강남점"})
+
+
 def test_form_without_boundary() -> None:
     assert "boundary" in refusal(FILE, END, media_type="multipart/form-data")[1]
 
