@@ -136,7 +136,10 @@ def is_given(value: Any) -> bool:
 
 
 MediaUrl = Annotated[
-    str, BeforeValidator(without_blanks), Field(min_length=1, max_length=MAX_URL_CHARS), AfterValidator(check_text)
+    str,
+    Field(min_length=1, max_length=MAX_URL_CHARS),
+    AfterValidator(check_text),
+    BeforeValidator(without_blanks),  # last: bounds below it would let half a surrogate pair pass
 ]
 
 

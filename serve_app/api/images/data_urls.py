@@ -29,7 +29,7 @@ def _check_address(url: str) -> str:
     return check_text(url)
 
 
-ImageAddress = Annotated[str, BeforeValidator(without_blanks), Field(min_length=1), AfterValidator(_check_address)]
+ImageAddress = Annotated[str, Field(min_length=1), AfterValidator(_check_address), BeforeValidator(without_blanks)]
 
 
 def picture_in(url: str, max_bytes: int) -> BinaryIO | None:

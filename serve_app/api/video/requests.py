@@ -21,7 +21,7 @@ def to_language_code(value: Any) -> Any:
     return language_code(value) if isinstance(value, str) else value
 
 
-Language = Annotated[Literal["auto", "ko", "en", "ja", "zh"], BeforeValidator(to_language_code)]
+Language = Literal["auto", "ko", "en", "ja", "zh"]
 
 
 def _check_job_id(text: str) -> str:
@@ -57,10 +57,10 @@ JobId = Annotated[
 CallbackBase = (
     Annotated[
         str,
-        BeforeValidator(without_blanks),
         Field(max_length=MAX_URL_CHARS),
         AfterValidator(check_text),
         AfterValidator(_check_callback_base),
+        BeforeValidator(without_blanks),
     ]
     | None
 )
@@ -70,6 +70,9 @@ class AnalysisFields(WireRequest, AnalysisOptions, frozen=True):
     """The options of an analysis: fields of every request for one."""
 
     language: Language = Field(default="auto", description="language spoken; `auto` detects it")
+
+    # no annotation: pydantic drops those of fields that a dataclass has too
+    _to_language_code = field_validator("language", mode="before")(to_language_code)
 
     @field_validator("max_speakers")
     @classmethod
