@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from functools import partial
 from typing import TypeVar
 
@@ -211,12 +211,16 @@ class Courier:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Return Retry-After in seconds: a number, or a date, counted from the answer's own date, because clocks differ."""
+    """Return Retry-After in seconds: a number, or a date, counted from the answer's own date, because clocks differ.
+
+    An answer without a date of its own is counted from this machine's clock.
+    """
     value = response.headers.get("retry-after", "")
     if value.isascii() and value.isdigit() and len(value) <= 6:
         return float(value)
     try:
-        until, sent = (parsedate_to_datetime(text) for text in (value, response.headers.get("date", "")))
+        now = formatdate(usegmt=True)
+        until, sent = (parsedate_to_datetime(text) for text in (value, response.headers.get("date", now)))
         return max(0.0, (until.replace(tzinfo=UTC) - sent.replace(tzinfo=UTC)).total_seconds())
     except (ValueError, OverflowError):
         return None

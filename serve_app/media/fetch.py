@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from serve_app.errors import AddressRefused, DownloadError, StorageUnavailable
@@ -175,11 +175,9 @@ def _refuse_withheld(url: str, withheld: str | None) -> None:
 
 
 async def _copy_local(url: str, part: PartFile, sources: FetchSources) -> str:
-    root, path = await FILES.run(_resolve_local, url, sources.media_root)
-    if sources.withheld and (root / path).is_relative_to(await FILES.run(Path(sources.withheld).resolve)):
-        raise AddressRefused(Sentence("The local path is within this service's own store"))
+    withheld = await FILES.run(Path(sources.withheld).resolve) if sources.withheld else None
     try:
-        file = await FILES.run(_open_beneath, root, path)
+        file = await FILES.run(_open_local, url, sources.media_root, withheld)
     except FileNotFoundError:
         raise DownloadError(Sentence("404 Not Found: no such file under the media root")) from None
     except OSError as error:
@@ -195,7 +193,22 @@ async def _copy_local(url: str, part: PartFile, sources: FetchSources) -> str:
     return ""
 
 
-def _resolve_local(url: str, media_root: Path | None) -> tuple[Path, Path]:
+def _open_local(url: str, media_root: Path | None, withheld: Path | None) -> BinaryIO:
+    """Open a local file, whose name may be composed otherwise than the caller's: macOS decomposes Hangul."""
+    missing = FileNotFoundError()
+    forms: tuple[Literal["NFC", "NFD"] | None, ...] = (None, "NFC", "NFD")
+    for form in forms:
+        root, path = _resolve_local(url, media_root, form)
+        if withheld is not None and (root / path).is_relative_to(withheld):
+            raise AddressRefused(Sentence("The local path is within this service's own store"))
+        try:
+            return _open_beneath(root, path)
+        except FileNotFoundError as error:
+            missing = error
+    raise missing
+
+
+def _resolve_local(url: str, media_root: Path | None, form: Literal["NFC", "NFD"] | None) -> tuple[Path, Path]:
     """Return the real media root, and the path under it after every symbolic link; relative paths start there."""
     if media_root is None:
         raise AddressRefused(
@@ -209,6 +222,8 @@ def _resolve_local(url: str, media_root: Path | None) -> tuple[Path, Path]:
         if host not in ("", "localhost"):
             raise AddressRefused(Sentence("A file:// URL must not name a host"))
         text = unquote(slash + rest)
+    if form is not None:
+        text = unicodedata.normalize(form, text)
     root = media_root.resolve()
     try:
         path = (root / text).resolve()

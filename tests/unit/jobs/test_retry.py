@@ -1,8 +1,12 @@
+import email.utils
 import random
+import time
 
+import httpx
 import pytest
 
 from serve_app.errors import AddressRefused, DownloadInterrupted, Overloaded, ProcessingError, Unavailable
+from serve_app.jobs.delivery import _retry_after_s
 from serve_app.jobs.retry import (
     DELIVERY_BACKOFF,
     JOB_BACKOFF,
@@ -47,3 +51,29 @@ def test_jobs_are_tried_again_only_after_what_may_pass():
 def test_a_full_deployment_says_when():
     assert job_retry_after_s(Overloaded("full", 20.0), 0, 0.0) == 20.0
     assert job_retry_after_s(Overloaded("full", 1e6), 0, 0.0) == JOB_BACKOFF.cap_s
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "wait_s"),
+    [
+        ("120", None, 120.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:00 GMT", 60.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:29:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None, 0.0),
+        ("Sun, 31 Dec 9999 23:59:59 GMT", "garbage", None),
+        ("soon", None, None),
+        ("-5", None, None),
+        ("9" * 400, None, None),
+        ("", None, None),
+    ],
+)
+def test_retry_after_of_a_receiver(value: str, date: str | None, wait_s: float | None) -> None:
+    headers = {"retry-after": value} if date is None else {"retry-after": value, "date": date}
+    assert _retry_after_s(httpx.Response(503, headers=headers)) == wait_s
+
+
+def test_a_receiver_without_a_clock_is_waited_for_by_ours() -> None:
+    until = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    wait_s = _retry_after_s(httpx.Response(503, headers={"retry-after": until}))
+    assert wait_s is not None
+    assert 3590 <= wait_s <= 3600

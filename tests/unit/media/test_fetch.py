@@ -9,11 +9,14 @@ import os
 import shutil
 import threading
 import time
+import unicodedata
 from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -528,8 +531,8 @@ def test_link_that_is_put_in_place_of_a_checked_path_is_not_followed(
     folder.mkdir()
     resolve = fetch_module._resolve_local
 
-    def swap_after(url: str, root: Path | None) -> object:
-        resolved = resolve(url, root)
+    def swap_after(url: str, root: Path | None, form: None) -> object:
+        resolved = resolve(url, root, form)
         place = media_root / swapped
         place.rename(tmp_path / "moved")
         place.symlink_to(outside if swapped == "sub" else outside / "a b.wav")
@@ -589,3 +592,54 @@ def test_process_without_file_handles_is_not_the_files_fault(
     folder = tmp_path / "out"
     folder.mkdir()
     refusal(kind, "sub/a b.wav", folder, sources=FetchSources(media_root=media_root))
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_a_local_name_is_found_however_it_is_composed(
+    media_root: Path, tmp_path: Path, on_disk: Any, asked: Any
+) -> None:
+    name = "회의/한글 é.wav"
+    path = media_root / unicodedata.normalize(on_disk, name)
+    path.parent.mkdir()
+    path.write_bytes(BODY)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    url = unicodedata.normalize(asked, name)
+    for address in (url, f"file://{media_root}/{quote(url)}", f"file:{media_root}/{quote(url)}"):
+        fetched = get(address, folder, sources=FetchSources(media_root=media_root))
+        assert fetched.path.read_bytes() == BODY
+        fetched.path.unlink()
+
+
+@pytest.mark.parametrize("takes_paths", [False, True])
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("data:audio/wav;base64,UklGRg==", "The scheme data: is not taken; use https://, http://"),
+        ("DATA:,x", "The scheme data: is not taken"),
+        ("ftp://example.org/a.wav", "The scheme ftp: is not taken"),
+        ("blob:https://example.org/5e3a", "The scheme blob: is not taken"),
+        ("gs://bucket/a.wav", "The scheme gs: is not taken"),
+        ("rtsp://camera/1", "The scheme rtsp: is not taken"),
+        ("s3a://bucket/a.wav", "The scheme s3a: is not taken"),
+        ("urn:isbn:1", "The scheme urn: is not taken"),
+        ("C:\\Users\\me\\a.wav", "a path of Windows"),
+        ("c:/a.wav", "a path of Windows"),
+        ("\\\\server\\share\\a.wav", "a path of Windows"),
+        (f"{'x' * 50}://a", f"The scheme {'x' * 20}: is not taken"),
+    ],
+)
+def test_a_foreign_scheme_is_refused_by_name(
+    media_root: Path, tmp_path: Path, takes_paths: bool, url: str, told: str
+) -> None:
+    words = refusal(AddressRefused, url, tmp_path, sources=FetchSources(media_root=media_root if takes_paths else None))
+    assert told in words
+    assert "no such file" not in words
+    assert ("media root" in words) is (takes_paths and "Windows" not in words)
+
+
+def test_a_local_name_with_a_colon_is_a_name(media_root: Path, tmp_path: Path) -> None:
+    (media_root / "take:one.wav").write_bytes(BODY)
+    fetched = get("take:one.wav", tmp_path, sources=FetchSources(media_root=media_root))
+    assert fetched.path.read_bytes() == BODY

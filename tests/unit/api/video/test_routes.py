@@ -579,7 +579,6 @@ class TestEvents:
         assert jobs.open_streams == 0
 
 
-
 def test_a_body_without_a_content_type_is_taken_as_json(client: TestClient) -> None:
     """As FastAPI did for the systems replaced; its present default refuses it."""
     request = client.build_request("POST", SUBMIT, content=json.dumps(BODY))
