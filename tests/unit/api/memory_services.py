@@ -7,10 +7,11 @@ import dataclasses
 import threading
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from serve_app.analysis.result import AnalysisResult
-from serve_app.errors import CallbackRefused, InvalidRequest, TaskUnsupported, Unavailable
+from serve_app.errors import CallbackRefused, InvalidRequest, JobNotFound, TaskUnsupported, Unavailable
 from serve_app.flows.jobs import StoredJobs
 from serve_app.flows.keys import StoredKeys
 from serve_app.flows.music_jobs import MusicFlow
@@ -261,8 +262,11 @@ class JobsOnTable(StoredJobs):
     @property
     def jobs(self) -> dict[str, Job]:
         """All jobs, the oldest first, without their results."""
-        ids = [job.job_id for job in self.store.known()]
-        return {job_id: dataclasses.replace(self.store.get(job_id), result_text=None) for job_id in ids}
+        found = {}
+        for job_id in [job.job_id for job in self.store.known()]:
+            with suppress(JobNotFound):  # removed meanwhile
+                found[job_id] = dataclasses.replace(self.store.get(job_id), result_text=None)
+        return found
 
     async def submit(self, request: JobRequest, *, key: ApiKey | None = None) -> SubmittedJob:  # type: ignore[override]
         if self.fail_with:

@@ -16,7 +16,7 @@ from serve_app.errors import AudioExtractionError, StorageError
 from serve_app.media.caged_audio import sound_cage
 from serve_app.media.decode import decode_audio
 from serve_app.models.speech.options import AnalyzerOptions
-from tests.unit.media.media_files import tone, write_media
+from tests.unit.media.media_files import tone, write_media, write_tracks
 
 
 def make() -> AudioAnalyzer:
@@ -53,6 +53,14 @@ def test_a_length_that_no_header_tells_is_no_error(tmp_path: Path, content: byte
     if content is not None:
         (tmp_path / "a").write_bytes(content)
     assert asyncio.run(make().length_s(str(tmp_path / "a"))) is None
+
+
+def test_takes_the_audio_track_that_it_is_told(tmp_path: Path) -> None:
+    path = str(write_tracks(tmp_path / "a.mkv", tone(1.0), np.zeros(16_000, np.float32)))
+    assert asyncio.run(make().decode(path, audio_track=0)).samples.any()
+    assert not asyncio.run(make().decode(path, audio_track=1)).samples.any()
+    with pytest.raises(AudioExtractionError, match="no audio track 2; it has 0"):
+        asyncio.run(make().decode(path, audio_track=2))
 
 
 def test_errors_keep_their_kind(tmp_path: Path) -> None:

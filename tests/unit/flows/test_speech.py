@@ -43,6 +43,13 @@ def test_backends_are_listed_with_their_state(tmp_path: Path) -> None:
     assert all(each.healthy for each in asyncio.run(flow(graph).backends()))
 
 
+def test_the_audio_track_is_handed_on(tmp_path: Path) -> None:
+    graph = Graph(tmp_path, regions=REGIONS)
+    for track in (None, 0, 2):
+        asyncio.run(flow(graph).transcribe(upload(language="en", audio_track=track)))
+    assert graph.analyzer.options == [{}, {"audio_track": 0}, {"audio_track": 2}]
+
+
 @pytest.mark.parametrize("content", [b"RIFF", b"RIFF" + bytes(3 << 20)], ids=["small", "large"])
 def test_an_upload_is_transcribed_and_leaves_nothing(tmp_path: Path, content: bytes) -> None:
     graph = Graph(tmp_path, regions=REGIONS)

@@ -87,14 +87,16 @@ class Analyzer:
         self.regions = tuple(regions)
         self.declared_s: float | None = 2.5
         self.decoded: list[bytes | str] = []
+        self.options: list[dict[str, int]] = []
         self.contents: list[bytes] = []
 
     async def length_s(self, media: str) -> float | None:
         await self.calls.of("length_s")
         return self.declared_s
 
-    async def decode(self, media: bytes | str) -> str:
+    async def decode(self, media: bytes | str, **options: int) -> str:
         self.decoded.append(media)
+        self.options.append(options)
         self.contents.append(media if isinstance(media, bytes) else Path(media).read_bytes())
         await self.calls.of("decode")
         return "audio"
@@ -369,12 +371,6 @@ class Store:
 
     def note_sound(self, claim: Any, length_s: float, speech_s: float | None = None) -> None:
         self.sound.append((len(self.announced), length_s, speech_s))
-
-    def advance(self, claim: Any, progress: int) -> None:
-        """Keep nothing: no result needs it."""
-
-    def note_sound(self, claim: Any, length_s: float, speech_s: float | None = None) -> None:
-        """Keep nothing: no result needs it."""
 
 
 def durable(store: Store, done: Mapping[str, object]) -> DurableSteps:

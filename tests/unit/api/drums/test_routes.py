@@ -123,6 +123,10 @@ class TestOneFile:
         upload(client, grid_hihat="32", threshold_kick="0.9", bpm="", threshold_snare="")
         assert drums.asked[0][1] == DrumOptions(None, {Drum.HIHAT: 32}, {Drum.KICK: 0.9})
 
+    def test_an_audio_track_can_be_chosen(self, client: TestClient, drums: MemoryDrums) -> None:
+        upload(client, audio_track="1")
+        assert drums.asked[0][1] == DrumOptions(audio_track=1)
+
     def test_picture_is_not_drawn_for_midi(self, client: TestClient, drums: MemoryDrums) -> None:
         upload(client, accept="audio/midi", plot="true", bpm="90")
         assert drums.asked[0][1] == DrumOptions(90.0)

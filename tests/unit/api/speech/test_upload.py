@@ -106,6 +106,17 @@ def test_hands_on_every_field(client: TestClient, speech: MemorySpeech) -> None:
     )
 
 
+def test_an_audio_track_can_be_chosen_with_and_without_speakers(
+    client: TestClient, speech: MemorySpeech, analysis: MemoryAnalysis
+) -> None:
+    assert upload(client, audio_track="1").status_code == 200
+    assert upload(client, audio_track="2", diarize="true").status_code == 200
+    assert (speech.asked[0].audio_track, analysis.asked[0].audio_track) == (1, 2)
+    assert upload(client, audio_track="").status_code == 200
+    assert speech.asked[1].audio_track is None
+    assert upload(client, audio_track="first").status_code == 422
+
+
 def test_fields_left_empty_by_a_browser_are_defaults(client: TestClient, speech: MemorySpeech) -> None:
     assert upload(client, language="", backend="", prompt="").status_code == 200
     assert (speech.asked[0].language, speech.asked[0].backend, speech.asked[0].prompt) == ("auto", None, None)

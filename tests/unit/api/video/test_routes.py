@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -108,6 +108,13 @@ class TestSubmit:
         assert answer.status_code == 409
         assert answer.json()["error"]["code"] == "JOB_CONFLICT"
         assert answer.json()["detail"] == "Job job-1 was submitted before with another request; choose another job_id"
+
+    def test_another_audio_track_is_another_request(self, client: TestClient, jobs: JobsOnTable) -> None:
+        assert submit(client, audio_track=1).status_code == submit(client, audio_track=1).status_code == 200
+        assert cast(VideoRequest, jobs.jobs["job-1"].request).audio_track == 1
+        for other in ({"audio_track": 0}, {}):
+            assert submit(client, **other).status_code == 409
+        assert submit(client, "job-2", audio_track=-1).status_code == 422
 
     def test_full_queue_tells_when_to_come_back(self, client: TestClient) -> None:
         for number in range(3):

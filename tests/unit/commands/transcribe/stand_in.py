@@ -40,12 +40,20 @@ class StandIn:
     def _health(self) -> dict[str, str]:
         return {"status": "healthy"}
 
-    def _transcribe(self, file: UploadFile, language: str = Form("auto"), backend: str | None = Form(None)) -> Response:
+    def _transcribe(
+        self,
+        file: UploadFile,
+        language: str = Form("auto"),
+        backend: str | None = Form(None),
+        audio_track: int | None = Form(None),
+    ) -> Response:
         name = file.filename or ""
         content = file.file.read()
         with self._lock:
             self.sent[name] += 1
             self.fields = {"language": language, "backend": backend}
+            if audio_track is not None:
+                self.fields["audio_track"] = audio_track
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:

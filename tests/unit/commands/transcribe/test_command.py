@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from serve_app.commands.transcribe.routes import UploadRoute
 from tests.unit.api.memory_services import MemorySpeech, memory_services
 from tests.unit.client.loopback import serving, until
 from tests.unit.commands.transcribe.stand_in import StandIn, refused
+from tests.unit.media.media_files import tone, wav
 
 PROJECT = Path(__file__).parents[4]
 START_S = 120.0  # a process of its own imports for a second of CPU time, which a busy machine may take long to find
@@ -138,6 +140,58 @@ class TestWhatItWrites:
         batch.add("a.wav", "b.mp3", "c.raw")
         assert batch.run("--glob", "*.raw") == 0
         assert set(batch.results()) == {"c.raw"}
+
+    def test_the_content_decides_and_the_rest_is_listed(self, batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+        (batch.folder / "sub").mkdir()
+        (batch.folder / "sub" / "talk").write_bytes(wav(tone(0.1)))
+        (batch.folder / "minutes.wav.txt").write_text("what was said")
+        (batch.folder / ".DS_Store").write_bytes(b"x")
+        (batch.folder / "away.wav").symlink_to(batch.folder / "gone.wav")
+        assert "--recursive" in str(batch.run())
+        batch.out.unlink()
+        assert batch.run("--recursive", "--start-over") == 0
+        assert set(batch.results()) == {"sub/talk"}
+        told = capsys.readouterr().err
+        assert "minutes.wav.txt: The file is not media" in told
+        assert "away.wav: a link that leads nowhere" in told
+        assert "Hidden files and folders, left out: 1" in told
+        assert batch.run("--recursive") == 0
+        assert batch.service.sent == {"talk": 1}  # resumes; what was passed over is told again
+        assert "minutes.wav.txt: " in capsys.readouterr().err
+
+    def test_standard_output(self, batch: Batch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+        batch.add("가.wav", "b.mp3", "b.wav", "bad.wav")
+        batch.service.answer = lambda name, content: refused(422, NO_AUDIO, "no sound") if name == "bad.wav" else None
+        name = unicodedata.normalize("NFD", "가.wav")
+        (batch.folder / name).write_text("composed otherwise")
+
+        def run(*sources: str) -> tuple[object, bytes]:
+            with pytest.raises(SystemExit) as caught:
+                main(["transcribe", *sources, "--output", "-", "--url", batch.url])
+            return caught.value.code, capfdbinary.readouterr().out
+
+        code, out = run(str(batch.folder))
+        entries = [json.loads(line) for line in out.decode().splitlines()]
+        assert code == 1
+        assert {entry["file"]: entry.get("text", entry.get("error_code")) for entry in entries} == {
+            "b.mp3": "this is b.mp3",
+            "b.wav": "this is b.wav",
+            "bad.wav": NO_AUDIO,
+            "가.wav": "this is 가.wav",
+            name: "composed otherwise",
+        }
+        assert len(entries) == 5
+        assert run(str(batch.folder / "b.wav")) == (0, b"this is b.wav\n")
+        assert run(str(batch.folder / "bad.wav")) == (1, b"")
+        code, out = run(str(batch.folder / "b.wav"), str(batch.folder / "b.mp3"), str(batch.folder / "b.wav"))
+        assert (code, len(out.splitlines())) == (0, 2)
+        assert sorted(path.name for path in batch.folder.parent.iterdir()) == ["calls"]
+
+    def test_the_audio_track_is_sent(self, batch: Batch) -> None:
+        batch.add("a.wav")
+        assert batch.run("--audio-track", "1") == 0
+        assert batch.service.fields["audio_track"] == 1
+        assert "was begun with audio_track '1', not None" in str(batch.run())
 
     def test_no_more_at_once_than_workers(self, batch: Batch) -> None:
         batch.add(*(f"{number:02}.wav" for number in range(30)))

@@ -261,6 +261,6 @@ def test_job_id_says_which_request_it_is() -> None:
         job_id_of("a", PRINT, "ko"),
         job_id_of("a", Fingerprint(1, 2, "cd" * 32), "en"),
     ]
-    assert len(set(ids)) == 4
+    assert len({*ids, job_id_of("a", PRINT, "en", 0), job_id_of("a", PRINT, "en", 1)}) == 6
     assert job_id_of("a", Fingerprint(1, 99, "ab" * 32), "en") == ids[0]  # only touched
     assert all(len(job_id) <= 128 and job_id.replace("-", "").isalnum() for job_id in ids)
