@@ -50,6 +50,7 @@ def test_exactly_these_routes_are_documented(document: dict[str, Any]) -> None:
         ("POST", "/music/{job_id}/delete"),
         ("POST", "/classify-reusable"),
         ("POST", "/verify-beverage"),
+        ("POST", "/embed-image"),
         ("GET", "/models"),
         ("POST", "/models/{name}/reload"),
         ("POST", "/v1/audio/transcriptions"),

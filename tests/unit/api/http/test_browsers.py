@@ -21,6 +21,7 @@ CHANGING = [
     ("POST", "/transcribe-drums"),
     ("POST", "/classify-reusable"),
     ("POST", "/verify-beverage"),
+    ("POST", "/embed-image"),
     ("POST", "/generate-music"),
     ("POST", "/music/a/versions"),
     ("POST", "/music/a/delete"),
