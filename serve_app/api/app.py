@@ -106,7 +106,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-ID"],
             expose_headers=[*RATE_HEADERS, "Retry-After", IGNORED_HEADER, "X-Model-Version", "X-Request-ID"],
         )

@@ -19,7 +19,7 @@ from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, FileFailureView, describe, error_responses, failed_item
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.api.http.requests import checked, is_multipart
+from serve_app.api.http.requests import checked_with_query, is_multipart
 from serve_app.api.http.uploads import UploadedFile, open_uploads
 from serve_app.jobs.record import Scope
 from serve_app.sentences import Locale, Sentence
@@ -56,7 +56,7 @@ async def transcribe_drums(request: Request, services: InjectedServices, setting
     if not is_multipart(request):
         raise HTTPException(415, Sentence("Send multipart/form-data with one file or several"))
     async with open_uploads(request, max_files=MAX_FILES) as form:
-        options = checked(DrumForm, form.fields).options()
+        options = checked_with_query(DrumForm, dict(form.fields), request).options()
         wanted = preferred(request, (JSON, *MIDI_TYPES))
         if wanted != JSON:
             options = replace(options, with_picture=False)  # a MIDI file has no place for it

@@ -21,7 +21,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.api.http.requests import (
     MediaUrl,
     WireRequest,
-    checked,
+    checked_with_query,
     is_json,
     is_multipart,
     media_type,
@@ -158,7 +158,7 @@ async def open_music_request(
         async with open_uploads(
             request, max_files=1, max_file_bytes=settings.max_image_bytes, may_lack_file=True
         ) as uploads:
-            form = checked(MusicForm, dict(uploads.fields))
+            form = checked_with_query(MusicForm, dict(uploads.fields), request)
             picture = uploads.files[0].file if uploads.files else None
             if (picture is None) == (form.image_url is None):
                 problem = "a picture is missing" if picture is None else "two pictures were sent"
@@ -166,7 +166,7 @@ async def open_music_request(
             yield form.to_music_request(form.image_url, base), picture
     elif is_json(request) or media_type(request) == _FORM_TYPE:
         data = await (read_json(request) if is_json(request) else _read_form(request))
-        body = checked(MusicByAddress, data)
+        body = checked_with_query(MusicByAddress, data, request)
         yield body.to_music_request(body.image_url, base), None
     else:
         raise HTTPException(415, f"Send multipart/form-data with a file, or {_FORM_TYPE} or JSON with image_url")

@@ -29,7 +29,7 @@ from serve_app.api.http.failures import (
     openai_error_body,
 )
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.api.http.requests import checked, is_multipart
+from serve_app.api.http.requests import checked_with_query, is_multipart
 from serve_app.api.http.uploads import form_content, open_upload
 from serve_app.api.speech import openai_answers as answers
 from serve_app.api.speech.answers import full_text
@@ -114,7 +114,7 @@ async def create_transcription(request: Request, services: InjectedServices, set
         upload = await stack.enter_async_context(
             open_upload(_form(request), repeatable=REPEATABLE_FIELDS, refused=REFUSED_FIELDS)
         )
-        form = checked(OpenAITranscriptionForm, upload.fields)
+        form = checked_with_query(OpenAITranscriptionForm, dict(upload.fields), request)
         backend = await _named_backend(services, form.model, TRANSCRIPTION_ALIASES)
         if form.response_format == "diarized_json":
             analysis = AnalysisRequest(
@@ -171,7 +171,7 @@ async def create_translation(request: Request, services: InjectedServices, setti
     nothing. The work ends if the client leaves.
     """
     async with open_upload(_form(request)) as upload:
-        form = checked(OpenAITranslationForm, upload.fields)
+        form = checked_with_query(OpenAITranslationForm, dict(upload.fields), request)
         wanted = TranscriptionRequest(
             file=upload.file,
             filename=upload.filename,

@@ -16,7 +16,7 @@ from serve_app.api.http.event_stream import stream_events
 from serve_app.api.http.failures import ApiRoute, ContractErrorBody, ContractRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.ranges import answer_file
-from serve_app.api.http.requests import note_ignored
+from serve_app.api.http.requests import checked_with_query, note_ignored
 from serve_app.api.http.visitors import Reader
 from serve_app.api.video import answers as views
 from serve_app.api.video.requests import JobId, ProcessVideoRequest
@@ -79,7 +79,9 @@ async def process_video(
     409. An address that may not be fetched is not refused here: its job fails with `DOWNLOAD_ERROR`. Fields that are
     unknown here are ignored; the header `X-Ignored-Fields` names them.
     """
-    note_ignored(request, (*body.ignored, *request.query_params))
+    note_ignored(request, body.ignored)
+    if request.query_params:
+        body = checked_with_query(ProcessVideoRequest, body.model_dump(exclude_unset=True), request)
     submitted = await services.jobs.submit(body.to_job_request(settings.backend_url), key=key)
     return views.view_submitted(submitted, settings.locale, request.scope.get("root_path", ""))
 

@@ -16,7 +16,7 @@ from serve_app.api.http.options import ApiSettings
 from serve_app.languages import language_code
 from serve_app.services import Services
 from tests.unit.api.all_routes import all_routes
-from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, MemoryImages, MemorySpeech
+from tests.unit.api.memory_services import RESULT, JobsOnTable, MemoryAnalysis, MemoryDrums, MemoryImages, MemorySpeech
 
 SUBMIT = "/api/upload-video/process-video"
 VIDEO = {"job_id": "a", "video_url": "https://example.org/v.mp4"}
@@ -140,6 +140,22 @@ class TestOptions:
         [asked] = speech.asked
         assert (asked.language, asked.backend, asked.prompt, asked.align) == ("ko", "transformers", "회의", False)
         assert (asked.enable_gpu, asked.max_workers) == (False, 2)
+
+    def test_no_route_drops_one_in_the_query(
+        self, client: TestClient, jobs: JobsOnTable, drums: MemoryDrums, speech: MemorySpeech
+    ) -> None:
+        assert ignored(client.post(f"{SUBMIT}?language=ko&max_workers=2&x=1", json=VIDEO)) == ["x"]
+        request: Any = jobs.jobs["a"].request
+        assert (request.language, request.max_workers) == ("ko", 2)
+        assert client.post("/transcribe-drums?bpm=90&grid_kick=8", files=FILE).status_code == 200
+        assert (drums.asked[0][1].bpm, *drums.asked[0][1].grid_division.values()) == (90.0, 8)
+        assert client.post("/v1/audio/transcriptions?language=ko&model=whisper-1", files=FILE).status_code == 200
+        assert speech.asked[0].language == "ko"
+        assert client.post("/generate-music?duration=12", json=LINK).status_code == 200
+        [piece] = [job.request for job in jobs.jobs.values() if job.request.kind != "video"]
+        assert getattr(piece, "duration_s") == 12.0  # noqa: B009
+        for path in ("/transcribe-drums?bpm=x", "/v1/audio/transcriptions?model=no-such"):
+            assert client.post(path, files=FILE).status_code in (404, 422)
 
     def test_a_form_has_two_values(self, client: TestClient) -> None:
         answer = client.post("/transcribe?language=ko", files=FILE, data={"language": "en"})

@@ -87,7 +87,9 @@ def test_a_form_with_many_fields(client: TestClient) -> None:
         for num in (20, 5000):
             fields = {f"{number}{'k' * 2000}": "1" for number in range(num)}
             answer = client.post(path, data=fields, files={"file": ("a.wav", b"x")})
-            assert answer.status_code in (400, 413, 422), path
+            is_ignored = path == "/transcribe" and num == 20  # as its old server did; the answer names 16 of them
+            assert answer.status_code in ((200,) if is_ignored else (400, 413, 422)), path
+            assert len(answer.headers.get("x-ignored-fields", "")) < 16 * 65
             assert len(answer.content) < 32_000, path
             assert "k" * 65 not in answer.text, path
 
