@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from serve_app.api.http.part_names import decoded, names_of_part
 from serve_app.api.http.requests import WireRequest, is_given, note_ignored
+from serve_app.api.http.wrong_fields import foreign_sentence
 from serve_app.sentences import Sentence
 
 FILE_FIELD = "file"
@@ -132,7 +133,7 @@ async def open_uploads(
         if not parser.ended:
             raise MultiPartException(Sentence("The form is cut off: its last boundary is missing."))
     except MultiPartException as error:
-        raise _refused((), "form_malformed", _how_to_send(error.message, max_files)) from error
+        raise _refused((), "form_malformed", _how_to_send(foreign_sentence(error.message), max_files)) from error
     try:
         if parser.refused_name is not None:
             raise _refused((parser.refused_name,), "field_unsupported", parser.refused[parser.refused_name])
