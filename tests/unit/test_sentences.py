@@ -21,7 +21,6 @@ KOREAN_FILE = PACKAGE / "sentences_ko.json"
 
 # Parts of the package whose errors are not sentences yet. It only ever gets shorter.
 NOT_YET = {
-    "api",
     "models/captions",
     "models/diarization",
     "models/drums",
@@ -148,6 +147,14 @@ def part_of(file: Path) -> str:
     return parts[0]
 
 
+def told_by(node: ast.AST, classes: set[str]) -> ast.expr | None:
+    """Return what a call gives to an error as its sentence; None where it makes no error for callers."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        return None
+    place = 0 if node.func.id in classes else {"HTTPException": 1, "PydanticCustomError": 1}.get(node.func.id)
+    return None if place is None or len(node.args) <= place else node.args[place]
+
+
 def test_errors_for_callers_are_sentences() -> None:
     classes = error_classes()
     plain = []
@@ -155,12 +162,11 @@ def test_errors_for_callers_are_sentences() -> None:
         if part_of(file) in NOT_YET | TERMINAL:
             continue
         for node in ast.walk(tree(file)):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes):
-                continue
-            first = node.args[0] if node.args else None
-            english = isinstance(first, ast.JoinedStr | ast.BinOp) or (
-                isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value != ""
+            told = told_by(node, classes)
+            english = isinstance(told, ast.JoinedStr | ast.BinOp) or (
+                # pydantic's is filled in with the sentence of its context
+                isinstance(told, ast.Constant) and isinstance(told.value, str) and told.value not in ("", "{sentence}")
             )
             if english:
-                plain.append(f"{file.relative_to(PACKAGE.parent)}:{node.lineno}")
+                plain.append(f"{file.relative_to(PACKAGE.parent)}:{node.lineno}")  # type: ignore[attr-defined]
     assert plain == []

@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -26,12 +25,14 @@ from serve_app.api.http.requests import (
     is_multipart,
     media_type,
     read_json,
+    refusal,
 )
 from serve_app.api.http.uploads import FILE_FIELD, UploadForm, form_content, open_uploads
 from serve_app.api.video.requests import CallbackBase, JobId
 from serve_app.jobs.record import MusicRequest
 from serve_app.messages import Locale
 from serve_app.results import MAX_MUSIC_S, MAX_SEED, MIN_MUSIC_S
+from serve_app.sentences import Sentence
 from serve_app.services import MusicFile
 
 MAX_PROMPT_CHARS = 500
@@ -80,7 +81,7 @@ def _clean(value: Any) -> Any:
 
 def _check_free(job_id: str) -> str:
     if job_id == _OWN_PAGE:
-        raise PydanticCustomError("job_id_taken", "This id is the address of the list of pieces; choose another")
+        raise refusal("job_id_taken", Sentence("This id is the address of the list of pieces; choose another"))
     return job_id
 
 
@@ -161,24 +162,26 @@ async def open_music_request(
             form = checked_with_query(MusicForm, dict(uploads.fields), request)
             picture = uploads.files[0].file if uploads.files else None
             if (picture is None) == (form.image_url is None):
-                problem = "a picture is missing" if picture is None else "two pictures were sent"
-                raise _refused("picture_count", f"{problem}: send either file or image_url")
+                missing = Sentence("a picture is missing: send either file or image_url")
+                twice = Sentence("two pictures were sent: send either file or image_url")
+                raise _refused("picture_count", missing if picture is None else twice)
             yield form.to_music_request(form.image_url, base), picture
     elif is_json(request) or media_type(request) == _FORM_TYPE:
         data = await (read_json(request) if is_json(request) else _read_form(request))
         body = checked_with_query(MusicByAddress, data, request)
         yield body.to_music_request(body.image_url, base), None
     else:
-        raise HTTPException(415, f"Send multipart/form-data with a file, or {_FORM_TYPE} or JSON with image_url")
+        wanted = Sentence("Send multipart/form-data with a file, or {form} or JSON with image_url", form=_FORM_TYPE)
+        raise HTTPException(415, wanted)
 
 
 async def _read_form(request: Request) -> dict[str, str]:
     try:
         pairs = parse_qsl((await request.body()).decode(), errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError as error:  # also no UTF-8
-        raise _refused("form_malformed", "The form can't be read") from error
+        raise _refused("form_malformed", Sentence("The form can't be read")) from error
     if len(dict(pairs)) < len(pairs):
-        raise _refused("field_repeated", "Send each field once")
+        raise _refused("field_repeated", Sentence("Send each field once"))
     return dict(pairs)
 
 
