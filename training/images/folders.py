@@ -6,6 +6,7 @@ DIR/train/<class>/*.jpg, DIR/val/<class>/…     as it is; DIR/test too, where t
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ class Split:
 
 
 def plain(name: str) -> str:
-    """Return a class's name as names are compared: small letters, spaces and hyphens as underscores."""
-    return "_".join(name.strip().casefold().replace("-", " ").replace("_", " ").split())
+    """Return a class's name as names are compared: composed, small letters, spaces and hyphens as underscores."""
+    return "_".join(unicodedata.normalize("NFC", name).strip().casefold().replace("-", " ").replace("_", " ").split())
 
 
 def find(folder: Path, classes: Sequence[str], *, complete: bool = True) -> list[Sample]:

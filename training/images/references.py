@@ -8,11 +8,13 @@
 | `photos/name.jpg`, `name.jpg` | likewise |
 
 The longest end of the reference that is a file counts; else a file of its name at any depth, if there is only one.
+Letters may be composed or not (NFC, NFD: macOS has the latter), and percent-encoded.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,9 +33,11 @@ class Library:
     def __init__(self, images: Path) -> None:
         self._root = images.resolve()
         self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_path: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self._root.rglob("*")):
             if path.is_file():
-                self._by_name[path.name].append(path)
+                self._by_name[_composed(path.name)].append(path)
+                self._by_path[_composed(path.relative_to(self._root).as_posix())].append(path)
 
     def find(self, reference: str) -> Path:
         """Return the file, resolved.
@@ -58,7 +62,10 @@ class Library:
             path = self._root.joinpath(*names[start:])
             if _is_file(path):
                 return self._inside(path)
-        found = self._by_name.get(names[-1], [])
+            found = self._by_path.get(_composed("/".join(names[start:])), [])
+            if len(found) == 1:
+                return self._inside(found[0])
+        found = self._by_name.get(_composed(names[-1]), [])
         if len(found) > 1:
             shown = ", ".join(str(path.relative_to(self._root)) for path in found)
             raise Unresolved(f"several files of this name: {shown}")
@@ -76,6 +83,10 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name too long to be one
         return False
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _path_of(reference: str) -> str:

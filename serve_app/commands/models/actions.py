@@ -57,6 +57,8 @@ def reload(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Load weights as a replica would, and print which engine would run them; ModelLoadingError if they can't serve."""
+    if arguments.task == "drums":
+        return _check_drums(arguments)
     from serve_app.models.images.architectures import Activation
     from serve_app.models.images.loading import load_classifier
     from serve_app.models.images.options import ClassifierOptions
@@ -85,6 +87,23 @@ def check(arguments: argparse.Namespace) -> int:
         ),
         f"between the head's layers: {loaded.facts.activation} (a state_dict does not store it; see --activation)",
         *loaded.facts.findings,
+        *loaded.notes,
+    )
+    return 0
+
+
+def _check_drums(arguments: argparse.Namespace) -> int:
+    from serve_app.models.drums.checkpoint import load_drums
+
+    settings = Settings.from_environment()
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    loaded = load_drums(arguments.spec, cache_dir=settings.models_dir, device=arguments.device, hf_token=token)
+    thresholds = ", ".join(f"{label} {value:g}" for label, value in loaded.thresholds.items())
+    echo(
+        stdout_console(),
+        f"{loaded.model_version} can serve as drums: {', '.join(loaded.hyper_parameters.labels)}",
+        f"thresholds: {thresholds}",
+        *loaded.facts.get("layers", ()),
         *loaded.notes,
     )
     return 0

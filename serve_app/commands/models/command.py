@@ -8,7 +8,7 @@ from typing import Any
 # Speech to text and diarization use these in the configurations that come with serve_app.
 DEFAULT_NAMES = ("whisper-base", "pyannote-segmentation-3.0", "campplus-zh-en")
 
-_TASKS = ("container", "beverage")
+_TASKS = ("container", "beverage", "drums")
 _ACTIVATIONS = ("relu", "hardswish", "gelu", "none")
 _ACTIONS = "serve_app.commands.models.actions"
 
@@ -47,7 +47,7 @@ def add_commands(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "machine. Ends with 0 if they can serve, 1 with the reason if not.",
     )
     check.add_argument("spec", metavar="SPEC", help="file, folder, URL or Hugging Face id of the weights")
-    check.add_argument("--task", choices=_TASKS, required=True, help="what they are to classify")
+    check.add_argument("--task", choices=_TASKS, required=True, help="what they are for")
     check.add_argument("--device", default="cpu", help="cpu (default), cuda")
     check.add_argument("--activation", choices=_ACTIVATIONS, help="between the head's layers; default: by its shape")
     check.add_argument("--calibration", default="", metavar="DIR", help="photographs, to try 8 bits on")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from serve_app.errors import InvalidRequest
 from serve_app.results import Drum
@@ -37,6 +39,7 @@ _COMMENT = ("#", "%", "//")
 _NAME_ENDS = re.compile(
     r"[ _.#-]+(drums?|only|mix|fullmix|full|audio|(sub)?class(es)?|onsets?|anno|annotations?|hits|labels?)$"
 )
+_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)", re.IGNORECASE)
 _MAX_HEADER_LINES = 5
 _MAX_ANNOTATION_BYTES = 64 << 20
 
@@ -130,9 +133,10 @@ def read_annotation(path: Path) -> Annotation:
 def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
     """Pair the recordings and annotations of two folders, which may be the same.
 
-    Names are compared without the endings of data sets (`_Drum`, `_MIX`, `_class`, …); a recording without a partner
-    then gets the annotation with the longest name that its own begins with. Of several annotations of a recording (MDB
-    Drums has classes and subclasses) the one with the shortest name is used.
+    Names are compared without the endings of data sets (`_Drum`, `_MIX`, `_class`, …), composed or not. A recording
+    without a partner then gets the annotation whose name is the same but for percent-encoding and the eight digits that
+    Label Studio puts before an upload's name, else the one with the longest name that its own begins with. Of several
+    annotations of a recording (MDB Drums has classes and subclasses) the one with the shortest name is used.
 
     Raises:
         InvalidRequest: a folder is missing, or has no recordings or annotations.
@@ -144,6 +148,10 @@ def pair_files(audio_dir: Path, annotation_dir: Path) -> Pairing:
         by_key.setdefault(_key(annotation), []).append(annotation)
     keys = {recording: _key(recording) for recording in recordings}
     partners = {recording: key for recording, key in keys.items() if key in by_key}
+    partners |= _as_uploaded(
+        {recording: key for recording, key in keys.items() if recording not in partners},
+        by_key.keys() - partners.values(),
+    )
     left = [recording for recording in recordings if recording not in partners]
     partners |= _by_beginning({recording: keys[recording] for recording in left}, by_key.keys() - partners.values())
     return Pairing(
@@ -208,11 +216,32 @@ def _files(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
 
 
 def _key(path: Path) -> str:
-    """Return a file's name without the endings of data sets."""
-    key = path.stem.lower()
+    """Return a file's name without the endings of data sets; macOS writes accents and Hangul apart (NFD)."""
+    return _without_ends(unicodedata.normalize("NFC", path.stem).lower())
+
+
+def _without_ends(key: str) -> str:
     while (shorter := _NAME_ENDS.sub("", key)) != key and shorter:
         key = shorter
     return key
+
+
+def _as_uploaded(keys: Mapping[Path, str], others: Iterable[str]) -> dict[Path, str]:
+    """Return for recordings the only name that is theirs without percent-encoding and Label Studio's digits."""
+
+    def plain(key: str) -> str:
+        key = unicodedata.normalize("NFC", unquote(key)).lower()
+        return _without_ends(_UPLOAD_PREFIX.sub("", key, count=1))
+
+    found: dict[str, list[str]] = {}
+    for other in others:
+        found.setdefault(plain(other), []).append(other)
+    owners = Counter(plain(key) for key in keys.values())
+    return {
+        recording: found[plain(key)][0]
+        for recording, key in keys.items()
+        if len(found.get(plain(key), [])) == 1 and owners[plain(key)] == 1
+    }
 
 
 def _by_beginning(keys: Mapping[Path, str], others: Iterable[str]) -> dict[Path, str]:

@@ -39,7 +39,7 @@ _TICKS_PER_BEAT = (480, 240, 96, 48, 24, 12)
 _MAX_TICKS = 9_900_000  # pretty_midi refuses files with more than 10 million
 _NOTE_BEATS = 1 / 8
 _MAX_SHIFT = 0.01  # of the tempo, until beats fall on quarter notes
-_SAME_TEMPO = 0.005  # a first stretch whose tempo is nearer to the song's needs no event before it
+_SAME_TEMPO_US = 1.5  # a beat: a first stretch that is nearer to the song's tempo needs no event before it
 _FINEST_NOTE = 64  # of a partial bar: notation programs know no shorter notes
 _MAX_CORRECTION_BEATS = 2000  # half a microsecond a beat is then a millisecond
 _SHORTEST_BEAT_US, _LONGEST_BEAT_US = math.ceil(60e6 / MAX_BPM), math.floor(60e6 / MIN_BPM)
@@ -136,7 +136,7 @@ def _told(per_beat: int, partial_bar: int, ticks: list[int], at_s: list[float], 
         tick_us = (end_s - start_s) * 1e6 / (end - tick)
         longest = per_beat * max(1, min(_MAX_CORRECTION_BEATS, int(tick_us / 2)))  # ticks
         begins = list(range(tick, end, longest))
-        if not found and abs(tick_us * per_beat / song - 1) > _SAME_TEMPO and end - tick > 1:
+        if not found and abs(tick_us * per_beat - song) > _SAME_TEMPO_US and end - tick > 1:
             begins.insert(1, tick + 1)  # the song's own tempo comes first, for one tick
         for begin, stop in pairwise([*begins, end]):
             stop_s = start_s + (stop - tick) * tick_us / 1e6

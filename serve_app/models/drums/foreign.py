@@ -140,7 +140,9 @@ def _read_settings(path: Path, bands: int | None, outputs: int) -> tuple[Setting
     for name, value in stated.items():
         if not _is_right(name, value):
             raise Unfit(Sentence("{field} of its settings can't be {value}", field=name, value=repr(value)))
-    values = {name: tuple(value) if name in ("labels", "pool") and value else value for name, value in stated.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if name in ("labels", "pool") and value else value for name, value in stated.items()
+    }
     lacking = [
         f"{name} {', '.join(default) if isinstance(default, tuple) else default}"
         for name, default in known.items()

@@ -155,6 +155,8 @@ class ForeignNetwork(nn.Module):
         self.norms = nn.ModuleList(_norm(each.norm, each.kind) for each in layers)
         self.first_norm = nn.Identity() if first_norm is None else _norm(first_norm.tensors, "conv1d")
         # from a normalised band's value to decibels, set by the front end
+        self.db_scale: Tensor
+        self.db_offset: Tensor
         self.register_buffer("db_scale", torch.ones(wiring.num_bands))
         self.register_buffer("db_offset", torch.zeros(wiring.num_bands))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,41 @@ class TestPairing:
             "Rock_Drum.wav": "Rock_class.txt"
         }
         assert self.alone == {"Rock_Live_Drum.wav"}
+
+    @pytest.mark.parametrize(
+        ("audio", "annotation"),
+        [
+            (unicodedata.normalize("NFD", "드럼 루프.wav"), "드럼 루프.txt"),
+            ("드럼 루프.wav", unicodedata.normalize("NFD", "드럼 루프_class.txt")),
+            (unicodedata.normalize("NFD", "Café_Drum.wav"), "café.tsv"),
+            ("드럼.wav", "ab12cd34-드럼.txt"),
+            ("AB12CD34-드럼.wav", unicodedata.normalize("NFD", "드럼.txt")),
+            ("드럼.wav", "ab12cd34-%EB%93%9C%EB%9F%BC.txt"),
+            ("%EB%93%9C%EB%9F%BC.wav", "드럼.txt"),
+            ("take%201_Drum.wav", "ab12cd34-Take 1.csv"),
+        ],
+    )
+    def test_names_as_macos_and_label_studio_write_them(
+        self, folders: tuple[Path, Path], audio: str, annotation: str
+    ) -> None:
+        assert self.paired(folders, [audio, "other.wav"], [annotation, "another.txt"]) == {audio: annotation}
+
+    def test_digits_in_front_tell_recordings_apart(self, folders: tuple[Path, Path]) -> None:
+        names = ["aaaaaaaa-loop", "bbbbbbbb-loop"]
+        pairs = self.paired(folders, [f"{name}.wav" for name in names], [f"{name}.txt" for name in names])
+        assert pairs == {f"{name}.wav": f"{name}.txt" for name in names}
+
+    @pytest.mark.parametrize(
+        ("audio", "annotations"),
+        [
+            (["aaaaaaaa-loop.wav", "bbbbbbbb-loop.wav"], ["loop.txt"]),
+            (["loop.wav"], ["aaaaaaaa-loop.txt", "bbbbbbbb-loop.txt"]),
+        ],
+    )
+    def test_uploads_of_one_name_stay_alone(
+        self, folders: tuple[Path, Path], audio: list[str], annotations: list[str]
+    ) -> None:
+        assert self.paired(folders, audio, annotations) == {}
 
     def test_one_folder_for_both(self, tmp_path: Path) -> None:
         for name in ("a.wav", "a.txt", "._a.wav", "b.wav"):

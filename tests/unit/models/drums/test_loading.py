@@ -37,7 +37,7 @@ def test_storage_url(tmp_path: Path) -> None:
 
 
 def test_folder_without_or_with_several(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadingError, match=r"no \.pt file"):
+    with pytest.raises(ModelLoadingError, match=r"no \.pt, \.pth, \.ckpt file"):
         checkpoint_path(str(tmp_path), cache_dir=tmp_path)
     saved(tmp_path / "a.pt")
     saved(tmp_path / "b.pt")

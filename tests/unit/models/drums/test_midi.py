@@ -147,6 +147,7 @@ def test_from_the_start_at_the_songs_tempo_and_soon_on_quarter_notes(bpm: float,
     times_s = start_s + sixteenths * beat_s / 4
     data = midi_bytes(transcript(times_s, [(start_s, bpm)]))
     check_tempos(data, bpm)
+    assert set_tempos(data)[0][1] == pytest.approx(bpm, rel=1e-5)
     assert all(tempo == pytest.approx(bpm, rel=0.0101) for _, tempo in set_tempos(data))
     notes = check_both(data)
     assert [note.time_s for note in notes] == pytest.approx(times_s.tolist(), abs=TICK_S / bpm)

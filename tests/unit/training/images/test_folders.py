@@ -108,3 +108,7 @@ def test_half_a_split_is_told(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(FoldersUnfit, match="no folder val"):
         is_split(tmp_path)
+
+
+def test_names_of_classes_are_compared_composed():
+    assert folders.plain(unicodedata.normalize("NFD", "재사용 Café")) == folders.plain("재사용-café")

@@ -1,3 +1,6 @@
+import unicodedata
+from urllib.parse import quote
+
 import pytest
 
 from training.images.references import Library, Unresolved
@@ -34,6 +37,29 @@ def root(tmp_path):
 )
 def test_leads_to_the_file(root, reference, file):
     assert Library(root).find(reference) == root / file
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{name}",
+        "컵/{name}",
+        "/data/upload/1/ab12cd34-{name}",
+        "/data/upload/1/ab12cd34-{quoted}",
+        "/data/local-files/?d={folder}%2F{quoted}",
+        "s3://bucket/컵/{name}",
+        "https://host/{folder}/{quoted}?X-Amz-Signature=abc",
+    ],
+)
+def test_composed_or_not(tmp_path, form, stored, written):
+    file = tmp_path / unicodedata.normalize(stored, "컵") / unicodedata.normalize(stored, "드럼 café.jpg")
+    file.parent.mkdir()
+    file.touch()
+    name, folder = (unicodedata.normalize(written, text) for text in ("드럼 café.jpg", "컵"))
+    reference = form.replace("컵", folder).format(name=name, quoted=quote(name), folder=quote(folder))
+    assert Library(tmp_path).find(reference) == file
 
 
 @pytest.mark.parametrize(
