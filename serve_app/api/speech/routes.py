@@ -20,7 +20,7 @@ from serve_app.api.http.access import needs
 from serve_app.api.http.disconnect import while_connected
 from serve_app.api.http.failures import ApiRoute, Failure
 from serve_app.api.http.options import InjectedServices, InjectedSettings
-from serve_app.api.http.requests import checked_with_query, is_json, is_multipart, read_json
+from serve_app.api.http.requests import checked_with_query, is_json, is_multipart, media_type, read_json
 from serve_app.api.http.uploads import form_content, open_upload, url_display_name
 from serve_app.api.speech.answers import TranscribeView, UploadView, failed_upload, view_analysis, view_upload
 from serve_app.api.speech.requests import TranscribeForm, TranscribeRequest
@@ -95,7 +95,7 @@ async def transcribe(
     """
     if is_multipart(request):
         return await _transcribe_upload(request, services, settings.locale)
-    if not is_json(request):
+    if media_type(request) and not is_json(request):  # the old server took a body of no type as JSON
         raise HTTPException(415, _MEDIA_TYPE_REFUSED)
     body = checked_with_query(TranscribeRequest, await read_json(request), request)
     if body.backend is not None:

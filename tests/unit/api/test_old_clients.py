@@ -171,6 +171,12 @@ class TestOptions:
         assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "diarize"])
         assert client.post("/transcribe", json={**VIDEO, "backend": "no-such"}).status_code == 422
 
+    def test_json_without_a_type(self, client: TestClient, analysis: MemoryAnalysis) -> None:
+        request = client.build_request("POST", "/transcribe", content=json.dumps({**VIDEO, "language": "ko"}))
+        request.headers.pop("content-type", None)
+        assert client.send(request).status_code == 200
+        assert analysis.asked[0].language == "ko"
+
     def test_json_without_language_is_english(self, client: TestClient, analysis: MemoryAnalysis) -> None:
         for body in (VIDEO, {**VIDEO, "language": None}, {**VIDEO, "language": " "}, {**VIDEO, "language": "auto"}):
             assert client.post("/transcribe", json=body).status_code == 200
