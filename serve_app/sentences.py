@@ -18,6 +18,9 @@ from importlib import resources
 from typing import Annotated, Any
 
 _FORMATTER = string.Formatter()
+_FIELD = re.compile(r"{[^{}]*}")
+_WRITTEN_AS = re.compile(r"{(\w+)[!:][^{}]*}")
+_MOST_RETOLD_CHARS, _MOST_RETOLD_FIELDS = 500, 4
 _MAX_SPEC = 4  # characters: a width of ten digits would make a text of gigabytes
 
 
@@ -100,6 +103,19 @@ def to_json(text: str) -> str | dict[str, Any]:
     return {"sentence": text.template, "values": values}
 
 
+def to_text(text: str) -> str:
+    """Return what a column of texts can keep of a sentence, so that `from_text` gives it back."""
+    return json.dumps(to_json(text), ensure_ascii=False) if isinstance(text, Sentence) else text
+
+
+def from_text(kept: str) -> str:
+    """Return the sentence of what `to_text` returned; any other text as it is."""
+    try:
+        return from_json(json.loads(kept)) if kept.startswith("{") else kept
+    except ValueError:
+        return kept
+
+
 def from_json(kept: Any) -> str:
     """Return the sentence, or the text, of what `to_json` returned; ValueError for anything else.
 
@@ -144,11 +160,37 @@ def recognized(text: str, templates: Iterable[str]) -> str:
     return text
 
 
+def retold(text: str, locale: Locale) -> str:
+    """Return a stored text, which was a sentence in some language, in this one; a text that no template fits as it is.
+
+    Texts inside it are told again too. Long ones are left alone: matching takes time.
+    """
+    if len(text) > _MOST_RETOLD_CHARS:
+        return text
+    for english, other in _by_fixed_text():
+        found = _pattern(english).fullmatch(text) or _pattern(other).fullmatch(text)
+        if found is not None:
+            # the values are written already
+            plain = _WRITTEN_AS.sub(r"{\1}", other if locale is Locale.KO else english)
+            values = {name: retold(value, locale) for name, value in found.groupdict().items()}
+            return plain.format_map(values) if values else plain
+    return text
+
+
+@cache
+def _by_fixed_text() -> list[tuple[str, str]]:
+    pairs = [pair for pair in catalogue(Locale.KO).items() if len(template_fields(pair[0])) <= _MOST_RETOLD_FIELDS]
+    return sorted(pairs, key=lambda pair: len(_FIELD.sub("", pair[0])), reverse=True)
+
+
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    parts = [
-        re.escape(fixed) + (f"(?P<{name}>.+?)" if name else "") for fixed, name, _, _ in _FORMATTER.parse(template)
-    ]
+    parts, known = [], set()
+    for fixed, name, _, _ in _FORMATTER.parse(template):
+        parts.append(re.escape(fixed))
+        if name:
+            parts.append(f"(?P={name})" if name in known else f"(?P<{name}>.+?)")
+            known.add(name)
     return re.compile("".join(parts), re.DOTALL)
 
 

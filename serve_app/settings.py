@@ -133,7 +133,7 @@ class Settings(BaseModel):
         allowed_hosts: hosts, addresses and networks, separated by commas, that fetches and callbacks may reach
             although they are private.
         media_root: folder from which local paths may be read.
-        locale: language of the contract's messages.
+        locale: language of all that callers read.
         webhook_secrets: `whsec_<base64>`; callbacks are unsigned without one. Several, separated by spaces, all sign:
             receivers can move from one to the next.
         cors_origins: origins whose pages may call the API, separated by commas, or `*`.

@@ -86,7 +86,8 @@ async def ready(
     content: dict[str, Any] = {"status": status, "timestamp": timestamp(time.time())}
     if shows_details:
         told_states = {name: translated(state, settings.locale) for name, state in deployments.items()}
-        content |= {"deployments": told_states, "storage": dict(faults)}
+        told_faults = {part: translated(fault, settings.locale) for part, fault in faults.items()}
+        content |= {"deployments": told_states, "storage": told_faults}
     if is_ready:
         return JSONResponse(content)
     if deployments and not down:

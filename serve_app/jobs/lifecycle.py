@@ -40,7 +40,7 @@ from serve_app.messages import (
     queued_message,
     stage_message,
 )
-from serve_app.sentences import Sentence
+from serve_app.sentences import Sentence, to_text
 
 # Fences of one job lie below those of any job submitted later, so a runner left over from a job that was deleted
 # can't touch a new job of the same id. No job is claimed a million times.
@@ -217,7 +217,9 @@ class Lifecycle:
         with self._db.write() as (connection, now):
             connection.execute(delete(pauses).where(or_(pauses.c.owner == owner, pauses.c.until <= now)))
             if for_s:
-                connection.execute(pauses.insert().values(owner=owner, reason=storable(reason), until=now + for_s))
+                connection.execute(
+                    pauses.insert().values(owner=owner, reason=storable(to_text(reason)), until=now + for_s)
+                )
 
     def note_runner(self, owner: str, places: int, for_s: float) -> None:
         """Store that a runner works on so many jobs at once, for some seconds; 0: that it has ended."""

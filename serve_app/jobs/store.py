@@ -41,7 +41,7 @@ from serve_app.jobs.tables import (
     to_job,
 )
 from serve_app.messages import JobKind, Locale, queued_message
-from serve_app.sentences import Sentence
+from serve_app.sentences import Sentence, from_text
 
 _MEASURED_JOBS = 20  # speeds even out long and short files, and still follow a new machine
 # Retry-After of a refused client before any job was measured, and its bounds after: longer would miss free places.
@@ -296,7 +296,7 @@ class JobStore(Lifecycle, Outbox, Keys, Estimates):
         """Return why runners claim nothing: the storage's faults that they met, each once."""
         with self._db.read() as connection:
             current = select(pauses.c.reason).where(pauses.c.until > self._db.now(connection)).distinct()
-            return list(connection.execute(current.order_by(pauses.c.reason)).scalars())
+            return [from_text(reason) for reason in connection.execute(current.order_by(pauses.c.reason)).scalars()]
 
     def ended(self, job_id: str) -> Job:
         """Return an ended job without its result; JobNotFound, or JobConflict while it is active."""

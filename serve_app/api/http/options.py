@@ -16,7 +16,7 @@ class ApiSettings:
     """Settings of the HTTP layer, passed down by the graph.
 
     Attributes:
-        locale: language of the messages to clients of video jobs.
+        locale: language of all that callers read.
         cors_origins: origins whose pages may call this API; `*` for any. None by default.
         keys_on: whether callers need an API key.
         hosts: names of this server, beside loopback ones; None: requests may name any.
