@@ -165,7 +165,7 @@ def test_failures_are_told_to_clients(client: Client, tmp_path: Path) -> None:
 def test_a_file_over_the_limit_is_refused(graph: LocalGraph) -> None:
     answer = post(graph, "/classify-reusable", b"\xff\xd8" + bytes(21 * 1024**2))
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "REQUEST_TOO_LARGE")
-    assert answer.json()["detail"] == "A file exceeds 20971520 bytes"
+    assert answer.json()["detail"] == "파일이 20971520바이트를 넘습니다"
 
 
 def test_addresses_are_fetched_where_they_may(client: Client, graph: LocalGraph, served: tuple[Path, str]) -> None:

@@ -283,7 +283,7 @@ def test_options_of_an_analysis_are_refused_without_it(graph: LocalGraph, korean
             f"{graph.base_url}/transcribe", files={"file": file}, data={"num_speakers": "2"}, timeout=TIMEOUT_S
         )
     assert answer.status_code == 422
-    assert "num_speakers: only with diarize=true" in answer.json()["error"]
+    assert "num_speakers: diarize=true" in answer.json()["error"]
 
 
 def test_the_openai_client_is_told_who_said_what(
@@ -331,13 +331,13 @@ def test_whisper_micro_can_not_translate_and_says_what_can(
     with korean.path.open("rb") as file, pytest.raises(BadRequestError) as raised:
         openai_client.audio.translations.create(file=file, model=model)
     named = "faster-whisper" if model == "whisper-1" else model
-    assert f"{named}:whisper-micro:float32 can't translate" in raised.value.message
+    assert f"{named}:whisper-micro:float32" in raised.value.message
     assert "whisper-base" in raised.value.message
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_embedded_recogniser_can_not_translate(openai_client: OpenAI, korean: Recording) -> None:
-    with korean.path.open("rb") as file, pytest.raises(BadRequestError, match="deploy a Whisper backend"):
+    with korean.path.open("rb") as file, pytest.raises(BadRequestError, match="faster-whisper"):
         openai_client.audio.translations.create(file=file, model="pocketsphinx")
 
 
