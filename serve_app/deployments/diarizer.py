@@ -67,11 +67,21 @@ class Diarizer:
         num_speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
-    ) -> AsyncIterator[float | Diarization]:
-        """Yield the share that is done, rising; at last the turns in `media.samples.DecodedAudio`.
+    ) -> Diarization:
+        """Return the turns in `media.samples.DecodedAudio`; ModelLoadingError where the models can't be loaded."""
+        found = self.diarize_with_progress(audio, num_speakers, min_speakers, max_speakers)
+        [*_, last] = [item async for item in found]
+        assert isinstance(last, Diarization)
+        return last
 
-        A caller who leaves ends the work. ModelLoadingError where the models can't be loaded.
-        """
+    async def diarize_with_progress(
+        self,
+        audio: Any,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+    ) -> AsyncIterator[float | Diarization]:
+        """Yield the share that is done, rising; at last what `diarize` returns. A caller who leaves ends the work."""
         diarizer = self._model.get()
 
         async def work(on_share: OnShare) -> Diarization:

@@ -114,7 +114,17 @@ class Aligns(Protocol):
 class Diarizes(Protocol):
     """Diarizer."""
 
-    def diarize(
+    async def diarize(
+        self,
+        audio: DecodedAudio,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+    ) -> Diarization:
+        """Return who spoke when."""
+        ...
+
+    def diarize_with_progress(
         self,
         audio: DecodedAudio,
         num_speakers: int | None = None,

@@ -249,7 +249,7 @@ class VideoPipeline:
                 candidates,
                 lambda placed: self._call.last_with_shared(
                     placed,
-                    Diarizes.diarize,
+                    Diarizes.diarize_with_progress,
                     on_share,
                     audio,
                     request.num_speakers,

@@ -372,8 +372,10 @@ class Runner:
         """Report this runner and the queue's depth, and remove jobs whose retention is over, with their files."""
         next_purge = self._clock() + self._chance() * _PURGE_EVERY_S
         while True:
-            with contextlib.suppress(StorageUnavailable):  # estimates take the jobs in work for all places
+            try:
                 await STORE.run(self._note_places, _DEPTH_EVERY_S * _MISSED_REPORTS)
+            except Exception:  # estimates then take the jobs in work for all places
+                logger.exception("this runner's places could not be stored; trying again")
             await self._sleep(_DEPTH_EVERY_S)
             try:
                 self._metrics.queue_depth(await STORE.run(self._store.queue_depth))

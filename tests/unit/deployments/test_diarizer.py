@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_auto_is_the_cpu_where_no_gpu_was_given(make: Callable[..., Any], device
 
 def test_a_file_is_handed_on_with_what_is_known_of_its_speakers(make: Callable[..., Any]) -> None:
     replica = make()
-    assert asyncio.run(items(replica.diarize(AUDIO, 2, min_speakers=1, max_speakers=3))) == [FOUND]
+    assert asyncio.run(replica.diarize(AUDIO, 2, min_speakers=1, max_speakers=3)) is FOUND
     [(samples, counts)] = replica._model.get().calls
     assert samples is AUDIO.samples
     assert counts == {"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}
@@ -100,17 +101,19 @@ def test_a_file_is_handed_on_with_what_is_known_of_its_speakers(make: Callable[.
 def test_its_share_is_told_before_the_result(make: Callable[..., Any]) -> None:
     replica = make()
     replica._model.get().shares = (0.25, 0.5)
-    first, *_, last = asyncio.run(items(replica.diarize(AUDIO)))
+    first, *_, last = asyncio.run(items(replica.diarize_with_progress(AUDIO)))
     assert (first, last) == (0.25, FOUND)
 
 
-def test_a_cancelled_call_stops_its_work(make: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("by_shares", [False, True])
+def test_a_cancelled_call_stops_its_work(make: Callable[..., Any], by_shares: bool) -> None:
     replica = make()
+    ask = attrgetter("diarize_with_progress" if by_shares else "diarize")
     model = replica._model.get()
     model.waits_for_stop = True
 
     async def cancel() -> None:
-        call = asyncio.create_task(items(replica.diarize(AUDIO)))
+        call = asyncio.create_task(items(ask(replica)(AUDIO)) if by_shares else ask(replica)(AUDIO))
         assert await asyncio.to_thread(model.entered.wait, 10)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -132,7 +135,7 @@ def test_every_call_is_answered_with_the_reason_and_then_serve_learns_it(
     replica = make()
     for _ in range(2):
         with pytest.raises(ModelLoadingError, match=f"no {missing}"):
-            asyncio.run(items(replica.diarize(AUDIO)))
+            asyncio.run(replica.diarize(AUDIO))
     found = asyncio.run(replica.describe())
     assert (found.model_version, found.warm, found.failure) == (None, False, f"no {missing}")
     replica.check_health()

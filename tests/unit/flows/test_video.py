@@ -115,7 +115,7 @@ class Diarizer:
         self.calls, self.name = calls, name
         self.counts: list[tuple[int | None, ...]] = []
 
-    async def diarize(self, audio: str, *counts: int | None) -> AsyncIterator[float | Diarization]:
+    async def diarize_with_progress(self, audio: str, *counts: int | None) -> AsyncIterator[float | Diarization]:
         self.counts.append(counts)
         await self.calls.of(self.name)
         yield 0.5
