@@ -1,10 +1,28 @@
-"""`Section`: one media file inside a file, as FFmpeg should see it."""
+"""`Section`: one media file inside a file, as FFmpeg should see it; and how media files begin."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
+
+# The first block of a WavPack file has the number 0 and is the first one of its channels.
+_IS_INITIAL = b"".join(re.escape(bytes([value])) for value in range(256) if value & 8)
+# Formats whose header does not say where the file ends, and of which FFmpeg reads the first file only, or a second one
+# of the same rate and kind only.
+SCANNED = (
+    rb"fLaC[\x00\x80]\x00\x00\x22",
+    rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}",
+    rb"TTA1\x01\x00",
+    rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}.{5}[" + _IS_INITIAL + b"]",
+)
+HEADER = re.compile(
+    rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|RIFF....AVI |FORM....AIF[FC]|caff\x00[\x01\x02]"
+    rb"|OggS\x00[\x02\x06]|\x00\x00[\x00-\x0f].ftyp|\x1a\x45\xdf\xa3.{1,60}?(?:webm|matroska)|riff\x2e\x91\xcf\x11"
+    rb"|\.snd\x00\x00.{6}\x00\x00\x00|" + b"|".join(SCANNED),
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,29 +12,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
-from serve_app.media.section import Section, read_at
+from serve_app.media.section import HEADER, SCANNED, Section, read_at
 from serve_app.media.wav import is_wav, wav_section
 
 _JUNK_BYTES = 4096  # in front of a header: of another protocol, or a block of zeros
-# The first block of a WavPack file has the number 0 and is the first one of its channels.
-_IS_INITIAL = b"".join(re.escape(bytes([value])) for value in range(256) if value & 8)
-# Formats whose header does not say where the file ends, and of which FFmpeg reads the first file only.
-_SCANNED = (
-    rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}",
-    rb"TTA1\x01\x00",
-    rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}.{5}[" + _IS_INITIAL + b"]",
-)
-_HEADER = re.compile(
-    rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|RIFF....AVI |FORM....AIF[FC]|caff\x00[\x01\x02]|fLaC[\x00\x80]\x00\x00\x22"
-    rb"|OggS\x00[\x02\x06]|\x00\x00[\x00-\x0f].ftyp|\x1a\x45\xdf\xa3.{1,60}?(?:webm|matroska)|riff\x2e\x91\xcf\x11"
-    rb"|\.snd\x00\x00.{6}\x00\x00\x00|" + b"|".join(_SCANNED),
-    re.DOTALL,
-)
 # The start of what FFmpeg finds behind junk by itself: MPEG audio, ADTS, AC-3, MPEG-TS, MPEG-PS, ASF.
 _SYNCHRONISED = re.compile(rb"\xff[\xe0-\xff]|\x0b\x77|\x47|\x00\x00\x01\xba|\x30\x26\xb2\x75")
 _MAX_TAGS = 16
 _MAX_BOXES = 100_000
 _BOX_TYPES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+_OGG_FIRST = re.compile(rb"OggS\x00[\x02\x06]")
 _SCAN_BYTES, _PATTERN_BYTES = 1 << 20, 32
 
 
@@ -72,21 +59,29 @@ def _end_finder(head: bytes) -> Callable[[BinaryIO, int, int], int] | None:
         return _mp4_end
     if head[:4] == b"FORM":
         return lambda file, start, end: start + 8 + _even(int.from_bytes(head[4:8], "big"))
+    if head[:4] == b"RIFF":
+        return lambda file, start, end: _riff_end(head, start) or end
+    if head[:4] == b".snd":
+        return lambda file, start, end: start + sum(struct.unpack(">II", head[4:12]))
+    if head[:4] == b"OggS":
+        return _ogg_end
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _matroska_end
     if head[:4] == b"caff":
         return _caf_end
     if head[:4] == b"riff" and len(head) >= 24:
         return lambda file, start, end: start + int.from_bytes(head[16:24], "little")
-    for pattern in _SCANNED:
+    for pattern in SCANNED:
         if re.match(pattern, head, re.DOTALL):
-            return partial(_scan, re.compile(pattern, re.DOTALL))
+            return partial(_scan, re.compile(pattern + rb"|RIFF....WAVE", re.DOTALL))
     return None
 
 
 def _first_start(file: BinaryIO, end: int) -> int:
     start = _after_tags(file, 0)
     head = read_at(file, start, _JUNK_BYTES)
-    if start < end and not _HEADER.match(head):
-        found = None if _SYNCHRONISED.match(head) else _HEADER.search(head)
+    if start < end and not HEADER.match(head):
+        found = None if _SYNCHRONISED.match(head) else HEADER.search(head)
         # FFmpeg reads the tags of what has no header of these
         return start + found.start() if found else 0
     return start if start < end else 0
@@ -96,9 +91,12 @@ def _following(file: BinaryIO, position: int, end: int) -> int | None:
     """Return where another file starts, at `position` or behind tags and zeros there; None where there is none."""
     if position >= end:
         return None
-    position = _after_tags(file, position)
-    head = read_at(file, position, _JUNK_BYTES)
-    found = _HEADER.search(head)
+    behind_tags = _after_tags(file, position)
+    head = read_at(file, behind_tags, _JUNK_BYTES)
+    if behind_tags > position and _SYNCHRONISED.match(head):
+        return position
+    position = behind_tags
+    found = HEADER.search(head)
     if found and not head[: found.start()].strip(b"\0"):
         return position + found.start()
     return None
@@ -131,7 +129,7 @@ def _mp4_end(file: BinaryIO, start: int, end: int) -> int:
         if len(head) < 8:
             return end
         size, kind = struct.unpack(">I4s", head[:8])
-        if kind == b"ftyp" and has_index:
+        if has_index and (kind == b"ftyp" or HEADER.match(read_at(file, position, _PATTERN_BYTES * 2))):
             return position
         has_index |= kind in (b"moov", b"mdat")
         if size == 1 and len(head) == 16:
@@ -142,12 +140,38 @@ def _mp4_end(file: BinaryIO, start: int, end: int) -> int:
     return end
 
 
+def _ogg_end(file: BinaryIO, start: int, end: int) -> int:
+    """Return where the first pages of other streams stand behind those of the first (RFC 3533, section 4)."""
+    position = start
+    while (page := read_at(file, position, 27 + 255))[:4] == b"OggS" and len(page) > 27 and page[5] & 2:
+        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return _scan(_OGG_FIRST, file, position, end)
+
+
+def _matroska_end(file: BinaryIO, start: int, end: int) -> int:
+    """Return where the top elements of a Matroska file end (RFC 8794, sections 4 and 5), or `end`."""
+    position = start
+    for _ in range(_MAX_BOXES):
+        head = read_at(file, position, 12)
+        if len(head) < 12 or not head[0] or (position > start and head[:4] == b"\x1a\x45\xdf\xa3"):
+            break
+        id_bytes = 9 - head[0].bit_length()
+        if id_bytes > 4 or not (first := head[id_bytes]):
+            break
+        size_bytes = 9 - first.bit_length()
+        size = int.from_bytes(head[id_bytes : id_bytes + size_bytes], "big") & (1 << 7 * size_bytes) - 1
+        if size == (1 << 7 * size_bytes) - 1:  # not known
+            return end
+        position += id_bytes + size_bytes + size
+    return min(position, end)
+
+
 def _caf_end(file: BinaryIO, start: int, end: int) -> int:
     """Return where the chunks of a CAF file end (Apple Core Audio Format 1.0), at most `end`."""
     position = start + 8
     for _ in range(_MAX_BOXES):
         head = read_at(file, position, 12)
-        if len(head) < 12 or _HEADER.match(read_at(file, position, 16)):
+        if len(head) < 12 or HEADER.match(read_at(file, position, 16)):
             return min(position, end)
         size = int.from_bytes(head[4:], "big", signed=True)
         if size < 0:

@@ -11,12 +11,13 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from serve_app.media.section import Section, read_at
+from serve_app.media.section import HEADER, Section, read_at
 from serve_app.sentences import Sentence
 
 _START = re.compile(rb"(?:RIFF|RIFX|RF64|BW64)....WAVE", re.DOTALL)
 _NEXT = re.compile(rb"(?:RIFF|RIFX|RF64|BW64)....WAVE(?:fmt |JUNK|ds64|bext|LIST|junk)", re.DOTALL)
 _NEXT_BYTES = 16
+_HEAD_BYTES = 80  # of what tells how a file begins
 _ID = re.compile(rb"[ -~]{4}")
 # Chunks that may follow the sound, even where the file ends inside one.
 _KNOWN_IDS = frozenset(
@@ -174,10 +175,10 @@ def _end_of_chunks(file: BinaryIO, position: int, end: int, is_big_endian: bool)
 
 def _walk(file: BinaryIO, position: int, end: int, order: str) -> int | None:
     for _ in range(_MAX_CHUNKS):
-        head = read_at(file, position, _NEXT_BYTES)
+        head = read_at(file, position, _HEAD_BYTES)
         if not head.strip(b"\0"):
             return end if end - position <= _NEXT_BYTES else None
-        if _START.match(head) or head.startswith(_TAILS):
+        if HEADER.match(head) or head.startswith(_TAILS):
             return position
         if len(head) < 8 or not _ID.match(head):
             return None

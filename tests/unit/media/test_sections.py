@@ -245,6 +245,35 @@ def test_wavs_of_other_rates_and_sizes_that_nobody_wrote_are_read_one_after_the_
     )
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("a.ogg", "libopus", 48_000), ("b.ogg", "flac", 44_100)),
+        (("a.flac", "flac", 16_000), ("b.flac", "flac", 44_100)),
+        (("a.flac", "flac", 16_000), ("b.wav", "pcm_s16le", 44_100)),
+        (("a.mkv", "libopus", 48_000), ("b.mkv", "flac", 44_100)),
+        (("a.m4a", "aac", 48_000), ("b.wav", "pcm_s16le", 8_000)),
+        (("a.wav", "pcm_s16le", 8_000), ("b.flac", "flac", 16_000)),
+        (("a.wav", "pcm_s16le", 8_000), ("b.mp3", "libmp3lame", 16_000)),
+        (("a.au", "pcm_s16be", 16_000), ("b.au", "pcm_s16be", 44_100)),
+        (("a.avi", "pcm_s16le", 16_000), ("b.avi", "pcm_s16le", 44_100)),
+        (("a.wv", "wavpack", 16_000), ("b.wv", "wavpack", 44_100)),
+    ],
+)
+def test_two_files_of_different_kinds(
+    tmp_path: Path, first: tuple[str, str, int], second: tuple[str, str, int]
+) -> None:
+    parts = [
+        write_media(tmp_path / name, tone(2.0, rate_hz, hz)[None], rate_hz, codec=codec).read_bytes()
+        for (name, codec, rate_hz), hz in ((first, 440.0), (second, 880.0))
+    ]
+    audio = decoded(b"".join(parts))
+    assert audio.duration_s == pytest.approx(4.0, abs=0.06)
+    found = pitches(audio)
+    assert (found[:2], found[-1]) == ([440, 440], 880)
+    assert audio.notes == ("The file holds 2 files, one behind the other; they were read as one",)
+
+
 def test_a_second_file_that_is_broken_is_named(tmp_path: Path) -> None:
     whole = written(tmp_path, "a.m4a", "aac", 2.0, 440.0)
     audio = decoded(whole + whole[: len(whole) // 2])
