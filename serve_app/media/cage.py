@@ -67,6 +67,10 @@ class Limits:
     wall_s_per_value: float = 0.0
 
 
+# What `from_json` raises for what a worker in order does not send.
+NO_SENTENCE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+
+
 class _Malformed(Exception):
     """Raised for an answer that a worker in order does not give."""
 
@@ -333,7 +337,7 @@ def sentence_of(answered: Any) -> str:
     """
     try:
         return from_json(answered)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except NO_SENTENCE:
         raise _Malformed("no sentence") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.cage import Cage, Limits, again_if_killed
+from serve_app.media.cage import NO_SENTENCE, Cage, Limits, again_if_killed
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import DecodedAudio, SampleBuffer
 from serve_app.results import SAMPLE_RATE_HZ
@@ -99,7 +99,7 @@ def why_no_sound(source: str | bytes) -> NoSound | None:
         return None if why is None else NoSound(from_json(why["reason"]), bool(why["is_broken"]))
     except AudioExtractionError as error:
         return NoSound(error.detail, True)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except NO_SENTENCE:
         raise _decoder_fails() from None
 
 
@@ -171,7 +171,7 @@ class CagedAudioStream:
 def _notes(value: Any) -> tuple[str, ...]:
     try:
         return tuple(from_json(note) for note in value["notes"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except NO_SENTENCE:
         raise _decoder_fails() from None
 
 

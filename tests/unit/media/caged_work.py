@@ -107,6 +107,10 @@ def says(file: BinaryIO, *, what: str) -> None:
         "a list": lambda: send([1]),
         "another kind": lambda: send({"kind": "pickle", "value": "c"}),
         "another error": lambda: send({"kind": "error", "error": "SystemExit", "detail": "x"}),
+        "no sentence": lambda: send(_fault({"sentence": "{a.__class__}", "values": {"a": "x"}})),
+        "no sentence of its kind": lambda: send(_fault({"sentence": "{a:c}", "values": {"a": 1 << 40}})),
+        "a sentence of gigabytes": lambda: send(_fault({"sentence": "{a:9999999999}", "values": {"a": 1}})),
+        "no text": lambda: send(_fault(None)),
         "objects": lambda: send({**block, "dtype": "|O", "shape": [2]}, b"\1" * 16),
         "negative shape": lambda: send({**block, "shape": [-1, -4]}, b"\0" * 16),
         "wrong shape": lambda: send({**block, "shape": [5]}, b"\0" * 16),
@@ -115,6 +119,10 @@ def says(file: BinaryIO, *, what: str) -> None:
         "half": lambda: (connection.sendall(struct.pack("!II", 100, 0) + b"{"), os._exit(0)),
     }[what]()
     time.sleep(1000)
+
+
+def _fault(detail: Any) -> dict[str, Any]:
+    return {"kind": "error", "error": "AudioExtractionError", "detail": detail}
 
 
 def _is_socket(descriptor: int) -> bool:

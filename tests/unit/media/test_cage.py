@@ -22,6 +22,7 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from serve_app.errors import AudioExtractionError, ImageTooLarge, StorageUnavailable, Unavailable
 from serve_app.media.cage import Cage, Limits
+from serve_app.sentences import Locale, Sentence, translated
 
 WORK = "tests.unit.media.caged_work"
 LIMITS = Limits(memory_bytes=200 << 20, cpu_s=60.0, wall_s=60.0)
@@ -29,7 +30,7 @@ LIMITS = Limits(memory_bytes=200 << 20, cpu_s=60.0, wall_s=60.0)
 
 @pytest.fixture(scope="module")
 def cage() -> Iterator[Cage]:
-    made = Cage(AudioExtractionError, "file", [WORK])
+    made = Cage(AudioExtractionError, Sentence("file"), [WORK])
     call(made, "length")  # its process is there before each test
     yield made
     made.close()
@@ -83,7 +84,7 @@ def test_a_store_that_fails_is_not_the_files_fault(cage: Cage, monkeypatch: pyte
 def test_a_worker_serves_file_after_file_and_knows_no_secret(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({call(cage, "process_id") for _ in range(5)}) == 1
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    fresh = Cage(AudioExtractionError, "file", [WORK])
+    fresh = Cage(AudioExtractionError, Sentence("file"), [WORK])
     try:
         seen = call(fresh, "limits_and_secrets")
     finally:
@@ -138,6 +139,10 @@ def test_other_errors_keep_their_kind(cage: Cage) -> None:
         "a list",
         "another kind",
         "another error",
+        "no sentence",
+        "no sentence of its kind",
+        "a sentence of gigabytes",
+        "no text",
         "objects",
         "negative shape",
         "wrong shape",
@@ -150,6 +155,16 @@ def test_an_answer_out_of_order_ends_the_worker(cage: Cage, what: str) -> None:
     with pytest.raises(AudioExtractionError, match=r"decoder fails|ends its decoder"):
         call(cage, "says", what=what)
     assert call(cage, "length") == 4
+
+
+def test_sentences_keep_their_translation_on_the_way(cage: Cage) -> None:
+    with pytest.raises(AudioExtractionError) as raised:
+        cage.call("serve_app.media.decode:length_of", b"<html>", {}, LIMITS)
+    assert raised.value.detail == "The file is a web page (HTML), not media"
+    assert translated(raised.value.detail, Locale.KO) == "미디어가 아니라 웹 페이지(HTML)입니다"
+    with pytest.raises(AudioExtractionError) as raised:
+        call(cage, "says", what="no JSON")
+    assert translated(raised.value.detail, Locale.KO) == "디코딩할 수 없습니다 (파일): 디코더가 실패합니다"
 
 
 def test_blocks_come_as_they_are_made_and_wait_for_their_reader(cage: Cage) -> None:
@@ -216,7 +231,7 @@ def test_two_hundred_killed_workers_leave_nothing(cage: Cage) -> None:
 
 
 def test_processes_ended_from_outside_are_the_hosts_fault_and_start_again() -> None:
-    cage = Cage(AudioExtractionError, "file", [WORK])
+    cage = Cage(AudioExtractionError, Sentence("file"), [WORK])
     call(cage, "length")
     assert cage.pid is not None
     before, busy = cage.pid, threading.Event()
@@ -246,7 +261,7 @@ def test_an_idle_worker_that_was_killed_is_replaced(cage: Cage) -> None:
 
 
 def test_a_machine_without_processes_is_not_the_files_fault() -> None:
-    crowded = Cage(AudioExtractionError, "file", ["no.such.module"])
+    crowded = Cage(AudioExtractionError, Sentence("file"), ["no.such.module"])
     with pytest.raises(Unavailable, match="does not start"):
         call(crowded, "length")
     assert crowded.pid is None
@@ -256,7 +271,7 @@ def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from serve_app.media import cage as module
 
     monkeypatch.setattr(module, "_IDLE_S", 0.05)
-    idle = Cage(AudioExtractionError, "file", [WORK])
+    idle = Cage(AudioExtractionError, Sentence("file"), [WORK])
     assert call(idle, "length") == 4
     deadline = time.monotonic() + 20
     while idle.pid is not None and time.monotonic() < deadline:
