@@ -1,5 +1,5 @@
-# Everything here works on a machine with Python 3.11, make and a C compiler. `make help` lists the targets.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Everything here works on a machine with Python 3.11 (or 3.12: make PYTHON=python3.12), make and a C compiler. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 CONFIG ?= configs/local.yaml
 PORT ?= 8000
 VENV := .venv
@@ -24,8 +24,8 @@ $(MODELS): | $(STAMP)
 
 # uv installs the lock in under a minute where plain pip takes several; both take only files whose hash the lock has
 $(STAMP): requirements.lock requirements-uv.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
+		{ echo "Python 3.11 or 3.12 is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
@@ -67,6 +67,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes 
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock, with hashes (no index addresses)
 	$(COMPILE) pyproject.toml --all-extras -o requirements.lock
+	$(BIN)/uv pip sync --quiet --dry-run --require-hashes --python-version 3.12 --target build/py312 requirements.lock
 	echo uv | $(COMPILE) - -o requirements-uv.lock
 
 clean: ## remove what the targets made

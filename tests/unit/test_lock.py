@@ -37,5 +37,14 @@ def test_setup_takes_nothing_without_a_hash() -> None:
     assert all("--require-hashes" in line or "--no-deps --editable ." in line for line in installs)
 
 
+def test_both_pythons_are_named_everywhere_alike() -> None:
+    project = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert 'requires-python = ">=3.11,<3.13"' in project
+    assert "[(3, 11), (3, 12)]" in makefile
+    assert "--python-version 3.11 " in makefile  # what the lock is resolved for
+    assert "--dry-run --require-hashes --python-version 3.12 " in makefile  # and checked with
+
+
 def _lock() -> str:
     return (PROJECT / "requirements.lock").read_text(encoding="utf-8")
