@@ -306,3 +306,19 @@ def test_a_replica_without_a_model_says_why(environment: ModelEnvironment, tmp_p
     )
     assert (told.model_version, told.warm) == (None, False)
     assert "gone.pt" in told.failure
+
+
+def test_a_network_of_another_maker(tmp_path: Path, environment: ModelEnvironment) -> None:
+    torch.manual_seed(5)
+    rnn, head = torch.nn.GRU(40, 8, batch_first=True, bidirectional=True), torch.nn.Linear(16, 3)
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": torch.nn.ModuleDict({"rnn": rnn, "head": head}).state_dict()}, path)
+    path.with_suffix(".json").write_text(
+        '{"sample_rate": 22050, "hop_length": 256, "n_mels": 40, "labels": ["hihat", "snare", "kick"]}'
+    )
+    deployment = DrumTranscriber.func_or_class(DrumModelOptions(model=str(path)), environment)
+    content = recording(90.0)  # several pieces
+    [answer] = together(deployment, content)
+    assert answer.transcript == alone(path, content)
+    assert answer.transcript.model_version.startswith("other (")
+    assert any("n_fft 2048" in note for note in answer.transcript.notes)

@@ -366,3 +366,23 @@ class TestCheck:
 def test_an_action_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 2
     assert "ACTION" in capsys.readouterr().err
+
+
+def test_check_of_a_drum_network_of_another_maker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "best_model.pt"
+    torch.save(torch.nn.Sequential(torch.nn.Conv1d(64, 3, 5)).state_dict() | {"more": torch.ones(0)}, path)
+    assert run("check", path, "--task", "drums") != 0
+    rnn, head = torch.nn.GRU(64, 8, bidirectional=True), torch.nn.Linear(16, 3)
+    torch.save(
+        {f"rnn.{name}": value for name, value in rnn.state_dict().items()}
+        | {f"head.{name}": value for name, value in head.state_dict().items()},
+        path,
+    )
+    assert run("check", path, "--task", "drums") != 0
+    path.with_suffix(".json").write_text(json.dumps({"sample_rate": 22_050, "labels": ["snare", "kick", "hihat"]}))
+    capsys.readouterr()
+    assert run("check", path, "--task", "drums") in (0, None)
+    told = capsys.readouterr().out
+    assert "can serve as drums: snare, kick, hihat" in told
+    assert "rnn (24, 64)" in told
+    assert "hop_length 441" in told

@@ -1,4 +1,5 @@
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -111,4 +112,4 @@ def test_half_a_split_is_told(tmp_path):
 
 
 def test_names_of_classes_are_compared_composed():
-    assert folders.plain(unicodedata.normalize("NFD", "재사용 Café")) == folders.plain("재사용-café")
+    assert plain(unicodedata.normalize("NFD", "재사용 Café")) == plain("재사용-café")
