@@ -147,6 +147,9 @@ class _InJson:
         writing = core_schema.plain_serializer_function_ser_schema(write, info_arg=True, when_used="json")
         return core_schema.no_info_plain_validator_function(from_json, serialization=writing)
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string"}  # what a caller gets
+
 
 Text = Annotated[str, _InJson()]
 """A text or a `Sentence`, of a value that pydantic stores as JSON and reads again."""
