@@ -86,3 +86,37 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     code = str(run("run", PROJECT / "configs" / "local.yaml"))
     assert "a setting in the environment is not allowed" in code
     assert "SERVE_APP_MAX_UPLOAD_BYTES" in code
+
+
+def test_without_a_config_the_one_of_the_package_is_served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("run", "demo"):
+        assert _parser().parse_args([command]).config.samefile(PROJECT / "configs" / "local.yaml")  # one text, not two
+    assert _parser().parse_args(["run", "gpu.yaml"]).config.samefile(PROJECT / "configs" / "gpu.yaml")
+    # a path is taken as it is, and so is what lies in this folder
+    assert _parser().parse_args(["run", "configs/gpu.yaml"]).config == Path("configs/gpu.yaml")
+    (tmp_path / "gpu.yaml").write_text("mine")
+    assert _parser().parse_args(["run", "gpu.yaml"]).config.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("mir_eval.util", "drums"), ("openvino", "images"), ("whisper", "speech")]
+)
+def test_a_command_without_its_libraries_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    def lacks(arguments: object) -> int:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("serve_app.cli._check", lacks)
+    code = str(run("check", "local.yaml"))
+    assert code == f"serve-app: this command needs {module}, which is not installed: pip install 'serve_app[{extra}]'"
+
+
+def test_a_module_that_no_extra_brings_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(arguments: object) -> int:
+        raise ModuleNotFoundError("No module named 'misspelt'", name="misspelt")
+
+    monkeypatch.setattr("serve_app.cli._check", lacks)
+    with pytest.raises(ModuleNotFoundError):
+        main(["check", "local.yaml"])

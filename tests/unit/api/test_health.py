@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
+from serve_app.flows.health import not_installed
+from serve_app.sentences import Locale, Sentence, translated
 from tests.unit.api.memory_services import MemoryHealth
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -76,3 +78,19 @@ def test_not_ready_if_the_graph_does_not_answer(client_with: Callable[..., TestC
     assert (
         answer.json()["error"]["message"] == "The state of the deployments is not known: Serve did not answer in time"
     )
+
+
+def test_ready_without_what_is_not_installed_and_says_what_to_install(client: TestClient, health: MemoryHealth) -> None:
+    reason = Sentence(
+        "{name} needs serve_app[{extra}]: pip install 'serve_app[{extra}]' (not installed here: {modules})",
+        name="Diarizer",
+        extra="video",
+        modules="whisperx",
+    )
+    health.states |= {"Diarizer": not_installed(reason)}
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    state = answer.json()["deployments"]["Diarizer"]
+    assert state.startswith("NOT_INSTALLED: Diarizer")
+    assert "pip install 'serve_app[video]'" in state
+    assert "설치가 필요합니다" in translated(not_installed(reason), Locale.KO)
