@@ -153,11 +153,11 @@ class DrumTranscriber:
         import torch
 
         from serve_app.models.drums.activations import run_network
-        from serve_app.models.gpu_memory import counted, gpu_errors
+        from serve_app.models.gpu_memory import gpu_errors
 
         is_half = self._options.half and self._device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
-        with gpu_errors(f"transcribing {counted(len(pieces), 'piece')} of drums"), precision:
+        with gpu_errors(Sentence("transcribing {num} pieces of drums", num=len(pieces))), precision:
             return run_network(self._model.get().network, pieces)
 
 

@@ -23,7 +23,7 @@ from serve_app.models.captions.embedded import describe_picture
 from serve_app.models.captions.picture import shrunk
 from serve_app.models.captions.reply import PROMPT, SYSTEM_PROMPT, parse_reply
 from serve_app.models.devices import torch_device
-from serve_app.models.gpu_memory import counted, gpu_errors, loading_errors
+from serve_app.models.gpu_memory import gpu_errors, loading_errors
 from serve_app.models.image_file import decoded_image
 from serve_app.models.pretrained import load_whole
 from serve_app.models.weights import fetch_weights, weights_name
@@ -131,7 +131,10 @@ class LocalCaptioner:
             dtype=self._dtype,
             use_safetensors=True,
         )
-        with loading_errors(f"preparing the caption model {model_id} on {self._device}"):
+        preparing = Sentence(
+            "preparing the caption model {model_id} on {device}", model_id=model_id, device=self._device
+        )
+        with loading_errors(preparing):
             self._processor = getattr(transformers, self._architecture.processor).from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
@@ -172,7 +175,7 @@ class LocalCaptioner:
         return [*self._halved_replies(images[:middle]), *self._halved_replies(images[middle:])]
 
     def _replies(self, images: Images) -> list[str]:
-        with gpu_errors(f"captioning {counted(len(images), 'picture')}"):
+        with gpu_errors(Sentence("captioning {num} pictures", num=len(images))):
             return self._generate(images, max_new_tokens=self._max_new_tokens)
 
     @torch.inference_mode()

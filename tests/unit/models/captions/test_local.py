@@ -235,7 +235,7 @@ def test_a_folder_that_lacks_a_part_is_refused_while_loading(
 ) -> None:
     folder = copied(folders, name, tmp_path)
     (folder / file).unlink()
-    assert "Preparing the caption model" in refusal(folder)
+    assert "failed while preparing the caption model" in refusal(folder)
 
 
 def test_code_of_a_repository_is_never_run(folders: dict[str, Path], tmp_path: Path) -> None:
