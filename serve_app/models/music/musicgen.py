@@ -82,7 +82,9 @@ class MusicGen:
             ) from error
         network = load_whole(MusicgenForConditionalGeneration, folder, Sentence("The music model"))
         is_half = options.half and self._device.type == "cuda"
-        with loading_errors(f"moving the music model {options.model_id} to {self._device}"):
+        with loading_errors(
+            Sentence("moving the music model {model} to {device}", model=options.model_id, device=self._device)
+        ):
             self._network = network.to(self._device, torch.float16 if is_half else torch.float32)
         codec, decoder = network.config.audio_encoder, network.config.decoder
         self._rate = int(codec.sampling_rate)

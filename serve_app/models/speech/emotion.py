@@ -100,7 +100,9 @@ class SpeechEmotionRecognizer:
             bool(getattr(self._extractor, "return_attention_mask", False))
             and getattr(config, "feat_extract_norm", None) != "group"
         )
-        with loading_errors(f"moving the emotion model {model_id} to {self._device}"):
+        with loading_errors(
+            Sentence("moving the emotion model {model} to {device}", model=model_id, device=self._device)
+        ):
             self._network = network.to(self._device)
 
     def recognize(

@@ -56,7 +56,7 @@ def test_it_becomes_an_error_that_says_what_to_do_and_pickles(error: Exception) 
 
 def test_any_other_failure_is_a_processing_error_with_its_text() -> None:
     with (
-        pytest.raises(ProcessingError, match=r"Transcribing 2 pieces failed: KeyError: 'heads'"),
+        pytest.raises(ProcessingError, match=r"failed while transcribing 2 pieces: KeyError: 'heads'"),
         gpu_errors("transcribing 2 pieces"),
     ):
         raise KeyError("heads")
@@ -78,7 +78,7 @@ def test_what_is_done_without_failure_is_left_alone() -> None:
 
 def test_while_loading_other_failures_are_about_the_model() -> None:
     with (
-        pytest.raises(ModelLoadingError, match=r"Loading it failed: OSError: no such file"),
+        pytest.raises(ModelLoadingError, match=r"failed while loading it: OSError: no such file"),
         loading_errors("loading it"),
     ):
         raise OSError("no such file")

@@ -104,7 +104,7 @@ def load_align_model(
                 spec=shown_spec(spec),
             )
         )
-    with loading_errors(f"moving the align model {shown_spec(spec)} to {device}"):
+    with loading_errors(Sentence("moving the align model {model} to {device}", model=shown_spec(spec), device=device)):
         model._network.to(device)
     return model
 

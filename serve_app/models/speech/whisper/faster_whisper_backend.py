@@ -52,7 +52,11 @@ class FasterWhisperBackend(BatchedWhisper[StorageView]):
                     usable=", ".join(sorted(usable)),
                 )
             )
-        with loading_errors(f"loading {checkpoint.name} from {converted} with CTranslate2"):
+        with loading_errors(
+            Sentence(
+                "loading {model} from {path} with {name}", model=checkpoint.name, path=converted, name="CTranslate2"
+            )
+        ):
             self._model = ctranslate2.models.Whisper(
                 str(converted),
                 device=device,

@@ -42,7 +42,9 @@ class TorchWhisper(BatchedWhisper[Encoded]):
         self._device = torch_device(options.device)
         self._dtype = torch_dtype(options, self._device)
         torch.set_num_threads(options.num_threads)
-        with loading_errors(f"loading {checkpoint.name} from {path} with {self.name}"):
+        with loading_errors(
+            Sentence("loading {model} from {path} with {name}", model=checkpoint.name, path=path, name=self.name)
+        ):
             self._model: Any = self._load(path).eval().to(self._device)
         super().__init__(checkpoint, options, number_format=str(self._dtype).removeprefix("torch."))
         self._heads = checkpoint.alignment_heads
