@@ -144,8 +144,6 @@ def machine(cores: int) -> dict[str, Any]:
         "cores": [cores, available_cores(), os.cpu_count()],
         "quota": _quota_cores(),
         "libraries": {name: _version(name) for name in ("onnxruntime", "openvino", "torch")},
-        # these make the libraries leave out instructions that the CPU has
-        "limits": {name: os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")},
     }
 
 

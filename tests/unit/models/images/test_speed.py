@@ -111,7 +111,7 @@ def test_half_a_note_is_measured_again(model: Path, runs: list[str]) -> None:
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("what", ["cores", "cpu", "library", "limit"])
+@pytest.mark.parametrize("what", ["cores", "cpu", "library"])
 def test_another_machine_is_measured_anew(
     what: str, model: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,8 +119,6 @@ def test_another_machine_is_measured_anew(
         monkeypatch.setattr(speed, "_cpuinfo", lambda: "model name\t: another\nflags\t: avx2\n")
     elif what == "library":
         monkeypatch.setattr(speed, "version", lambda package: "999")
-    elif what == "limit":
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     cores = 1 if what == "cores" else CORES
     measured(model, cores)
     assert [json.loads(each)["cores"] for each in runs] == [cores]
