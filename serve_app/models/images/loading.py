@@ -18,9 +18,10 @@ from serve_app.models.file_hashes import read_note, sha256_of, write_note
 from serve_app.models.images.conversion import converted_folder, reason_of
 from serve_app.models.images.converted import ModelFacts, read_facts, read_probe, read_probe_features
 from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, open_engine
+from serve_app.models.images.machine import available_cores
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.quantization import MAX_DIFFERENCE
-from serve_app.models.images.speed import Measured, Plan, Timing, available_cores, measured, plans, usual_layout
+from serve_app.models.images.speed import Measured, Plan, Timing, measured, plans, usual_layout
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.weights import weights_file
 from serve_app.sentences import Sentence, joined

@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from serve_app.errors import ModelError
 from serve_app.models.file_hashes import read_note, write_note
 from serve_app.models.images.converted import BACKBONE_INT8, read_facts, read_probe
 from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, has_bfloat16, open_engine
+from serve_app.models.images.machine import machine
 
 _log = logging.getLogger(__name__)
 
@@ -113,60 +112,12 @@ class Measured:
 _MEASURED = TypeAdapter(Measured)
 
 
-def available_cores() -> int:
-    """Return how many cores this process may keep busy: by its affinity, and by its container's quota."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cores = os.cpu_count() or 1
-    quota = _quota_cores()
-    return cores if quota is None else max(1, min(cores, int(quota)))
-
-
-def _quota_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    for paths in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # of cgroups 2, and 1
-        try:
-            quota, period = " ".join((root / path).read_text("ascii") for path in paths).split()
-            if float(quota) > 0:
-                return float(quota) / float(period)
-        except (OSError, ValueError):  # not this version of cgroups; "max" is no limit
-            continue
-    return None
-
-
-def machine(cores: int) -> dict[str, Any]:
-    """Return everything beside the model that the times depend on."""
-    lines = _cpuinfo().splitlines()
-    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return {
-        "version": _VERSION,
-        "cpu": [known.get(name, "") for name in ("model name", "cpu family", "model", "stepping", "flags")],
-        "cores": [cores, available_cores(), os.cpu_count()],
-        "quota": _quota_cores(),
-        "libraries": {name: _version(name) for name in ("onnxruntime", "openvino", "torch")},
-    }
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
 def measured(folder: Path, cores: int) -> Measured:
     """Return the times of a converted model's candidates on at most so many cores; none where measuring failed.
 
     They are measured once for a model's content and a machine, by one process at a time. Blocks, for some seconds.
     """
-    here = machine(cores)
+    here = machine(cores) | {"version": _VERSION}
     note = folder / f"speed-{hashlib.sha256(json.dumps(here).encode()).hexdigest()[:16]}.json"
     if known := _kept(note, here):
         return known

@@ -33,9 +33,10 @@ from serve_app.models.images.loading import (
     load_classifier,
     weights_path,
 )
+from serve_app.models.images.machine import available_cores
 from serve_app.models.images.options import ClassifierOptions
 from serve_app.models.images.preprocessing import read_image
-from serve_app.models.images.speed import Measured, Timing, available_cores, usual_layout
+from serve_app.models.images.speed import Measured, Timing, usual_layout
 from serve_app.models.images.tasks import BEVERAGE, CONTAINER
 from tests.unit.models.images.conftest import Finished, with_other_head
 from tests.unit.models.images.notebooks import saved

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from serve_app.errors import ModelLoadingError
-from serve_app.models.images import speed
+from serve_app.models.images import machine, speed
 from serve_app.models.images.engines import EngineName, Layout, Precision
-from serve_app.models.images.speed import Measured, Timing, available_cores, layouts, measured, plans, usual_layout
+from serve_app.models.images.machine import available_cores
+from serve_app.models.images.speed import Measured, Timing, layouts, measured, plans, usual_layout
 from tests.unit.models.images.conftest import Finished
 
 ORT, OV, PT = EngineName.ONNXRUNTIME, EngineName.OPENVINO, EngineName.PYTORCH
@@ -116,9 +117,9 @@ def test_another_machine_is_measured_anew(
     what: str, model: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if what == "cpu":
-        monkeypatch.setattr(speed, "_cpuinfo", lambda: "model name\t: another\nflags\t: avx2\n")
+        monkeypatch.setattr(machine, "_cpuinfo", lambda: "model name\t: another\nflags\t: avx2\n")
     elif what == "library":
-        monkeypatch.setattr(speed, "version", lambda package: "999")
+        monkeypatch.setattr(machine, "version", lambda package: "999")
     cores = 1 if what == "cores" else CORES
     measured(model, cores)
     assert [json.loads(each)["cores"] for each in runs] == [cores]
@@ -250,11 +251,11 @@ def test_a_containers_quota_is_read(files: dict[str, str], cores: float | None, 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert speed._quota_cores(tmp_path) == cores
+    assert machine.quota_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [(None, 8), (1.5, 1), (0.3, 1), (3.0, 3), (64.0, 8)])
 def test_cores_are_those_allowed(quota: float | None, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(speed, "_quota_cores", lambda: quota)
+    monkeypatch.setattr(machine, "quota_cores", lambda: quota)
     assert available_cores() == cores
