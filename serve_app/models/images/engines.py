@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from serve_app.models.gpu_memory import counted, gpu_errors, loading_errors
 from serve_app.models.images.converted import BACKBONE, BACKBONE_INT8, INPUT, OUTPUT, WEIGHTS, ModelFacts, read_head
+from serve_app.sentences import Sentence
 
 
 class EngineName(StrEnum):
@@ -95,7 +96,7 @@ class Engine(ABC):
             GpuMemoryError: out of GPU memory.
             ProcessingError: the library failed.
         """
-        with gpu_errors(f"classifying {counted(len(images), 'image')} with {self.name}"):
+        with gpu_errors(Sentence("classifying {num} pictures with {name}", num=len(images), name=self.name)):
             return (self._lone if len(images) == 1 else self._batch)(images)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -116,7 +117,14 @@ def open_engine(
     each core, and those spin.
     """
     threadpool_limits(1, user_api="blas")
-    with loading_errors(f"loading {facts.file_name} with {name} in {precision} on {device}"):
+    what = Sentence(
+        "loading {file} with {engine} in {precision} on {device}",
+        file=facts.file_name,
+        engine=name,
+        precision=precision,
+        device=device,
+    )
+    with loading_errors(what):
         if name is EngineName.ONNXRUNTIME:
             return OnnxRuntimeEngine(precision, folder, facts, layout)
         if name is EngineName.OPENVINO:
