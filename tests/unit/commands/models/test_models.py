@@ -291,7 +291,8 @@ class TestReload:
         assert out.endswith(f"ContainerClassifier def456: {FAILURE}\n")
 
     def test_unknown_model(self, url: str, models: MemoryModels) -> None:
-        assert run("reload", "drums", "--url", url) == "serve-app: No such model; there are: container, beverage"
+        told = "serve-app: 그런 모델이 없습니다. 사용할 수 있는 모델: container, beverage"
+        assert run("reload", "drums", "--url", url) == told
         assert models.reloaded == []
 
     def test_not_in_time(self, url: str, models: MemoryModels, monkeypatch: pytest.MonkeyPatch) -> None:
