@@ -196,6 +196,7 @@ def test_a_job_by_requests_and_its_receiver(
     assert told["estimated_time"] == "True"
     assert told["ended"] == "completed True True"
     assert told["real"] == "completed"
+    assert "max_workers" in told["notes"], "128 were asked for"
     assert told["changed"] == "409 True"
     assert told["missing"] == "422 ['body', 'video_url'] missing"
     assert told["unknown"] == "404"

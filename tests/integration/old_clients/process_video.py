@@ -12,7 +12,7 @@ request = {
     "enable_gpu": True,
     "emotion_detection": True,
     "language": "en",
-    "max_workers": 64,
+    "max_workers": 128,
 }
 response = requests.post(f"{BASE_URL}/api/upload-video/process-video", json=request)
 response.raise_for_status()
@@ -28,6 +28,7 @@ while True:
     time.sleep(0.5)
 print("ended:", job["status"], job["processing_time"] > 0, job["completed_at"].endswith("Z"))
 print("text:", job["result"]["text"])
+print("notes:", job["result"]["metadata"].get("notes"))
 
 # a client that lost the answer sends the job again
 again = requests.post(f"{BASE_URL}/api/upload-video/process-video", json=request).json()
