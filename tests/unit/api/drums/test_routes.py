@@ -303,7 +303,7 @@ def test_route_is_documented(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/transcribe-drums"]["post"]
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     grids, thresholds = ([f"{what}_{drum}" for drum in Drum] for what in ("grid", "threshold"))
-    assert list(schema["properties"]) == ["file", "bpm", *grids, *thresholds, "plot"]
+    assert list(schema["properties"]) == ["file", "bpm", *grids, *thresholds, "audio_track", "plot"]
     assert schema["required"] == ["file"]
     assert schema["properties"]["file"]["maxItems"] == MAX_FILES
     content = operation["responses"]["200"]["content"]
