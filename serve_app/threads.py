@@ -98,4 +98,4 @@ FILES = ThreadGroup(
     "files", 8, num_abandoned=24, deadline_s=600.0, missed=_silent(Sentence("the disk or the artefact store"))
 )
 # of the storage, for readiness: they must not wait for long uploads
-CHECKS = ThreadGroup("checks", 3, num_abandoned=9, deadline_s=2.0, missed=_silent(Sentence("it")))
+CHECKS = ThreadGroup("checks", 3, num_abandoned=9, deadline_s=2.0, missed=_silent(Sentence("the storage")))

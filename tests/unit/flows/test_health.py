@@ -113,7 +113,7 @@ class TestStorage:
         async def run() -> None:
             async with asyncio.timeout(4):  # readiness waits 5 s
                 faults = await StorageHealth(store, media).faults()  # type: ignore[arg-type]
-            assert faults == {"artefact store": "it did not answer within 2 s"}
+            assert faults == {"artefact store": "the storage did not answer within 2 s"}
 
         try:
             asyncio.run(run())
