@@ -276,7 +276,7 @@ def _downloaded_before(
     elif isinstance(error, OfflineModeIsEnabled):
         reason = Sentence("was never downloaded, and HF_HUB_OFFLINE forbids it; unset HF_HUB_OFFLINE once")
     else:
-        why = f"HTTP {status}" if status else type(error).__name__
+        why = Sentence("answer {status_code}", status_code=status) if status else type(error).__name__
         reason = Sentence(
             "can't be downloaded: the Hugging Face hub can't be reached ({why}); let this machine reach it", why=why
         )
