@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 from serve_app.errors import ServeAppError
 from serve_app.redaction import without_places
-from serve_app.sentences import Locale, retold, translated
+from serve_app.sentences import Locale, translated
 
 
 class JobKind(StrEnum):
@@ -175,16 +175,14 @@ def error_sentence(code: str, locale: Locale, kind: JobKind) -> str:
 
 
 def error_message_in(locale: Locale, code: str | None, message: str | None, kind: JobKind) -> str:
-    """Return a stored error message in another language, its detail too where that is a sentence known here."""
+    """Return a stored error message with its sentence in another language; the detail stays in the job's language."""
     message = message or ""
     if code not in _ERRORS:
         return message
     for stored in Locale:
         sentence = error_sentence(code, stored, kind)
         if message == sentence or message.startswith(f"{sentence}: "):
-            detail = message.removeprefix(sentence).removeprefix(": ")
-            told = error_sentence(code, locale, kind)
-            return f"{told}: {retold(detail, locale)}" if detail else told
+            return error_sentence(code, locale, kind) + message.removeprefix(sentence)
     return message
 
 

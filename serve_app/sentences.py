@@ -13,14 +13,11 @@ import re
 import string
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any
 
 _FORMATTER = string.Formatter()
-_HANGUL = re.compile("[가-힣]")
-_WRITTEN_AS = re.compile(r"{(\w+)[!:][^{}]*}")
-_MOST_RETOLD_CHARS, _MOST_RETOLD_FIELDS = 500, 4
 _MAX_SPEC = 4  # characters: a width of ten digits would make a text of gigabytes
 
 
@@ -161,38 +158,6 @@ def recognized(text: str, templates: Iterable[str]) -> str:
         if (found := _pattern(template).fullmatch(text)) is not None:
             return Sentence(template, **found.groupdict())
     return text
-
-
-def retold(text: str, locale: Locale) -> str:
-    """Return a stored text, which was a sentence in some language, in this one; a text that no template fits as it is.
-
-    Texts inside it are told again too. Left alone are long ones, as matching takes time, and those of which the
-    templates know less than half.
-    """
-    is_told = bool(_HANGUL.search(text)) is (locale is Locale.KO)
-    if is_told or len(text) > _MOST_RETOLD_CHARS:
-        return text
-    known, told = _retold(text, locale)
-    return told if 2 * known >= len(text) else text
-
-
-@lru_cache(maxsize=4096)
-def _retold(text: str, locale: Locale) -> tuple[int, str]:
-    """Return a text in a language, and how many of its characters are a template's: of several readings the most."""
-    best = (0, text)
-    for english, other in catalogue(Locale.KO).items():
-        if len(template_fields(english)) > _MOST_RETOLD_FIELDS:
-            continue
-        found = _pattern(english).fullmatch(text) or _pattern(other).fullmatch(text)
-        if found is None:
-            continue
-        values = {name: _retold(value, locale) for name, value in found.groupdict().items()}
-        known = len(text) - sum(len(found[name]) - values[name][0] for name in values)
-        if known > best[0]:
-            # the values are written already
-            plain = _WRITTEN_AS.sub(r"{\1}", other if locale is Locale.KO else english)
-            best = known, plain.format_map({name: told for name, (_, told) in values.items()}) if values else plain
-    return best
 
 
 @cache

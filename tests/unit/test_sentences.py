@@ -21,7 +21,6 @@ from serve_app.sentences import (
     from_json,
     from_text,
     joined,
-    retold,
     template_fields,
     to_json,
     to_text,
@@ -162,22 +161,6 @@ def test_errors_for_callers_are_sentences() -> None:
             if english:
                 plain.append(f"{file.relative_to(PACKAGE.parent)}:{node.lineno}")  # type: ignore[attr-defined]
     assert plain == []
-
-
-def test_a_stored_sentence_is_told_in_another_language() -> None:
-    failed = Sentence("the stored file can't be read ({kind})", kind="OSError")
-    refused = Sentence("Too many {what} at once; try again in {retry_after_s:g} s", what="X", retry_after_s=5.0)
-    whole = Sentence(
-        "no engine made a piece: {reasons}", reasons=Sentence("{engine} failed: {why}", engine="a", why=failed)
-    )
-    for sentence in (failed, refused, whole):
-        korean, english = translated(sentence, Locale.KO), translated(sentence, Locale.EN)
-        assert korean != english
-        assert (retold(korean, Locale.EN), retold(english, Locale.KO)) == (english, korean)
-        assert (retold(korean, Locale.KO), retold(english, Locale.EN)) == (korean, english)
-    assert retold("Composed by rules; use it as you like.", Locale.KO) == "Composed by rules; use it as you like."
-    assert retold("404 Not Found", Locale.KO) == "404 Not Found"
-    assert retold("x " * 10_000, Locale.KO) == "x " * 10_000
 
 
 def test_a_sentence_is_kept_in_a_column_of_texts() -> None:

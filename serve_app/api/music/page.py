@@ -34,7 +34,6 @@ from serve_app.messages import (
     stage_message,
 )
 from serve_app.results import MAX_MUSIC_S, MAX_SEED, MIN_MUSIC_S
-from serve_app.sentences import retold
 
 REFRESH_S = 2
 _MAX_TITLE_CHARS = 60
@@ -68,7 +67,6 @@ def piece_page(job: Job, locale: Locale, root_path: str, queue_position: int | N
         heading, stop, rest = caption.partition(". ")
         shown |= {
             "piece": piece,
-            "told": lambda text: retold(text, locale),
             "caption": caption,
             "heading": f"{heading}{stop}".strip(),
             "rest": rest,
