@@ -17,7 +17,7 @@ import pytest
 
 from serve_app.errors import ModelLoadingError
 from serve_app.models.images import machine, speed
-from serve_app.models.images.engines import EngineName, Layout, Precision
+from serve_app.models.images.engines import EngineName, Layout, Precision, has_bfloat16
 from serve_app.models.images.machine import available_cores
 from serve_app.models.images.speed import Measured, Timing, layouts, measured, plans, usual_layout
 from tests.unit.models.images.conftest import Finished
@@ -177,6 +177,14 @@ def test_a_candidate_that_could_not_run_does_not_spoil_the_others(
     assert [each.lone_ms > 0 for each in found if each.engine is ORT] == [True]
     first, *_ = plans(Measured(found), 1, allowed)
     assert (first.engine, first.precision) == (ORT, FP32)
+
+
+def test_where_time_is_short_the_likely_fastest_is_measured(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_OPENED_S", 0.0)
+    found = speed.measure(model, 1)
+    assert found.is_busy  # it holds for a while only
+    [only] = found.timings
+    assert (only.engine, only.precision) == ((OV, BF16) if has_bfloat16() else (ORT, FP32))
 
 
 # The choice
