@@ -5,9 +5,8 @@ other work on the machine can only add to it; what is clearly slower is left out
 probe's, so that each candidate's probabilities are compared with PyTorch's as well.
 
 `python -m serve_app.models.images.speed` measures in a process of its own, so that a serving process neither keeps the
-memory of the candidates nor ends with one that the CPU can't run. A note in the model's folder keeps the result. On a
-busy machine it is kept for a while only, and says nothing of how to use the cores: threads that wait for each other are
-slow there, and fast once the machine is quiet.
+memory of the candidates nor ends with one that the CPU can't run. A note in the model's folder keeps the result; on a
+busy machine for a while only, and without the use of the cores (docs/decisions/0009-image-engines.md).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -230,7 +230,8 @@ def measure(folder: Path, cores: int) -> Measured:
     given = {False: images[:1], True: images[: max(2, min(cores, _MOST_IMAGES))]}
     failed: list[Timing] = []
     candidates: list[_Candidate] = []
-    opened_until, was_cut = time.monotonic() + _OPENED_S, False
+    opened_until = time.monotonic() + _OPENED_S
+    was_cut = is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
     # likely the fastest first: on a busy machine the time may not do for all
     for name, precision in sorted(
         PREFERENCE, key=lambda each: (each[0] is EngineName.PYTORCH, each[1] is Precision.FP32)
@@ -240,7 +241,9 @@ def measure(folder: Path, cores: int) -> Measured:
         ):
             continue
         for layout in layouts(name, cores):
-            if was_cut := bool(candidates) and time.monotonic() > opened_until:
+            # of a busy machine PyTorch's import alone would take too long
+            if candidates and (time.monotonic() > opened_until or (is_busy and name is EngineName.PYTORCH)):
+                was_cut = True
                 break
             try:
                 candidate = _Candidate(open_engine(name, precision, folder, facts, device="cpu", layout=layout))

@@ -179,6 +179,18 @@ def test_a_candidate_that_could_not_run_does_not_spoil_the_others(
     assert (first.engine, first.precision) == (ORT, FP32)
 
 
+@pytest.mark.parametrize(("load", "is_busy"), [(99.0, True), (0.0, False)])
+def test_a_loaded_machine_is_busy_and_loads_no_pytorch(
+    load: float, is_busy: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(speed, "_OPENED_S", 300.0)
+    monkeypatch.setattr(speed, "_BUSY", 1000.0)
+    found = speed.measure(model, 1)
+    assert found.is_busy is is_busy
+    assert (PT in {each.engine for each in found.timings}) is not is_busy
+
+
 def test_where_time_is_short_the_likely_fastest_is_measured(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_OPENED_S", 0.0)
     found = speed.measure(model, 1)
