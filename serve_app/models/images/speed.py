@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,7 @@ _FAR, _NEAR = 2.0, 1.3  # × the fastest: left out after the first turns, after 
 _OPENED_S = 10.0  # after that no further candidate is opened: on a busy machine each takes seconds
 _LONGEST_S = 60.0
 _BUSY = 1.15  # seconds a CPU second of one thread: other work takes the cores
-_BUSY_KEPT_S = 600.0
-_MOST_IMAGES = 8
+_BUSY_KEPT_S, _MOST_IMAGES = 600.0, 8
 # What decoding and answering a picture takes beside the network: against it, a millisecond less is little.
 _BESIDE_MS = 5.0
 _ALIKE = 1.1  # × the fastest: the choice among these does not depend on chance
@@ -155,11 +154,8 @@ def _kept(note: Path, here: dict[str, Any]) -> Measured | None:
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from measuring at the same time, where the folder can be written and they do not hang."""
     lock = FileLock(path)
-    try:
+    with suppress(OSError, Timeout):
         lock.acquire(timeout=_LONGEST_S)
-    except (OSError, Timeout):
-        yield
-        return
     try:
         yield
     finally:
