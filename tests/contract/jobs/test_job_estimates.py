@@ -181,7 +181,7 @@ def test_music_has_its_length_in_the_request(store, clock):
 
 
 def test_speeds_are_read_seldom_and_however_many_jobs_there_were_in_few_rows(store, clock, make_request):
-    for number in range(70):
+    for number in range(62):
         run(store, clock, make_request, f"past-{number}")
     store.submit(make_request("now"), max_queued=None)
     statements, num_rows = [], []
