@@ -97,7 +97,8 @@ def test_health_covers_all_deployments(make: Any, monkeypatch: pytest.MonkeyPatc
     expected: list[str] = []
 
     class Health:
-        def __init__(self, app_name: str, names: Any, storage: Any) -> None:
+        def __init__(self, app_name: str, names: Any, storage: Any, left_out: Any) -> None:
+            assert left_out == {}  # everything is installed here
             assert app_name == "serve_app"
             expected.extend(names)
 
