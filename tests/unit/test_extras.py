@@ -28,7 +28,7 @@ from tests.unit.test_imports import ALL_IMPORTS
 PROJECT = Path(__file__).parents[2]
 DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 # of what is declared: ray[serve], pyannote.audio, gcsfs, s3fs, pydantic
-BROUGHT = {"grpcio", "pyannote-core", "google-auth", "botocore", "aiobotocore", "pydantic-core"}
+BROUGHT = {"grpcio", "pyannote-core", "google-auth", "botocore", "aiobotocore", "aiohttp", "pydantic-core"}
 
 
 def distribution(requirement: str) -> str:

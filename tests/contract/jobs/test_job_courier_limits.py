@@ -154,7 +154,6 @@ def test_gone_ends_the_callbacks_of_a_job_that_still_runs(store, make_request, m
         ({"retry-after": "120"}, 120.0),
         ({"retry-after": "Wed, 21 Oct 2026 07:30:00 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 120.0),
         ({"retry-after": "Wed, 21 Oct 2026 07:20:00 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "Wed, 21 Oct 2026 07:30:00 GMT"}, None),  # nobody knows by whose clock
         ({"retry-after": "soon", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
         ({"retry-after": "9" * 40}, None),
         ({}, None),

@@ -138,7 +138,9 @@ def test_a_job_that_kills_its_runners_is_given_up(open_store, make_request, cloc
     assert store.claim("runner").job.job_id == "innocent"
     job = store.get("job-1")
     assert (job.status, job.error_code) == (JobStatus.FAILED, "PROCESSING_ERROR")
-    assert job.error_message.startswith("처리 중 오류가 발생했습니다: 3 runners in a row were lost")
+    assert job.error_message.startswith(
+        "처리 중 오류가 발생했습니다: 이 작업을 처리하던 실행기가 연속으로 3번 중단되어"
+    )
     assert [event.payload["status"] for event in store.events("job-1")] == ["failed"]
 
 

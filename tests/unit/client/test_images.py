@@ -137,7 +137,7 @@ def test_full_service(ask: Ask, images: MemoryImages) -> None:
 def test_refusals_of_the_service(ask: Ask, images: MemoryImages) -> None:
     with pytest.raises(errors.InvalidRequest, match=r"body\.file: The file is empty"):
         ask(io.BytesIO(b""))
-    with pytest.raises(errors.InvalidRequest, match=r"body\.image_url: "):
+    with pytest.raises(errors.InvalidRequest, match="image_url"):
         ask(image_url="")
     with pytest.raises(errors.MediaTooLarge, match="165536 bytes"):
         ask(io.BytesIO(bytes(200_000)))

@@ -633,7 +633,9 @@ def test_a_local_name_is_found_however_it_is_composed(
 def test_a_foreign_scheme_is_refused_by_name(
     media_root: Path, tmp_path: Path, takes_paths: bool, url: str, told: str
 ) -> None:
-    words = refusal(AddressRefused, url, tmp_path, sources=FetchSources(media_root=media_root if takes_paths else None))
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    words = refusal(AddressRefused, url, folder, sources=FetchSources(media_root=media_root if takes_paths else None))
     assert told in words
     assert "no such file" not in words
     assert ("media root" in words) is (takes_paths and "Windows" not in words)

@@ -18,9 +18,9 @@ from fastapi.testclient import TestClient
 from serve_app import errors
 from serve_app.api.app import create_app
 from serve_app.api.http.options import ApiSettings
-from serve_app.api.images.routes import MAX_FILES
-from serve_app.messages import Locale
+from serve_app.api.images.requests import MAX_FILES
 from serve_app.results import LabelScores
+from serve_app.sentences import Locale
 from serve_app.services import ImageClassification, Services
 from tests.unit.api.live import DEADLINE_S, serving, until
 from tests.unit.api.memory_services import VERSION, MemoryImages
@@ -417,7 +417,9 @@ class TestLimits:
         self, services: Services, images: MemoryImages, small: tuple[bytes, ...], path: str
     ) -> None:
         chunks = long_form(*small)
-        status, headers, body = send_in_chunks(create_app(services, ApiSettings(max_image_bytes=5000)), chunks, path)
+        status, headers, body = send_in_chunks(
+            create_app(services, ApiSettings(max_image_bytes=5000, locale=Locale.EN)), chunks, path
+        )
         assert status == 413
         assert headers["connection"] == "close"
         assert body["error"]["code"] == "REQUEST_TOO_LARGE"

@@ -123,7 +123,7 @@ class TestOnThisMachine:
         for name, told in (
             ("notes.pt", "no file of weights"),
             ("gone/best_model.pt", "There is no file"),
-            ("", "no .pt file"),
+            ("", "no .pt, .pth, .ckpt file"),
         ):
             folder = tmp_path / "empty"
             folder.mkdir(exist_ok=True)

@@ -354,7 +354,6 @@ class TestCheck:
         ("arguments", "told"),
         [
             (["x.pth"], "--task"),
-            (["x.pth", "--task", "drums"], "container"),
             (["x.pth", "--task", "container", "--activation", "tanh"], "hardswish"),
             (["--task", "container"], "SPEC"),
         ],

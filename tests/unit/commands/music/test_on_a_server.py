@@ -122,7 +122,7 @@ def test_failures(
     with runner(music, end) as asked:
         assert run(bad, *pictures, "--out", tmp_path / "out", "--url", running[1]) == 1
     told = capsys.readouterr().err
-    assert "bad.png: The file is no picture" in told
+    assert "bad.png: 알려진 형식" in told
     assert f"poor.png: {failure}" in told
     assert "1 made, 2 failed" in told
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {"good"}

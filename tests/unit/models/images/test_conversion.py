@@ -26,6 +26,7 @@ from serve_app.models.images.conversion import Conversion, convert, converted_fo
 from serve_app.models.images.converted import BACKBONE, FACTS, HEAD, PROBE, WEIGHTS, read_facts, read_probe
 from serve_app.models.images.networks import PixelNetwork
 from serve_app.models.images.quantization import probe_images
+from serve_app.sentences import from_json
 from tests.unit.models.images.conftest import Finished, with_other_head
 from tests.unit.models.images.notebooks import BEVERAGES, CONTAINERS
 
@@ -274,7 +275,9 @@ def test_the_process_answers_in_its_last_line(
         assert answer == {"done": True}
         assert read_facts(tmp_path) == finished.facts
     else:
-        assert answer["error"].startswith("The weights 'beverage_detector.pth' can't serve as test: its head must lead")
+        assert from_json(answer["error"]).startswith(
+            "The weights 'beverage_detector.pth' can't serve as test: its head must lead"
+        )
 
 
 # What is kept
