@@ -81,7 +81,9 @@ def parse_reply(
         raise ProcessingError(Sentence("The model's reply has no caption"))
     for text in (korean, english):
         if is_refusal(text):
-            raise CaptionRefused(Sentence("The model will not describe the picture: {text}", text=text[:200]))
+            raise CaptionRefused(
+                Sentence("The model will not describe the picture: {shown_words}", shown_words=text[:200])
+            )
     fields = fields or {}
     mood_words = _words(fields.get("mood_words"))
     hints = (_clean(fields.get(name), _MAX_WORD_LETTERS) for name in ("scene", "tempo_word"))

@@ -29,9 +29,9 @@ def sound_of_answer(content: bytes) -> tuple[NDArray[np.float32], int]:
     if len(content) > MAX_BYTES:
         raise ProcessingError(
             Sentence(
-                "The engine's file has {num} MiB; at most {max_bytes} are read",
+                "The engine's file has {num} MiB; at most {most} MiB are read",
                 num=len(content) >> 20,
-                max_bytes=MAX_BYTES >> 20,
+                most=MAX_BYTES >> 20,
             )
         )
     blocks = sound_cage().blocks(f"{__name__}:answered_sound", content, {}, _LIMITS)

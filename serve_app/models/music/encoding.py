@@ -70,9 +70,9 @@ def from_audio(content: bytes) -> tuple[NDArray[np.float32], int]:
     if len(content) > MAX_BYTES:
         raise ProcessingError(
             Sentence(
-                "The engine's file has {num} MiB; at most {max_bytes} are read",
+                "The engine's file has {num} MiB; at most {most} MiB are read",
                 num=len(content) >> 20,
-                max_bytes=MAX_BYTES >> 20,
+                most=MAX_BYTES >> 20,
             )
         )
     kind = _kind(content)
