@@ -7,19 +7,18 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from serve_app.api.http.access import needs
-from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
-from serve_app.api.http.failures import FileFailureView, failed_item
-from serve_app.api.http.options import ApiSettings, InjectedServices, InjectedSettings
+from serve_app.api.http.failures import FileFailureView
+from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.api.http.requests import WireRequest
 from serve_app.api.http.uploads import UploadForm
-from serve_app.api.images.requests import ImageLinks, SentPictures, request_content, sent_pictures
-from serve_app.api.images.routes import RESPONSES, ImageRoute, describe_picture
+from serve_app.api.images.requests import ImageLinks, request_content, sent_pictures
+from serve_app.api.images.routes import RESPONSES, ImageRoute, answer_of
 from serve_app.jobs.record import Scope
-from serve_app.services import ImageEmbedding, Services
+from serve_app.services import ImageEmbedding
 
 _DIGITS = 8
 
@@ -80,27 +79,9 @@ async def embed_image(request: Request, services: InjectedServices, settings: In
     weights, as does each answer.
     """
     async with sent_pictures(request, settings, EmbeddingForm, EmbeddingLinks) as sent:
-        return await _answer(sent, request, services, settings)
-
-
-async def _answer(
-    sent: SentPictures[EmbeddingForm], request: Request, services: Services, settings: ApiSettings
-) -> Response:
-    model = sent.options.model
-    answers = await while_connected(request, services.images.embed(model, sent.images))
-    headers = version_headers(*(answer.model_version for answer in answers if isinstance(answer, ImageEmbedding)))
-    if not sent.is_batch:
-        [answer] = answers
-        if isinstance(answer, Exception):
-            raise answer
-        return JSONResponse(_view(answer, model), headers=headers)
-    results = [
-        failed_item(name, describe_picture(answer, settings.locale), request, answer)
-        if isinstance(answer, Exception)
-        else {"filename": name, **_view(answer, model)}
-        for name, answer in zip(sent.names, answers, strict=True)
-    ]
-    return JSONResponse({"results": results}, headers=headers)
+        model = sent.options.model
+        answers = await while_connected(request, services.images.embed(model, sent.images))
+        return answer_of(sent, answers, lambda found: _view(found, model), request, settings)
 
 
 def _view(found: ImageEmbedding, model: str) -> dict[str, Any]:

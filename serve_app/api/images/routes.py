@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -44,11 +45,12 @@ from serve_app.api.images.requests import (
 from serve_app.errors import MediaError
 from serve_app.jobs.record import Scope
 from serve_app.sentences import Locale
-from serve_app.services import ImageClassification, Services
+from serve_app.services import ImageClassification, ImageEmbedding, Services
 
 _FORM_BYTES = 64 << 10  # of a form beside its files
 
 View = ContainerView | BeverageView
+FoundT = TypeVar("FoundT", ImageClassification, ImageEmbedding)
 
 
 class ImageRoute(ContractRoute):
@@ -58,10 +60,10 @@ class ImageRoute(ContractRoute):
         return min(settings.max_upload_bytes, MAX_FILES * settings.max_image_bytes) + _FORM_BYTES
 
     def describe(self, error: Exception, locale: Locale) -> Failure:
-        return describe_picture(error, locale)
+        return _describe(error, locale)
 
 
-def describe_picture(error: Exception, locale: Locale) -> Failure:
+def _describe(error: Exception, locale: Locale) -> Failure:
     failure = describe(error, locale)
     # the contract's sentences for downloads are about videos
     return replace(failure, message=error.detail) if isinstance(error, MediaError) and error.detail else failure
@@ -127,16 +129,36 @@ async def _answer(
 ) -> Response:
     answers = await while_connected(request, services.images.classify(task, sent.images))
     log_classified(request, task, sent.names, answers)
-    headers = version_headers(*(answer.model_version for answer in answers if isinstance(answer, ImageClassification)))
+    return answer_of(sent, answers, lambda found: view(found).model_dump(), request, settings)
+
+
+def answer_of(
+    sent: SentPictures[Any],
+    answers: Sequence[FoundT | Exception],
+    view: Callable[[FoundT], dict[str, Any]],
+    request: Request,
+    settings: ApiSettings,
+) -> Response:
+    """Return the answer to a request with pictures; raise the failure of a single one.
+
+    Args:
+        sent: the request.
+        answers: what was found in each picture, or its failure, in order.
+        view: makes JSON of what was found.
+        request: for the identifiers of failures.
+        settings: for the language of failures.
+    """
+    found = [answer for answer in answers if not isinstance(answer, Exception)]
+    headers = version_headers(*(each.model_version for each in found))
     if not sent.is_batch:
         [answer] = answers
         if isinstance(answer, Exception):
             raise answer
-        return JSONResponse(view(answer).model_dump(), headers=headers)
+        return JSONResponse(view(answer), headers=headers)
     results = [
-        failed_item(name, describe_picture(answer, settings.locale), request, answer)
+        failed_item(name, _describe(answer, settings.locale), request, answer)
         if isinstance(answer, Exception)
-        else {"filename": name, **view(answer).model_dump()}
+        else {"filename": name, **view(answer)}
         for name, answer in zip(sent.names, answers, strict=True)
     ]
     return JSONResponse({"results": results}, headers=headers)
