@@ -7,14 +7,10 @@ The cage bounds what a file costs; it is no protection against a decoder that is
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
-import math
 import os
 import pickle
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -27,19 +23,26 @@ import numpy as np
 from serve_app import errors
 from serve_app.errors import MediaError, ServeAppError
 from serve_app.media.artifacts import store_faults
-from serve_app.media.cage_worker import LENGTHS, MAX_BLOCK_BYTES, MAX_READ_BYTES
+from serve_app.media.cage_messages import (
+    POLL_S,
+    SEND_S,
+    Answers,
+    Gone,
+    Late,
+    Malformed,
+    array_of,
+    send_part,
+    send_request,
+    sentence_of,
+)
 from serve_app.media.cage_zygote import WorkerProcess, Zygote
-from serve_app.sentences import Sentence, from_json
+from serve_app.sentences import Sentence
 
 logger = logging.getLogger("ray.serve")
 
 _IDLE_S = 300.0  # then the processes' memory is given back
 _FILES_PER_WORKER = 200  # what one file leaves behind in a process reaches few others
-_POLL_S = 0.05  # a caller that has left is noticed within it
-_SEND_S = 30.0  # a worker reads what it is sent at once, unless something is wrong
-_MAX_HEADER_BYTES = 1 << 16
 _REMOTE_BLOCK_BYTES = 1 << 22
-_DTYPES = frozenset({"<f4", "|u1"})
 T = TypeVar("T")
 
 _ERRORS: dict[str, type[Exception]] = {
@@ -67,24 +70,8 @@ class Limits:
     wall_s_per_value: float = 0.0
 
 
-# What `from_json` raises for what a worker in order does not send.
-NO_SENTENCE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-
-
-class _Malformed(Exception):
-    """Raised for an answer that a worker in order does not give."""
-
-
-class _Gone(Exception):
-    """Raised where a worker's connection has ended."""
-
-
 class _Killed(Exception):
     """The cause of a fault where the worker was ended by SIGKILL."""
-
-
-class _Late(Exception):
-    """Raised where a worker has taken too long."""
 
 
 class Cage:
@@ -166,23 +153,23 @@ class Cage:
             worker = self._asked(request, descriptor)
             is_last = True
             try:
-                answers = _Answers(worker.connection, limits, should_stop)
+                answers = Answers(worker.connection, limits.wall_s, limits.wall_s_per_value, should_stop)
                 while True:
                     header, numbers = answers.next()
                     kind = header.get("kind")
                     if kind == "block":
-                        yield _array(header, numbers)
+                        yield array_of(header, numbers)
                     elif kind == "read" and remote is not None:
-                        _send_part(worker.connection, remote, header)
+                        send_part(worker.connection, remote, header)
                     else:
                         is_last = header.get("last") is not False
                         return self._value(header, limits)
-            except _Gone:
+            except Gone:
                 status = self._zygote.end(worker)
                 raise self._why(status, limits) from (_Killed() if _signal(status) == signal.SIGKILL else None)
-            except _Late:
+            except Late:
                 raise self._fault(self._too_slow(limits.wall_s)) from None
-            except _Malformed as error:
+            except Malformed as error:
                 logger.warning("A decoder's answer is malformed (%s); its file is refused", error)
                 raise self._fault(Sentence("The {noun} can't be decoded: its decoder fails", noun=self._noun)) from None
             finally:
@@ -233,9 +220,9 @@ class Cage:
                 idle = self._idle.pop() if self._idle else None
             worker = idle or self._zygote.fork()
             worker.num_files += 1
-            worker.connection.settimeout(_SEND_S)
+            worker.connection.settimeout(SEND_S)
             try:
-                _send_request(worker.connection, request, descriptor)
+                send_request(worker.connection, request, descriptor)
             except OSError:
                 self._zygote.end(worker)
                 if idle is None:
@@ -244,7 +231,7 @@ class Cage:
                 self._zygote.end(worker)
                 raise
             else:
-                worker.connection.settimeout(_POLL_S)
+                worker.connection.settimeout(POLL_S)
                 return worker
 
     def _put_back(self, worker: WorkerProcess, is_last: bool) -> None:
@@ -271,7 +258,7 @@ class Cage:
                     "The {noun} can't be decoded: its decoder fails ({fault})", noun=self._noun, fault=detail[:200]
                 )
             )
-        raise _Malformed(f"kind {str(kind)[:40]!r}")
+        raise Malformed(f"kind {str(kind)[:40]!r}")
 
     def _why(self, status: int | None, limits: Limits) -> ServeAppError:
         """Return why a worker died, by its exit status; None: the process that forks them is gone as well."""
@@ -327,105 +314,6 @@ def again_if_killed(attempt: Callable[[], T]) -> T:
         if not isinstance(fault.__cause__, _Killed):
             raise
     return attempt()
-
-
-def sentence_of(answered: Any) -> str:
-    """Return a sentence that a worker sent.
-
-    Raises:
-        _Malformed: it is none.
-    """
-    try:
-        return from_json(answered)
-    except NO_SENTENCE:
-        raise _Malformed("no sentence") from None
-
-
-class _Answers:
-    """What a worker says, within the time that it has."""
-
-    def __init__(self, connection: socket.socket, limits: Limits, should_stop: Callable[[], bool]) -> None:
-        self._connection = connection
-        self._limits = limits
-        self._should_stop = should_stop
-        self._waited_s = 0.0
-        self._num_values = 0
-
-    def next(self) -> tuple[dict[str, Any], bytearray]:
-        """Return the next header and its numbers.
-
-        Raises:
-            _Gone, _Late, _Malformed: the worker is gone, has taken too long, or is out of order.
-        """
-        header_bytes, num_bytes = LENGTHS.unpack(self._receive(LENGTHS.size))
-        if header_bytes > _MAX_HEADER_BYTES or num_bytes > MAX_BLOCK_BYTES:
-            raise _Malformed("too long")
-        try:
-            header = json.loads(self._receive(header_bytes))
-        except (ValueError, RecursionError):
-            raise _Malformed("no JSON") from None
-        if not isinstance(header, dict):
-            raise _Malformed("no object")
-        numbers = self._receive(num_bytes)
-        self._num_values += num_bytes // 4
-        return header, numbers
-
-    def _receive(self, num_bytes: int) -> bytearray:
-        received = bytearray(num_bytes)
-        view = memoryview(received)
-        while view:
-            started = time.monotonic()
-            try:
-                count = self._connection.recv_into(view)
-            except TimeoutError:
-                count = None
-            except OSError:
-                count = 0
-            self._waited_s += time.monotonic() - started
-            if count == 0:
-                raise _Gone
-            if self._should_stop():
-                raise asyncio.CancelledError
-            if self._waited_s > self._limits.wall_s + self._num_values * self._limits.wall_s_per_value:
-                raise _Late
-            view = view[count or 0 :]
-        return received
-
-
-def _array(header: dict[str, Any], numbers: bytearray) -> np.ndarray:
-    dtype, shape = header.get("dtype"), header.get("shape")
-    if dtype not in _DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 3:
-        raise _Malformed("no array")
-    if not all(type(side) is int and 0 <= side <= MAX_BLOCK_BYTES for side in shape):
-        raise _Malformed("no shape")
-    wanted = np.dtype(dtype)
-    if math.prod(shape) * wanted.itemsize != len(numbers):
-        raise _Malformed("another size")
-    return np.frombuffer(numbers, dtype=wanted).reshape(shape)
-
-
-def _send_request(connection: socket.socket, request: bytes, descriptor: int | None) -> None:
-    head = len(request).to_bytes(4, "big")
-    if descriptor is None:
-        connection.sendall(head + request)
-    else:
-        socket.send_fds(connection, [head], [descriptor])
-        connection.sendall(request)
-
-
-def _send_part(connection: socket.socket, file: BinaryIO, header: dict[str, Any]) -> None:
-    offset, num_bytes = header.get("offset"), header.get("num_bytes")
-    if type(offset) is not int or type(num_bytes) is not int or offset < 0 or not 0 < num_bytes <= MAX_READ_BYTES:
-        raise _Malformed("no part of a file")
-    with store_faults():  # not of the file: the libraries of stores raise kinds of their own
-        file.seek(offset)
-        data = file.read(num_bytes)
-    try:
-        connection.settimeout(_SEND_S)
-        connection.sendall(len(data).to_bytes(4, "big") + data)
-        connection.settimeout(_POLL_S)
-    except OSError:
-        raise _Gone from None
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import AudioExtractionError
-from serve_app.media.cage import NO_SENTENCE, Cage, Limits, again_if_killed
+from serve_app.media.cage import Cage, Limits, again_if_killed
+from serve_app.media.cage_messages import NO_SENTENCE
 from serve_app.media.downmix import channel_weights
 from serve_app.media.samples import DecodedAudio, SampleBuffer
 from serve_app.results import SAMPLE_RATE_HZ
