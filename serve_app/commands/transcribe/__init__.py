@@ -1,7 +1,8 @@
 """`serve-app transcribe FOLDER`: many files over HTTP, resumable.
 
     command  arguments
-    run      the rest of the work, workers, summary
+    prepare  the files, the journal, the client
+    run      workers, summary
     routes   one file: an upload, or a video job
     search   the files, and which of them are recordings
     batch    outcomes, journal, results

@@ -60,7 +60,7 @@ def add_command(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         help="with --jobs: where the service finds the folder (https://…, s3://bucket/prefix, a folder under its media"
         " root); default: where it is here",
     )
-    parser.set_defaults(command="serve_app.commands.transcribe.run:transcribe")
+    parser.set_defaults(command="serve_app.commands.transcribe.prepare:transcribe")
 
 
 def _track(text: str) -> int:
