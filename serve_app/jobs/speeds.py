@@ -7,7 +7,7 @@ A stage of a file with `length_s` seconds of sound, `speech_s` of which are spee
 with fixed >= 0 and rate >= 0. Of the lines through two measured jobs, through one and the origin, and of equal seconds
 for every size, that one is taken whose errors |expected - taken| / max(expected, taken) have the least sum, and of the
 weights 0, 1/2 and 1 the best. So short files count as much as long ones, and no job more than one: a minority that was
-slower (the first job, which waited for models to load, or one with company) does not move the line. Of two jobs that
+slower (the first job, which waited for models to load, or one beside others) does not move the line. Of two jobs that
 contradict each other the later one is believed.
 """
 
