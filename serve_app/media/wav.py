@@ -42,6 +42,7 @@ _AU = {(_PCM, 2): 3, (_PCM, 3): 4, (_PCM, 4): 5, (_FLOAT, 4): 6, (_FLOAT, 8): 7}
 
 
 def is_wav(head: bytes) -> bool:
+    """Return whether a file that starts so is a WAV file, of whatever size and byte order."""
     return _START.match(head) is not None
 
 

@@ -17,6 +17,7 @@ from serve_app.sentences import Sentence
 
 
 def is_data(url: str) -> bool:
+    """Return whether an address has the scheme `data:`, in any case."""
     return url[:5].lower() == "data:"
 
 

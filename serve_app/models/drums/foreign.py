@@ -31,14 +31,13 @@ from serve_app.models.drums.foreign_network import (
     Wiring,
     fit_network,
 )
-from serve_app.models.drums.log_mel import DB, LN, LN1, LOG10, LOUDEST, NONE, Settings, column
+from serve_app.models.drums.log_mel import DB, LN, LN1, LOG10, LOUDEST, NONE, Settings, per_band
 from serve_app.results import Drum
 from serve_app.sentences import Sentence
 
 _ENDINGS = (".json", ".yaml", ".yml")
+# Without these a network has nothing of the kind, or its shapes say it: no default is assumed that could be wrong.
 _NOT_TOLD = frozenset({"thresholds", "pool", "win_length", "fmax", "mean", "std", "n_mels"})
-
-
 _CHOICES = {
     "log": (DB, LN, LOG10, LN1, NONE),
     "layout": (TIME_FIRST, BANDS_FIRST),
@@ -92,8 +91,8 @@ def fit_foreign(tensors: Mapping[str, torch.Tensor], path: Path) -> ForeignDrums
     _check_labels(settings, outputs, given.name)
     scale = {DB: 1.0, NONE: 1.0, LOG10: 10.0}.get(settings.log, 10.0 / math.log(10.0))
     scale *= 1.0 if settings.log == DB else 2.0 / settings.power
-    network.db_scale.copy_(torch.from_numpy(np.broadcast_to(column(settings.std) * scale, num_bands).copy()))
-    network.db_offset.copy_(torch.from_numpy(np.broadcast_to(column(settings.mean) * scale, num_bands).copy()))
+    network.db_scale.copy_(torch.from_numpy(np.broadcast_to(per_band(settings.std) * scale, num_bands).copy()))
+    network.db_offset.copy_(torch.from_numpy(np.broadcast_to(per_band(settings.mean) * scale, num_bands).copy()))
     thresholds = {label: float(settings.thresholds.get(label, 0.5)) for label in settings.labels}
     return ForeignDrums(network, settings, thresholds, tuple(told), given.assumed)
 

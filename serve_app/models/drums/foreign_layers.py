@@ -25,6 +25,8 @@ class Unfit(Exception):
 
 @dataclass(slots=True)
 class Layer:
+    """The tensors of one layer of a state_dict, by the rest of their names, and the batch norm behind it."""
+
     name: str
     kind: str
     tensors: dict[str, Tensor]

@@ -144,8 +144,9 @@ def _scaled(mel: np.ndarray, settings: Settings, loudest: float) -> np.ndarray:
         bands = mel
     else:
         bands = (np.log if settings.log == LN else np.log10)(mel + settings.eps)
-    return ((bands - column(settings.mean)) / column(settings.std)).astype(np.float32)
+    return ((bands - per_band(settings.mean)) / per_band(settings.std)).astype(np.float32)
 
 
-def column(value: Any) -> np.ndarray:
+def per_band(value: Any) -> np.ndarray:
+    """Return `mean` or `std` of the settings as float32: () of a number, (bands,) of a list."""
     return np.asarray(value, dtype=np.float32)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve_app.errors import ModelLoadingError
+from serve_app.errors import ModelLoadingError, errno_text
 from serve_app.models.built_folder import built_folder, is_whole
 from serve_app.models.file_hashes import sha256_of
 from serve_app.models.images.architectures import HEAD_NAME, Activation, default_activation
@@ -78,7 +78,7 @@ def converted_folder(
         sha256 = sha256_of(weights, cache_dir)
     except OSError as error:
         raise ModelLoadingError(
-            Sentence("The weights {name} can't be read: {reason}", name=repr(weights.name), reason=reason_of(error))
+            Sentence("The weights {name} can't be read: {reason}", name=repr(weights.name), reason=errno_text(error))
         ) from error
     request = Conversion(str(weights), sha256, purpose, tuple(classes), activation or "", calibration)
     target = cache_dir / "images" / request.key
@@ -134,13 +134,9 @@ def _listing(calibration: str) -> list[list[Any]] | None:
             Sentence(
                 "The calibration images in {folder} can't be read: {reason}",
                 folder=repr(calibration),
-                reason=reason_of(error),
+                reason=errno_text(error),
             )
         ) from error
-
-
-def reason_of(error: OSError) -> str:
-    return error.strerror or str(error)
 
 
 def convert(request: Conversion, folder: Path) -> ModelFacts:

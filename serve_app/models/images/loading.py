@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from serve_app.errors import ModelError, ModelLoadingError
+from serve_app.errors import ModelError, ModelLoadingError, errno_text
 from serve_app.models.built_folder import is_whole
 from serve_app.models.devices import AUTO, torch_device
 from serve_app.models.file_hashes import read_note, sha256_of, write_note
-from serve_app.models.images.conversion import converted_folder, reason_of
+from serve_app.models.images.conversion import converted_folder
 from serve_app.models.images.converted import ModelFacts, read_facts, read_probe, read_probe_features
 from serve_app.models.images.engines import Engine, EngineName, Layout, Precision, open_engine
 from serve_app.models.images.machine import available_cores
@@ -123,7 +123,7 @@ def identity(spec: str, task: ImageTask, options: ClassifierOptions) -> tuple[st
         return path.name, sha256_of(path, options.cache_dir)
     except OSError as error:
         raise ModelLoadingError(
-            Sentence("The weights {name} can't be read: {reason}", name=repr(path.name), reason=reason_of(error))
+            Sentence("The weights {name} can't be read: {reason}", name=repr(path.name), reason=errno_text(error))
         ) from error
 
 
@@ -163,6 +163,7 @@ def candidates(options: ClassifierOptions, found: Measured) -> list[Plan]:
 
 
 def same_kind(one: Plan, other: Plan) -> bool:
+    """Return whether two plans have the same engine and number format, whatever their use of the cores."""
     return (one.engine, one.precision) == (other.engine, other.precision)
 
 

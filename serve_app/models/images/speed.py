@@ -216,6 +216,7 @@ class _Candidate:
     difference: float = 0.0
 
     def best_s(self, is_several: bool) -> float:
+        """Return the shortest time, of one image or of several."""
         return min(self.times[is_several])
 
 
