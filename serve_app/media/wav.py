@@ -81,7 +81,7 @@ class _Header:
         return any(low <= self.declared <= high for low, high in _UNKNOWN) or self.declared >= _UNKNOWN_64
 
     def section(self, sound_end: int, *notes: str, is_cut_off: bool = False) -> Section:
-        """Return the sound with a header of its own: FFmpeg trips over some chunks that stand around it."""
+        """Return the sound with a header of its own: FFmpeg fails on some chunks that stand around it."""
         head = _au_head(self.format) if self.is_big_endian else b""
         head = head or _wav_head(self.format, sound_end - self.begin)
         return Section(self.begin, sound_end, head, is_cut_off, notes)

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from serve_app.api.http.requests import MediaUrl, refusal
+from serve_app.api.http.requests import MediaUrl, check_text, refusal
 from serve_app.api.http.uploads import Upload, UploadForm
 from serve_app.api.video.requests import AnalysisFields, Language, to_language_code
 from serve_app.languages import WHISPER_LANGUAGES
@@ -25,6 +25,7 @@ from serve_app.services import AnalysisRequest, TranscriptionRequest
 
 MAX_NAME_CHARS = 256
 _MAX_PROMPT_CHARS = 8192  # Whisper reads the last 224 tokens
+# a prompt may have tabs and line ends
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SPEAKERS = ("min_speakers", "max_speakers", "num_speakers")
 _LANGUAGES = (AUTO, *WHISPER_LANGUAGES)
@@ -38,9 +39,7 @@ def _check_language(code: str) -> str:
 
 
 def _check_prompt(text: str) -> str:
-    if _CONTROL_CHARACTER.search(text):
-        raise refusal("control_character", Sentence("Control characters are not allowed"))
-    return text
+    return check_text(text, refused=_CONTROL_CHARACTER)
 
 
 SpokenLanguage = Annotated[
