@@ -708,15 +708,8 @@ def test_documented(url: str) -> None:
     paths = httpx.get(f"{url}/openapi.json").json()["paths"]
     translating = paths["/v1/audio/translations"]["post"]
     fields = translating["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert list(fields["properties"]) == [
-        "file",
-        "model",
-        "language",
-        "prompt",
-        "audio_track",
-        "temperature",
-        "response_format",
-    ]
+    names = ["file", "model", "language", "prompt", "audio_track", "temperature", "response_format"]
+    assert list(fields["properties"]) == names
     assert {"200", "400", "404", "413", "429", "503"} <= set(translating["responses"])
     operation = paths["/v1/audio/transcriptions"]["post"]
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
