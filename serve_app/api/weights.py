@@ -15,8 +15,9 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.jobs.record import Scope
-from serve_app.sentences import Sentence, translated
-from serve_app.services import DeployedModel
+from serve_app.redaction import without_places
+from serve_app.sentences import Locale, Sentence, translated
+from serve_app.services import DeployedModel, ReplicaModel
 
 
 def _shown_time(posix_s: float | None) -> str | None:
@@ -85,9 +86,7 @@ router = APIRouter(route_class=ApiRoute, tags=["models"])
 async def list_models(services: InjectedServices, settings: InjectedSettings) -> DeployedModelsView:
     """Return the models of the graph, and what each running replica serves. This starts no replica."""
     models = await services.models.models()
-    return DeployedModelsView(
-        models=_views([replace(model, state=translated(model.state, settings.locale)) for model in models])
-    )
+    return DeployedModelsView(models=_views(models, settings.locale))
 
 
 @router.post(
@@ -97,7 +96,9 @@ async def list_models(services: InjectedServices, settings: InjectedSettings) ->
 )
 @needs(Scope.ADMIN)
 async def reload_model(
-    name: Annotated[str, Path(description="of `GET /models`", max_length=64)], services: InjectedServices
+    name: Annotated[str, Path(description="of `GET /models`", max_length=64)],
+    services: InjectedServices,
+    settings: InjectedSettings,
 ) -> ReloadView:
     """Replace the weights in every replica of a model; no request fails. Return once all have answered.
 
@@ -110,8 +111,27 @@ async def reload_model(
         raise HTTPException(404, Sentence("No such model; there are: {names}", names=known))
     models = await services.models.reload(name)
     failed = [replica for model in models for replica in model.replicas if replica.failure]
-    return ReloadView(models=_views(models), reloaded=not failed)
+    return ReloadView(models=_views(models, settings.locale), reloaded=not failed)
 
 
-def _views(models: Sequence[DeployedModel]) -> list[DeployedModelView]:
-    return [DeployedModelView.model_validate(model) for model in models]
+def _views(models: Sequence[DeployedModel], locale: Locale) -> list[DeployedModelView]:
+    told = (
+        replace(
+            model,
+            state=translated(model.state, locale),
+            replicas=tuple(_told(replica, locale) for replica in model.replicas),
+        )
+        for model in models
+    )
+    return [DeployedModelView.model_validate(model) for model in told]
+
+
+def _told(replica: ReplicaModel, locale: Locale) -> ReplicaModel:
+    return replace(
+        replica,
+        notes=tuple(translated(note, locale) for note in replica.notes),
+        failure=translated(replica.failure, locale) if replica.failure else replica.failure,
+        speeds=tuple(
+            replace(speed, failure=without_places(translated(speed.failure, locale))) for speed in replica.speeds
+        ),
+    )

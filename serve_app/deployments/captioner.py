@@ -104,7 +104,7 @@ class Captioner:
             spec=" > ".join(self._options.captioners),
             engine=", ".join(each.name for each in loaded if each.captions is not None),
             device=self._device,
-            notes=tuple(f"{each.name}: {each.failure.detail}" for each in loaded if each.failure is not None),
+            notes=tuple(joined(": ", (each.name, each.failure.detail)) for each in loaded if each.failure is not None),
         )
 
     def _load(self) -> tuple[_LoadedCaptioner, ...]:

@@ -19,7 +19,7 @@ from serve_app.errors import GpuMemoryError, ProcessingError, ServeAppError
 from serve_app.models.images.options import ClassifierArgs, ClassifierOptions
 from serve_app.models.images.tasks import ImageTask
 from serve_app.models.options import ModelEnvironment
-from serve_app.redaction import without_places, without_secrets
+from serve_app.redaction import without_secrets
 from serve_app.results import LabelScores
 from serve_app.services import EngineSpeed, ImageClassification, ImageEmbedding, ReplicaModel
 
@@ -239,7 +239,7 @@ def _speed(timing: Timing) -> EngineSpeed:
         timing.lone_ms if ran else None,
         timing.batch_ms if ran else None,
         timing.difference,
-        without_places(timing.failure),
+        timing.failure,
     )
 
 

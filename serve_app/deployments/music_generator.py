@@ -68,7 +68,7 @@ class MusicGenerator:
             spec=" > ".join(self._options.engines),
             engine="music",
             device=self._device,
-            failure="; ".join(engines.failures.values()) or None if engines else None,
+            failure=joined("; ", engines.failures.values()) or None if engines else None,
         )
 
     async def start(self, engine: str, plan: MusicPlan) -> str | None:

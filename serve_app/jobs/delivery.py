@@ -19,6 +19,7 @@ from serve_app.errors import ServeAppError
 from serve_app.jobs import retry, webhook
 from serve_app.jobs.outbox import DueDelivery, Outbox
 from serve_app.jobs.receivers import Receivers
+from serve_app.sentences import Sentence
 from serve_app.threads import STORE
 
 _logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Courier:
                 )
                 response = await self._client.send(request, stream=True, follow_redirects=False)
         except (TimeoutError, httpx.TimeoutException):
-            return None, None, f"no answer within {limit_s:g} s"
+            return None, None, Sentence("no answer within {limit:g} s", limit=limit_s)
         except ServeAppError as error:
             return None, None, error.detail
         except Exception as error:  # any error of the transport: the courier must go on with the other deliveries

@@ -21,7 +21,7 @@ from serve_app.jobs.database import Database
 from serve_app.jobs.events import event_of, share_of
 from serve_app.jobs.record import Delivery, DeliveryStatus, JobStatus
 from serve_app.jobs.tables import AnyRow, encode, job_events, jobs, storable
-from serve_app.sentences import Sentence
+from serve_app.sentences import Sentence, from_text, to_text
 
 _CANDIDATES_PER_CLAIM = 4  # read for each delivery wanted, because some belong to shares without a free place
 _GONE = 410  # the receiver asks for no more of this job's events
@@ -204,7 +204,7 @@ class Outbox:
                 .values(
                     delivery=status,
                     attempts=attempts,
-                    last_error=storable(error),
+                    last_error=storable(to_text(error)),
                     last_status_code=status_code,
                     next_attempt_at=now + wait_s if again else None,
                     lease_until=None,
@@ -213,7 +213,7 @@ class Outbox:
             if status_code == _GONE:
                 connection.execute(update(jobs).where(jobs.c.job_id == due.job_id).values(gone_at=now))
                 pending = and_(job_events.c.job_id == due.job_id, job_events.c.delivery == DeliveryStatus.PENDING)
-                given_up = {"delivery": status, "last_error": storable(error)}
+                given_up = {"delivery": status, "last_error": storable(to_text(error))}
                 connection.execute(
                     update(job_events).where(pending).values(next_attempt_at=None, lease_until=None, **given_up)
                 )
@@ -241,7 +241,7 @@ class Outbox:
                 attempts=row.attempts,
                 next_attempt_at=row.next_attempt_at,
                 delivered_at=row.delivered_at,
-                last_error=row.last_error,
+                last_error=row.last_error and from_text(row.last_error),
                 last_status_code=row.last_status_code,
             )
             for row in rows

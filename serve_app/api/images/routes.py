@@ -44,7 +44,8 @@ from serve_app.api.images.requests import (
 )
 from serve_app.errors import MediaError
 from serve_app.jobs.record import Scope
-from serve_app.sentences import Locale
+from serve_app.redaction import without_places
+from serve_app.sentences import Locale, translated
 from serve_app.services import ImageClassification, ImageEmbedding, Services
 
 _FORM_BYTES = 64 << 10  # of a form beside its files
@@ -66,7 +67,9 @@ class ImageRoute(ContractRoute):
 def _describe(error: Exception, locale: Locale) -> Failure:
     failure = describe(error, locale)
     # the contract's sentences for downloads are about videos
-    return replace(failure, message=error.detail) if isinstance(error, MediaError) and error.detail else failure
+    if isinstance(error, MediaError) and error.detail:
+        return replace(failure, message=without_places(translated(error.detail, locale)))
+    return failure
 
 
 RESPONSES = error_responses(400, 413, 415, 422, 503, body=ContractErrorBody)

@@ -12,6 +12,7 @@ from serve_app.api.http.answers import timestamp
 from serve_app.jobs.record import Delivery, DeliveryStatus, Job, JobStatus
 from serve_app.messages import JobKind, Locale, accepted_message
 from serve_app.results import MusicPiece
+from serve_app.sentences import translated
 from serve_app.services import SubmittedJob
 
 UNKNOWN_ESTIMATE_S = 300  # the contract's answer until speeds have been measured
@@ -173,7 +174,7 @@ def job_fields(job: Job, queue_position: int | None = None, remaining_s: float |
     return known
 
 
-def view_delivery(delivery: Delivery) -> DeliveryView:
+def view_delivery(delivery: Delivery, locale: Locale) -> DeliveryView:
     return DeliveryView(
         seq=delivery.event.seq,
         webhook_id=delivery.webhook_id,
@@ -182,7 +183,7 @@ def view_delivery(delivery: Delivery) -> DeliveryView:
         created_at=timestamp(delivery.event.created_at),
         next_attempt_at=None if delivery.next_attempt_at is None else timestamp(delivery.next_attempt_at),
         delivered_at=None if delivery.delivered_at is None else timestamp(delivery.delivered_at),
-        last_error=delivery.last_error,
+        last_error=delivery.last_error and translated(delivery.last_error, locale),
         last_status_code=delivery.last_status_code,
         payload=delivery.event.payload,
     )

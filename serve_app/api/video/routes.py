@@ -260,10 +260,13 @@ async def job_transcript(job_id: VisibleJobId, form: TranscriptForm, services: I
 
 @router.get("/{job_id}/deliveries", summary="A job's callbacks", responses=error_responses(404, 422))
 @needs(Scope.READ)
-async def list_deliveries(job_id: VisibleJobId, services: InjectedServices) -> views.DeliveriesView:
+async def list_deliveries(
+    job_id: VisibleJobId, services: InjectedServices, settings: InjectedSettings
+) -> views.DeliveriesView:
     """Return each event with the state of its delivery, without the result."""
     deliveries = await services.jobs.deliveries(job_id)
-    return views.DeliveriesView(job_id=job_id, deliveries=[views.view_delivery(delivery) for delivery in deliveries])
+    told = [views.view_delivery(delivery, settings.locale) for delivery in deliveries]
+    return views.DeliveriesView(job_id=job_id, deliveries=told)
 
 
 @router.post(

@@ -12,9 +12,20 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve_app import errors
+from serve_app.messages import Stage
 from serve_app.sentences import Locale, Sentence, translated
+from serve_app.services import DeployedModel
 from tests.unit.api.all_routes import all_routes
-from tests.unit.api.memory_services import RESULT, MemoryAnalysis, MemoryDrums, MemorySpeech
+from tests.unit.api.memory_services import (
+    REPLICA_MODEL,
+    RESULT,
+    JobsOnTable,
+    MemoryAnalysis,
+    MemoryDrums,
+    MemoryImages,
+    MemoryModels,
+    MemorySpeech,
+)
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -191,6 +202,50 @@ def test_failures_of_the_work_are_told_in_the_operators_language(
     assert all(translated(reason, locale).partition(":")[0] in sentence for sentence in told)
     if kind in (errors.DownloadError, errors.AudioExtractionError, errors.LanguageUnsupported):
         assert "/srv" not in told[0]  # the translation has no more places than the text
+
+
+@pytest.mark.parametrize("locale", list(Locale))
+@pytest.mark.parametrize("kind", [errors.ImageUnreadable, errors.DownloadError, errors.AddressRefused])
+@pytest.mark.parametrize("path", ["/classify-reusable", "/verify-beverage", "/embed-image"])
+def test_failures_of_pictures_are_told_in_the_operators_language(
+    client: TestClient, images: MemoryImages, locale: Locale, kind: type[errors.MediaError], path: str
+) -> None:
+    reason = Sentence("The disk failed: {reason}", reason="a note on /srv/models/secret.bin")
+    images.failures["https://h/bad"] = kind(reason)
+    sent = [{"image_url": "https://h/bad"}, {"image_urls": ["https://h/good", "https://h/bad"]}]
+    for told in (list(sentences(client.post(path, json=body))) for body in sent):
+        assert told
+        assert all(translated(reason, locale).partition(":")[0] in sentence for sentence in told)
+        assert "/srv" not in str(told)
+
+
+@pytest.mark.parametrize("locale", list(Locale))
+def test_why_a_callback_failed_is_told_in_the_operators_language(
+    client: TestClient, jobs: JobsOnTable, locale: Locale
+) -> None:
+    assert client.post("/api/upload-video/process-video", json={**JOB, "fastapi_base_url": "https://h"}).is_success
+    jobs.run_stage("a", Stage.DOWNLOADED)
+    [due] = jobs.store.claim_deliveries("courier", 10)
+    reason = Sentence("no answer within {limit:g} s", limit=15.0)
+    jobs.store.record_failure(due, error=reason)
+    [delivery] = client.get("/jobs/a/deliveries").json()["deliveries"]
+    assert delivery["last_error"] == translated(reason, locale)
+    assert translated(reason, Locale.KO) == "15초 안에 응답이 없었습니다"
+
+
+@pytest.mark.parametrize("locale", list(Locale))
+def test_what_a_replica_tells_is_in_the_operators_language(
+    client: TestClient, models: MemoryModels, locale: Locale
+) -> None:
+    reason = Sentence("No job has the id {job_id}", job_id="x")
+    [speed, *_] = REPLICA_MODEL.speeds
+    replica = replace(REPLICA_MODEL, notes=(reason,), failure=reason, speeds=(replace(speed, failure=reason),))
+    models.deployed = {"container": DeployedModel("container", "ContainerClassifier", "HEALTHY", (replica,))}
+    told = translated(reason, locale)
+    for answer in (client.get("/models"), client.post("/models/container/reload")):
+        [model] = answer.json()["models"]
+        [shown] = model["replicas"]
+        assert (shown["notes"], shown["failure"], shown["speeds"][0]["failure"]) == ([told], told, told)
 
 
 @pytest.mark.parametrize("asked", list(Locale))
