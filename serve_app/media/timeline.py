@@ -162,8 +162,11 @@ class Timeline:
             self._run_start_s, self._run_samples = self._buffer.num_samples / self._rate_hz, 0
         self._shape = shape
         self._weights = self._weigh(names)
+        packed = frame.format.packed.name
         needs_packing = frame.format.is_planar and len(names) > _SAFE_PLANES
-        self._packer = AudioResampler(format=frame.format.packed.name) if needs_packing else None
+        if packed == "s64":  # which NumPy gets from PyAV in no way
+            needs_packing, packed = True, "dbl"
+        self._packer = AudioResampler(format=packed) if needs_packing else None
 
     def _hold(self, frame: AudioFrame) -> None:
         samples = frame.to_ndarray()  # planar: (channels, n), packed: (1, n × channels)

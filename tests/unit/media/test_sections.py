@@ -133,6 +133,13 @@ def test_integers_of_any_size(bits: int, container: int, extensible: bool, order
     assert sum(map(len, stream)) == pytest.approx(44_100, abs=2)
 
 
+def test_integers_of_64_bits(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.wav", tone(1.0)[np.newaxis], 16_000, codec="pcm_s64le")
+    audio = decoded(path.read_bytes())
+    np.testing.assert_allclose(audio.samples, tone(1.0), atol=1e-6)
+    assert audio.notes == ()
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("extensible", [False, True])
 @pytest.mark.parametrize("bits", [32, 64])
