@@ -76,4 +76,5 @@ def _plain_name(name: str) -> str:
             return unquote_to_bytes(name).decode("utf-8")
         except UnicodeError:
             return name
-    return name
+    # as browsers write these three; they leave the percent sign itself as it is
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

@@ -43,6 +43,8 @@ _IGNORED = "serve_app.ignored_fields"
 _MAX_IGNORED = 16  # names in the header; of more, their number
 _MAX_IGNORED_CHARS = 64  # of a name
 
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})  # of Content-Encoding
+
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -71,11 +73,15 @@ async def read_json(request: Request) -> Any:
 
 
 def limited(request: Request, max_bytes: int) -> Request:
-    """Return the request with a body that raises HTTPException 413 once it exceeds `max_bytes`.
+    """Return the request with a body that raises HTTPException 413 once it exceeds `max_bytes`; 415 if compressed.
 
     Its query is without the parameters that are empty. A declared length is checked before the first read; a chunked
     body is counted as it comes. Starlette's own middleware would answer in plain text, past the routes' error forms.
     """
+    # other values are no compression, such as a charset that a client writes there
+    if (encoding := request.headers.get("content-encoding", "").strip().lower()) in _COMPRESSED:
+        sentence = Sentence("Send the body without compression; {encoding} is not read here", encoding=encoding)
+        raise HTTPException(415, sentence, {"Accept-Encoding": "identity"})
     declared = request.headers.get("content-length", "")
     num_bytes = int(declared) if declared.isdecimal() and int(declared) > max_bytes else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -26,6 +27,8 @@ from serve_app.sentences import Sentence
 FILE_FIELD = "file"
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 64 * 1024
+_MAX_LEFT_OUT = 1000  # parts that nothing reads; Starlette's own limit of fields
+_MAX_PREAMBLE_BYTES = 8192  # before the first boundary (RFC 2046, section 5.1.1)
 SPOOL_BYTES = 1 << 20  # of a form's files in memory
 _MAX_NAME_CHARS = 255
 # line ends, terminal escapes, and marks that turn the direction of what follows them
@@ -159,10 +162,14 @@ class _Parser(MultiPartParser):
     ignored_file: str | None = None
     _file_bytes = 0
     _is_left_out = False
+    _num_left_out = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ignored: dict[str, None] = {}
+        boundary = parse_options_header(self.headers.get("Content-Type"))[1].get(b"boundary")
+        if boundary:
+            self.stream = _from_boundary(self.stream, b"--" + boundary)
 
     def on_part_begin(self) -> None:
         super().on_part_begin()
@@ -178,6 +185,11 @@ class _Parser(MultiPartParser):
         plain = (b'; name="field"' if name is not None else b"") + (b'; filename="file"' if is_file else b"")
         part.content_disposition = b"form-data" + plain
         super().on_headers_finished()
+        if self._is_left_out:  # these do not use up the number of the others
+            self._current_fields -= 1
+            self._num_left_out += 1
+            if self._num_left_out > _MAX_LEFT_OUT:
+                raise MultiPartException(f"Too many fields. Maximum number of fields is {_MAX_LEFT_OUT}.")
         part.field_name = name or ""
         if part.file is not None:
             part.file.filename = filename
@@ -215,6 +227,21 @@ class _Parser(MultiPartParser):
 
     def on_end(self) -> None:
         self.ended = True
+
+
+async def _from_boundary(stream: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield a form from its first boundary on: what stands before it is for readers that know no forms."""
+    read, has_begun = b"", False
+    async for chunk in stream:
+        if not has_begun:
+            read += chunk
+            at = 0 if read.startswith(boundary) else read.find(b"\r\n" + boundary, 0, _MAX_PREAMBLE_BYTES)
+            has_begun = at >= 0 or len(read) > _MAX_PREAMBLE_BYTES
+            chunk = read[max(at, 0) :] if has_begun else b""
+        if chunk:
+            yield chunk
+    if not has_begun:
+        yield read
 
 
 def display_name(path: str) -> str:
@@ -259,7 +286,7 @@ def _fields(form: FormData, repeatable: Collection[str]) -> dict[str, str | list
     fields: dict[str, str | list[str]] = {}
     for name in form:
         values: Sequence[str] = [value for value in form.getlist(name) if isinstance(value, str)]
-        if len(values) > 1 and name not in repeatable:
+        if len(set(values)) > 1 and name not in repeatable:
             raise _refused((name,), "field_repeated", Sentence("Send this field once"))
         if name == FILE_FIELD and values:
             raise _refused((name,), "field_repeated", Sentence("A file was sent as text, too"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ SUBMIT = "/api/upload-video/process-video"
 VIDEO = {"job_id": "a", "video_url": "https://example.org/v.mp4"}
 LINK = {"image_url": "https://example.org/cup.jpg"}
 FILE = {"file": ("a.wav", b"RIFF")}
+JSON = {"Content-Type": "application/json"}
 OTHER_FILE = ("b.bin", b"x" * 3_000_000)
 JSON_ROUTES = [(SUBMIT, VIDEO), ("/transcribe", VIDEO), ("/classify-reusable", LINK), ("/verify-beverage", LINK)]
 FORM_ROUTES = ["/transcribe", "/classify-reusable", "/verify-beverage"]
@@ -44,6 +46,14 @@ class TestUnknown:
         files = [("file", FILE["file"]), ("thumbnail", OTHER_FILE), ("thumbnail", OTHER_FILE)]
         data = {"user_id": ["1", "2"], "note": "x" * 100_000, "empty": ""}
         assert ignored(client.post(path, data=data, files=files)) == ["user_id", "note", "empty", "thumbnail"]
+
+    def test_many_form_fields_and_files(self, client: TestClient) -> None:
+        files = [("file", FILE["file"]), *((f"picture{number}", ("a.png", b"x")) for number in range(100))]
+        data = {**{f"note{number}": "x" for number in range(100)}, "language": "ko"}
+        told = ignored(client.post("/transcribe", data=data, files=files))
+        assert (told[0], told[-1]) == ("note0", "(184 more)")
+        data = {f"note{number}": "x" for number in range(1001)}
+        assert client.post("/transcribe", data=data, files=FILE).status_code == 422
 
     @pytest.mark.parametrize("path", [SUBMIT, *FORM_ROUTES])
     def test_query_parameters(self, client: TestClient, path: str) -> None:
@@ -176,6 +186,15 @@ class TestOptions:
         request.headers.pop("content-type", None)
         assert client.send(request).status_code == 200
         assert analysis.asked[0].language == "ko"
+
+    @pytest.mark.parametrize("path", [SUBMIT, "/transcribe", "/v1/audio/transcriptions"])
+    def test_a_compressed_body_is_refused_by_name(self, client: TestClient, path: str) -> None:
+        packed = gzip.compress(json.dumps(VIDEO).encode())
+        answer = client.post(path, content=packed, headers={**JSON, "Content-Encoding": "gzip"})
+        assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+        assert "gzip" in answer.text
+        # a mistake that many clients make
+        assert client.post(SUBMIT, json=VIDEO, headers={"Content-Encoding": "utf-8"}).status_code == 200
 
     def test_json_without_language_is_english(self, client: TestClient, analysis: MemoryAnalysis) -> None:
         for body in (VIDEO, {**VIDEO, "language": None}, {**VIDEO, "language": " "}, {**VIDEO, "language": "auto"}):

@@ -71,6 +71,21 @@ def test_form_in_chunks_of_any_size(step: int) -> None:
     assert fields == {"language": "ko", "prompt": "다니엘"}
 
 
+@pytest.mark.parametrize("step", [1, 7, 1 << 16])
+@pytest.mark.parametrize("before", [b"\r\n", b"for readers without MIME\r\n", b"--b0\r\nx--b0undary\r\n\r\n"])
+def test_what_stands_before_the_first_boundary_is_left_out(before: bytes, step: int) -> None:
+    content, _, fields = read(before, part("language", "ko"), FILE, END, step=step)
+    assert (content, fields) == (b"RIFF" * 10, {"language": "ko"})
+
+
+def test_no_boundary_in_a_long_beginning() -> None:
+    assert refusal(b"x" * 100_000, b"\r\n", FILE, END)[0] == ("body",)
+
+
+def test_a_field_that_repeats_its_value() -> None:
+    assert read(part("language", "ko"), part("language", "ko"), FILE, END)[2] == {"language": "ko"}
+
+
 def test_empty_fields_count_as_not_given() -> None:
     assert read(FILE, part("language", ""), part("backend", ""), END)[2] == {}
 

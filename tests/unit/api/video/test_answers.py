@@ -58,7 +58,7 @@ def test_a_view_leaves_the_result_to_its_stored_text() -> None:
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
-def test_ended_job_submitted_again_is_processing_as_in_the_contract(status: JobStatus) -> None:
+def test_an_ended_video_job_submitted_again_is_processing_as_in_the_contract(status: JobStatus) -> None:
     job = dataclasses.replace(JOB, status=status, completed_at=2.0, message="how it ended")
     shown = views.view_submitted(SubmittedJob(job, 50.0), Locale.KO, "/")
     assert (shown.status, shown.message, shown.estimated_time) == ("processing", "비디오 처리가 시작되었습니다", 0)

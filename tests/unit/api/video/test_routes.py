@@ -87,6 +87,7 @@ class TestSubmit:
         jobs.estimated_s = estimated_s
         assert submit(client).json()["estimated_time"] == shown
 
+    @in_korean
     def test_same_request_again_is_processing_as_in_the_contract(self, client: TestClient, jobs: JobsOnTable) -> None:
         assert submit(client).json()["status"] == "processing"
         jobs.run_start("job-1")
