@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 from serve_app import messages
 from serve_app.api.http.access import SECURITY_SCHEMES, Access, add_rate_headers, challenge, declared_scope
 from serve_app.api.http.options import ApiSettings
-from serve_app.api.http.request_context import UNEXPECTED, request_id_of
+from serve_app.api.http.request_context import UNEXPECTED, request_id_of, route_path
 from serve_app.api.http.requests import add_ignored_header, is_multipart, limited
 from serve_app.api.http.wrong_fields import foreign_sentence, wrong_fields
 from serve_app.errors import CallbackRefused, InvalidRequest, Overloaded, ServeAppError, Unavailable, storage_fault
@@ -253,8 +253,7 @@ class ContractRoute(ApiRoute):
 async def handle_unrouted(request: Request, error: Exception) -> Response:
     """Answer what failed outside any route."""
     failure = describe(error, request.app.state.settings.locale)
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
-    for_openai = path.startswith(f"{OPENAI_PREFIX}/")
+    for_openai = route_path(request.scope).startswith(f"{OPENAI_PREFIX}/")
     content = openai_error_body(failure) if for_openai else error_body(failure, request)
     return JSONResponse(content, failure.status, dict(failure.headers))
 

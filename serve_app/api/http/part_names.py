@@ -40,8 +40,13 @@ def names_of_part(disposition: bytes, charset: str) -> tuple[str | None, str | N
                 doubtful[key.lower()] = decoded(value[2].encode("latin-1", "replace"), charset)
         else:
             plain.setdefault(key.lower(), _plain_name(decoded(value.encode("latin-1"), charset)))
-    found = doubtful | plain | extended
+    found = {key: _encodable(value) for key, value in (doubtful | plain | extended).items()}
     return found.get("name"), found.get("filename")
+
+
+def _encodable(name: str) -> str:
+    """Return a name that an answer can hold: some charsets, such as UTF-7, can give half a surrogate pair."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def decoded(text: bytes, charset: str) -> str:

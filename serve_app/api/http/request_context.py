@@ -38,6 +38,12 @@ def request_id_of(scope: Mapping[str, Any]) -> str:
     return str(scope.get(_SCOPE_KEY, ""))
 
 
+def route_path(scope: Mapping[str, Any]) -> str:
+    """Return a request's path without the prefix under which a proxy or Serve shows the application."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
 class RequestContextMiddleware:
     """Gives each request an id, logs it, adds security headers, and answers 500 to errors that nothing else caught.
 
@@ -77,7 +83,7 @@ class RequestContextMiddleware:
                     headers.setdefault(name, value)
                 if self._echo_request_id:
                     headers["X-Request-ID"] = request_id
-                if scope["path"] not in self._page_paths:
+                if route_path(scope) not in self._page_paths:
                     headers.setdefault("Content-Security-Policy", _API_POLICY)
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
@@ -101,7 +107,7 @@ def _write_access_line(scope: Scope, request_id: str, status: int, took_s: float
     The query is left out: it is where secrets end up. A status of 0 means that the client left before the answer.
     """
     # probes come every few seconds, and are of no interest while all is well
-    level = logging.DEBUG if scope["path"].startswith("/health") and status < 500 else logging.INFO
+    level = logging.DEBUG if route_path(scope).startswith("/health") and status < 500 else logging.INFO
     if not _access_log.isEnabledFor(level):
         return
     client = scope.get("client")

@@ -176,6 +176,8 @@ class _Parser(MultiPartParser):
         self._file_bytes = 0
 
     def on_headers_finished(self) -> None:
+        if self._charset == "undefined":  # from JavaScript; Python has a codec of this name that always fails
+            self._charset = "utf-8"
         part = self._current_part
         name, filename = names_of_part(part.content_disposition or b"", self._charset)
         is_known = self.known is None or name is None or name == FILE_FIELD or name in self.known

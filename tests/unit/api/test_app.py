@@ -154,6 +154,9 @@ def test_documentation_pages_follow_the_route_prefix() -> None:
     client = TestClient(create_app(memory_services(), ApiSettings()), root_path="/video")
     assert "url: '/video/openapi.json'" in client.get("/video/docs").text
     assert 'spec-url="/video/openapi.json"' in client.get("/video/redoc").text
+    for path in ("/video/docs", "/video/redoc"):
+        assert "content-security-policy" not in client.get(path).headers
+    assert "content-security-policy" in client.get("/video/health").headers
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def form(disposition: bytes, content: bytes = b"RIFF", extra: bytes = b"") -> by
         (b'name="file"; filename="' + KOREAN.encode("cp949") + b'"', KOREAN),
         (b'name="file"; filename="' + "똠방각하.wav".encode("cp949") + b'"', "똠방각하.wav"),
         (b'name="file"; filename="%22' + UTF8 + b'%22 100%25"', f'"{KOREAN}" 100%25'),  # browsers
+        (b"name=file; filename*=utf-7''a+2AA-.wav", "a?.wav"),  # half a surrogate pair
+        (b'name="file"; filename="=?unicode_escape?Q?a=5Cud800?="', "a?"),
         (b'name="file"; filename="50% %22off%22.wav"', '50% "off".wav'),
         (b"name=file; filename*=EUC-KR''%C7%D1%B1%DB.wav", "한글.wav"),
         (b"name=file; filename*=bogus''%ED%95%9C.wav", "한.wav"),

@@ -130,6 +130,13 @@ def test_a_charset_that_python_does_not_know() -> None:
         assert (filename, fields) == ("다니엘.wav", {"memo": "강남점"})
 
 
+def test_a_charset_that_javascript_did_not_define() -> None:
+    _, filename, fields = read(
+        part("language", "ko"), part("file", b"RIFF", "다니엘.wav"), END, media_type=f"{TYPE}; charset=undefined"
+    )
+    assert (filename, fields) == ("다니엘.wav", {"language": "ko"})
+
+
 def test_form_without_boundary() -> None:
     assert "boundary" in refusal(FILE, END, media_type="multipart/form-data")[1]
 
