@@ -160,13 +160,16 @@ def error_message(error: BaseException, locale: Locale, kind: JobKind = JobKind.
     """Return the fixed API's sentence for a failure: `<what failed>: <detail>`.
 
     The text of a foreign error stays out of it and goes into the log: it may hold paths or secrets. The detail is
-    without them (`redaction.without_places`).
+    `shown`.
     """
     sentence = error_sentence(error_code(error), locale, kind)
-    detail = (
-        without_places(translated(error.detail, locale)) if isinstance(error, ServeAppError) else type(error).__name__
-    )
+    detail = shown(error.detail, locale) if isinstance(error, ServeAppError) else type(error).__name__
     return f"{sentence}: {detail}" if detail else sentence
+
+
+def shown(text: str, locale: Locale) -> str:
+    """Return a text in a language, without secrets and local paths (`redaction.without_places`)."""
+    return without_places(translated(text, locale))
 
 
 def error_sentence(code: str, locale: Locale, kind: JobKind) -> str:

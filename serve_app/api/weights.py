@@ -15,7 +15,7 @@ from serve_app.api.http.answers import timestamp
 from serve_app.api.http.failures import ApiRoute, error_responses
 from serve_app.api.http.options import InjectedServices, InjectedSettings
 from serve_app.jobs.record import Scope
-from serve_app.redaction import without_places
+from serve_app.messages import shown
 from serve_app.sentences import Locale, Sentence, translated
 from serve_app.services import DeployedModel, ReplicaModel
 
@@ -131,7 +131,5 @@ def _told(replica: ReplicaModel, locale: Locale) -> ReplicaModel:
         replica,
         notes=tuple(translated(note, locale) for note in replica.notes),
         failure=translated(replica.failure, locale) if replica.failure else replica.failure,
-        speeds=tuple(
-            replace(speed, failure=without_places(translated(speed.failure, locale))) for speed in replica.speeds
-        ),
+        speeds=tuple(replace(speed, failure=shown(speed.failure, locale)) for speed in replica.speeds),
     )

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from serve_app import messages
 from serve_app.api.http.access import needs
 from serve_app.api.http.answers import version_headers
 from serve_app.api.http.disconnect import while_connected
@@ -44,8 +45,7 @@ from serve_app.api.images.requests import (
 )
 from serve_app.errors import MediaError
 from serve_app.jobs.record import Scope
-from serve_app.redaction import without_places
-from serve_app.sentences import Locale, translated
+from serve_app.sentences import Locale
 from serve_app.services import ImageClassification, ImageEmbedding, Services
 
 _FORM_BYTES = 64 << 10  # of a form beside its files
@@ -68,7 +68,7 @@ def _describe(error: Exception, locale: Locale) -> Failure:
     failure = describe(error, locale)
     # the contract's sentences for downloads are about videos
     if isinstance(error, MediaError) and error.detail:
-        return replace(failure, message=without_places(translated(error.detail, locale)))
+        return replace(failure, message=messages.shown(error.detail, locale))
     return failure
 
 
