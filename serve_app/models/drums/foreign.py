@@ -46,7 +46,15 @@ _CHOICES = {
     "norm": ("slaney", None),
     "power": (1.0, 2.0),
 }
-_ABOVE_0 = ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmax", "top_db", "eps")
+# what no sound has: beyond them the first request would fail, or fill the memory
+_BOUNDS = {
+    "sample_rate": (1_000, 768_000),
+    "n_fft": (16, 1 << 17),
+    "hop_length": (8, 1 << 17),
+    "win_length": (16, 1 << 17),
+    "n_mels": (1, 4096),
+}
+_ABOVE_0 = ("fmax", "top_db", "eps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ def _read_settings(path: Path, bands: int | None, outputs: int) -> tuple[Setting
     try:
         content = file.read_text("utf-8-sig")
         stated = json.loads(content) if file.suffix == ".json" else yaml.safe_load(content)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise Unfit(Sentence("its settings {name} can't be read: {reason}", name=file.name, reason=reason)) from error
     if not isinstance(stated, dict):
@@ -139,6 +147,12 @@ def _read_settings(path: Path, bands: int | None, outputs: int) -> tuple[Setting
     for name, value in stated.items():
         if not _is_right(name, value):
             raise Unfit(Sentence("{field} of its settings can't be {value}", field=name, value=repr(value)))
+    frame, rate_hz = stated.get("n_fft", known["n_fft"]), stated.get("sample_rate", known["sample_rate"])
+    window, low_hz, high_hz = stated.get("win_length"), stated.get("fmin", known["fmin"]), stated.get("fmax")
+    if window is not None and window > frame:
+        raise Unfit(_contradiction("win_length", window, "n_fft", frame))
+    if low_hz >= (rate_hz / 2 if high_hz is None else high_hz):
+        raise Unfit(_contradiction("fmin", low_hz, "fmax", rate_hz / 2 if high_hz is None else high_hz))
     values: dict[str, Any] = {
         name: tuple(value) if name in ("labels", "pool") and value else value for name, value in stated.items()
     }
@@ -148,6 +162,16 @@ def _read_settings(path: Path, bands: int | None, outputs: int) -> tuple[Setting
         if name not in stated and name not in _NOT_TOLD
     ]
     return Settings(**values), _Given(file.name, "; ".join(lacking))
+
+
+def _contradiction(name: str, value: float, other: str, limit: float) -> Sentence:
+    return Sentence(
+        "{field} of its settings can't be {value} where {other} is {limit}",
+        field=name,
+        value=value,
+        other=other,
+        limit=limit,
+    )
 
 
 def _is_right(name: str, value: Any) -> bool:
@@ -169,8 +193,10 @@ def _is_right(name: str, value: Any) -> bool:
         return name in ("win_length", "n_mels", "fmax", "top_db")
     if name == "ref" and value == LOUDEST:
         return True
-    is_whole = name not in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels") or type(value) is int
-    return _is_number(value) and is_whole and (value > 0 if name in (*_ABOVE_0, "ref") else value >= 0)
+    if name in _BOUNDS:
+        least, most = _BOUNDS[name]
+        return type(value) is int and least <= value <= most
+    return _is_number(value) and (value > 0 if name in (*_ABOVE_0, "ref") else value >= 0)
 
 
 def _is_number(value: Any) -> bool:

@@ -87,7 +87,7 @@ def _layer(name: str, own: dict[str, Tensor]) -> Layer:
         Sentence(
             "its layer {name} with {shapes} is no convolution of odd width, batch norm, recurrent or fully connected "
             "layer",
-            name=name or "at the top",
+            name=name or "('')",
             shapes=shapes,
         )
     )

@@ -335,6 +335,11 @@ def alien(**more: Any) -> dict[str, torch.Tensor]:
         (grown(BiGru()).state_dict(), SETTINGS | {"sample_rate": "44.1k"}, ["sample_rate", "44.1k"]),
         (grown(BiGru()).state_dict(), SETTINGS | {"log": "decibel"}, ["log", "decibel"]),
         (grown(BiGru()).state_dict(), SETTINGS | {"thresholds": {"gong": 0.5}}, ["gong"]),
+        (grown(BiGru()).state_dict(), SETTINGS | {"n_fft": 10**9}, ["n_fft", "1000000000"]),
+        (grown(BiGru()).state_dict(), SETTINGS | {"hop_length": 1}, ["hop_length"]),
+        (grown(BiGru()).state_dict(), SETTINGS | {"sample_rate": 1}, ["sample_rate"]),
+        (grown(BiGru()).state_dict(), SETTINGS | {"win_length": 2048}, ["win_length", "2048", "n_fft", "1024"]),
+        (grown(BiGru()).state_dict(), SETTINGS | {"fmin": 17_000.0}, ["fmin", "17000", "fmax", "16000"]),
         (grown(BiGru()).state_dict(), SETTINGS | {"mean": [0.0, 1.0]}, ["mean", "40"]),
         (grown(Crnn(norm=True)).state_dict(), {**SETTINGS, "n_mels": 50}, ["temporal", "80", "pool"]),
         (
@@ -357,6 +362,11 @@ def alien(**more: Any) -> dict[str, torch.Tensor]:
         "wrong value",
         "wrong choice",
         "wrong threshold",
+        "huge n_fft",
+        "tiny hop_length",
+        "tiny sample_rate",
+        "win_length above n_fft",
+        "fmin above fmax",
         "wrong mean",
         "pooling",
         "no n_mels",
@@ -378,7 +388,7 @@ def test_the_message_names_what_is_missing(
     assert "불러올 수 없습니다" in korean
 
 
-@pytest.mark.parametrize("content", ["{", "[1, 2]", "\x00"])
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "\x00", "[" * 100_000])
 def test_settings_that_can_not_be_read(content: str, tmp_path: Path) -> None:
     path = written(tmp_path, grown(BiGru()).state_dict())
     path.with_suffix(".json").write_text(content)
