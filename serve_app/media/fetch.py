@@ -28,7 +28,25 @@ from serve_app.threads import FILES
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _WITHOUT_SLASHES = frozenset(
-    ("data", "blob", "about", "cid", "content", "file", "http", "https", "s3", "gs", "ftp", "urn")
+    (
+        "data",
+        "blob",
+        "about",
+        "cid",
+        "content",
+        "file",
+        "http",
+        "https",
+        "s3",
+        "gs",
+        "ftp",
+        "urn",
+        "javascript",
+        "magnet",
+        "mailto",
+        "tel",
+        "view-source",
+    )
 )
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _COPY_BYTES = 1 << 20

@@ -27,6 +27,7 @@ from serve_app.sentences import Sentence
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+_MALFORMED = Sentence("The server redirects to a malformed address")
 _BROKE = Sentence("The connection broke before the file was complete")
 _CHANGED = Sentence("The file changed while it was being downloaded")
 _MIN_AGE_S = 60.0  # a file that changed later may change again within the second that Last-Modified tells
@@ -106,6 +107,8 @@ class _Download:
             raise DownloadInterrupted(Sentence("The server can't be reached: {reason}", reason=reason)) from None
         except (httpx.NetworkError, httpx.RemoteProtocolError):
             raise DownloadInterrupted(_BROKE) from None
+        except httpx.InvalidURL:  # from httpx itself, which prepares the next request: `Location: data:,x`
+            raise DownloadError(_MALFORMED) from None
         except httpx.HTTPError as error:
             raise DownloadError(Sentence("The request failed: {kind}", kind=type(error).__name__)) from None
 
@@ -133,7 +136,7 @@ class _Download:
         try:
             target = url.join(location)
         except (httpx.InvalidURL, ValueError):
-            raise DownloadError(Sentence("The server redirects to a malformed address")) from None
+            raise DownloadError(_MALFORMED) from None
         if url.scheme == "https" and target.scheme == "http":
             raise AddressRefused(Sentence("The server redirects from https to http, which is not followed"))
         return self._policy.check_url(target)

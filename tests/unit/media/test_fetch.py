@@ -389,6 +389,9 @@ def test_redirect_to_a_private_address_is_refused(server: ScriptedServer, tmp_pa
 def test_redirect_to_another_scheme_is_refused(server: ScriptedServer, tmp_path: Path) -> None:
     words = refusal(AddressRefused, server.on("/v", answer(302, Location="file:///etc/passwd")), tmp_path)
     assert words.startswith("URL scheme 'file' is not allowed")
+    for target in ("data:audio/wav;base64,UklGRg==", "mailto:a@b", "javascript:1"):
+        words = refusal(DownloadError, server.on("/v", answer(302, Location=target)), tmp_path)
+        assert words == "The server redirects to a malformed address"
 
 
 def test_redirect_loop_ends(server: ScriptedServer, tmp_path: Path) -> None:
@@ -624,6 +627,8 @@ def test_a_local_name_is_found_however_it_is_composed(
         ("rtsp://camera/1", "The scheme rtsp: is not taken"),
         ("s3a://bucket/a.wav", "The scheme s3a: is not taken"),
         ("urn:isbn:1", "The scheme urn: is not taken"),
+        ("javascript:alert(1)", "The scheme javascript: is not taken"),
+        ("magnet:?xt=urn:btih:1", "The scheme magnet: is not taken"),
         ("C:\\Users\\me\\a.wav", "a path of Windows"),
         ("c:/a.wav", "a path of Windows"),
         ("\\\\server\\share\\a.wav", "a path of Windows"),
