@@ -98,17 +98,33 @@ def _names_media(path: Path) -> bool:
 
 def _search(source: str, recursive: bool, pattern: str | None) -> tuple[Path, Path | None, str | None, bool]:
     """Return the folder to search, or the one file; the pattern of its files; whether its folders count."""
-    path = Path(source).expanduser()
+    path, num_there = _as_stored(Path(source).expanduser())
     if path.is_dir():
         return path.resolve(), None, pattern, recursive or (pattern is not None and "**" in pattern)
     if path.exists() or path.is_symlink():
         one = path.parent.resolve() / path.name
         return one.parent, one, None, False
     parts = path.parts
-    first = next((number for number, part in enumerate(parts) if glob.has_magic(part)), None)
+    magic = (number for number, part in enumerate(parts) if number >= num_there and glob.has_magic(part))
+    first = next(magic, None)
     if first is None or not (base := Path(*parts[:first])).is_dir():
         raise InvalidRequest(Sentence("{name} is not a folder, a file or a pattern of files", name=source))
     return base.resolve(), None, "/" + "/".join(parts[first:]), True
+
+
+def _as_stored(path: Path) -> tuple[Path, int]:
+    """Return a path with its names as the folders spell them, composed or decomposed; how many of them are there."""
+    stored, num_there = Path(), 0
+    for part in path.parts:
+        candidate = stored / part
+        if not os.path.lexists(candidate) and stored.is_dir():
+            wanted = unicodedata.normalize("NFC", part)
+            names = (each.name for each in stored.iterdir() if unicodedata.normalize("NFC", each.name) == wanted)
+            candidate = stored / min(names, default=part)
+        if not os.path.lexists(candidate):
+            break
+        stored, num_there = candidate, num_there + 1
+    return Path(stored, *path.parts[num_there:]), num_there
 
 
 def _walk(found: Found, base: Path, pattern: str | None, deep: bool, leave_out: frozenset[Path]) -> list[str]:

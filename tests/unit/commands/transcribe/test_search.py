@@ -85,6 +85,21 @@ class TestFindFiles:
         assert sorted(search(tmp_path, pattern=pattern).names) == sorted(names)  # two files stay two files
         assert sorted(search(tmp_path, pattern=f"**/{pattern}").names) == sorted(names)
 
+    def test_one_name_is_found_in_either_form(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        composed, decomposed = (unicodedata.normalize(form, "음성/café.wav") for form in ("NFC", "NFD"))
+        (tmp_path / decomposed).parent.mkdir()
+        (tmp_path / decomposed).write_bytes(b"x")
+        monkeypatch.chdir(tmp_path)
+        for source in (tmp_path / composed, Path(composed), tmp_path / decomposed):
+            found = search(source)
+            assert (found.names, found.is_one) == ([Path(decomposed).name], True)
+        assert search(Path(composed).parent).names == [Path(decomposed).name]
+
+    def test_a_folder_whose_name_reads_as_a_pattern(self, tmp_path: Path) -> None:
+        (tmp_path / "take[1]").mkdir()
+        (tmp_path / "take[1]" / "a.wav").write_bytes(b"x")
+        assert search(tmp_path / "take[1]" / "*.wav").names == ["a.wav"]
+
     def test_links(self, folder: Path) -> None:
         """A link to a file is a file; a link to a folder could lead round in circles, one to nowhere is none."""
         (folder / "link.wav").symlink_to(folder / "sub" / "c.ogg")
