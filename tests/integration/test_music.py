@@ -198,7 +198,7 @@ def test_a_visitor_may_not_have_too_many_in_work(visitor: httpx.Client) -> None:
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert int(refused[0].headers["retry-after"]) >= 1
-    assert "in work" in refused[0].json()["error"]["message"]
+    assert "음악 3개를 만들고 있습니다" in refused[0].json()["error"]["message"]
     for answer in answers:
         if answer.status_code == 200:
             assert wait(visitor, answer.json()["job_id"])["status"] == "completed"

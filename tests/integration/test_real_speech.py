@@ -91,7 +91,7 @@ def test_silence_is_told(real_client: Client, tmp_path: Path) -> None:
     path = write_audio(tmp_path / "silence.flac", np.zeros((1, 20 * 16_000), np.float32), 16_000, "flac")
     answer = real_client.transcribe(path)
     assert (answer["text"], answer["language"]) == ("", "und")
-    assert "no speech was detected" in answer["notes"]
+    assert "음성이 감지되지 않았습니다" in answer["notes"]
 
 
 def test_a_language_that_nothing_serves_is_refused_at_once(

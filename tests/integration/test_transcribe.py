@@ -147,7 +147,7 @@ def test_without_a_name_the_contracts_order_decides(
     assert answer["backend"] == "faster-whisper"
     assert answer["language"] == "ko"
     assert "backend_start" not in answer["stage_seconds"]
-    assert any("whisper-micro knows a few hundred words" in note for note in answer["notes"])
+    assert any("whisper-micro는 합성 음성의 단어 수백 개만" in note for note in answer["notes"])
     assert word_error_rate(korean.text, answer["text"]) <= 0.15
 
 

@@ -61,7 +61,7 @@ def test_a_dialogue_is_transcribed_with_its_speakers(
     assert result["language"] == "en"
     assert result["metadata"]["processing_mode"] == "targeted"
     assert result["metadata"]["model_version"].startswith("pocketsphinx")
-    assert any("emotion" in note for note in result["metadata"]["notes"])
+    assert any("감정 분석" in note for note in result["metadata"]["notes"])
     assert {"fetch", "decode", "detect_speech", "diarize", "transcribe"} <= set(result["metadata"]["stage_seconds"])
     scores = score_result(result, videos["dialogue"].truth)
     assert scores.word_error_rate <= 0.10
@@ -222,7 +222,7 @@ def test_silence_narrow_band_surround_and_a_cut_off_file_complete(
     assert silent["duration"] == pytest.approx(4.0, abs=0.05)
     for name in ("narrow.wav", "surround.m4a", "half.mp4"):
         assert len(results[name]["word_segments"]) >= 10, name
-    assert any("cut off" in note for note in results["half.mp4"]["metadata"]["notes"])
+    assert any("도중에 끊겼습니다" in note for note in results["half.mp4"]["metadata"]["notes"])
 
 
 def test_a_language_that_nobody_here_speaks_is_a_clear_error(
