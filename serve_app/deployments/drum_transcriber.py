@@ -157,7 +157,7 @@ class DrumTranscriber:
 
         is_half = self._options.half and self._device.startswith("cuda")
         precision = torch.autocast("cuda", torch.float16) if is_half else nullcontext()
-        with gpu_errors(Sentence("transcribing {num} piece(s) of drums", num=len(pieces))), precision:
+        with gpu_errors(Sentence("transcribing a batch of drums ({num})", num=len(pieces))), precision:
             return run_network(self._model.get().network, pieces)
 
 

@@ -146,7 +146,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
             with (
                 self._lock,
                 gpu_errors(
-                    Sentence("detecting the language of {num} piece(s) with {name}", num=len(part), name=self.name)
+                    Sentence("detecting the language of a batch of {num} with {name}", num=len(part), name=self.name)
                 ),
             ):
                 rows = self._known_probabilities(self._encode(self._mel.batch(part)))
@@ -222,7 +222,7 @@ class BatchedWhisper(ABC, Generic[Encoded]):
         try:
             with (
                 self._lock,
-                gpu_errors(Sentence("transcribing {num} piece(s) with {name}", num=len(windows), name=self.name)),
+                gpu_errors(Sentence("transcribing a batch of {num} with {name}", num=len(windows), name=self.name)),
             ):
                 return self._decode_windows(windows)
         except GpuMemoryError:

@@ -321,7 +321,7 @@ def test_without_room_for_a_batch_its_halves_are_tried(fake: FakeWhisper) -> Non
 
 def test_without_room_for_one_piece_it_is_an_error_of_gpu_memory(fake: FakeWhisper) -> None:
     fake.most_pieces = 0
-    with pytest.raises(GpuMemoryError, match=r"while transcribing 1 piece\(s\) with"):
+    with pytest.raises(GpuMemoryError, match="while transcribing a batch of 1 with"):
         fake.transcribe([piece(LOUD), piece(QUIET)])
     fake.most_pieces = 99
     assert texts(fake.transcribe([piece(LOUD)])) == ["크게 말합니다"]  # still usable
@@ -335,7 +335,7 @@ def test_any_other_failure_of_the_library_is_a_processing_error(
 
     monkeypatch.setattr(fake, "_generate", fail)
     with pytest.raises(
-        ProcessingError, match=r"failed while transcribing 2 piece\(s\) with faster-whisper: .*illegal instruction"
+        ProcessingError, match=r"failed while transcribing a batch of 2 with faster-whisper: .*illegal instruction"
     ):
         fake.transcribe([piece(LOUD), piece(QUIET)])
 
