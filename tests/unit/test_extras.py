@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,12 @@ def brought_by(extra: str | None) -> set[str]:
     return found
 
 
+installed = cache(packages_distributions)
+
+
 def distributions_of(module: str) -> set[str]:
     top = module.partition(".")[0]
-    found = {name.lower().replace("_", "-") for name in packages_distributions().get(top, ())}
+    found = {name.lower().replace("_", "-") for name in installed().get(top, ())}
     return {"pyannote-audio"} if module == "pyannote.audio" else found
 
 

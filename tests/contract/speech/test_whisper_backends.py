@@ -194,6 +194,7 @@ def test_a_prompt_is_heeded_and_may_be_of_any_length(
     assert not any("shortened" in note for own in (plain, prompted) for note in own.notes)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_any_length_leaves_room_for_the_transcript(
     backend: BatchedWhisper, utterances: tuple[Utterance, ...]
 ) -> None:
@@ -240,6 +241,7 @@ def test_samples_log_probability_is_that_of_the_model_without_temperature(
         assert sampled.avg_logprob == pytest.approx(float(mean), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_retries_do_not_depend_on_neighbours_either(
     backend: BatchedWhisper, utterances: tuple[Utterance, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

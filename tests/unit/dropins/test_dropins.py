@@ -42,6 +42,7 @@ def test_only_these_top_level_names_are_installed(installed: Path) -> None:
     assert "Requires-Dist: serve_app" in metadata.read_text()
 
 
+@pytest.mark.slow
 def test_the_old_drum_code_writes_its_files(installed: Path, tmp_path: Path) -> None:
     rate = 44_100
     times = np.arange(rate // 4) / rate

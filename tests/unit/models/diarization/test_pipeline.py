@@ -42,6 +42,7 @@ def _error_rate(diarization):
     return DiarizationErrorRate(collar=0.0, skip_overlap=False)(reference, found, uem=None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'uem' was approximated")
 @pytest.mark.parametrize(("counts", "bound"), [({"num_speakers": 2}, 0.10), ({}, 0.15)])
 def test_a_real_telephone_call(diarizer, call, counts, bound):

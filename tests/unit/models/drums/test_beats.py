@@ -168,6 +168,7 @@ def test_strokes_beyond_the_stated_end_do_no_harm():
     check(track_beats(even(0.5, 60), 20.0), 20.0)
 
 
+@pytest.mark.slow
 def test_half_an_hour_takes_seconds():
     beats_s = beats_at(133, 1800)
     onsets = play(FUNK, beats_s, rng=np.random.default_rng(0))

@@ -319,6 +319,7 @@ def test_random_maps_and_played_times_keep_their_seconds() -> None:
             assert len(notes) >= len(played_s) - 3
 
 
+@pytest.mark.slow
 def test_hours_stay_in_time_and_can_be_opened() -> None:
     bpm, hours = 181.0, 5
     num_beats = round(hours * 60 * bpm)

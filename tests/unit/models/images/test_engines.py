@@ -87,6 +87,7 @@ def test_a_batch_says_what_its_images_say_alone(name: EngineName, finished: Fini
     np.testing.assert_allclose(engine.probabilities(pixels[:3]), together[:3], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [Layout(2, 1, 2), Layout(2, 2, 1), Layout(1, 3, 1)])
 @pytest.mark.parametrize("name", list(EngineName))
 def test_however_the_cores_are_used_the_answers_and_their_order_are_the_same(

@@ -75,6 +75,7 @@ def calm(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibra
     return Calibrated(str(weights), options, classifier, facts.parent)
 
 
+@pytest.mark.slow
 def test_eight_bits_that_passed_serve(calm: Calibrated) -> None:
     engine = calm.classifier.engine
     assert (engine.name, engine.precision) == (EngineName.OPENVINO, Precision.INT8)
@@ -84,6 +85,7 @@ def test_eight_bits_that_passed_serve(calm: Calibrated) -> None:
     assert note == calm.classifier.facts.int8
 
 
+@pytest.mark.slow
 def test_eight_bits_are_smaller(calm: Calibrated) -> None:
     assert (calm.folder / BACKBONE_INT8).stat().st_size < 0.5 * (calm.folder / BACKBONE).stat().st_size
 
@@ -106,6 +108,7 @@ def test_without_being_asked_for_mobilenet_stays_in_float32(calm: Calibrated) ->
     assert classifier.engine.precision is Precision.FP32
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_eight_bits_that_fail_are_not_used_and_said(
     finished: Finished, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

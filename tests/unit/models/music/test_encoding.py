@@ -145,6 +145,7 @@ def test_a_higher_rate_becomes_48_khz(rate: int, channels: int) -> None:
     assert np.corrcoef(found[:least, 0], expected[:least, 0])[0, 1] > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "channels"), [("stereo", 2), ("7.1", 8)])
 def test_a_small_file_of_a_long_sound_takes_little_memory(layout: str, channels: int) -> None:
     rate = 192_000

@@ -126,6 +126,7 @@ def test_what_is_no_music_has_finite_measurements_and_faults(audio: np.ndarray) 
     assert len(faults_of(measurements, PLAN)) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tonic", "mode", "name"), [(60, "ionian", "C"), (66, "ionian", "F#"), (69, "aeolian", "A")])
 def test_the_key_of_the_plan_fits_better_than_all_distant_ones(tonic: int, mode: str, name: str) -> None:
     audio = mastered(tonic=tonic, mode=mode)

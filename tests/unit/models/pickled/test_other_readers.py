@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from loadtests.fuzz_weights import EXTRA_BYTES, fuzz
 
 PACKAGE = Path(__file__).parents[4] / "serve_app"
@@ -36,6 +38,7 @@ def test_where_a_library_unpickles_the_file_is_checked_first() -> None:
             assert has_safetensors_only or is_checked, path
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_and_nothing_else() -> None:
     rows = fuzz(cases=80, seed=7, light=True)
     assert len(rows) == 80

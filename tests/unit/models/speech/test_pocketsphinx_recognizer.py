@@ -104,6 +104,7 @@ def test_it_detects_no_language_and_says_so(recognizer: PocketsphinxRecognizer, 
     assert transcript.segments == heard.segments  # taken for English
 
 
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_what_was_heard_before(
     recognizer: PocketsphinxRecognizer, line: np.ndarray, heard_line: Transcript
 ):
@@ -128,6 +129,7 @@ def test_quiet_speech_is_heard_as_well(recognizer: PocketsphinxRecognizer, line:
     assert len(same) >= 0.7 * len({word.word for word in loud})
 
 
+@pytest.mark.slow
 def test_a_long_pause_ends_a_segment(recognizer: PocketsphinxRecognizer, line: np.ndarray):
     apart = np.concatenate([line, noise(1.0, 0.001), line])
     segments = recognizer.transcribe(apart).segments
@@ -196,6 +198,7 @@ def test_a_stop_ends_the_call_and_leaves_the_recogniser_usable(
     assert recognizer.transcribe(line) == heard_line
 
 
+@pytest.mark.slow
 def test_calls_from_several_threads_do_not_mix(recognizer: PocketsphinxRecognizer, speech: np.ndarray):
     pieces = [speech[: 2 * SAMPLE_RATE_HZ], speech[6 * SAMPLE_RATE_HZ : 8 * SAMPLE_RATE_HZ]]
     alone = [recognizer.transcribe(piece) for piece in pieces]

@@ -222,6 +222,7 @@ def test_an_openai_file_holds_no_code(in_openai: Path) -> None:
     assert unsafe == []
 
 
+@pytest.mark.slow
 def test_two_processes_convert_once(mini_whisper: Path, tmp_path: Path) -> None:
     """Started together over an empty cache, as two replicas are; whoever comes second uses what the first made."""
     code = (
