@@ -73,6 +73,7 @@ def test_errors_keep_their_kind(tmp_path: Path) -> None:
 def test_callers_that_leave_end_their_decoders(tmp_path: Path) -> None:
     small = write_media(tmp_path / "a.wav", tone(1.0)[None], 16_000, codec="pcm_s16le").read_bytes()
     long = long_wav()
+    sound_cage().close()  # of the tests before it, which left workers without work
 
     async def run() -> list[int]:
         analyzer = make()

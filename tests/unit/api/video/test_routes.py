@@ -97,7 +97,7 @@ class TestSubmit:
         assert again.json() == {
             "job_id": "job-1",
             "status": "processing",
-            "message": "Video processing has started",
+            "message": "비디오 처리가 시작되었습니다",
             "status_url": "/jobs/job-1",
             "estimated_time": 0,
         }

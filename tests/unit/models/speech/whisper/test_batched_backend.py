@@ -410,7 +410,7 @@ def test_languages_of_several_windows_come_likeliest_first_and_in_batches(fake: 
     with pytest.raises(ProcessingError, match="stopped, as its caller asked"):
         fake.detect_languages([piece(QUIET)], should_stop=lambda: True)
     fake.most_pieces = 1
-    with pytest.raises(GpuMemoryError, match="while detecting the language of 2 pieces"):
+    with pytest.raises(GpuMemoryError, match="while detecting the language of a batch of 2"):
         fake.detect_languages([piece(QUIET), piece(LOUD)])
 
 
