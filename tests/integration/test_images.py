@@ -158,7 +158,7 @@ def test_files_that_are_no_pictures_cost_themselves_only(graph: LocalGraph) -> N
 def test_failures_are_told_to_clients(client: Client, tmp_path: Path) -> None:
     with pytest.raises(ImageUnreadable, match="JPEG, PNG"):
         client.classify_reusable(io.BytesIO(b"no picture" * 99))
-    with pytest.raises(ImageTooLarge, match="million pixels"):
+    with pytest.raises(ImageTooLarge, match="메가픽셀"):
         client.verify_beverage(io.BytesIO(as_file(Image.new("1", (9000, 9000)), "PNG")))
 
 
@@ -181,7 +181,7 @@ def test_addresses_are_fetched_where_they_may(client: Client, graph: LocalGraph,
     assert [result["filename"] for result in answer["results"]] == ["cup.jpg", "none.jpg", "latest"]
     messages = [result["error"]["message"] for result in answer["results"][1:]]
     assert messages[0].startswith("404")
-    assert "169.254.169.254 is not public" in messages[1]
+    assert "169.254.169.254: 공개된 주소가 아닙니다" in messages[1]
     with pytest.raises(DownloadError):
         client.verify_beverage(image_url="file:///etc/passwd")
 
@@ -197,6 +197,7 @@ def test_many_at_once_get_what_one_does(graph: LocalGraph) -> None:
         assert answer.json()["probabilities"]["reusable"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_another_program_uses_them_by_name(graph: LocalGraph, tmp_path: Path) -> None:
     (tmp_path / "cup.jpg").write_bytes(image := drawn_jpeg("container", "reusable", 5))
     environment = {
@@ -241,6 +242,7 @@ def swapped(image_weights: Path, tmp_path: Path) -> Iterator[Callable[[str], Pat
     put("first")
 
 
+@pytest.mark.slow
 def test_new_weights_without_downtime(
     graph: LocalGraph, client: Client, swapped: Callable[[str], Path], tmp_path: Path
 ) -> None:

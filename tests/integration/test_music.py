@@ -166,6 +166,7 @@ def test_odd_pictures_become_music(visitor: httpx.Client) -> None:
         assert wait(visitor, job_id)["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_twenty_visitors_at_once_see_their_own_alone(graph: LocalGraph) -> None:
     def visit(number: int) -> tuple[str, dict[str, str]]:
         with httpx.Client(base_url=graph.base_url, timeout=TIMEOUT_S, headers={"Sec-Fetch-Site": "same-origin"}) as own:

@@ -109,6 +109,7 @@ def test_a_wider_beam_from_the_start_is_no_second_look(
         assert one.avg_logprob <= other.avg_logprob + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHISPERS, ids=str)
 def test_samples_are_the_same_every_time_whatever_was_sampled_before(
     name: BackendName, random_whisper: Write, load: Load, monkeypatch: pytest.MonkeyPatch

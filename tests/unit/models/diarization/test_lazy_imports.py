@@ -17,6 +17,7 @@ def _run(code):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_pyannote_comes_without_what_it_does_not_use():
     heavy, silent, stand_ins = _run(
         """

@@ -48,6 +48,7 @@ def test_a_piece_of_two_minutes_has_exactly_its_length():
     assert audio.shape == (120 * RATE, 2)
 
 
+@pytest.mark.slow
 def test_no_piece_falls_silent_before_its_end():
     for made in several_plans(4, duration_s=12):
         audio, _ = render_plan(made)

@@ -187,6 +187,7 @@ def test_stereo_is_refused(recognizer: PocketsphinxRecognizer):
         recognizer.transcribe(np.zeros((2, SAMPLE_RATE_HZ), np.float32))
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_call_and_leaves_the_recogniser_usable(
     recognizer: PocketsphinxRecognizer, line: np.ndarray, heard_line: Transcript
 ):

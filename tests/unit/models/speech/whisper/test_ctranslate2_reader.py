@@ -83,6 +83,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}), "utf-8")
 
 
+@pytest.mark.slow
 def test_it_says_what_its_original_says(half: Path, mini_whisper: Path) -> None:
     original, found = open_checkpoint(mini_whisper), open_checkpoint(half)
     assert (original.form, found.form) == (Form.HUGGING_FACE, Form.CTRANSLATE2)

@@ -124,6 +124,7 @@ READS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Form.HUGGING_FACE, Form.CTRANSLATE2, Form.OPENAI])
 @pytest.mark.parametrize("backend", REAL)
 def test_each_backend_loads_each_form(

@@ -39,6 +39,7 @@ def file(mini_whisper: Path, cache: Path, tmp_path_factory: pytest.TempPathFacto
     return Path(shutil.copy(path, tmp_path_factory.mktemp("openai") / "mini.pt"))
 
 
+@pytest.mark.slow
 def test_it_says_what_its_original_says(file: Path, mini_whisper: Path, cache: Path) -> None:
     original, found = open_checkpoint(mini_whisper), open_checkpoint(file, cache_dir=cache)
     assert (found.form, found.name, found.number_format) == (Form.OPENAI, "mini.pt", "float16")
